@@ -1,0 +1,92 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "lindero",
+    products: [
+        .executable(name: "lindero", targets: ["lindero"]),
+        .library(name: "ReplicationCore", targets: ["ReplicationCore"]),
+        .library(name: "PostgresClient", targets: ["PostgresClient"]),
+        .library(name: "SharedBackend", targets: ["SharedBackend"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
+    ],
+    targets: [
+        // libpq, imported by PostgresClient alone.
+        .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .target(name: "PostgresClient", dependencies: ["CLibPQ"], swiftSettings: strict),
+        // Values and decisions: no I/O, no clock, no tasks, no Foundation.
+        .target(name: "ReplicationCore", swiftSettings: strict),
+        .target(
+            name: "Configuration",
+            dependencies: ["ReplicationCore", .product(name: "Yams", package: "Yams")],
+            swiftSettings: strict),
+        // The SQL files of the schema `lindero`, compiled in.
+        .target(
+            name: "Migrations", path: "migrations",
+            resources: [.embedInCode("0001_progress.up.sql"), .embedInCode("0001_progress.down.sql")],
+            swiftSettings: strict),
+        .target(
+            name: "Replicator",
+            dependencies: [
+                "PostgresClient", "ReplicationCore", "Migrations",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "SharedBackend",
+            dependencies: [
+                "PostgresClient", "ReplicationCore", "Replicator",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "Observability",
+            dependencies: ["ReplicationCore", .product(name: "FlyingFox", package: "FlyingFox")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "lindero",
+            dependencies: [
+                "PostgresClient", "ReplicationCore", "Configuration", "Migrations", "Replicator",
+                "SharedBackend", "Observability",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        // Starts real PostgreSQL clusters for the tests.
+        .target(
+            name: "TestSupport", dependencies: ["PostgresClient"], path: "Tests/TestSupport",
+            swiftSettings: strict),
+        .testTarget(
+            name: "ReplicationCoreTests", dependencies: ["ReplicationCore"],
+            resources: [.copy("Golden")], swiftSettings: strict),
+        .testTarget(
+            name: "PostgresClientTests", dependencies: ["PostgresClient", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConfigurationTests",
+            dependencies: ["Configuration", "ReplicationCore", "Replicator", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ReplicatorTests",
+            dependencies: ["Replicator", "ReplicationCore", "PostgresClient", "Migrations", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "SharedBackendTests",
+            dependencies: ["SharedBackend", "Replicator", "ReplicationCore", "PostgresClient", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "EndToEndTests",
+            dependencies: ["lindero", "PostgresClient", "ReplicationCore", "TestSupport"],
+            swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,4 @@
+#ifndef LINDERO_CLIBPQ_SHIM_H
+#define LINDERO_CLIBPQ_SHIM_H
+#include <libpq-fe.h>
+#endif

@@ -1,0 +1,94 @@
+/// A table as a database's catalog describes it.
+public struct TableDescription: Sendable, Equatable {
+    public enum ReplicaIdentity: String, Sendable {
+        case `default` = "d"
+        case nothing = "n"
+        case full = "f"
+        case index = "i"
+    }
+
+    public enum Kind: String, Sendable {
+        case ordinary = "r"
+        case partitioned = "p"
+    }
+
+    public var name: QualifiedName
+    public var oid: UInt32
+    public var kind: Kind
+    /// True for a leaf or middle partition of another table.
+    public var isPartition: Bool
+    public var columns: [ColumnDescription]
+    /// Columns of the primary key, in key order; empty when there is none.
+    public var primaryKey: [String]
+    public var replicaIdentity: ReplicaIdentity
+    /// Columns of the replica identity's index (`USING INDEX`), else the primary key, else empty.
+    public var identityColumns: [String]
+    /// Column sets of every other unique, immediate, non-partial, expression-free index.
+    public var uniqueKeys: [[String]]
+
+    public init(
+        name: QualifiedName, oid: UInt32 = 0, kind: Kind = .ordinary, isPartition: Bool = false,
+        columns: [ColumnDescription], primaryKey: [String] = [], replicaIdentity: ReplicaIdentity = .default,
+        identityColumns: [String] = [], uniqueKeys: [[String]] = []
+    ) {
+        self.name = name
+        self.oid = oid
+        self.kind = kind
+        self.isPartition = isPartition
+        self.columns = columns
+        self.primaryKey = primaryKey
+        self.replicaIdentity = replicaIdentity
+        self.identityColumns = identityColumns
+        self.uniqueKeys = uniqueKeys
+    }
+
+    public func column(_ name: String) -> ColumnDescription? { columns.first { $0.name == name } }
+}
+
+/// A column as the catalog describes it.
+public struct ColumnDescription: Sendable, Equatable {
+    public enum Identity: String, Sendable {
+        case none = ""
+        case always = "a"
+        case byDefault = "d"
+    }
+
+    public var name: String
+    /// Position in the table (`attnum`).
+    public var number: Int
+    /// `format_type` with its modifier, for people and for DDL: `numeric(12,2)`, `"public"."Status"`.
+    public var type: String
+    public var typeOID: UInt32
+    /// The type under all domains.
+    public var baseTypeOID: UInt32
+    /// `typarray` of the base type; 0 when it has none.
+    public var baseArrayOID: UInt32
+    /// `typtype` of the base type: b base, c composite, e enum, r range, m multirange.
+    public var baseKind: String
+    /// `typcategory` of the base type; `A` is an array.
+    public var category: String
+    public var isNotNull: Bool
+    public var isGenerated: Bool
+    public var identity: Identity
+    /// The default's SQL expression.
+    public var defaultExpression: String?
+
+    public init(
+        name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
+        baseArrayOID: UInt32 = 0, baseKind: String = "b", category: String = "", isNotNull: Bool = false,
+        isGenerated: Bool = false, identity: Identity = .none, defaultExpression: String? = nil
+    ) {
+        self.name = name
+        self.number = number
+        self.type = type
+        self.typeOID = typeOID
+        self.baseTypeOID = baseTypeOID
+        self.baseArrayOID = baseArrayOID
+        self.baseKind = baseKind
+        self.category = category
+        self.isNotNull = isNotNull
+        self.isGenerated = isGenerated
+        self.identity = identity
+        self.defaultExpression = defaultExpression
+    }
+}

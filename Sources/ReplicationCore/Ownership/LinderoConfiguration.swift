@@ -1,0 +1,168 @@
+/// What `lindero.yaml` says, checked for form but not yet against a database.
+public struct LinderoConfiguration: Sendable, Equatable {
+    public enum Backend: String, Sendable, CaseIterable { case shared, replica, split }
+
+    public var backend: Backend
+    /// In the file's order; names are free.
+    public var databases: [DatabaseSettings]
+    /// Name of the database that holds the data today.
+    public var origin: String
+    public var defaults: Defaults
+    public var gates: Gates
+    public var replication: ReplicationSettings
+    /// In the file's order; a later rule overrides an earlier pattern, an exact name overrides patterns.
+    public var tables: [TableRule]
+
+    public init(
+        backend: Backend = .shared, databases: [DatabaseSettings], origin: String, defaults: Defaults = .init(),
+        gates: Gates = .init(), replication: ReplicationSettings = .init(), tables: [TableRule] = []
+    ) {
+        self.backend = backend
+        self.databases = databases
+        self.origin = origin
+        self.defaults = defaults
+        self.gates = gates
+        self.replication = replication
+        self.tables = tables
+    }
+
+    public func database(_ name: String) -> DatabaseSettings? { databases.first { $0.name == name } }
+}
+
+public struct DatabaseSettings: Sendable, Equatable {
+    public var name: String
+    public var url: SecretReference
+    /// Database roles of the service that owns this side.
+    public var roles: [String]
+    /// True for a physical standby of the origin: reported and awaited, never written.
+    public var isPhysicalStandby: Bool
+
+    public init(name: String, url: SecretReference, roles: [String] = [], isPhysicalStandby: Bool = false) {
+        self.name = name
+        self.url = url
+        self.roles = roles
+        self.isPhysicalStandby = isPhysicalStandby
+    }
+}
+
+/// Where a secret is to be read from; never the secret itself, except a conninfo without a password.
+public enum SecretReference: Sendable, Equatable {
+    case environment(String)
+    case file(String)
+    /// A libpq conninfo or service name that holds no password.
+    case conninfo(String)
+}
+
+public struct Defaults: Sendable, Equatable {
+    public enum UnlistedColumn: String, Sendable, CaseIterable {
+        /// A column nobody owns stops preflight.
+        case error
+        /// A column nobody owns belongs to the origin.
+        case origin
+    }
+    public var unlistedColumn: UnlistedColumn
+    public var conflict: SharedColumnRule.Policy
+
+    public init(unlistedColumn: UnlistedColumn = .error, conflict: SharedColumnRule.Policy = .queue) {
+        self.unlistedColumn = unlistedColumn
+        self.conflict = conflict
+    }
+}
+
+public struct Gates: Sendable, Equatable {
+    public var maxLagMilliseconds = 2_000
+    public var maxLagBytes = 200_000
+    public var verifyAgeSeconds = 86_400
+    public var maxClockOffsetMilliseconds = 250
+    public var cutoverTimeoutSeconds = 30
+    public var maxRetainedWALBytes = 5_000_000_000
+    public init() {}
+}
+
+public struct ReplicationSettings: Sendable, Equatable {
+    public enum Snapshot: String, Sendable, CaseIterable { case initial, never }
+    public enum DDL: String, Sendable, CaseIterable {
+        /// Pause before the first change that no longer fits.
+        case pause
+        /// Add columns that the source added; pause on anything else.
+        case follow
+    }
+    public enum MissingRow: String, Sendable, CaseIterable {
+        /// Stop the direction at an update or delete whose row is not there.
+        case stop
+        /// Count and log it, and go on.
+        case count
+    }
+
+    public var snapshot: Snapshot = .initial
+    /// An existing slot to adopt; with it nothing is created on the source.
+    public var slot: String?
+    /// An existing publication to adopt.
+    public var publication: String?
+    public var ddl: DDL = .pause
+    public var missingRow: MissingRow = .stop
+    /// Heartbeat interval; 0 turns it off.
+    public var heartbeatMilliseconds = 1_000
+    /// Bytes of decoded changes that may wait in memory, per direction.
+    public var memoryLimitBytes = 64 << 20
+    /// Tables copied at the same time.
+    public var copyJobs = 2
+    /// Whether a target created by Lindero leaves out columns that do not travel.
+    public var omitForeignColumns = false
+    public init() {}
+}
+
+/// One entry under `tables:`.
+public struct TableRule: Sendable, Equatable {
+    /// `Name`, `schema.Name`, or a pattern with `*` and `?`.
+    public var pattern: String
+    public var match: [String]
+    public var insertOwners: [String]
+    public var deleteOwners: [String]
+    public var privateColumns: [String]
+    /// Columns by owner; `*` stands for every column not named elsewhere.
+    public var owned: [String: [String]]
+    public var shared: [String: SharedColumnRule]
+    /// Where in the file each name stands: `""` for the entry itself, else the column name.
+    public var marks: [String: SourceMark]
+
+    public init(
+        pattern: String, match: [String] = [], insertOwners: [String] = [], deleteOwners: [String] = [],
+        privateColumns: [String] = [], owned: [String: [String]] = [:], shared: [String: SharedColumnRule] = [:],
+        marks: [String: SourceMark] = [:]
+    ) {
+        self.pattern = pattern
+        self.match = match
+        self.insertOwners = insertOwners
+        self.deleteOwners = deleteOwners
+        self.privateColumns = privateColumns
+        self.owned = owned
+        self.shared = shared
+        self.marks = marks
+    }
+}
+
+public struct SharedColumnRule: Sendable, Equatable {
+    public enum Policy: String, Sendable, CaseIterable {
+        case lastWrite = "last_write"
+        case prefer, max, min, delta, queue
+    }
+    public var policy: Policy
+    /// The side `prefer` prefers.
+    public var side: String?
+
+    public init(policy: Policy, side: String? = nil) {
+        self.policy = policy
+        self.side = side
+    }
+}
+
+/// A place in a configuration file, 1-based.
+public struct SourceMark: Sendable, Equatable {
+    public var line: Int
+    public var column: Int
+    public init(line: Int, column: Int) {
+        self.line = line
+        self.column = column
+    }
+}

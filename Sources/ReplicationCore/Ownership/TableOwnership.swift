@@ -1,0 +1,61 @@
+/// Who owns what in one real table: a `TableRule` resolved against the catalog.
+public struct TableOwnership: Sendable, Equatable {
+    public enum ColumnOwner: Sendable, Equatable {
+        case owned(by: String)
+        case shared(SharedColumnRule)
+    }
+
+    public var table: QualifiedName
+    /// Identity of a row across databases.
+    public var match: [String]
+    public var insertOwners: Set<String>
+    public var deleteOwners: Set<String>
+    public var privateColumns: Set<String>
+    /// Every column of the table that is not generated.
+    public var columns: [String: ColumnOwner]
+
+    public init(
+        table: QualifiedName, match: [String], insertOwners: Set<String>, deleteOwners: Set<String>,
+        privateColumns: Set<String>, columns: [String: ColumnOwner]
+    ) {
+        self.table = table
+        self.match = match
+        self.insertOwners = insertOwners
+        self.deleteOwners = deleteOwners
+        self.privateColumns = privateColumns
+        self.columns = columns
+    }
+
+    /// Whether `side` may write the column: its owner may, everybody may if it is shared.
+    public func mayWrite(_ column: String, side: String) -> Bool {
+        switch columns[column] {
+        case .owned(let owner): owner == side
+        case .shared: true
+        case nil: false
+        }
+    }
+
+    /// Whether the column leaves `source` for `target` in the given backend.
+    ///
+    /// The match key always travels. In `replica` everything declared travels except columns that are private
+    /// to another side than the target; in `split` the source's own columns that are not private, and shared ones.
+    public func travels(
+        _ column: String, from source: String, to target: String, backend: LinderoConfiguration.Backend
+    ) -> Bool {
+        if match.contains(column) { return backend != .shared }
+        guard let owner = columns[column] else { return false }
+        switch backend {
+        case .shared:
+            return false
+        case .replica:
+            guard privateColumns.contains(column) else { return true }
+            return owner == .owned(by: target)
+        case .split:
+            guard !privateColumns.contains(column) else { return false }
+            switch owner {
+            case .owned(let side): return side == source
+            case .shared: return true
+            }
+        }
+    }
+}

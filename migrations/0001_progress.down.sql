@@ -1,0 +1,2 @@
+DROP TABLE lindero.heartbeat;
+DROP TABLE lindero.direction;

@@ -1,0 +1,18 @@
+/// The SQL files beside this one, in order: the schema `lindero` that Lindero keeps in each database it serves.
+public enum Migrations {
+    public struct Migration: Sendable, Equatable {
+        public let version: Int
+        public let name: String
+        public let up: String
+        public let down: String
+    }
+
+    /// Every migration, by rising version.
+    public static let all: [Migration] = [
+        Migration(
+            version: 1, name: "progress", up: text(PackageResources._001_progress_up_sql),
+            down: text(PackageResources._001_progress_down_sql))
+    ]
+
+    private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+}
