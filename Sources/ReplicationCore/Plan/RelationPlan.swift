@@ -1,0 +1,120 @@
+/// How one definition of a source table is applied to its table on the target: which columns, found by which key.
+public struct RelationPlan: Sendable {
+    public struct Column: Sendable, Equatable {
+        /// Position in the stream's tuples.
+        public var sourceIndex: Int
+        public var name: String
+        /// Type of a single-value parameter: the target's type under all domains.
+        public var typeOID: UInt32
+        /// Type of an array parameter; 0 when the column cannot travel in arrays.
+        public var arrayOID: UInt32
+    }
+
+    public enum Identity: Sendable, Equatable {
+        /// Rows are found by these columns, as indexes into `columns`.
+        case key([Int])
+        /// Rows are found by comparing every column; of several equal rows one is meant.
+        case wholeRow
+    }
+
+    public let table: QualifiedName
+    public let columns: [Column]
+    public let identity: Identity
+    /// Whether the source sends the whole old row.
+    public let sendsFullOldRow: Bool
+    /// Columns of the stream that stay behind.
+    public let withheldCount: Int
+    /// Transactions whose commit record lies before this LSN are in the table already, through its copy.
+    public let copiedUpTo: LSN
+    /// Whether many rows may go into one statement.
+    public let isBulk: Bool
+
+    /// Compares the definition with the target's table and lays out the columns that travel.
+    ///
+    /// - Parameters:
+    ///   - travels: whether a column of the source may be written to the target.
+    ///   - isBinary: whether the stream carries binary values.
+    public static func make(
+        relation: RelationMessage, target: TableDescription?, copiedUpTo: LSN = .zero, isBinary: Bool,
+        travels: (String) -> Bool
+    ) throws(SchemaMismatch) -> RelationPlan {
+        guard let target else { throw SchemaMismatch(table: relation.name, problems: [.missingTable]) }
+        var columns: [Column] = []
+        var problems: [SchemaMismatch.Problem] = []
+        var key: [Int] = []
+        var isBulk = true
+        for (index, source) in relation.columns.enumerated() where travels(source.name) {
+            guard let column = target.column(source.name) else {
+                problems.append(.missingColumn(source.name))
+                continue
+            }
+            if column.isGenerated {
+                if source.isKey { problems.append(.generatedKey(source.name)) }
+                continue
+            }
+            if !TypeCompatibility.fits(sourceOID: source.typeOID, target: column) {
+                problems.append(.typeDiffers(source.name, targetType: column.type))
+            }
+            if source.isKey { key.append(columns.count) }
+            // Arrays of arrays do not exist: an array column has no array parameter in binary form.
+            let fitsArray = column.baseArrayOID != 0 && !(isBinary && column.category == "A")
+            isBulk = isBulk && fitsArray
+            columns.append(
+                Column(
+                    sourceIndex: index, name: column.name, typeOID: column.baseTypeOID,
+                    arrayOID: fitsArray ? column.baseArrayOID : 0))
+        }
+        for source in relation.columns where source.isKey && !travels(source.name) {
+            if relation.replicaIdentity != .full { problems.append(.withheldKey(source.name)) }
+        }
+        guard problems.isEmpty else { throw SchemaMismatch(table: relation.name, problems: problems) }
+        let identity = identity(relation: relation, target: target, columns: columns, key: key)
+        return RelationPlan(
+            table: target.name, columns: columns, identity: identity,
+            sendsFullOldRow: relation.replicaIdentity == .full,
+            withheldCount: relation.columns.count - columns.count, copiedUpTo: copiedUpTo,
+            isBulk: isBulk && identity != .wholeRow)
+    }
+
+    /// With `REPLICA IDENTITY FULL` the stream marks every column as key: a unique, never-null key of the target
+    /// finds the row faster and without ambiguity.
+    private static func identity(
+        relation: RelationMessage, target: TableDescription, columns: [Column], key: [Int]
+    ) -> Identity {
+        guard relation.replicaIdentity == .full else { return key.isEmpty ? .wholeRow : .key(key) }
+        let positions = target.primaryKey.map { name in columns.firstIndex { $0.name == name } }
+        let found = positions.compactMap { $0 }
+        return found.isEmpty || found.count < positions.count ? .wholeRow : .key(found)
+    }
+}
+
+/// The target cannot take a table's changes as it is.
+public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertible {
+    public enum Problem: Sendable, Equatable {
+        case missingTable
+        case missingColumn(String)
+        case typeDiffers(String, targetType: String)
+        case generatedKey(String)
+        case withheldKey(String)
+    }
+
+    public var table: QualifiedName
+    public var problems: [Problem]
+
+    public init(table: QualifiedName, problems: [Problem]) {
+        self.table = table
+        self.problems = problems
+    }
+
+    public var description: String {
+        problems.map { problem in
+            switch problem {
+            case .missingTable: "Table \(table) does not exist on the target."
+            case .missingColumn(let name): "Column \(table).\(name) does not exist on the target."
+            case .typeDiffers(let name, let type): "Column \(table).\(name) is \(type) on the target, and another type on the source."
+            case .generatedKey(let name): "Key column \(table).\(name) is generated on the target."
+            case .withheldKey(let name): "Key column \(table).\(name) is private, so rows cannot be found on the target."
+            }
+        }.joined(separator: " ")
+    }
+}

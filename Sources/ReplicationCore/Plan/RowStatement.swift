@@ -1,0 +1,60 @@
+/// The SQL that applies one row change exactly: the path that works for every type and every key.
+public struct RowStatement: Sendable, Equatable {
+    /// What decides a statement's text: equal shapes share a prepared statement.
+    public struct Shape: Sendable, Hashable {
+        public var kind: Change.Kind
+        /// Columns written, as indexes into `RelationPlan.columns`.
+        public var written: [Int]
+        /// Columns compared, as indexes into `RelationPlan.columns`.
+        public var compared: [Int]
+        /// Whether the comparison has to find NULLs, and one of several equal rows.
+        public var isWholeRow: Bool
+    }
+
+    public var sql: String
+    /// OIDs of `$1…`: first the written columns, then the compared ones.
+    public var parameterTypes: [UInt32]
+
+    public init(shape: Shape, plan: RelationPlan) {
+        var types: [UInt32] = []
+        func parameter(_ column: Int) -> String {
+            types.append(plan.columns[column].typeOID)
+            return "$\(types.count)"
+        }
+        let table = plan.table.sql
+        let values = shape.written.map { (SQLText.identifier(plan.columns[$0].name), parameter($0)) }
+        let condition = shape.compared.map { index in
+            let comparison = shape.isWholeRow ? " IS NOT DISTINCT FROM " : " = "
+            return SQLText.identifier(plan.columns[index].name) + comparison + parameter(index)
+        }.joined(separator: " AND ")
+        // Without a key, equal rows cannot be told apart; exactly one of them is changed.
+        let found =
+            shape.isWholeRow
+            ? "ctid = (SELECT ctid FROM \(table) WHERE \(condition.isEmpty ? "true" : condition) LIMIT 1)" : condition
+        switch shape.kind {
+        case .insert:
+            let names = values.map(\.0).joined(separator: ", ")
+            let parameters = values.map(\.1).joined(separator: ", ")
+            sql =
+                values.isEmpty
+                ? "INSERT INTO \(table) DEFAULT VALUES"
+                : "INSERT INTO \(table) (\(names)) OVERRIDING SYSTEM VALUE VALUES (\(parameters))"
+        case .update:
+            let assignments = values.map { "\($0.0) = \($0.1)" }.joined(separator: ", ")
+            sql = "UPDATE \(table) SET \(assignments) WHERE \(found)"
+        case .delete:
+            sql = "DELETE FROM \(table) WHERE \(found)"
+        case .truncate:
+            sql = ""
+        }
+        parameterTypes = types
+    }
+
+    /// `TRUNCATE` of the tables as one statement, so that foreign keys among them don't matter.
+    ///
+    /// `CASCADE` is not repeated: the source lists every table it reached, and a table that only the target has
+    /// must not be emptied from afar.
+    public static func truncate(_ tables: [QualifiedName], restartsIdentity: Bool) -> String {
+        "TRUNCATE " + tables.map { "\($0.sql)" }.joined(separator: ", ") + (restartsIdentity ? " RESTART IDENTITY" : "")
+    }
+}

@@ -1,0 +1,100 @@
+/// A stretch of the stream: row changes in commit order, their values, and the transactions they belong to.
+///
+/// A chunk normally ends at a commit. Only a transaction larger than the assembler's limit is cut into several
+/// chunks; then the applier keeps its own transaction open until the one that carries the commit.
+public struct ChangeChunk: Sendable {
+    public var arena = ChangeArena()
+    public var changes: [Change] = []
+    public var truncations: [Truncation] = []
+    /// In stream order; the first may have begun, and the last may end, outside this chunk.
+    public var transactions: [TransactionSpan] = []
+    /// The newest heartbeat that stands in this chunk.
+    public var heartbeat: Heartbeat?
+    /// Everything before this LSN is in this chunk or in an earlier one.
+    public var endLSN = LSN.zero
+
+    public init() {}
+
+    /// Whether the last transaction goes on in the next chunk.
+    public var isOpenEnded: Bool { transactions.last.map { !$0.isCommitted } ?? false }
+    public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero }
+
+    /// Memory in use, in bytes.
+    public var sizeBytes: Int {
+        arena.sizeBytes + changes.count * MemoryLayout<Change>.stride
+            + transactions.count * MemoryLayout<TransactionSpan>.stride
+    }
+}
+
+/// One row change, or one `TRUNCATE`.
+public struct Change: Sendable, Equatable {
+    public enum Kind: UInt8, Sendable { case insert, update, delete, truncate }
+
+    public var kind: Kind
+    public var oldKind: OldTuple.Kind?
+    /// Index into the stream's `RelationHistory`; for a truncation, into `ChangeChunk.truncations`.
+    public var relation: Int
+    public var old: TupleReference
+    public var new: TupleReference
+
+    public init(
+        kind: Kind, relation: Int, old: OldTuple? = nil, new: TupleReference = TupleReference(firstCell: 0, count: 0)
+    ) {
+        self.kind = kind
+        self.relation = relation
+        oldKind = old?.kind
+        self.old = old?.tuple ?? TupleReference(firstCell: 0, count: 0)
+        self.new = new
+    }
+}
+
+public struct Truncation: Sendable, Equatable {
+    /// Indexes into the stream's `RelationHistory`.
+    public var relations: [Int]
+    public var cascades: Bool
+    public var restartsIdentity: Bool
+}
+
+/// A source transaction's part of a chunk.
+public struct TransactionSpan: Sendable, Equatable {
+    public var xid: UInt32
+    /// LSN of the commit record, known from the start.
+    public var commitLSN: LSN
+    /// LSN just after the commit record; the progress to record. Zero until the commit has been read.
+    public var endLSN: LSN
+    public var commitTime: PostgresTime
+    /// The replication origin that the transaction came from, when it was itself replicated.
+    public var origin: String?
+    /// Its changes in `ChangeChunk.changes`.
+    public var changes: Range<Int>
+    public var isCommitted: Bool { endLSN != .zero }
+}
+
+/// The sign of life that a worker writes into the source's WAL and reads back from the stream.
+public struct Heartbeat: Sendable, Equatable {
+    /// Prefix of the logical messages that carry it.
+    public static let messagePrefix = "lindero.heartbeat"
+    /// Counts up within one run of a worker.
+    public var sequence: Int64
+    /// The worker that wrote it; others ignore it.
+    public var worker: String
+    public var sourceLSN: LSN
+    public var sentAt: PostgresTime
+
+    public init(sequence: Int64, worker: String, sourceLSN: LSN, sentAt: PostgresTime) {
+        self.sequence = sequence
+        self.worker = worker
+        self.sourceLSN = sourceLSN
+        self.sentAt = sentAt
+    }
+
+    /// The message's content: `sequence worker`.
+    public static func content(sequence: Int64, worker: String) -> String { "\(sequence) \(worker)" }
+
+    /// Reads a message's content; `nil` when it is not ours.
+    public init?(content: [UInt8], sourceLSN: LSN, sentAt: PostgresTime) {
+        let parts = String(decoding: content, as: UTF8.self).split(separator: " ")
+        guard parts.count == 2, let sequence = Int64(parts[0]) else { return nil }
+        self.init(sequence: sequence, worker: String(parts[1]), sourceLSN: sourceLSN, sentAt: sentAt)
+    }
+}

@@ -1,0 +1,163 @@
+/// Turns decoded messages into chunks of whole transactions.
+///
+/// Use: decode each message into `arena`, pass it to `handle`, and at the end of a read call `take`.
+public struct TransactionAssembler: Sendable {
+    /// Bytes of one transaction that may gather before it is cut.
+    public let cutBytes: Int
+    public private(set) var relations = RelationHistory()
+    private var chunk = ChangeChunk()
+    /// The transaction being read; its changes end where the chunk's do.
+    private var open: TransactionSpan?
+
+    public init(cutBytes: Int = 4 << 20) { self.cutBytes = cutBytes }
+
+    /// Where the decoder puts values.
+    public var arena: ChangeArena {
+        _read { yield chunk.arena }
+        _modify { yield &chunk.arena }
+    }
+
+    /// Whether a transaction has begun and not yet ended.
+    public var isInTransaction: Bool { open != nil }
+    public var sizeBytes: Int { chunk.sizeBytes }
+
+    public mutating func handle(_ message: PGOutputMessage) throws(StreamError) {
+        switch message {
+        case .begin(let finalLSN, let commitTime, let xid):
+            guard open == nil else { throw .unexpected("Begin inside a transaction") }
+            open = TransactionSpan(
+                xid: xid, commitLSN: finalLSN, endLSN: .zero, commitTime: commitTime, origin: nil,
+                changes: chunk.changes.count..<chunk.changes.count)
+        case .commit(_, let endLSN, let commitTime):
+            try finish(endLSN: endLSN, commitTime: commitTime)
+        case .origin(_, let name):
+            open?.origin = name
+        case .relation(let relation, _):
+            relations.record(relation)
+        case .type:
+            break
+        case .insert(let relation, let new, _):
+            try add(Change(kind: .insert, relation: index(relation), new: new))
+        case .update(let relation, let old, let new, _):
+            try add(Change(kind: .update, relation: index(relation), old: old, new: new))
+        case .delete(let relation, let old, _):
+            try add(Change(kind: .delete, relation: index(relation), old: old))
+        case .truncate(let ids, let cascade, let restartIdentity, _):
+            var indexes: [Int] = []
+            for id in ids { indexes.append(try index(id)) }
+            chunk.truncations.append(
+                Truncation(relations: indexes, cascades: cascade, restartsIdentity: restartIdentity))
+            try add(Change(kind: .truncate, relation: chunk.truncations.count - 1))
+        case .message(_, let lsn, let prefix, let content, _):
+            note(prefix: prefix, content: content, lsn: lsn)
+        case .streamStart, .streamStop, .streamCommit, .streamAbort, .beginPrepare, .prepare, .commitPrepared,
+            .rollbackPrepared, .streamPrepare:
+            throw .unexpected("a streamed or two-phase transaction, which was not asked for")
+        }
+    }
+
+    /// The idle position: the server has nothing before this LSN. Ignored inside a transaction.
+    public mutating func handleIdle(at lsn: LSN) {
+        guard open == nil, lsn > chunk.endLSN else { return }
+        chunk.endLSN = lsn
+    }
+
+    /// Takes what is complete. An unfinished transaction stays, unless it has outgrown `cutBytes`.
+    public mutating func take() -> ChangeChunk? {
+        guard var current = open else {
+            guard !chunk.isEmpty else { return nil }
+            return exchange(with: ChangeChunk())
+        }
+        if chunk.transactions.isEmpty {
+            guard chunk.arena.sizeBytes >= cutBytes else { return nil }
+            current.changes = current.changes.lowerBound..<chunk.changes.count
+            chunk.transactions.append(current)
+            current.changes = 0..<0
+            open = current
+            return exchange(with: ChangeChunk())
+        }
+        let tail = splitTail(from: current.changes.lowerBound)
+        current.changes = 0..<tail.changes.count
+        open = current
+        return exchange(with: tail)
+    }
+
+    private mutating func exchange(with next: ChangeChunk) -> ChangeChunk {
+        let result = chunk
+        chunk = next
+        return result
+    }
+
+    private mutating func finish(endLSN: LSN, commitTime: PostgresTime) throws(StreamError) {
+        guard var transaction = open else { throw .unexpected("Commit outside a transaction") }
+        transaction.endLSN = endLSN
+        transaction.commitTime = commitTime
+        transaction.changes = transaction.changes.lowerBound..<chunk.changes.count
+        chunk.transactions.append(transaction)
+        chunk.endLSN = max(chunk.endLSN, endLSN)
+        open = nil
+    }
+
+    private mutating func add(_ change: Change) throws(StreamError) {
+        guard open != nil else { throw .unexpected("a change outside a transaction") }
+        chunk.changes.append(change)
+    }
+
+    private func index(_ id: UInt32) throws(StreamError) -> Int {
+        guard let index = relations.index(of: id) else { throw .unknownRelation(id) }
+        return index
+    }
+
+    private mutating func note(prefix: String, content: [UInt8], lsn: LSN) {
+        guard prefix == Heartbeat.messagePrefix,
+            let beat = Heartbeat(content: content, sourceLSN: lsn, sentAt: open?.commitTime ?? .init(microseconds: 0))
+        else { return }
+        chunk.heartbeat = beat
+    }
+
+    /// Moves the changes from `first` on, with their values, out of the chunk.
+    private mutating func splitTail(from first: Int) -> ChangeChunk {
+        var tail = ChangeChunk()
+        guard first < chunk.changes.count else { return tail }
+        // The last entry is for a tail of truncations, which have no cells.
+        let firstCell = min(chunk.changes[first...].lazy.map(\.lowestCell).min() ?? .max, chunk.arena.cells.count)
+        let cells = chunk.arena.cells[firstCell...]
+        let firstByte = cells.first { $0.kind == .text || $0.kind == .binary }?.offset ?? chunk.arena.bytes.count
+        tail.arena.bytes = Array(chunk.arena.bytes[firstByte...])
+        tail.arena.cells = cells.map { cell in
+            var moved = cell
+            if cell.kind == .text || cell.kind == .binary { moved.offset -= firstByte }
+            return moved
+        }
+        let firstTruncation = chunk.changes[first...].first { $0.kind == .truncate }?.relation
+        if let firstTruncation { tail.truncations = Array(chunk.truncations[firstTruncation...]) }
+        tail.changes = chunk.changes[first...].map { $0.moved(cells: firstCell, truncations: firstTruncation ?? 0) }
+        chunk.arena.bytes.removeSubrange(firstByte...)
+        chunk.arena.cells.removeSubrange(firstCell...)
+        chunk.changes.removeSubrange(first...)
+        if let firstTruncation { chunk.truncations.removeSubrange(firstTruncation...) }
+        return tail
+    }
+}
+
+extension Change {
+    fileprivate var lowestCell: Int {
+        switch kind {
+        case .insert: new.firstCell
+        case .update: oldKind == nil ? new.firstCell : min(old.firstCell, new.firstCell)
+        case .delete: old.firstCell
+        case .truncate: Int.max
+        }
+    }
+
+    fileprivate func moved(cells: Int, truncations: Int) -> Change {
+        var change = self
+        if kind == .truncate {
+            change.relation -= truncations
+        } else {
+            if kind != .delete { change.new.firstCell -= cells }
+            if oldKind != nil { change.old.firstCell -= cells }
+        }
+        return change
+    }
+}
