@@ -11,6 +11,20 @@ public enum SQLText {
         names.map(identifier).joined(separator: ", ")
     }
 
+    /// The text form of a one-dimensional `text[]` (or any array whose delimiter is a comma), for a parameter.
+    public static func arrayLiteral(_ values: some Sequence<String>) -> String {
+        var result = "{"
+        for (position, value) in values.enumerated() {
+            result += position == 0 ? "\"" : ",\""
+            for scalar in value.unicodeScalars {
+                if scalar == "\"" || scalar == "\\" { result.unicodeScalars.append("\\") }
+                result.unicodeScalars.append(scalar)
+            }
+            result += "\""
+        }
+        return result + "}"
+    }
+
     private static func quoted(_ text: String, with quote: Character) -> String {
         var result = String(quote)
         // NUL cannot occur in PostgreSQL names or text; cutting there would silently change the name.
