@@ -14,7 +14,8 @@ public struct LinderoConfiguration: Sendable, Equatable {
     public var tables: [TableRule]
 
     public init(
-        backend: Backend = .shared, databases: [DatabaseSettings], origin: String, defaults: Defaults = .init(),
+        backend: Backend = .shared, databases: [DatabaseSettings], origin: String,
+        defaults: Defaults = .init(),
         gates: Gates = .init(), replication: ReplicationSettings = .init(), tables: [TableRule] = []
     ) {
         self.backend = backend
@@ -123,12 +124,14 @@ public struct TableRule: Sendable, Equatable {
     /// Columns by owner; `*` stands for every column not named elsewhere.
     public var owned: [String: [String]]
     public var shared: [String: SharedColumnRule]
-    /// Where in the file each name stands: `""` for the entry itself, else the column name.
+    /// Where in the file each name stands: `""` for the entry itself, `match NAME` and `private NAME` for those
+    /// lists, else the column name under `columns`.
     public var marks: [String: SourceMark]
 
     public init(
         pattern: String, match: [String] = [], insertOwners: [String] = [], deleteOwners: [String] = [],
-        privateColumns: [String] = [], owned: [String: [String]] = [:], shared: [String: SharedColumnRule] = [:],
+        privateColumns: [String] = [], owned: [String: [String]] = [:],
+        shared: [String: SharedColumnRule] = [:],
         marks: [String: SourceMark] = [:]
     ) {
         self.pattern = pattern

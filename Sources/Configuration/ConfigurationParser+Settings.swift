@@ -1,0 +1,126 @@
+import ReplicationCore
+import Yams
+
+/// `defaults`, `gates` and `replication`.
+extension ConfigurationParser {
+    mutating func defaults(_ node: Node) -> Defaults {
+        var defaults = Defaults()
+        for entry in entries(node, of: "defaults", keys: ["unlisted_column", "conflict"]) {
+            let place = "defaults.\(entry.key)"
+            switch entry.key {
+            case "unlisted_column":
+                defaults.unlistedColumn = choice(entry.value, of: place) ?? defaults.unlistedColumn
+            default:
+                guard let policy = choice(entry.value, of: place, as: SharedColumnRule.Policy.self) else {
+                    continue
+                }
+                if policy == .prefer {
+                    report("\(place) can't be prefer, which needs a side for each column", at: entry.value)
+                } else {
+                    defaults.conflict = policy
+                }
+            }
+        }
+        return defaults
+    }
+
+    mutating func gates(_ node: Node) -> Gates {
+        var gates = Gates()
+        let keys = [
+            "max_lag", "max_lag_bytes", "verify_age", "max_clock_offset", "cutover_timeout",
+            "max_retained_wal",
+        ]
+        for entry in entries(node, of: "gates", keys: keys) {
+            let place = "gates.\(entry.key)"
+            switch entry.key {
+            case "max_lag":
+                gates.maxLagMilliseconds = milliseconds(entry.value, of: place) ?? gates.maxLagMilliseconds
+            case "max_lag_bytes":
+                gates.maxLagBytes = bytes(entry.value, of: place) ?? gates.maxLagBytes
+            case "verify_age":
+                gates.verifyAgeSeconds = seconds(entry.value, of: place) ?? gates.verifyAgeSeconds
+            case "max_clock_offset":
+                gates.maxClockOffsetMilliseconds =
+                    milliseconds(entry.value, of: place) ?? gates.maxClockOffsetMilliseconds
+            case "cutover_timeout":
+                gates.cutoverTimeoutSeconds = seconds(entry.value, of: place) ?? gates.cutoverTimeoutSeconds
+            default:
+                gates.maxRetainedWALBytes = bytes(entry.value, of: place) ?? gates.maxRetainedWALBytes
+            }
+        }
+        return gates
+    }
+
+    mutating func replication(_ node: Node) -> ReplicationSettings {
+        var settings = ReplicationSettings()
+        let keys = [
+            "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "copy",
+            "omit_foreign_columns",
+        ]
+        let entries = entries(node, of: "replication", keys: keys)
+        for entry in entries {
+            let place = "replication.\(entry.key)"
+            let value = entry.value
+            switch entry.key {
+            case "snapshot": settings.snapshot = choice(value, of: place) ?? settings.snapshot
+            case "slot": settings.slot = slotName(value, of: place)
+            case "publication": settings.publication = word(value, of: place)?.text
+            case "ddl": settings.ddl = choice(value, of: place) ?? settings.ddl
+            case "missing_row": settings.missingRow = choice(value, of: place) ?? settings.missingRow
+            case "heartbeat":
+                settings.heartbeatMilliseconds = heartbeat(value, of: place) ?? settings.heartbeatMilliseconds
+            case "memory_limit":
+                settings.memoryLimitBytes = memoryLimit(value, of: place) ?? settings.memoryLimitBytes
+            case "copy":
+                for inner in self.entries(value, of: place, keys: ["jobs"]) {
+                    settings.copyJobs =
+                        count(inner.value, of: "\(place).jobs", in: 1...64) ?? settings.copyJobs
+                }
+            default:
+                settings.omitForeignColumns = flag(value, of: place) ?? settings.omitForeignColumns
+            }
+        }
+        checkAdoption(settings, entries: entries)
+        return settings
+    }
+
+    private mutating func checkAdoption(_ settings: ReplicationSettings, entries: [Entry]) {
+        guard settings.slot != nil, let entry = entries.first(where: { $0.key == "slot" }) else { return }
+        if settings.snapshot == .initial {
+            report(
+                "replication.slot adopts a slot that exists, and such a slot has no snapshot to copy from; "
+                    + "add snapshot: never, or leave slot out so that Lindero makes its own",
+                at: entry.keyNode)
+        }
+        if settings.publication == nil {
+            report(
+                "replication.slot needs replication.publication: the slot can only decode with a publication that "
+                    + "is as old as it is", at: entry.keyNode)
+        }
+    }
+
+    private mutating func slotName(_ node: Node, of place: String) -> String? {
+        guard let word = word(node, of: place) else { return nil }
+        let isValid =
+            word.text.utf8.count <= 63
+            && word.text.unicodeScalars.allSatisfy {
+                ("a"..."z").contains($0) || ("0"..."9").contains($0) || $0 == "_"
+            }
+        if isValid { return word.text }
+        report("\(place) is \"\(word.text)\", but a slot's name is at most 63 of a-z, 0-9 and _", at: node)
+        return nil
+    }
+
+    private mutating func heartbeat(_ node: Node, of place: String) -> Int? {
+        if case .scalar(let scalar) = node, scalar.string == "off" { return 0 }
+        return milliseconds(node, of: place)
+    }
+
+    /// Below a megabyte not even one wide row fits.
+    private mutating func memoryLimit(_ node: Node, of place: String) -> Int? {
+        guard let value = bytes(node, of: place) else { return nil }
+        if value >= 1_000_000 { return value }
+        report("\(place) must be at least 1MB", at: node)
+        return nil
+    }
+}

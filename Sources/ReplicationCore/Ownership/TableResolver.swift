@@ -1,0 +1,135 @@
+/// Resolves one rule for one table, and collects what does not fit.
+struct TableResolver {
+    let configuration: LinderoConfiguration
+    let rule: TableRule
+    let table: TableDescription
+    /// Under a pattern, columns of the rule that this table lacks are passed over.
+    let isPattern: Bool
+    var problems: [OwnershipProblem] = []
+
+    private let byName: [String: ColumnDescription]
+
+    init(configuration: LinderoConfiguration, rule: TableRule, table: TableDescription, isPattern: Bool) {
+        self.configuration = configuration
+        self.rule = rule
+        self.table = table
+        self.isPattern = isPattern
+        byName = Dictionary(table.columns.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    mutating func resolve() -> TableOwnership {
+        let match = matchColumns()
+        var columns = listedColumns()
+        let owners = ownersOfSomething(columns)
+        let insertOwners = rule.insertOwners.isEmpty ? owners : Set(rule.insertOwners)
+        let deleteOwners = rule.deleteOwners.isEmpty ? owners : Set(rule.deleteOwners)
+        fillUnlisted(&columns, keys: Set(match + table.primaryKey), insertOwners: insertOwners)
+        let privateColumns = rule.privateColumns.filter { column in
+            known(column, use: "private", mark: "private \(column)") != nil
+        }
+        return TableOwnership(
+            table: table.name, match: match, insertOwners: insertOwners, deleteOwners: deleteOwners,
+            privateColumns: Set(privateColumns), columns: columns)
+    }
+
+    private mutating func matchColumns() -> [String] {
+        if rule.match.isEmpty { return table.primaryKey.isEmpty ? table.identityColumns : table.primaryKey }
+        var isComplete = true
+        for name in rule.match {
+            guard let column = byName[name] else {
+                reportUnknown(name, use: "match", mark: "match \(name)")
+                isComplete = false
+                continue
+            }
+            if column.isGenerated {
+                report(.generatedColumn(name, table: table.name, use: "match"), mark: "match \(name)")
+            }
+        }
+        let keys = ([table.primaryKey] + table.uniqueKeys).filter { !$0.isEmpty }
+        if isComplete, !keys.contains(where: { Set($0) == Set(rule.match) }) {
+            report(
+                .matchIsNotUnique(rule.match, table: table.name, keys: keys),
+                mark: "match \(rule.match.first ?? "")")
+        }
+        return rule.match
+    }
+
+    /// Columns that the rule names, and those that its `*` stands for.
+    private mutating func listedColumns() -> [String: TableOwnership.ColumnOwner] {
+        var columns: [String: TableOwnership.ColumnOwner] = [:]
+        var rest: TableOwnership.ColumnOwner?
+        for (owner, names) in rule.owned.sorted(by: { $0.key < $1.key }) {
+            for name in names {
+                if name == "*" {
+                    rest = .owned(by: owner)
+                } else if let column = known(name, use: "columns.\(owner)", mark: name), !column.isGenerated {
+                    columns[name] = .owned(by: owner)
+                }
+            }
+        }
+        for (name, shared) in rule.shared.sorted(by: { $0.key < $1.key }) {
+            if name == "*" {
+                rest = .shared(shared)
+                continue
+            }
+            guard let column = known(name, use: "columns.shared", mark: name) else { continue }
+            if column.isGenerated {
+                report(.generatedColumn(name, table: table.name, use: "columns.shared"), mark: name)
+            } else if shared.policy == .delta, column.category != "N" {
+                report(.deltaNeedsNumber(name, table: table.name, type: column.type), mark: name)
+            }
+            columns[name] = .shared(shared)
+        }
+        if let rest {
+            for column in table.columns where !column.isGenerated && columns[column.name] == nil {
+                columns[column.name] = rest
+            }
+        }
+        return columns
+    }
+
+    private func ownersOfSomething(_ columns: [String: TableOwnership.ColumnOwner]) -> Set<String> {
+        var owners: Set<String> = []
+        for case .owned(let owner) in columns.values { owners.insert(owner) }
+        if !owners.isEmpty { return owners }
+        return Set(configuration.databases.filter { !$0.isPhysicalStandby }.map(\.name))
+    }
+
+    private mutating func fillUnlisted(
+        _ columns: inout [String: TableOwnership.ColumnOwner], keys: Set<String>, insertOwners: Set<String>
+    ) {
+        var unowned: [String] = []
+        for column in table.columns where !column.isGenerated && columns[column.name] == nil {
+            if keys.contains(column.name) {
+                columns[column.name] = keyOwner(insertOwners)
+            } else if configuration.defaults.unlistedColumn == .origin {
+                columns[column.name] = .owned(by: configuration.origin)
+            } else {
+                unowned.append(column.name)
+            }
+        }
+        if !unowned.isEmpty { report(.unowned(unowned, table: table.name), mark: "") }
+    }
+
+    private func keyOwner(_ insertOwners: Set<String>) -> TableOwnership.ColumnOwner {
+        if insertOwners.count == 1, let owner = insertOwners.first { return .owned(by: owner) }
+        return .shared(SharedColumnRule(policy: configuration.defaults.conflict))
+    }
+
+    private mutating func known(_ name: String, use: String, mark: String) -> ColumnDescription? {
+        if let column = byName[name] { return column }
+        if !isPattern { reportUnknown(name, use: use, mark: mark) }
+        return nil
+    }
+
+    private mutating func reportUnknown(_ name: String, use: String, mark: String) {
+        problems.append(
+            OwnershipProblem(
+                .unknownColumn(name, table: table.name, use: use), mark: rule.marks[mark] ?? rule.marks[""],
+                suggestion: NearestWord.among(table.columns.map(\.name), to: name)))
+    }
+
+    private mutating func report(_ kind: OwnershipProblem.Kind, mark: String) {
+        problems.append(OwnershipProblem(kind, mark: rule.marks[mark] ?? rule.marks[""]))
+    }
+}

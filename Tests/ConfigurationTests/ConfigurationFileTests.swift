@@ -1,0 +1,137 @@
+import Configuration
+import ReplicationCore
+import Testing
+
+/// The file of the design document, whole.
+let hotelFile = """
+    # lindero.yaml
+    version: 1
+    backend: shared                       # shared | replica | split
+    databases:
+      bot:  { url: env:DATABASE_URL,      roles: [bot_app] }
+      sync: { url: env:SYNC_DATABASE_URL, roles: [sync_app] }
+    origin: bot                           # the database that holds the data today
+    defaults: { unlisted_column: error, conflict: queue }
+    gates: { max_lag: 2s, max_lag_bytes: 200kB, verify_age: 24h, max_clock_offset: 250ms,
+             cutover_timeout: 30s, max_retained_wal: 5GB }
+    replication: { snapshot: initial }   # initial | never; slot: and publication: adopt existing ones
+    tables:                               # exact names, schema.name, or patterns: "public.*"
+      Reservas:
+        match: [bookingId]                # identity across databases
+        insert: sync
+        delete: sync
+        private: [crmNotes]               # never leaves its owner's database
+        columns:
+          bot:  [lastBotInteraction, whatsappThreadId, crmNotes]
+          sync: [bookingId, status, lastSyncBeds24, beds24Status, apiData, createdAt]
+          shared:
+            phone:       { policy: last_write }
+            guestName:   { policy: last_write }
+            arrivalDate: { policy: prefer, side: sync }
+            updatedAt:   { policy: max }
+      Leads:      { match: [phone], insert: [bot, sync], delete: bot, columns: { bot: "*" } }
+      HotelApart: { match: [id], insert: sync, delete: sync, columns: { sync: "*" } }
+    """
+
+@Suite struct ConfigurationFileTests {
+    @Test func readsTheWholeFileOfTheDesign() throws {
+        let configuration = try ConfigurationFile.parse(hotelFile, path: "lindero.yaml")
+        #expect(configuration.backend == .shared)
+        #expect(configuration.origin == "bot")
+        #expect(
+            configuration.databases == [
+                DatabaseSettings(name: "bot", url: .environment("DATABASE_URL"), roles: ["bot_app"]),
+                DatabaseSettings(name: "sync", url: .environment("SYNC_DATABASE_URL"), roles: ["sync_app"]),
+            ])
+        #expect(configuration.defaults == Defaults(unlistedColumn: .error, conflict: .queue))
+        #expect(configuration.gates == Gates())
+        #expect(configuration.replication == ReplicationSettings())
+        #expect(configuration.tables.map(\.pattern) == ["Reservas", "Leads", "HotelApart"])
+        let reservas = configuration.tables[0]
+        #expect(reservas.match == ["bookingId"])
+        #expect(reservas.insertOwners == ["sync"])
+        #expect(reservas.deleteOwners == ["sync"])
+        #expect(reservas.privateColumns == ["crmNotes"])
+        #expect(reservas.owned["bot"] == ["lastBotInteraction", "whatsappThreadId", "crmNotes"])
+        #expect(reservas.shared["arrivalDate"] == SharedColumnRule(policy: .prefer, side: "sync"))
+        #expect(reservas.shared["updatedAt"] == SharedColumnRule(policy: .max))
+        #expect(reservas.marks[""] == SourceMark(line: 13, column: 3))
+        #expect(reservas.marks["whatsappThreadId"] == SourceMark(line: 19, column: 34))
+        #expect(configuration.tables[1].owned == ["bot": ["*"]])
+        #expect(configuration.tables[1].insertOwners == ["bot", "sync"])
+    }
+
+    @Test func readsEveryKeyOfReplicationAndGates() throws {
+        let configuration = try ConfigurationFile.parse(
+            """
+            version: 1
+            backend: replica
+            origin: a
+            databases:
+              a: env:A
+              b: { url: file:secrets/b, physical_standby: true }
+            gates: { max_lag: 1.5s, max_lag_bytes: 1MiB, verify_age: 2d, max_clock_offset: 0, cutover_timeout: 1min,
+                     max_retained_wal: 1_000MB }
+            replication:
+              snapshot: never
+              slot: s
+              publication: Mi publicación
+              ddl: follow
+              missing_row: count
+              heartbeat: off
+              memory_limit: 128MB
+              copy: { jobs: 4 }
+              omit_foreign_columns: true
+            """, path: "x")
+        var gates = Gates()
+        gates.maxLagMilliseconds = 1_500
+        gates.maxLagBytes = 1_048_576
+        gates.verifyAgeSeconds = 172_800
+        gates.maxClockOffsetMilliseconds = 0
+        gates.cutoverTimeoutSeconds = 60
+        gates.maxRetainedWALBytes = 1_000_000_000
+        #expect(configuration.gates == gates)
+        var replication = ReplicationSettings()
+        replication.snapshot = .never
+        replication.slot = "s"
+        replication.publication = "Mi publicación"
+        replication.ddl = .follow
+        replication.missingRow = .count
+        replication.heartbeatMilliseconds = 0
+        replication.memoryLimitBytes = 128_000_000
+        replication.copyJobs = 4
+        replication.omitForeignColumns = true
+        #expect(configuration.replication == replication)
+        #expect(configuration.databases[1].isPhysicalStandby)
+        #expect(configuration.databases[1].url == .file("secrets/b"))
+    }
+
+    @Test func originDefaultsToTheFirstDatabaseInShared() throws {
+        let configuration = try ConfigurationFile.parse("version: 1\ndatabases: { one: env:ONE }", path: "x")
+        #expect(configuration.origin == "one")
+        #expect(configuration.backend == .shared)
+        #expect(configuration.tables.isEmpty)
+    }
+
+    @Test func databaseURLAloneGivesSharedBackendWithoutTables() throws {
+        let configuration = try ConfigurationFile.fromEnvironment([
+            "DATABASE_URL": "postgresql://u:s3cret@h/d"
+        ])
+        #expect(configuration.backend == .shared)
+        #expect(
+            configuration.databases == [DatabaseSettings(name: "primary", url: .environment("DATABASE_URL"))])
+        #expect(configuration.origin == "primary")
+        #expect(configuration.tables.isEmpty)
+    }
+
+    @Test func emptyEnvironmentSaysWhatToSet() {
+        #expect(throws: ConfigurationError.self) {
+            try ConfigurationFile.fromEnvironment(["DATABASE_URL": ""])
+        }
+        do {
+            _ = try ConfigurationFile.fromEnvironment([:])
+        } catch {
+            #expect("\(error)".contains("DATABASE_URL is not set"))
+        }
+    }
+}

@@ -1,0 +1,180 @@
+import Configuration
+import ReplicationCore
+import Testing
+
+/// One mistake in a file, and what must be said about it.
+struct Mistake: Sendable, CustomTestStringConvertible {
+    var name: String
+    var file: String
+    var expected: String
+
+    init(_ name: String, _ file: String, _ expected: String) {
+        self.name = name
+        self.file = file
+        self.expected = expected
+    }
+
+    var testDescription: String { name }
+}
+
+private let start = "version: 1\ndatabases: { bot: env:BOT, sync: env:SYNC }\norigin: bot\n"
+
+private let mistakes: [Mistake] = [
+    Mistake("unknownKey", start + "tabels: {}", #"f:4:1: unknown key "tabels" in the file"#),
+    Mistake("unknownKeyNearest", start + "tabels: {}", #"(did you mean "tables"?)"#),
+    Mistake("unknownGate", start + "gates: { max_lags: 2s }", #"f:4:10: unknown key "max_lags" in gates"#),
+    Mistake("unknownTableKey", start + "tables: { T: { colums: {} } }", #"(did you mean "columns"?)"#),
+    Mistake("wrongTypeMapping", start + "gates: 3", "f:4:8: gates must be a mapping"),
+    Mistake(
+        "wrongTypeList", start + "tables: { T: { match: { a: b } } }",
+        "tables.T.match must be a list of names, but is a mapping"),
+    Mistake(
+        "missingUnit", start + "gates: { max_lag: 200 }",
+        "f:4:19: gates.max_lag is \"200\", but must be a duration"),
+    Mistake("unknownUnit", start + "gates: { max_lag: 2 seconds }", #"(did you mean "s"?)"#),
+    Mistake("sizeUnit", start + "gates: { max_retained_wal: 5gb }", #"(did you mean "GB"?)"#),
+    Mistake(
+        "sizeForDuration", start + "gates: { max_lag: 5MB }",
+        "gates.max_lag is \"5MB\", but must be a duration"),
+    Mistake("negative", start + "gates: { max_lag: -1s }", "must be a duration"),
+    Mistake("overflow", start + "gates: { max_lag: 99999999999999999999h }", "the number is too large"),
+    Mistake("fractionOfSecond", start + "gates: { verify_age: 200ms }", "whole seconds"),
+    Mistake(
+        "duplicateKey", start + "gates: {}\ndefaults: {}\ngates: {}",
+        #"f:6:1: "gates" stands here twice, first in line 4"#),
+    Mistake(
+        "unknownOrigin", "version: 1\ndatabases: { bot: env:BOT }\norigin: bott",
+        #"f:3:9: origin is "bott", which is no database of this file (declared: bot) (did you mean "bot"?)"#),
+    Mistake("unknownOwner", start + "tables: { T: { columns: { bto: [a] } } }", #"(did you mean "bot"?)"#),
+    Mistake(
+        "unknownInsertOwner", start + "tables: { T: { insert: sink } }", #"f:4:24: tables.T.insert is "sink""#
+    ),
+    Mistake(
+        "unknownPolicy", start + "tables: { T: { columns: { shared: { a: { policy: last_wins } } } } }",
+        #"(did you mean "last_write"?)"#),
+    Mistake(
+        "preferWithoutSide", start + "tables: { T: { columns: { shared: { a: { policy: prefer } } } } }",
+        "has policy prefer and no side"),
+    Mistake(
+        "sideWithoutPrefer",
+        start + "tables: { T: { columns: { shared: { a: { policy: max, side: bot } } } } }",
+        "goes with policy prefer only"),
+    Mistake(
+        "unknownSide", start + "tables: { T: { columns: { shared: { a: { policy: prefer, side: bod } } } } }",
+        #"side is "bod", which is no database"#),
+    Mistake(
+        "privateNotOwned", start + "tables: { T: { private: [nota], columns: { bot: [notes] } } }",
+        #"f:4:26: tables.T.private: "nota" has no owner"#),
+    Mistake(
+        "privateShared", start + "tables: { T: { private: [a], columns: { bot: [b], shared: [a] } } }",
+        "a private column has one owner"),
+    Mistake(
+        "privateMatch", start + "tables: { T: { match: a, private: [a], columns: { bot: [a] } } }",
+        "the match key always travels"),
+    Mistake(
+        "twoOwners", start + "tables: { T: { columns: { bot: [a], sync: [b, a] } } }",
+        #"f:4:47: column "a" stands under both bot and sync"#),
+    Mistake(
+        "ownedAndShared", start + "tables: { T: { columns: { bot: [a], shared: [a] } } }",
+        "stands under both bot and shared"),
+    Mistake(
+        "twoStars", start + "tables: { T: { columns: { bot: \"*\", sync: \"*\" } } }",
+        "(every other column) stands under both"),
+    Mistake("columnTwice", start + "tables: { T: { columns: { bot: [a, a] } } }", "names \"a\" twice"),
+    Mistake("emptyList", start + "tables: { T: { insert: [] } }", "but is an empty list"),
+    Mistake(
+        "tableTwice", start + "tables: { T: {columns: {bot: a}}, public.T: {columns: {bot: a}} }",
+        "stands here twice, first as \"T\""),
+    Mistake("tableName", start + "tables: { a.b.c: {} }", "is no table name"),
+    Mistake(
+        "version", "version: 2\ndatabases: { bot: env:BOT }",
+        "f:1:10: version is \"2\", but this Lindero reads version 1"),
+    Mistake("versionMissing", "databases: { bot: env:BOT }", "version is missing"),
+    Mistake(
+        "backend", start + "backend: replicas",
+        #"f:4:10: backend is "replicas", but must be one of: shared, replica, split (did you mean "replica"?)"#
+    ),
+    Mistake(
+        "replicaAlone", "version: 1\nbackend: replica\ndatabases: { bot: env:BOT }\norigin: bot",
+        "f:2:10: backend replica needs two databases"),
+    Mistake(
+        "splitAlone", "version: 1\nbackend: split\ndatabases: { bot: env:BOT }\norigin: bot",
+        "backend split needs two databases"),
+    Mistake(
+        "originMissing", "version: 1\nbackend: split\ndatabases: { bot: env:BOT, sync: env:S }",
+        "origin is missing"),
+    Mistake("databasesMissing", "version: 1", "databases is missing"),
+    Mistake("urlMissing", "version: 1\ndatabases: { bot: { roles: [a] } }", "databases.bot has no url"),
+    Mistake("databaseNamedShared", "version: 1\ndatabases: { shared: env:BOT }", "can't be named \"shared\""),
+    Mistake(
+        "sameRole",
+        "version: 1\ndatabases: { a: {url: env:A, roles: [r]}, b: {url: env:B, roles: [r]} }\norigin: a",
+        "role \"r\" stands under both a and b"),
+    Mistake("conflictPrefer", start + "defaults: { conflict: prefer }", "can't be prefer"),
+    Mistake("slotWithSnapshot", start + "replication: { slot: s, publication: p }", "add snapshot: never"),
+    Mistake(
+        "slotWithoutPublication", start + "replication: { slot: s, snapshot: never }",
+        "needs replication.publication"),
+    Mistake(
+        "slotName", start + "replication: { slot: My-Slot, publication: p, snapshot: never }",
+        "a slot's name is at most 63 of a-z"),
+    Mistake("flag", start + "replication: { omit_foreign_columns: yes }", "must be true or false"),
+    Mistake("jobs", start + "replication: { copy: { jobs: 0 } }", "must be a number from 1 to 64"),
+    Mistake("nullName", start + "origin2: x", #"(did you mean "origin"?)"#),
+    Mistake(
+        "nothing", start + "gates: { max_lag: }",
+        "gates.max_lag must be a duration such as 200ms, 2s or 24h, but is nothing"),
+    Mistake("empty", "# nothing here\n", "the file is empty; lindero init writes one"),
+    Mistake("list", "- a\n- b", "the file must be a mapping"),
+]
+
+private let malformed: [Mistake] = [
+    Mistake("tab", "version: 1\ndatabases:\n\tbot: env:X", "f:3:1: a tab indents this line"),
+    Mistake(
+        "openQuote", "version: 1\norigin: \"bot\ndatabases: x",
+        "a quote that was opened in line 2 is never closed"),
+    Mistake("openBrace", "version: 1\ngates: { max_lag: 2s\norigin: bot", "f:3:7: "),
+    Mistake("indentation", "version: 1\n  backend: shared", "f:2:10: "),
+    Mistake("noColon", "version: 1\nbackend\norigin: a", "a key without its \":\""),
+    Mistake("secondDocument", "version: 1\n---\nversion: 1", "a second document begins here"),
+    Mistake("unknownAlias", "version: *one", "f:1:10: this *alias has no &anchor"),
+    Mistake("controlCharacter", "version: 1\nori\u{01}gin: a", "a character that YAML does not allow"),
+]
+
+@Suite struct ConfigurationProblemTests {
+    @Test(arguments: mistakes + malformed)
+    func mistakeNamesPlaceAndRemedy(_ mistake: Mistake) throws {
+        let error = try #require(throws: ConfigurationError.self) {
+            try ConfigurationFile.parse(mistake.file, path: "f")
+        }
+        #expect(error.description.contains(mistake.expected), "\(error)")
+    }
+
+    @Test func allProblemsAreReportedInTheFilesOrder() throws {
+        let file = """
+            version: 3
+            backend: splitt
+            databases: { bot: { url: env:BOT, rolls: [x] } }
+            origin: sync
+            gates: { max_lag: soon, max_lag_bytes: 3 }
+            tables:
+              T: { insert: nobody, columns: { bot: [a, a] } }
+            """
+        let error = try #require(throws: ConfigurationError.self) {
+            try ConfigurationFile.parse(file, path: "f")
+        }
+        #expect(error.problems.map(\.line) == [1, 2, 3, 4, 5, 5, 7, 7])
+        #expect(error.problems.allSatisfy { $0.column != nil })
+    }
+
+    @Test func everyBytePrefixOfTheDesignFileParsesOrGivesAnError() {
+        let bytes = Array(hotelFile.utf8)
+        for length in stride(from: 0, to: bytes.count, by: 7) {
+            do {
+                _ = try ConfigurationFile.parse(String(decoding: bytes[..<length], as: UTF8.self), path: "f")
+            } catch {
+                #expect(!error.problems.isEmpty)
+            }
+        }
+    }
+}
