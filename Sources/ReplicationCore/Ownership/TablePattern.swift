@@ -2,7 +2,7 @@
 ///
 /// - `Reservas`: that table in the schema `public`.
 /// - `crm.Leads`: that table in `crm`. Either part may be in double quotes, which is how a name that holds a
-///   dot, `*` or `?` is written: `"odd.schema"."What?"`.
+///   dot, `*` or `?` is written: `"odd.schema"."What?"`. A double quote inside them is doubled, as in SQL.
 /// - `Reser*`, `crm.*`, `*.Leads`: `*` stands for any run of characters, `?` for one.
 /// - `*`: every table of every schema.
 public struct TablePattern: Sendable, Equatable {
@@ -42,11 +42,28 @@ public struct TablePattern: Sendable, Equatable {
         return Self.matches(name, table.name) && Self.matches(schema, table.schema)
     }
 
+    /// How an entry names this one table.
+    public static func text(for table: QualifiedName) -> String {
+        let name = quotedIfNeeded(table.name)
+        return table.schema == "public" ? name : quotedIfNeeded(table.schema) + "." + name
+    }
+
+    private static func quotedIfNeeded(_ name: String) -> String {
+        name.unicodeScalars.contains { ".*?\"".unicodeScalars.contains($0) } ? SQLText.identifier(name) : name
+    }
+
     private static func parts(_ text: String) -> [[Piece]]? {
         var parts: [[Piece]] = [[]]
         var isQuoted = false
-        for scalar in text.unicodeScalars {
+        let scalars = Array(text.unicodeScalars)
+        var position = 0
+        while position < scalars.count {
+            let scalar = scalars[position]
+            position += 1
             switch scalar {
+            case "\"" where isQuoted && position < scalars.count && scalars[position] == "\"":
+                parts[parts.count - 1].append(.character(scalar))
+                position += 1
             case "\"": isQuoted.toggle()
             case "." where !isQuoted: parts.append([])
             case "*" where !isQuoted: parts[parts.count - 1].append(.many)

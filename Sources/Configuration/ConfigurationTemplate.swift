@@ -1,0 +1,69 @@
+/// The commented `lindero.yaml` that `lindero init` writes: it works as it stands, with `DATABASE_URL` set.
+public enum ConfigurationTemplate {
+    public static let text = """
+        # lindero.yaml - who owns every column, and where the data goes.
+        # Check it with: lindero check
+        version: 1
+
+        # shared:  one database, several services; ownership is enforced and audited, nothing is copied.
+        # replica: shared, and every change streams to a second database.
+        # split:   two independent databases, kept equal in both directions.
+        backend: shared
+
+        # One entry for each service. Names are free. Secrets never stand in this file: use env:NAME, file:PATH,
+        # service:NAME (pg_service.conf), or a connection string without a password (~/.pgpass has it).
+        databases:
+          primary:
+            url: env:DATABASE_URL
+            # roles: [bot_app]           # the PostgreSQL roles this service logs in with
+          # sync:
+          #   url: env:SYNC_DATABASE_URL
+          #   roles: [sync_app]
+
+        # The database that holds the data today.
+        origin: primary
+
+        # unlisted_column: error stops when nobody owns a column; origin gives it to the origin.
+        # conflict: what shared columns without a policy do; queue keeps both values for a person.
+        defaults: { unlisted_column: error, conflict: queue }
+
+        # What must hold before a cutover. Durations: ms, s, min, h, d. Sizes: kB, MB, GB (or KiB, MiB, GiB).
+        gates:
+          max_lag: 2s
+          max_lag_bytes: 200kB
+          verify_age: 24h
+          max_clock_offset: 250ms
+          cutover_timeout: 30s
+          max_retained_wal: 5GB
+
+        replication:
+          snapshot: initial              # initial copies first; never streams only
+          # slot: existing_slot          # adopt what exists already (with snapshot: never)
+          # publication: existing_publication
+          ddl: pause                     # pause | follow (adds columns that the source added)
+          missing_row: stop              # stop | count: an update or delete whose row is not there
+          heartbeat: 1s                  # off: none
+          memory_limit: 64MB             # decoded changes that may wait in memory
+          copy: { jobs: 2 }              # tables copied at the same time
+          omit_foreign_columns: false    # true: a target made by Lindero lacks columns that do not travel
+
+        # Exact names, schema.name, or patterns such as "public.*". An exact name beats a pattern, a later pattern
+        # beats an earlier one. Without tables: the origin owns everything. Or let lindero write this part:
+        #   lindero init --from-database
+        #
+        # tables:
+        #   Reservas:
+        #     match: [bookingId]           # identity across databases (default: the primary key)
+        #     insert: sync                 # who makes rows (default: everybody who owns a column)
+        #     delete: sync
+        #     private: [crmNotes]          # never leaves its owner's database
+        #     columns:
+        #       primary: [lastBotInteraction, crmNotes]
+        #       sync: "*"                  # every column not named elsewhere
+        #       shared:
+        #         phone: { policy: last_write }
+        #         arrivalDate: { policy: prefer, side: sync }
+        #         updatedAt: { policy: max } # last_write | prefer | max | min | delta | queue
+
+        """
+}

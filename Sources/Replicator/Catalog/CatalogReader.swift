@@ -1,0 +1,128 @@
+import PostgresClient
+import ReplicationCore
+
+/// Reads table descriptions from a database's catalog: three queries, however many tables there are.
+///
+/// Left out: system schemas, `lindero`, `_prisma_migrations`, temporary tables, and tables that belong to an
+/// extension (the target gets those with the extension).
+public enum CatalogReader {
+    /// The tables, ordered by schema and name.
+    ///
+    /// - Parameter names: only these; names that the database lacks are absent from the answer. `nil` for all.
+    public static func tables(
+        _ connection: PostgresConnection, matching names: [QualifiedName]? = nil
+    ) async throws(PostgresError) -> [TableDescription] {
+        if let names, names.isEmpty { return [] }
+        var filter = ""
+        var parameters: [PostgresParameter] = []
+        if let names {
+            filter = "AND (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+            parameters = [
+                .text(SQLText.arrayLiteral(names.map(\.schema))),
+                .text(SQLText.arrayLiteral(names.map(\.name))),
+            ]
+        }
+        let result = try await connection.query(CatalogSQL.tables(filter: filter), parameters)
+        var tables = result.rows.compactMap(table)
+        if tables.isEmpty { return [] }
+        var positions: [UInt32: Int] = [:]
+        for (position, table) in tables.enumerated() { positions[table.oid] = position }
+        let oids = PostgresParameter.text("{" + tables.map { String($0.oid) }.joined(separator: ",") + "}")
+        for row in try await connection.query(CatalogSQL.columns, [oids]).rows {
+            guard let position = number(row["table"]).flatMap({ positions[$0] }), let column = column(row)
+            else { continue }
+            tables[position].columns.append(column)
+        }
+        let keys = uniqueIndexes(try await connection.query(CatalogSQL.uniqueIndexes, [oids]))
+        for (oid, indexes) in keys {
+            guard let position = positions[oid] else { continue }
+            addKeys(indexes, to: &tables[position])
+        }
+        return tables
+    }
+
+    /// The tables that a pattern stands for.
+    public static func tables(
+        _ connection: PostgresConnection, selectedBy patterns: [TablePattern]
+    ) async throws(PostgresError) -> [TableDescription] {
+        let names = try await names(connection).filter { name in patterns.contains { $0.matches(name) } }
+        return try await tables(connection, matching: names)
+    }
+
+    /// The names alone, of every table that `tables` could describe.
+    public static func names(_ connection: PostgresConnection) async throws(PostgresError) -> [QualifiedName]
+    {
+        try await connection.query(CatalogSQL.tables(filter: "")).rows.compactMap { row in
+            guard let schema = row["schema"], let name = row["name"] else { return nil }
+            return QualifiedName(schema: schema, name: name)
+        }
+    }
+
+    private static func number<Number: FixedWidthInteger>(_ text: String?) -> Number? {
+        text.flatMap { Number($0) }
+    }
+
+    private static func table(_ row: PostgresRow) -> TableDescription? {
+        guard let oid: UInt32 = number(row["oid"]), let schema = row["schema"], let name = row["name"],
+            let kind = row["kind"].flatMap(TableDescription.Kind.init),
+            let identity = row["identity"].flatMap(TableDescription.ReplicaIdentity.init)
+        else { return nil }
+        return TableDescription(
+            name: QualifiedName(schema: schema, name: name), oid: oid, kind: kind,
+            isPartition: row["is_partition"] == "t", columns: [], replicaIdentity: identity)
+    }
+
+    private static func column(_ row: PostgresRow) -> ColumnDescription? {
+        guard let name = row["name"], let position: Int = number(row["number"]), let type = row["type"],
+            let typeOID: UInt32 = number(row["type_oid"]), let baseOID: UInt32 = number(row["base_oid"]),
+            let arrayOID: UInt32 = number(row["array_oid"])
+        else { return nil }
+        return ColumnDescription(
+            name: name, number: position, type: type, typeOID: typeOID, baseTypeOID: baseOID,
+            baseArrayOID: arrayOID, baseKind: row["base_kind"] ?? "b", category: row["category"] ?? "",
+            isNotNull: row["is_not_null"] == "t", isGenerated: row["is_generated"] == "t",
+            identity: ColumnDescription.Identity(rawValue: row["identity"] ?? "") ?? .none,
+            defaultExpression: row["default"])
+    }
+
+    private struct UniqueIndex {
+        var oid: UInt32
+        var isPrimary: Bool
+        var isReplicaIdentity: Bool
+        var isImmediate: Bool
+        var columns: [String]
+    }
+
+    /// Rows come one per (index, column), ordered by table, index and position.
+    private static func uniqueIndexes(_ result: PostgresResult) -> [UInt32: [UniqueIndex]] {
+        var indexes: [UInt32: [UniqueIndex]] = [:]
+        for row in result.rows {
+            guard let table: UInt32 = number(row["table"]), let oid: UInt32 = number(row["index"]),
+                let column = row["column"]
+            else { continue }
+            let known = indexes[table, default: []]
+            if let last = known.indices.last, known[last].oid == oid {
+                indexes[table]?[last].columns.append(column)
+            } else {
+                indexes[table, default: []].append(
+                    UniqueIndex(
+                        oid: oid, isPrimary: row["is_primary"] == "t",
+                        isReplicaIdentity: row["is_identity"] == "t", isImmediate: row["is_immediate"] == "t",
+                        columns: [column]))
+            }
+        }
+        return indexes
+    }
+
+    private static func addKeys(_ indexes: [UniqueIndex], to table: inout TableDescription) {
+        let primary = indexes.first(where: \.isPrimary)
+        table.primaryKey = primary?.columns ?? []
+        table.uniqueKeys = indexes.filter { !$0.isPrimary && $0.isImmediate }.map(\.columns)
+        switch table.replicaIdentity {
+        case .nothing: table.identityColumns = []
+        case .index: table.identityColumns = indexes.first(where: \.isReplicaIdentity)?.columns ?? []
+        // A deferrable primary key is no replica identity: PostgreSQL logs no key for it.
+        case .default, .full: table.identityColumns = primary?.isImmediate == true ? table.primaryKey : []
+        }
+    }
+}

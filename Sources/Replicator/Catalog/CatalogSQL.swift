@@ -1,0 +1,54 @@
+/// The catalog queries. They name every object by schema, for sessions with an empty `search_path`.
+enum CatalogSQL {
+    static func tables(filter: String) -> String {
+        """
+        SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relispartition AS is_partition,
+               c.relreplident AS identity
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+          AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'lindero')
+          AND c.relname <> '_prisma_migrations'
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                          WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                            AND d.deptype = 'e')
+          \(filter)
+        ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+        """
+    }
+
+    /// `$1`: oids of tables. Domains are followed down to the type under them all.
+    static let columns = """
+        WITH RECURSIVE domain(type, base) AS (
+            SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'
+            UNION ALL
+            SELECT domain.type, t.typbasetype
+            FROM domain JOIN pg_catalog.pg_type t ON t.oid = domain.base AND t.typtype = 'd')
+        SELECT a.attrelid AS table, a.attname AS name, a.attnum AS number,
+               pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.atttypid AS type_oid,
+               b.oid AS base_oid, b.typarray AS array_oid, b.typtype AS base_kind, b.typcategory AS category,
+               a.attnotnull AS is_not_null, a.attgenerated <> '' AS is_generated, a.attidentity AS identity,
+               pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default
+        FROM pg_catalog.pg_attribute a
+             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+             LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+             LEFT JOIN domain ON domain.type = t.oid
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_type under
+                                  WHERE under.oid = domain.base AND under.typtype = 'd')
+             JOIN pg_catalog.pg_type b ON b.oid = coalesce(domain.base, t.oid)
+        WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY a.attrelid, a.attnum
+        """
+
+    /// `$1`: oids of tables. One row for each key column of each valid unique index that is whole: no predicate,
+    /// no expression. `INCLUDE` columns are no key.
+    static let uniqueIndexes = """
+        SELECT i.indrelid AS table, i.indexrelid AS index, i.indisprimary AS is_primary,
+               i.indisreplident AS is_identity, i.indimmediate AS is_immediate, a.attname AS column
+        FROM pg_catalog.pg_index i
+             CROSS JOIN LATERAL unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS key(number, position)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.number
+        WHERE i.indrelid = ANY ($1::pg_catalog.oid[]) AND i.indisunique AND i.indisvalid
+          AND i.indpred IS NULL AND i.indexprs IS NULL AND key.position <= i.indnkeyatts
+        ORDER BY i.indrelid, i.indexrelid, key.position
+        """
+}
