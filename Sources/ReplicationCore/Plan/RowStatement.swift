@@ -30,7 +30,9 @@ public struct RowStatement: Sendable, Equatable {
         // Without a key, equal rows cannot be told apart; exactly one of them is changed.
         let found =
             shape.isWholeRow
-            ? "ctid = (SELECT ctid FROM \(table) WHERE \(condition.isEmpty ? "true" : condition) LIMIT 1)" : condition
+            ? "(tableoid, ctid) = (SELECT tableoid, ctid FROM \(table) WHERE \(condition.isEmpty ? "true" : condition)"
+                + " LIMIT 1)"
+            : condition
         switch shape.kind {
         case .insert:
             let names = values.map(\.0).joined(separator: ", ")

@@ -8,6 +8,8 @@ public struct ChangeChunk: Sendable {
     public var truncations: [Truncation] = []
     /// In stream order; the first may have begun, and the last may end, outside this chunk.
     public var transactions: [TransactionSpan] = []
+    /// The table definitions that the changes refer to.
+    public var relations = RelationHistory()
     /// The newest heartbeat that stands in this chunk.
     public var heartbeat: Heartbeat?
     /// Everything before this LSN is in this chunk or in an earlier one.

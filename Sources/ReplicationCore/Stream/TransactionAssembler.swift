@@ -83,7 +83,8 @@ public struct TransactionAssembler: Sendable {
     }
 
     private mutating func exchange(with next: ChangeChunk) -> ChangeChunk {
-        let result = chunk
+        var result = chunk
+        result.relations = relations
         chunk = next
         return result
     }
@@ -100,6 +101,13 @@ public struct TransactionAssembler: Sendable {
 
     private mutating func add(_ change: Change) throws(StreamError) {
         guard open != nil else { throw .unexpected("a change outside a transaction") }
+        if change.kind != .truncate {
+            // Everything after this line may index a tuple by its relation's columns.
+            let width = relations.definitions[change.relation].columns.count
+            guard change.kind == .delete || change.new.count == width,
+                change.oldKind == nil || change.old.count == width
+            else { throw .unexpected("a row with another number of columns than its relation") }
+        }
         chunk.changes.append(change)
     }
 

@@ -1,0 +1,45 @@
+import PostgresClient
+import ReplicationCore
+
+/// Takes chunks from the mailbox and has them applied, until the mailbox is closed and empty.
+struct ApplyLoop: Sendable {
+    /// Bytes of changes that may share one target transaction when the stream is behind.
+    static let groupBytes = 8 << 20
+
+    let mailbox: StreamMailbox
+    let state: DirectionState
+    let connection: PostgresConnection
+    let settings: DirectionSettings
+    let plans: PlanCache
+    let startLSN: LSN
+    let worker: String
+
+    func run() async throws {
+        let applier = GroupApplier(connection: connection, settings: settings, plans: plans, startLSN: startLSN)
+        defer { state.finishApplier() }
+        while let chunks = await mailbox.take(limitBytes: Self.groupBytes) {
+            try Task.checkCancellation()
+            do {
+                try await applier.apply(chunks)
+            } catch {
+                state.note(durable: applier.durableLSN)
+                state.add(applier.takeCounters())
+                throw error
+            }
+            state.note(durable: applier.durableLSN)
+            state.add(applier.takeCounters())
+            note(chunks)
+        }
+    }
+
+    /// Measures what has just become visible on the target.
+    private func note(_ chunks: [ChangeChunk]) {
+        let now = Monotonic.milliseconds()
+        for chunk in chunks {
+            if let beat = chunk.heartbeat, beat.worker == worker {
+                state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: now) }
+                if state.phase == .catchingUp { state.set(.streaming) }
+            }
+        }
+    }
+}

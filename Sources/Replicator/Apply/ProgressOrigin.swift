@@ -1,0 +1,34 @@
+import PostgresClient
+import ReplicationCore
+
+/// The direction's replication origin on the target: progress that commits with the data.
+struct ProgressOrigin {
+    let connection: PostgresConnection
+    let direction: String
+
+    /// Takes the origin for this session and reads its progress, in that order: until an earlier worker's session
+    /// is gone, its last commit may still be under way, and progress read before would be stale.
+    ///
+    /// - Returns: end of the last applied source commit; `zero` when nothing was applied yet.
+    /// - Throws: `PostgresError` 55006 while another session holds the origin.
+    func acquire() async throws -> LSN {
+        let name = try await name()
+        _ = try await connection.query(
+            """
+            SELECT pg_catalog.pg_replication_origin_create($1)
+            WHERE pg_catalog.pg_replication_origin_oid($1) IS NULL
+            """, [.text(name)])
+        _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_session_setup($1)", [.text(name)])
+        let progress = try await connection.query(
+            "SELECT pg_catalog.pg_replication_origin_session_progress(true)::text")
+        return progress.rows.first?[0].flatMap { LSN($0) } ?? .zero
+    }
+
+    /// Origins belong to the whole cluster, so the name carries the database's OID: a database that was dropped
+    /// and made again must not inherit the old one's progress.
+    func name() async throws -> String {
+        let oid = try await connection.query(
+            "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
+        return "lindero_\(oid.rows.first?[0] ?? "0")_\(direction)"
+    }
+}

@@ -1,0 +1,69 @@
+import Synchronization
+
+/// Lets one task wait until another has news, or until a time is up.
+final class Signal: Sendable {
+    private struct State {
+        var waiter: (id: UInt64, continuation: CheckedContinuation<Void, Never>)?
+        var isSet = false
+        var nextID: UInt64 = 0
+        /// The newest wait whose time was up before it began.
+        var expiredID: UInt64 = 0
+    }
+
+    private let state = Mutex(State())
+
+    /// Wakes the waiter, or lets the next `wait` return at once.
+    func notify() {
+        let continuation = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            guard let waiter = state.waiter else {
+                state.isSet = true
+                return nil
+            }
+            state.waiter = nil
+            return waiter.continuation
+        }
+        continuation?.resume()
+    }
+
+    /// Returns after a notification, after the timeout, or when the task is cancelled.
+    func wait(timeoutMilliseconds: Int? = nil) async {
+        let id = state.withLock { state -> UInt64 in
+            state.nextID += 1
+            return state.nextID
+        }
+        let timer = timeoutMilliseconds.map { limit in
+            Task {
+                try? await Task.sleep(for: .milliseconds(limit))
+                self.expire(id)
+            }
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isDone = state.withLock { state -> Bool in
+                    if state.isSet || Task.isCancelled || state.expiredID == id {
+                        state.isSet = false
+                        return true
+                    }
+                    state.waiter = (id, continuation)
+                    return false
+                }
+                if isDone { continuation.resume() }
+            }
+        } onCancel: {
+            expire(id)
+        }
+        timer?.cancel()
+    }
+
+    private func expire(_ id: UInt64) {
+        let continuation = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            guard let waiter = state.waiter, waiter.id == id else {
+                state.expiredID = id
+                return nil
+            }
+            state.waiter = nil
+            return waiter.continuation
+        }
+        continuation?.resume()
+    }
+}

@@ -1,0 +1,151 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// One life of a direction: connect, stream, apply, until something ends it. The supervisor starts the next.
+struct DirectionRun: Sendable {
+    let settings: DirectionSettings
+    let state: DirectionState
+    let logger: Logger
+    /// Names this worker in its heartbeats.
+    let worker: String
+    /// Whether to ask for binary values where every published type allows it.
+    var allowsBinary = true
+
+    /// Streams until the direction is drained.
+    func run() async throws {
+        try await PostgresConnection.with(applyOptions()) { target in
+            try await PostgresConnection.with(settings.source) { source in
+                let check = SourceCheck(settings: settings, connection: source)
+                let startLSN = try await position(target: target, check: check)
+                var isBinary = false
+                if allowsBinary { isBinary = try await supportsBinary(source: source, target: target) }
+                try await stream(from: startLSN, isBinary: isBinary, source: source, target: target, check: check)
+            }
+        }
+    }
+
+    private func stream(
+        from startLSN: LSN, isBinary: Bool, source: PostgresConnection, target: PostgresConnection, check: SourceCheck
+    ) async throws {
+        let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
+        let copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
+        let stream = try await ReplicationConnection.connect(settings.source)
+        do {
+            try await stream.startReplication(
+                slot: settings.slot, at: startLSN.rawValue,
+                options: StreamOptions.list(publication: settings.publication, isBinary: isBinary))
+            logger.info(
+                "streaming",
+                metadata: [
+                    "direction": "\(settings.name)", "slot": "\(settings.slot)", "from": "\(startLSN)",
+                    "format": "\(isBinary ? "binary" : "text")",
+                ])
+            state.begin(durable: startLSN)
+            state.set(.catchingUp)
+            try await DirectionRecord(connection: target, settings: settings).note(state: .catchingUp, problem: nil)
+            let mailbox = StreamMailbox(limitBytes: settings.replication.memoryLimitBytes)
+            let reader = StreamReader(
+                stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds)
+            let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
+            let loop = ApplyLoop(
+                mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
+                worker: worker)
+            let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
+            try await runTogether(reader, loop, heartbeat)
+            await stream.close()
+        } catch {
+            await stream.close()
+            throw error
+        }
+    }
+
+    /// Reader, applier and heartbeat side by side; the first error ends all three.
+    private func runTogether(_ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await reader.run() }
+            group.addTask { try await loop.run() }
+            group.addTask { try await heartbeat.run() }
+            // Drained, the reader and the applier end; the heartbeat goes on until it is cancelled.
+            try await group.next()
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
+    /// Where to start, after every check that the source is the one we left.
+    private func position(target: PostgresConnection, check: SourceCheck) async throws -> LSN {
+        let record = DirectionRecord(connection: target, settings: settings)
+        try await check.verifyPublication()
+        let slot = try await check.slot()
+        let systemIdentifier = try await check.systemIdentifier()
+        if try await record.read() == nil {
+            try await record.create(systemIdentifier: systemIdentifier, startLSN: slot.confirmedLSN)
+        }
+        let progress = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
+        guard let known = try await record.read() else { return progress }
+        guard known.systemIdentifier == systemIdentifier else {
+            throw ReplicationFailure(
+                .otherSource,
+                "\(settings.sourceName) is another PostgreSQL cluster (system identifier \(systemIdentifier)) than the one "
+                    + "that \(settings.targetName) was filled from (\(known.systemIdentifier)).",
+                nextStep: "Correct the address of \(settings.sourceName), or copy the target anew.", isBlocker: true)
+        }
+        let applied = max(progress, known.startLSN)
+        try await check.verify(slot: slot, appliedLSN: applied)
+        return applied
+    }
+
+    /// Whether every travelling column has the same binary form on both sides.
+    private func supportsBinary(source: PostgresConnection, target: PostgresConnection) async throws -> Bool {
+        let published = try await source.query(
+            "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1",
+            [.text(settings.publication)])
+        let names = published.rows.compactMap { row -> QualifiedName? in
+            guard let schema = row[0], let name = row[1] else { return nil }
+            return QualifiedName(schema: schema, name: name)
+        }
+        guard !names.isEmpty else { return true }
+        let there = Dictionary(
+            try await CatalogReader.tables(target, matching: names).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        for table in try await CatalogReader.tables(source, matching: names) {
+            guard let other = there[table.name] else { continue }
+            for column in table.columns {
+                // The stream has one format: a column that stays behind decides it too.
+                if column.baseKind == "c" || column.baseTypeOID >= TypeCompatibility.firstUserOID && column.baseKind != "e" {
+                    return false
+                }
+                guard settings.travels(table.name, column.name), let same = other.column(column.name) else { continue }
+                if !TypeCompatibility.isBinarySafe(source: column, target: same) { return false }
+            }
+        }
+        return true
+    }
+
+    /// Foreign keys and ordinary triggers of the target must not fire for rows that have been checked at the source.
+    private func applyOptions() -> ConnectionOptions {
+        var options = settings.target
+        options.settings += [
+            (name: "session_replication_role", value: "replica"),
+            (name: "plan_cache_mode", value: "force_generic_plan"),
+        ]
+        return options
+    }
+}
+
+extension PostgresConnection {
+    /// Runs `body` with a connection that is closed afterwards, whatever happens.
+    static func with<Result: Sendable>(
+        _ options: ConnectionOptions, _ body: (PostgresConnection) async throws -> Result
+    ) async throws -> Result {
+        let connection = try await PostgresConnection.connect(options)
+        do {
+            let result = try await body(connection)
+            await connection.close()
+            return result
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import ReplicationCore
+import Synchronization
+
+/// What the tasks of one direction share: positions, counters, and the wish to stop.
+public final class DirectionState: Sendable {
+    private struct Values {
+        var phase = DirectionPhase.starting
+        var problem: String?
+        var receivedLSN = LSN.zero
+        var durableLSN = LSN.zero
+        var sourceLSN = LSN.zero
+        var isDraining = false
+        var counters = ApplyCounters()
+        var reconnects = 0
+        var lag = LagMeter()
+        var slot = SlotHealth()
+        var copy: CopyProgress?
+    }
+
+    private let values = Mutex(Values())
+    private let applierDone = Signal()
+
+    public init() {}
+
+    public var phase: DirectionPhase { values.withLock { $0.phase } }
+    public var durableLSN: LSN { values.withLock { $0.durableLSN } }
+    var receivedLSN: LSN { values.withLock { $0.receivedLSN } }
+    /// Set once by a signal; every task of the direction then finishes what it has.
+    public var isDraining: Bool { values.withLock { $0.isDraining } }
+
+    public func drain() { values.withLock { $0.isDraining = true } }
+
+    func set(_ phase: DirectionPhase, problem: String? = nil) {
+        values.withLock {
+            $0.phase = phase
+            $0.problem = problem
+        }
+    }
+
+    func note(received lsn: LSN) { values.withLock { $0.receivedLSN = max($0.receivedLSN, lsn) } }
+
+    func begin(durable lsn: LSN) {
+        values.withLock {
+            $0.durableLSN = lsn
+            $0.receivedLSN = lsn
+        }
+    }
+
+    func note(durable lsn: LSN) { values.withLock { $0.durableLSN = max($0.durableLSN, lsn) } }
+    func noteReconnect() { values.withLock { $0.reconnects += 1 } }
+    func note(copy: CopyProgress?) { values.withLock { $0.copy = copy } }
+
+    /// Adds what an applier has done since it last said so.
+    func add(_ counters: ApplyCounters) { values.withLock { $0.counters.add(counters) } }
+
+    func note(source lsn: LSN, slot: SlotHealth) {
+        values.withLock {
+            $0.sourceLSN = lsn
+            $0.slot = slot
+        }
+    }
+
+    func withLag<Result>(_ body: (inout LagMeter) -> Result) -> Result { values.withLock { body(&$0.lag) } }
+
+    func finishApplier() { applierDone.notify() }
+    func waitForApplier() async { await applierDone.wait() }
+
+    /// A consistent copy of everything, for status.
+    public func snapshot() -> DirectionSnapshot {
+        values.withLock {
+            DirectionSnapshot(
+                phase: $0.phase, problem: $0.problem, receivedLSN: $0.receivedLSN, durableLSN: $0.durableLSN,
+                sourceLSN: $0.sourceLSN, counters: $0.counters, reconnects: $0.reconnects, lag: $0.lag, slot: $0.slot,
+                copy: $0.copy)
+        }
+    }
+}
+
+/// What `DirectionState.snapshot` returns.
+public struct DirectionSnapshot: Sendable {
+    public var phase: DirectionPhase
+    public var problem: String?
+    public var receivedLSN: LSN
+    public var durableLSN: LSN
+    public var sourceLSN: LSN
+    public var counters: ApplyCounters
+    public var reconnects: Int
+    public var lag: LagMeter
+    public var slot: SlotHealth
+    public var copy: CopyProgress?
+}
+
+/// The slot as the source reports it.
+public struct SlotHealth: Sendable, Equatable {
+    public var isActive = false
+    /// WAL that the slot keeps the source from removing, in bytes.
+    public var retainedWALBytes: UInt64?
+    /// WAL that may still be written before the slot is invalidated, in bytes; `nil` when there is no limit.
+    public var safeWALBytes: Int64?
+    public var status: String?
+}

@@ -1,0 +1,165 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// Keeps one direction alive: starts it again after what passes by itself, waits where a person has to act,
+/// ends where going on would lose or break something.
+public struct DirectionSupervisor: Sendable {
+    /// How long a slot or origin may be held by a session that is not ours before that is an error, at the start.
+    static let takeoverMilliseconds: Int64 = 30_000
+
+    let settings: DirectionSettings
+    public let state: DirectionState
+    let logger: Logger
+    let worker: String
+    /// Brings the target to the slot's start before the first stream; does nothing when that is done.
+    let prepare: @Sendable () async throws -> Void
+
+    public init(
+        settings: DirectionSettings, state: DirectionState, logger: Logger, worker: String,
+        prepare: @escaping @Sendable () async throws -> Void
+    ) {
+        self.settings = settings
+        self.state = state
+        self.logger = logger
+        self.worker = worker
+        self.prepare = prepare
+    }
+
+    /// Runs until drained.
+    ///
+    /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
+    public func run() async throws {
+        var attempt = Attempt(startedAtMilliseconds: Monotonic.milliseconds())
+        while !state.isDraining && !Task.isCancelled {
+            do {
+                try await prepare()
+                var run = DirectionRun(settings: settings, state: state, logger: logger, worker: worker)
+                run.allowsBinary = attempt.allowsBinary
+                try await run.run()
+            } catch {
+                if state.isDraining || Task.isCancelled { break }
+                do {
+                    try await recover(from: error, &attempt)
+                } catch {
+                    state.set(.stopped, problem: "\(error)")
+                    await record(.stopped, problem: "\(error)")
+                    throw error
+                }
+            }
+        }
+        state.set(.draining)
+    }
+
+    private struct Attempt {
+        let startedAtMilliseconds: Int64
+        var backoff = Backoff()
+        var allowsBinary = true
+        var lastLSN = LSN.zero
+        var failuresAtLSN = 0
+    }
+
+    /// Returns when the direction may be tried again; throws when it may not.
+    private func recover(from error: any Error, _ attempt: inout Attempt) async throws {
+        let hasStreamed = state.durableLSN != .zero
+        if state.durableLSN > attempt.lastLSN {
+            attempt.lastLSN = state.durableLSN
+            attempt.failuresAtLSN = 0
+            attempt.backoff.reset()
+        }
+        switch error {
+        case ApplyError.schemaDiffers(let mismatch):
+            try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
+        case ApplyError.missingRow(let change):
+            throw Self.missingRow(change, settings)
+        case ApplyError.refused(let change, let cause):
+            // A definition that changed under a prepared statement mends itself when plans are made anew.
+            attempt.failuresAtLSN += 1
+            guard cause.isSchemaChange, attempt.failuresAtLSN < 3 else { throw Self.refused(change, cause, settings) }
+        case let failure as ReplicationFailure:
+            throw failure
+        case let error as PostgresError:
+            try await recover(from: error, &attempt, hasStreamed: hasStreamed)
+        case let error as StreamError:
+            attempt.failuresAtLSN += 1
+            guard attempt.failuresAtLSN < 3 else { throw error }
+            try await pause(&attempt, because: error)
+        default:
+            throw error
+        }
+    }
+
+    private func recover(from error: PostgresError, _ attempt: inout Attempt, hasStreamed: Bool) async throws {
+        if error.isObjectInUse {
+            let waited = Monotonic.milliseconds() - attempt.startedAtMilliseconds
+            guard hasStreamed || waited < Self.takeoverMilliseconds else { throw Self.slotInUse(settings) }
+            return try await pause(&attempt, because: error)
+        }
+        // 42704: the slot or the publication went away; the next attempt says which, and what to do.
+        if error.isUndefinedObject && attempt.failuresAtLSN < 3 {
+            attempt.failuresAtLSN += 1
+            return
+        }
+        guard error.isTransient, hasStreamed else { throw error }
+        try await pause(&attempt, because: error)
+    }
+
+    private func pause(_ attempt: inout Attempt, because error: any Error) async throws {
+        let waitMilliseconds = attempt.backoff.nextMilliseconds()
+        state.set(.reconnecting, problem: "\(error)")
+        state.noteReconnect()
+        logger.warning(
+            "lost the stream, trying again",
+            metadata: [
+                "direction": "\(settings.name)", "reason": "\(error)", "waitMilliseconds": "\(waitMilliseconds)",
+            ])
+        try await Task.sleep(for: .milliseconds(waitMilliseconds))
+    }
+
+    private func record(_ phase: DirectionPhase, problem: String) async {
+        try? await PostgresConnection.with(settings.target) { target in
+            try await DirectionRecord(connection: target, settings: settings).note(state: phase, problem: problem)
+        }
+    }
+}
+
+extension DirectionSupervisor {
+    private static func missingRow(_ change: FailedChange, _ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .rowMissing,
+            "\(settings.name) stopped: \(change) found no row on \(settings.targetName). Nothing of that transaction was applied.",
+            nextStep: "Run `lindero verify` to see what differs, restore the row, and start again; or set "
+                + "`replication: { missing_row: count }` to count and pass such changes.")
+    }
+
+    private static func refused(
+        _ change: FailedChange, _ cause: PostgresError, _ settings: DirectionSettings
+    ) -> ReplicationFailure {
+        ReplicationFailure(
+            .changeRefused,
+            "\(settings.name) stopped: \(settings.targetName) refused \(change): \(cause). Nothing of that transaction was applied.",
+            nextStep: "Mend the row or the constraint on \(settings.targetName) and run `lindero run` again; "
+                + "it goes on at that transaction.")
+    }
+
+    private static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .slotInUse,
+            "Replication slot \(settings.slot) on \(settings.sourceName) (or its origin on \(settings.targetName)) "
+                + "is in use by another session, probably another worker.",
+            nextStep: "Run `lindero status` to see it; stop the other worker, then run `lindero run` again.",
+            isBlocker: true)
+    }
+}
+
+extension PostgresError {
+    private var code: String? {
+        guard case .server(let error) = self else { return nil }
+        return error.sqlState.rawValue
+    }
+    /// A slot or origin that another session holds.
+    var isObjectInUse: Bool { code == "55006" }
+    var isUndefinedObject: Bool { code == "42704" }
+    /// A table or column changed since the statement was prepared.
+    var isSchemaChange: Bool { ["42P01", "42703", "0A000", "42804", "42P16"].contains(code) }
+}

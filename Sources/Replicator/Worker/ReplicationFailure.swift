@@ -1,0 +1,35 @@
+/// Why a direction cannot go on until a person has done something.
+public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
+    public enum Code: String, Sendable {
+        case slotMissing = "slot_missing"
+        case slotRecreated = "slot_recreated"
+        case slotInvalidated = "slot_invalidated"
+        case slotInUse = "slot_in_use"
+        case publicationMissing = "publication_missing"
+        case otherSource = "other_source"
+        case targetAhead = "target_ahead"
+        case changeRefused = "change_refused"
+        case rowMissing = "row_missing"
+        case privileges = "privileges"
+        case walLevel = "wal_level"
+        case unsupportedVersion = "unsupported_version"
+        case schemaDiffers = "schema_differs"
+    }
+
+    public var code: Code
+    /// What happened and where; never row values.
+    public var message: String
+    /// The next command to run.
+    public var nextStep: String
+    /// True when the setup stands in the way (exit code 2) rather than the work having failed (1).
+    public var isBlocker: Bool
+
+    public init(_ code: Code, _ message: String, nextStep: String, isBlocker: Bool = false) {
+        self.code = code
+        self.message = message
+        self.nextStep = nextStep
+        self.isBlocker = isBlocker
+    }
+
+    public var description: String { "\(message) \(nextStep)" }
+}

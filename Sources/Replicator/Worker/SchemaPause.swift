@@ -1,0 +1,111 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// A direction that waits because the target's tables no longer fit the stream.
+///
+/// It says what differs and which SQL mends it, follows additions itself if it may, and returns once the target fits.
+struct SchemaPause: Sendable {
+    static let pollMilliseconds = 500
+
+    let settings: DirectionSettings
+    let state: DirectionState
+    let logger: Logger
+
+    func wait(for mismatch: SchemaMismatch) async throws {
+        let sql = try await mendingSQL(for: mismatch)
+        let problem =
+            "\(mismatch) \(settings.name) waits before the first change that no longer fits. "
+            + "Run on \(settings.targetName): \(sql.joined(separator: " "))"
+        state.set(.paused, problem: problem)
+        logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"])
+        try await PostgresConnection.with(settings.target) { target in
+            try await DirectionRecord(connection: target, settings: settings).note(state: .paused, problem: problem)
+            if settings.replication.ddl == .follow && mismatch.isAdditive {
+                for statement in sql { _ = try await target.execute(statement) }
+                logger.notice("followed the source", metadata: ["sql": "\(sql.joined(separator: " "))"])
+            }
+            while !state.isDraining {
+                if try await isMended(mismatch, on: target) { return }
+                try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
+            }
+        }
+        logger.notice("going on", metadata: ["direction": "\(settings.name)"])
+    }
+
+    private func isMended(_ mismatch: SchemaMismatch, on target: PostgresConnection) async throws -> Bool {
+        let table = try await CatalogReader.tables(target, matching: [mismatch.table]).first
+        return mismatch.problems.allSatisfy { problem in
+            switch problem {
+            case .missingTable: table != nil
+            case .missingColumn(let name): table?.column(name) != nil
+            case .typeDiffers(let name, let type): table?.column(name)?.type != type
+            case .generatedKey(let name): table?.column(name)?.isGenerated == false
+            // Only another configuration, and so a restart, mends this.
+            case .withheldKey: false
+            }
+        }
+    }
+
+    private func mendingSQL(for mismatch: SchemaMismatch) async throws -> [String] {
+        let source = try await PostgresConnection.with(settings.source) { source in
+            try await CatalogReader.tables(source, matching: [mismatch.table]).first
+        }
+        return mismatch.problems.map { problem in
+            MendingSQL.statement(for: problem, table: mismatch.table, source: source)
+        }
+    }
+}
+
+/// The SQL that makes a target's table fit again, from the source's definition.
+enum MendingSQL {
+    static func statement(
+        for problem: SchemaMismatch.Problem, table: QualifiedName, source: TableDescription?
+    ) -> String {
+        switch problem {
+        case .missingTable:
+            guard let source else { return "-- \(table) no longer exists on the source either; create it to go on." }
+            let columns = source.columns.filter { !$0.isGenerated }.map(definition).joined(separator: ", ")
+            let key =
+                source.primaryKey.isEmpty ? "" : ", PRIMARY KEY (\(SQLText.list(source.primaryKey)))"
+            return "CREATE TABLE \(table.sql) (\(columns)\(key));"
+        case .missingColumn(let name):
+            guard let column = source?.column(name) else {
+                return "-- \(table).\(name) was dropped or renamed on the source since; add it with its old type to go on."
+            }
+            return "ALTER TABLE \(table.sql) ADD COLUMN \(definition(column));"
+        case .typeDiffers(let name, _):
+            guard let column = source?.column(name) else {
+                return "-- \(table).\(name) was dropped or renamed on the source since; give it its old type to go on."
+            }
+            return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) TYPE \(column.type) "
+                + "USING \(SQLText.identifier(name))::\(column.type);"
+        case .generatedKey(let name):
+            return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) DROP EXPRESSION;"
+        case .withheldKey(let name):
+            return "-- take \(name) out of `private:` of \(table) in lindero.yaml and start again."
+        }
+    }
+
+    /// The column with its default, so that rows the target has already get the value they got on the source.
+    private static func definition(_ column: ColumnDescription) -> String {
+        var text = "\(SQLText.identifier(column.name)) \(column.type)"
+        if column.identity == .none, let expression = column.defaultExpression, !expression.contains("nextval(") {
+            text += " DEFAULT \(expression)"
+            if column.isNotNull { text += " NOT NULL" }
+        }
+        return text
+    }
+}
+
+extension SchemaMismatch {
+    /// Only tables or columns are missing.
+    var isAdditive: Bool {
+        problems.allSatisfy { problem in
+            switch problem {
+            case .missingTable, .missingColumn: true
+            case .typeDiffers, .generatedKey, .withheldKey: false
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+import PostgresClient
+import ReplicationCore
+
+/// Looks at the source before a stream starts: is this still the slot, the server and the history we know?
+struct SourceCheck {
+    let settings: DirectionSettings
+    let connection: PostgresConnection
+
+    struct Slot {
+        var confirmedLSN: LSN
+        var isActive: Bool
+    }
+
+    /// The slot as the source knows it.
+    ///
+    /// - Throws: `ReplicationFailure` when it is missing, invalidated, of another plugin or another database.
+    func slot() async throws -> Slot {
+        let result = try await connection.query(
+            """
+            SELECT plugin, database, active::text, confirmed_flush_lsn::text, wal_status, current_database()
+            FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
+            """, [.text(settings.slot)])
+        let place = "on \(settings.sourceName)"
+        guard let row = result.rows.first else {
+            throw ReplicationFailure(
+                .slotMissing,
+                "Replication slot \(settings.slot) does not exist \(place). It may have been dropped, and changes may be gone.",
+                nextStep: "Run `lindero check`; a new copy of the target is needed unless the slot can be restored.",
+                isBlocker: true)
+        }
+        guard row[0] == "pgoutput", row[1] == row[5] else {
+            throw ReplicationFailure(
+                .slotMissing,
+                "Replication slot \(settings.slot) \(place) is for plugin \(row[0] ?? "none") in database \(row[1] ?? "none").",
+                nextStep: "Name a pgoutput slot of database \(row[5] ?? "") under `replication.slot`.", isBlocker: true)
+        }
+        guard row[4] != "lost", let confirmed = row[3].flatMap({ LSN($0) }) else {
+            throw ReplicationFailure(
+                .slotInvalidated,
+                "Replication slot \(settings.slot) \(place) was invalidated: WAL that it needed is gone.",
+                nextStep: "Drop the slot and copy the target anew; then raise max_slot_wal_keep_size.", isBlocker: true)
+        }
+        return Slot(confirmedLSN: confirmed, isActive: row[2] == "true")
+    }
+
+    /// Refuses a slot that starts later than what the target has: changes in between would be missing.
+    func verify(slot: Slot, appliedLSN: LSN) async throws {
+        guard slot.confirmedLSN <= appliedLSN else {
+            throw ReplicationFailure(
+                .slotRecreated,
+                "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(slot.confirmedLSN), but the target has "
+                    + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
+                nextStep: "Copy the target anew, or run `lindero verify` to see what differs.", isBlocker: true)
+        }
+        let current = try await currentLSN()
+        guard appliedLSN <= current else {
+            throw ReplicationFailure(
+                .targetAhead,
+                "The target has changes up to \(appliedLSN), but \(settings.sourceName) has only reached \(current). "
+                    + "The source is an older copy or a failed-over standby.",
+                nextStep: "Point \(settings.sourceName) at the server that has the newer history.", isBlocker: true)
+        }
+    }
+
+    /// Whether the publication exists; one dropped mid-stream is a failure with its own advice.
+    func verifyPublication() async throws {
+        let found = try await connection.query(
+            "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)])
+        guard found.rowCount == 0 else { return }
+        throw ReplicationFailure(
+            .publicationMissing,
+            "Publication \(settings.publication) does not exist on \(settings.sourceName).",
+            nextStep: "Create it again with the same tables; `lindero check` prints the SQL.", isBlocker: true)
+    }
+
+    func systemIdentifier() async throws -> String {
+        try await connection.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").rows.first?[0] ?? ""
+    }
+
+    func currentLSN() async throws -> LSN {
+        let result = try await connection.query(
+            """
+            SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                    ELSE pg_catalog.pg_current_wal_lsn() END)::text
+            """)
+        return result.rows.first?[0].flatMap { LSN($0) } ?? .zero
+    }
+
+    func senderTimeoutMilliseconds() async throws -> Int {
+        let result = try await connection.query(
+            "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
+        return result.rows.first?[0].flatMap { Int($0) } ?? 60_000
+    }
+}
