@@ -26,6 +26,8 @@ public struct RelationPlan: Sendable {
     public let withheldCount: Int
     /// Transactions whose commit record lies before this LSN are in the table already, through its copy.
     public let copiedUpTo: LSN
+    /// Columns in the stream's tuples.
+    public let sourceWidth: Int
     /// Whether many rows may go into one statement.
     public let isBulk: Bool
 
@@ -33,9 +35,11 @@ public struct RelationPlan: Sendable {
     ///
     /// - Parameters:
     ///   - travels: whether a column of the source may be written to the target.
-    ///   - isBinary: whether the stream carries binary values.
+    ///   - isBinary: whether the stream carries binary values; text does not fit into arrays.
+    ///   - allowsBulk: false where the target must see each change alone, as its triggers do.
     public static func make(
         relation: RelationMessage, target: TableDescription?, copiedUpTo: LSN = .zero, isBinary: Bool,
+        allowsBulk: Bool = true,
         travels: (String) -> Bool
     ) throws(SchemaMismatch) -> RelationPlan {
         guard let target else { throw SchemaMismatch(table: relation.name, problems: [.missingTable]) }
@@ -73,7 +77,7 @@ public struct RelationPlan: Sendable {
             table: target.name, columns: columns, identity: identity,
             sendsFullOldRow: relation.replicaIdentity == .full,
             withheldCount: relation.columns.count - columns.count, copiedUpTo: copiedUpTo,
-            isBulk: isBulk && identity != .wholeRow)
+            sourceWidth: relation.columns.count, isBulk: isBulk && isBinary && allowsBulk && identity != .wholeRow)
     }
 
     /// With `REPLICA IDENTITY FULL` the stream marks every column as key: a unique, never-null key of the target

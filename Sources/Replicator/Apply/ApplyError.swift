@@ -1,14 +1,14 @@
 import PostgresClient
 import ReplicationCore
 
-/// Why a group could not be applied. Its transaction has been rolled back.
+/// Why changes could not be applied. The target's transaction has been rolled back.
 enum ApplyError: Error {
-    /// The server refused a change; applied in exact order, this is the one.
-    case refused(FailedChange, PostgresError)
-    /// An update or delete found no row.
-    case missingRow(FailedChange)
-    /// The group was applied in bulk and failed; exact order will tell which change it was.
-    case bulkFailed(PostgresError?)
+    /// The server refused a change, or (with none) a statement for many.
+    case refused(FailedChange?, PostgresError)
+    /// An update or delete found no row, or (with none) a statement for many found too few.
+    case missingRow(FailedChange?)
+    /// A piece of a large transaction failed in bulk: stream again, and apply up to here in exact order.
+    case bulkFailed(upTo: LSN)
     /// A table's definition no longer fits; everything before its first change is committed.
     case schemaDiffers(SchemaMismatch)
 }
@@ -18,6 +18,7 @@ struct FailedChange: Sendable, CustomStringConvertible {
     var table: QualifiedName
     var kind: Change.Kind
     var xid: UInt32
+    /// LSN of the source's commit record.
     var commitLSN: LSN
 
     var description: String { "\(kind) on \(table) in the source's transaction \(xid), committed at \(commitLSN)" }

@@ -12,10 +12,11 @@ struct ApplyLoop: Sendable {
     let settings: DirectionSettings
     let plans: PlanCache
     let startLSN: LSN
+    let exactUpTo: LSN
     let worker: String
 
     func run() async throws {
-        let applier = GroupApplier(connection: connection, settings: settings, plans: plans, startLSN: startLSN)
+        let applier = GroupApplier(connection: connection, settings: settings, plans: plans, startLSN: startLSN, exactUpTo: exactUpTo)
         defer { state.finishApplier() }
         while let chunks = await mailbox.take(limitBytes: Self.groupBytes) {
             try Task.checkCancellation()

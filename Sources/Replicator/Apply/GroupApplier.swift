@@ -3,184 +3,172 @@ import ReplicationCore
 
 /// Applies chunks to the target: data and progress in one transaction, whole source transactions in commit order.
 ///
-/// Used by one task. After an error the target's transaction is rolled back and the applier is spent.
+/// First in bulk; should that meet an error, the same changes again one by one, one source transaction at a time, so
+/// that everything before the bad one is committed and the bad one is known. Used by one task; after an error it is spent.
 final class GroupApplier {
+    /// How long a position without data may stay unrecorded. Heartbeats normally record it sooner.
+    static let idleRecordMilliseconds: Int64 = 10_000
+
     private let connection: PostgresConnection
     private let settings: DirectionSettings
-    private var plans: PlanCache
-    private var statements = StatementCache()
+    private var builder: StepBuilder
     private var transaction: TargetTransaction
+    /// Source transactions that committed up to here are applied in exact order.
+    private let exactUpTo: LSN
+    private var recordedAtMilliseconds = Monotonic.milliseconds()
     /// The last source commit whose effect is durable on the target.
     private(set) var durableLSN: LSN
-    private(set) var counters = ApplyCounters()
 
     init(
-        connection: PostgresConnection, settings: DirectionSettings, plans: PlanCache, startLSN: LSN
+        connection: PostgresConnection, settings: DirectionSettings, plans: PlanCache, startLSN: LSN, exactUpTo: LSN
     ) {
         self.connection = connection
         self.settings = settings
-        self.plans = plans
+        self.exactUpTo = exactUpTo
+        builder = StepBuilder(plans: plans)
         durableLSN = startLSN
         transaction = TargetTransaction(connection: connection, direction: settings.name)
     }
 
+    /// What was done since this was last asked.
+    func takeCounters() -> ApplyCounters {
+        defer { builder.counters = ApplyCounters() }
+        return builder.counters
+    }
+
     /// Applies the chunks as one target transaction (or, when a chunk is open-ended, as a part of one).
     ///
-    /// - Throws: `ApplyError` for what the data caused, `PostgresError` for what the connection did.
+    /// - Throws: `ApplyError` for what the data caused, `PostgresError` for what the connection did. The target's
+    ///   transaction is rolled back then.
     func apply(_ chunks: [ChangeChunk]) async throws {
-        for (position, chunk) in chunks.enumerated() {
-            let definitions = usedDefinitions(of: chunk)
-            if let misfit = try await plans.resolve(definitions, in: chunk.relations, on: connection) {
-                if position > 0 { try await commit(Array(chunks[..<position])) }
-                try await applyPrefix(of: chunk, before: misfit.definition)
-                throw ApplyError.schemaDiffers(misfit.mismatch)
+        do {
+            for (position, chunk) in chunks.enumerated() {
+                let used = chunk.usedDefinitions
+                if let misfit = try await builder.plans.resolve(used, in: chunk.relations, on: connection) {
+                    if position > 0 { try await applyFitting(Array(chunks[..<position])) }
+                    try await applyExactly(chunk, before: misfit.definition)
+                    throw ApplyError.schemaDiffers(misfit.mismatch)
+                }
             }
+            try await applyFitting(chunks)
+        } catch {
+            await transaction.rollBack()
+            throw error
+        }
+    }
+
+    private func applyFitting(_ chunks: [ChangeChunk]) async throws {
+        let firstCommit = chunks.lazy.compactMap { $0.transactions.first?.commitLSN }.first ?? .zero
+        if firstCommit > exactUpTo || firstCommit == .zero {
+            let hadPiece = transaction.isOpen
             do {
-                try await applyRows(of: chunk, transactions: chunk.transactions[...])
-            } catch {
+                return try await applyInBulk(chunks)
+            } catch let failure as BulkFailure {
+                // What was applied of a large transaction is gone from memory: only the stream can bring it again.
+                guard !hadPiece else { throw ApplyError.bulkFailed(upTo: firstCommit) }
                 await transaction.rollBack()
-                throw error
+                try await builder.statements.forget(on: connection)
+                builder.counters.fallbacks += 1
+                _ = failure
             }
         }
-        guard let last = chunks.last, !last.isOpenEnded else { return }
-        try await commit(chunks)
+        for chunk in chunks { try await applyExactly(chunk, before: nil) }
+    }
+
+    // MARK: bulk
+
+    private struct BulkFailure: Error {}
+
+    private func applyInBulk(_ chunks: [ChangeChunk]) async throws {
+        let counters = builder.counters
+        let plan = GroupPlanner.plan(chunks, skipUpTo: durableLSN) { [builder] in builder.plan($0) }
+        var batch = StepBatch()
+        do {
+            for step in plan.steps {
+                switch step {
+                case .bulk(let statement):
+                    builder.add(statement, of: plan, chunks: chunks, to: &batch)
+                case .row(let chunk, let change, let span):
+                    builder.add(
+                        chunks[chunk].changes[change], in: chunks[chunk].transactions[span], chunk: chunks[chunk],
+                        to: &batch)
+                }
+                if batch.isFull { try await flush(&batch) }
+            }
+            try await flush(&batch)
+        } catch is ApplyError {
+            builder.counters = counters
+            throw BulkFailure()
+        }
+        builder.counters = counters
+        builder.counters.changes += plan.changeCount
+        builder.counters.ignored += plan.ignoredCount
+        builder.counters.withheld += plan.withheldCount
+        builder.counters.transactions += chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
+        if let last = chunks.last, !last.isOpenEnded { try await commit(chunks) }
     }
 
     private func commit(_ chunks: [ChangeChunk]) async throws {
         let endLSN = chunks.reduce(durableLSN) { max($0, $1.endLSN) }
         let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
+        try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat)
+    }
+
+    private func commit(endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?) async throws {
         guard endLSN > durableLSN else { return }
+        let now = Monotonic.milliseconds()
+        // Nothing to write: the position alone is worth a transaction now and then, not each time.
+        let isIdle = !transaction.isOpen && heartbeat == nil
+        guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
         try await transaction.commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat)
+        recordedAtMilliseconds = now
         durableLSN = endLSN
-    }
-
-    /// Commits the transactions that come before the first change of a table that no longer fits.
-    private func applyPrefix(of chunk: ChangeChunk, before definition: Int) async throws {
-        guard !transaction.hasPiece else { return await transaction.rollBack() }
-        let fitting = chunk.transactions.prefix { span in
-            !chunk.changes[span.changes].contains { chunk.definitions(of: $0).contains(definition) }
-        }
-        guard let last = fitting.last, last.isCommitted else { return await transaction.rollBack() }
-        do {
-            try await applyRows(of: chunk, transactions: fitting)
-            try await transaction.commit(endLSN: last.endLSN, commitTime: last.commitTime, heartbeat: nil)
-        } catch {
-            await transaction.rollBack()
-            throw error
-        }
-        durableLSN = last.endLSN
-    }
-
-    private func usedDefinitions(of chunk: ChangeChunk) -> [Int] {
-        var seen: [Int] = []
-        for change in chunk.changes {
-            if change.kind != .truncate, change.relation == seen.last { continue }
-            for definition in chunk.definitions(of: change) where !seen.contains(definition) {
-                seen.append(definition)
-            }
-        }
-        return seen
     }
 
     // MARK: exact order
 
-    private func applyRows(of chunk: ChangeChunk, transactions: ArraySlice<TransactionSpan>) async throws {
-        var batch = RowBatch()
-        for span in transactions {
+    /// Applies a chunk one source transaction at a time; with `misfit`, up to the first that uses that definition.
+    private func applyExactly(_ chunk: ChangeChunk, before misfit: Int?) async throws {
+        for span in chunk.transactions {
             // Sent again after a reconnect that came too early to know better.
             if span.isCommitted && span.endLSN <= durableLSN { continue }
-            counters.transactions += span.isCommitted ? 1 : 0
+            if let misfit, chunk.changes[span.changes].contains(where: { chunk.definitions(of: $0).contains(misfit) }) {
+                return
+            }
+            var batch = StepBatch()
             for index in span.changes {
-                add(chunk.changes[index], in: span, chunk: chunk, to: &batch)
+                builder.add(chunk.changes[index], in: span, chunk: chunk, to: &batch)
                 if batch.isFull { try await flush(&batch) }
             }
+            try await flush(&batch)
+            guard span.isCommitted else { return }
+            let isLast = span == chunk.transactions.last
+            try await commit(
+                endLSN: span.endLSN, commitTime: span.commitTime, heartbeat: isLast ? chunk.heartbeat : nil)
+            builder.counters.transactions += 1
         }
-        try await flush(&batch)
+        if misfit == nil, !chunk.isOpenEnded { try await commit([chunk]) }
     }
 
-    private func add(_ change: Change, in span: TransactionSpan, chunk: ChangeChunk, to batch: inout RowBatch) {
-        if change.kind == .truncate { return addTruncation(chunk.truncations[change.relation], span, chunk, &batch) }
-        guard case .plan(let plan)? = plans[change.relation] else {
-            counters.ignored += 1
-            return
-        }
-        if span.commitLSN < plan.copiedUpTo { return }
-        switch RowChange.resolve(change, plan: plan, arena: chunk.arena) {
-        case .withheld:
-            counters.withheld += 1
-        case .apply(let row):
-            let name = statements.name(for: row.shape, definition: change.relation, plan: plan, steps: &batch.steps)
-            let failed = FailedChange(table: plan.table, kind: change.kind, xid: span.xid, commitLSN: span.commitLSN)
-            batch.add(
-                .execute(name: name, parameters: row.cells.map { chunk.arena.parameter($0) }, binaryResult: false),
-                for: failed, mustAffectRow: change.kind != .insert)
-            counters.changes += 1
-        }
-    }
-
-    private func addTruncation(
-        _ truncation: Truncation, _ span: TransactionSpan, _ chunk: ChangeChunk, _ batch: inout RowBatch
-    ) {
-        let tables = truncation.relations.compactMap { definition -> QualifiedName? in
-            guard case .plan(let plan)? = plans[definition], span.commitLSN >= plan.copiedUpTo else { return nil }
-            return plan.table
-        }
-        guard let first = tables.first else { return counters.ignored += 1 }
-        let failed = FailedChange(table: first, kind: .truncate, xid: span.xid, commitLSN: span.commitLSN)
-        let sql = RowStatement.truncate(tables, restartsIdentity: truncation.restartsIdentity)
-        batch.add(.query(sql: sql, parameters: [], parameterTypes: []), for: failed, mustAffectRow: false)
-        counters.changes += 1
-    }
-
-    private func flush(_ batch: inout RowBatch) async throws {
-        guard !batch.steps.isEmpty else { return }
+    private func flush(_ batch: inout StepBatch) async throws {
+        guard !batch.isEmpty else { return }
         let full = batch
-        batch = RowBatch()
-        let offset = transaction.isOpen ? 0 : 1
+        batch = StepBatch()
+        let results: [PostgresResult]
         do {
-            let results = try await transaction.run(full.steps)
-            for row in full.rows where row.mustAffectRow && results[row.step].affectedRows == 0 {
-                counters.missingRows += 1
-                if settings.replication.missingRow == .stop { throw ApplyError.missingRow(row.change) }
-            }
+            results = try await transaction.run(full.steps)
         } catch let failure as PipelineError {
-            guard !failure.error.isTransient,
-                let row = full.rows.last(where: { $0.step <= failure.stepIndex - offset })
-            else { throw failure.error }
-            throw ApplyError.refused(row.change, failure.error)
+            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
+            throw ApplyError.refused(full.change(at: failure.stepIndex), failure.error)
+        }
+        for expected in full.expectations {
+            guard let rows = expected.rows, results[expected.step].affectedRows != rows else { continue }
+            guard let change = expected.change else { throw ApplyError.missingRow(nil) }
+            builder.counters.missingRows += 1
+            if settings.replication.missingRow == .stop { throw ApplyError.missingRow(change) }
         }
     }
-}
-
-/// Row statements of one pipeline and the changes they stand for.
-private struct RowBatch {
-    struct Row {
-        var step: Int
-        var change: FailedChange
-        var mustAffectRow: Bool
-    }
-    var steps: [PipelineStep] = []
-    var rows: [Row] = []
-    private var sizeBytes = 0
-    var isFull: Bool { steps.count >= 1_000 || sizeBytes >= 1 << 20 }
-
-    mutating func add(_ step: PipelineStep, for change: FailedChange, mustAffectRow: Bool) {
-        rows.append(Row(step: steps.count, change: change, mustAffectRow: mustAffectRow))
-        sizeBytes += step.sizeBytes
-        steps.append(step)
-    }
-}
-
-/// What an applier has done since it began.
-struct ApplyCounters: Sendable {
-    var transactions = 0
-    var changes = 0
-    /// Changes that touched only columns that stay behind.
-    var withheld = 0
-    /// Changes of tables that are not part of the direction.
-    var ignored = 0
-    var missingRows = 0
 }
 
 extension ChangeChunk {
@@ -188,30 +176,16 @@ extension ChangeChunk {
     func definitions(of change: Change) -> [Int] {
         change.kind == .truncate ? truncations[change.relation].relations : [change.relation]
     }
-}
 
-extension ChangeArena {
-    /// A cell as a statement's parameter.
-    func parameter(_ index: Int) -> PostgresParameter {
-        let cell = cells[index]
-        let range = cell.offset..<(cell.offset + Int(cell.length))
-        switch cell.kind {
-        case .null, .unchanged: return .null
-        case .text: return .textBytes(Array(bytes[range]))
-        case .binary: return .binary(Array(bytes[range]))
+    /// Every definition that this chunk's changes use, in the order of first use.
+    var usedDefinitions: [Int] {
+        var seen: [Int] = []
+        var last = -1
+        for change in changes {
+            if change.kind != .truncate, change.relation == last { continue }
+            for definition in definitions(of: change) where !seen.contains(definition) { seen.append(definition) }
+            last = change.kind == .truncate ? -1 : change.relation
         }
-    }
-}
-
-extension PipelineStep {
-    fileprivate var sizeBytes: Int {
-        guard case .execute(_, let parameters, _) = self else { return 64 }
-        return parameters.reduce(64) { sum, parameter in
-            switch parameter {
-            case .null: sum
-            case .text(let text): sum + text.utf8.count
-            case .textBytes(let bytes), .binary(let bytes): sum + bytes.count
-            }
-        }
+        return seen
     }
 }

@@ -1,31 +1,45 @@
 import PostgresClient
 import ReplicationCore
 
-/// Names of the row statements prepared on one connection.
+/// The statements prepared on one connection, by shape.
 struct StatementCache {
-    private struct Key: Hashable {
-        var definition: Int
-        var shape: RowStatement.Shape
+    private enum Key: Hashable {
+        case row(RowStatement.Shape, definition: Int)
+        case bulk(BulkStatement.Shape)
     }
 
     private var names: [Key: String] = [:]
     private var count = 0
 
-    /// The statement's name; the first use adds its preparation to `steps`.
+    /// The name of a row statement; its first use adds the preparation to `batch`.
     mutating func name(
-        for shape: RowStatement.Shape, definition: Int, plan: RelationPlan, steps: inout [PipelineStep]
+        for shape: RowStatement.Shape, definition: Int, plan: RelationPlan, batch: inout StepBatch
     ) -> String {
-        let key = Key(definition: definition, shape: shape)
+        name(.row(shape, definition: definition), &batch) {
+            let statement = RowStatement(shape: shape, plan: plan)
+            return (statement.sql, statement.parameterTypes)
+        }
+    }
+
+    /// The name of a bulk statement; its first use adds the preparation to `batch`.
+    mutating func name(for shape: BulkStatement.Shape, plan: RelationPlan, batch: inout StepBatch) -> String {
+        name(.bulk(shape), &batch) { BulkStatement.sql(shape: shape, plan: plan) }
+    }
+
+    private mutating func name(
+        _ key: Key, _ batch: inout StepBatch, _ statement: () -> (String, [UInt32])
+    ) -> String {
         if let name = names[key] { return name }
-        let statement = RowStatement(shape: shape, plan: plan)
+        let (sql, types) = statement()
         count += 1
-        let name = "row_\(count)"
-        steps.append(.prepare(name: name, sql: statement.sql, parameterTypes: statement.parameterTypes))
+        let name = "lindero_\(count)"
+        batch.prepare(name: name, sql: sql, parameterTypes: types)
         names[key] = name
         return name
     }
 
-    /// After a rollback nothing that was prepared in the failed pipeline is certain.
+    /// After a failed pipeline nothing that it was to prepare is certain. Names are never used twice, so what is
+    /// still prepared does no harm until it is thrown away here.
     mutating func forget(on connection: PostgresConnection) async throws {
         names.removeAll()
         _ = try await connection.execute("DEALLOCATE ALL")

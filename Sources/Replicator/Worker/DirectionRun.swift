@@ -11,6 +11,8 @@ struct DirectionRun: Sendable {
     let worker: String
     /// Whether to ask for binary values where every published type allows it.
     var allowsBinary = true
+    /// Source transactions that committed up to here failed in bulk and are applied in exact order.
+    var exactUpTo = LSN.zero
 
     /// Streams until the direction is drained.
     func run() async throws {
@@ -50,7 +52,7 @@ struct DirectionRun: Sendable {
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
-                worker: worker)
+                exactUpTo: exactUpTo, worker: worker)
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             try await runTogether(reader, loop, heartbeat)
             await stream.close()

@@ -35,7 +35,7 @@ public struct DirectionSupervisor: Sendable {
             do {
                 try await prepare()
                 var run = DirectionRun(settings: settings, state: state, logger: logger, worker: worker)
-                run.allowsBinary = attempt.allowsBinary
+                run.exactUpTo = attempt.exactUpTo
                 try await run.run()
             } catch {
                 if state.isDraining || Task.isCancelled { break }
@@ -54,7 +54,7 @@ public struct DirectionSupervisor: Sendable {
     private struct Attempt {
         let startedAtMilliseconds: Int64
         var backoff = Backoff()
-        var allowsBinary = true
+        var exactUpTo = LSN.zero
         var lastLSN = LSN.zero
         var failuresAtLSN = 0
     }
@@ -70,6 +70,8 @@ public struct DirectionSupervisor: Sendable {
         switch error {
         case ApplyError.schemaDiffers(let mismatch):
             try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
+        case ApplyError.bulkFailed(let upTo):
+            attempt.exactUpTo = upTo
         case ApplyError.missingRow(let change):
             throw Self.missingRow(change, settings)
         case ApplyError.refused(let change, let cause):
@@ -124,20 +126,22 @@ public struct DirectionSupervisor: Sendable {
 }
 
 extension DirectionSupervisor {
-    private static func missingRow(_ change: FailedChange, _ settings: DirectionSettings) -> ReplicationFailure {
+    private static func words(_ change: FailedChange?) -> String { change.map { "\($0)" } ?? "a change" }
+
+    private static func missingRow(_ change: FailedChange?, _ settings: DirectionSettings) -> ReplicationFailure {
         ReplicationFailure(
             .rowMissing,
-            "\(settings.name) stopped: \(change) found no row on \(settings.targetName). Nothing of that transaction was applied.",
+            "\(settings.name) stopped: \(words(change)) found no row on \(settings.targetName). Nothing of that transaction was applied.",
             nextStep: "Run `lindero verify` to see what differs, restore the row, and start again; or set "
                 + "`replication: { missing_row: count }` to count and pass such changes.")
     }
 
     private static func refused(
-        _ change: FailedChange, _ cause: PostgresError, _ settings: DirectionSettings
+        _ change: FailedChange?, _ cause: PostgresError, _ settings: DirectionSettings
     ) -> ReplicationFailure {
         ReplicationFailure(
             .changeRefused,
-            "\(settings.name) stopped: \(settings.targetName) refused \(change): \(cause). Nothing of that transaction was applied.",
+            "\(settings.name) stopped: \(settings.targetName) refused \(words(change)): \(cause). Nothing of that transaction was applied.",
             nextStep: "Mend the row or the constraint on \(settings.targetName) and run `lindero run` again; "
                 + "it goes on at that transaction.")
     }

@@ -1,0 +1,99 @@
+/// One statement that applies many rows of one table: arrays in, one row of each array per change.
+public struct BulkStatement: Sendable {
+    /// What decides the statement's text: equal shapes share a prepared statement.
+    public struct Shape: Sendable, Hashable {
+        public var kind: Change.Kind
+        /// Index of the table's definition in the stream's `RelationHistory`.
+        public var definition: Int
+        /// Columns written, as indexes into `RelationPlan.columns`.
+        public var written: [Int]
+    }
+
+    public var shape: Shape
+    public var rows: [RowSource]
+
+    /// Statement text and array types: `$1…` are the written columns, then the key's.
+    public static func sql(shape: Shape, plan: RelationPlan) -> (text: String, parameterTypes: [UInt32]) {
+        let key = plan.keyColumns
+        let columns = shape.kind == .insert ? shape.written : shape.written + key
+        let types = columns.map { plan.columns[$0].arrayOID }
+        let table = plan.table.sql
+        func name(_ column: Int) -> String { SQLText.identifier(plan.columns[column].name) }
+        let arrays = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
+        let aliases = columns.indices.map { "v\($0)" }.joined(separator: ", ")
+        let rows = "pg_catalog.unnest(\(arrays)) AS s(\(aliases))"
+        let found = key.enumerated().map { offset, column in
+            "t.\(name(column)) = s.v\(shape.written.count + offset)"
+        }.joined(separator: " AND ")
+        switch shape.kind {
+        case .insert:
+            let names = columns.map(name).joined(separator: ", ")
+            return (
+                "INSERT INTO \(table) (\(names)) OVERRIDING SYSTEM VALUE SELECT \(aliases) FROM \(rows)", types
+            )
+        case .update:
+            let values = shape.written.enumerated().map { "\(name($1)) = s.v\($0)" }.joined(separator: ", ")
+            return ("UPDATE \(table) AS t SET \(values) FROM \(rows) WHERE \(found)", types)
+        case .delete:
+            return ("DELETE FROM \(table) AS t USING \(rows) WHERE \(found)", types)
+        case .truncate:
+            return ("", [])
+        }
+    }
+}
+
+extension RelationPlan {
+    /// The columns that find a row; every column when there is no key.
+    public var keyColumns: [Int] {
+        switch identity {
+        case .key(let key): key
+        case .wholeRow: Array(columns.indices)
+        }
+    }
+}
+
+/// Where a row's cells are: in a chunk's tuple, or put together from several.
+public struct RowSource: Sendable, Equatable {
+    /// Index of the chunk in the group; -1 for a row in `GroupPlan.mergedRows`.
+    public var chunk: Int32
+    /// First cell of the tuple, or index of the merged row.
+    public var first: Int
+
+    public init(chunk: Int32, first: Int) {
+        self.chunk = chunk
+        self.first = first
+    }
+
+    var isMerged: Bool { chunk < 0 }
+}
+
+/// One cell anywhere in a group.
+public struct CellLocation: Sendable, Equatable {
+    public var chunk: Int32
+    public var cell: Int
+}
+
+/// What to do with a group of chunks, in order.
+public struct GroupPlan: Sendable {
+    public enum Step: Sendable {
+        case bulk(BulkStatement)
+        /// A change that must be applied alone, as the source made it.
+        case row(chunk: Int, change: Int, transaction: Int)
+    }
+
+    public var steps: [Step] = []
+    /// Rows whose cells come from several tuples, cell by cell in the source's column order.
+    public var mergedRows: [[CellLocation]] = []
+    /// Source changes that the steps stand for.
+    public var changeCount = 0
+    public var ignoredCount = 0
+    public var withheldCount = 0
+
+    public init() {}
+
+    /// Where a row's cell is.
+    public func location(_ row: RowSource, sourceIndex: Int) -> CellLocation {
+        row.isMerged
+            ? mergedRows[row.first][sourceIndex] : CellLocation(chunk: row.chunk, cell: row.first + sourceIndex)
+    }
+}

@@ -1,0 +1,201 @@
+/// The net effect of a run of changes on one table, row by row.
+struct TableNet {
+    private enum Effect: UInt8 {
+        /// Inserted and deleted again: nothing is left to do.
+        case nothing
+        case insert, update, delete
+        /// A row that was there is deleted, and another with its key inserted.
+        case replace
+    }
+
+    private struct Row {
+        var hash: UInt64
+        var effect: Effect
+        /// Where the key's cells are.
+        var key: RowSource
+        /// The row's newest values.
+        var values: RowSource
+    }
+
+    let definition: Int
+    let relation: RelationPlan?
+    private let keyIndexes: [Int]
+    private var rows: [Row] = []
+    /// Open addressing: index into `rows` plus one, 0 is free. The size is a power of two.
+    private var slots: [Int32] = []
+
+    init(definition: Int, relation: RelationPlan?) {
+        self.definition = definition
+        self.relation = relation
+        keyIndexes = relation.map { plan in plan.keyColumns.map { plan.columns[$0].sourceIndex } } ?? []
+    }
+
+    /// Nets one change in; false when it can't be: a changed key, or a state that the source cannot have had.
+    mutating func add(_ change: Change, chunk: Int, chunks: [ChangeChunk], plan: inout GroupPlan) -> Bool {
+        let number = Int32(truncatingIfNeeded: chunk)
+        let new = RowSource(chunk: number, first: change.new.firstCell)
+        let old = RowSource(chunk: number, first: change.old.firstCell)
+        let key = change.kind == .delete ? old : new
+        if change.kind == .update, change.oldKind != nil, !sameKey(old, new, plan, chunks) { return false }
+        guard let hash = hash(of: key, plan, chunks) else { return false }
+        guard let index = find(key, hash, plan, chunks) else {
+            let effect: Effect =
+                switch change.kind {
+                case .insert: .insert
+                case .update: .update
+                case .delete, .truncate: .delete
+                }
+            insert(Row(hash: hash, effect: effect, key: key, values: change.kind == .delete ? old : new))
+            return true
+        }
+        return net(change.kind, new, at: index, chunks: chunks, plan: &plan)
+    }
+
+    private mutating func net(
+        _ kind: Change.Kind, _ new: RowSource, at index: Int, chunks: [ChangeChunk], plan: inout GroupPlan
+    ) -> Bool {
+        switch (rows[index].effect, kind) {
+        case (.nothing, .insert):
+            rows[index].effect = .insert
+            rows[index].values = new
+        case (.delete, .insert):
+            rows[index].effect = .replace
+            rows[index].values = new
+        case (.insert, .update), (.update, .update), (.replace, .update):
+            rows[index].values = merge(rows[index].values, new, chunks: chunks, plan: &plan)
+        case (.insert, .delete):
+            rows[index].effect = .nothing
+        case (.update, .delete), (.replace, .delete):
+            rows[index].effect = .delete
+        case (.insert, .insert), (.update, .insert), (.replace, .insert), (.nothing, .update), (.delete, .update),
+            (.nothing, .delete), (.delete, .delete), (_, .truncate):
+            return false
+        }
+        return true
+    }
+
+    /// The newer row; where it has an unchanged TOAST value, the older row's cell.
+    private func merge(
+        _ old: RowSource, _ new: RowSource, chunks: [ChangeChunk], plan: inout GroupPlan
+    ) -> RowSource {
+        guard let width = relation?.sourceWidth else { return new }
+        let cells = chunks[Int(new.chunk)].arena.cells
+        var isWhole = true
+        for index in new.first..<(new.first + width) where cells[index].kind == .unchanged { isWhole = false }
+        if isWhole { return new }
+        let merged = (0..<width).map { index -> CellLocation in
+            cells[new.first + index].kind == .unchanged
+                ? plan.location(old, sourceIndex: index) : CellLocation(chunk: new.chunk, cell: new.first + index)
+        }
+        plan.mergedRows.append(merged)
+        return RowSource(chunk: -1, first: plan.mergedRows.count - 1)
+    }
+
+    /// Adds the statements for everything netted so far, and starts anew.
+    mutating func emit(into plan: inout GroupPlan, chunks: [ChangeChunk]) {
+        guard let relation, !rows.isEmpty else { return }
+        let all = Array(relation.columns.indices)
+        let deletes = rows.filter { $0.effect == .delete || $0.effect == .replace }.map(\.key)
+        if !deletes.isEmpty { append(.delete, written: [], deletes, to: &plan) }
+        let key = Set(relation.keyColumns)
+        let writable = all.filter { !key.contains($0) }
+        emitUpdates(writable, chunks, into: &plan)
+        let inserts = rows.filter { $0.effect == .insert || $0.effect == .replace }.map(\.values)
+        if !inserts.isEmpty { append(.insert, written: all, inserts, to: &plan) }
+        rows.removeAll(keepingCapacity: true)
+        slots.removeAll(keepingCapacity: true)
+    }
+
+    /// Updates that leave out the same unchanged values share a statement.
+    private func emitUpdates(_ writable: [Int], _ chunks: [ChangeChunk], into plan: inout GroupPlan) {
+        guard let relation else { return }
+        var groups: [(written: [Int], rows: [RowSource])] = []
+        for row in rows where row.effect == .update {
+            let hasUnchanged = writable.contains { isUnchanged($0, row.values, relation, plan, chunks) }
+            let written =
+                hasUnchanged ? writable.filter { !isUnchanged($0, row.values, relation, plan, chunks) } : writable
+            if written.isEmpty {
+                plan.withheldCount += 1
+            } else if let index = groups.firstIndex(where: { $0.written == written }) {
+                groups[index].rows.append(row.values)
+            } else {
+                groups.append((written, [row.values]))
+            }
+        }
+        for group in groups { append(.update, written: group.written, group.rows, to: &plan) }
+    }
+
+    private func append(_ kind: Change.Kind, written: [Int], _ rows: [RowSource], to plan: inout GroupPlan) {
+        let shape = BulkStatement.Shape(kind: kind, definition: definition, written: written)
+        plan.steps.append(.bulk(BulkStatement(shape: shape, rows: rows)))
+    }
+
+    private func isUnchanged(
+        _ column: Int, _ row: RowSource, _ relation: RelationPlan, _ plan: GroupPlan, _ chunks: [ChangeChunk]
+    ) -> Bool {
+        let location = plan.location(row, sourceIndex: relation.columns[column].sourceIndex)
+        return chunks[Int(location.chunk)].arena.cells[location.cell].kind == .unchanged
+    }
+
+    // MARK: the hash table
+
+    private func find(_ key: RowSource, _ hash: UInt64, _ plan: GroupPlan, _ chunks: [ChangeChunk]) -> Int? {
+        guard !slots.isEmpty else { return nil }
+        let mask = slots.count - 1
+        var slot = Int(truncatingIfNeeded: hash) & mask
+        while slots[slot] != 0 {
+            let index = Int(slots[slot]) - 1
+            if rows[index].hash == hash, sameKey(rows[index].key, key, plan, chunks) { return index }
+            slot = (slot + 1) & mask
+        }
+        return nil
+    }
+
+    private mutating func insert(_ row: Row) {
+        rows.append(row)
+        if rows.count * 2 > slots.count {
+            slots = [Int32](repeating: 0, count: max(64, slots.count * 4))
+            for index in rows.indices { place(index) }
+        } else {
+            place(rows.count - 1)
+        }
+    }
+
+    private mutating func place(_ index: Int) {
+        let mask = slots.count - 1
+        var slot = Int(truncatingIfNeeded: rows[index].hash) & mask
+        while slots[slot] != 0 { slot = (slot + 1) & mask }
+        slots[slot] = Int32(truncatingIfNeeded: index + 1)
+    }
+
+    /// FNV-1a over the key's bytes; `nil` when a key cell has no value.
+    private func hash(of row: RowSource, _ plan: GroupPlan, _ chunks: [ChangeChunk]) -> UInt64? {
+        var result: UInt64 = 0xcbf2_9ce4_8422_2325
+        var isComplete = true
+        for index in keyIndexes {
+            let location = plan.location(row, sourceIndex: index)
+            chunks[Int(location.chunk)].arena.withCell(location.cell) { cell, bytes in
+                if cell.kind == .null || cell.kind == .unchanged { isComplete = false }
+                for byte in bytes { result = (result ^ UInt64(byte)) &* 0x100_0000_01b3 }
+                result = (result ^ 0xff) &* 0x100_0000_01b3
+            }
+        }
+        // The low bits choose the slot; FNV's are weak for keys that differ in their last byte only.
+        return isComplete ? result ^ (result >> 32) : nil
+    }
+
+    private func sameKey(_ left: RowSource, _ right: RowSource, _ plan: GroupPlan, _ chunks: [ChangeChunk]) -> Bool {
+        for index in keyIndexes {
+            let a = plan.location(left, sourceIndex: index)
+            let b = plan.location(right, sourceIndex: index)
+            var isSame = false
+            chunks[Int(a.chunk)].arena.withCell(a.cell) { first, firstBytes in
+                chunks[Int(b.chunk)].arena.withCell(b.cell) { second, secondBytes in
+                    isSame = first.kind == second.kind && firstBytes.elementsEqual(secondBytes)
+                }
+            }
+            if !isSame { return false }
+        }
+        return true
+    }
+}

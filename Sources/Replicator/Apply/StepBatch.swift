@@ -1,0 +1,36 @@
+import PostgresClient
+import ReplicationCore
+
+/// Steps of one pipeline and the changes they stand for.
+struct StepBatch {
+    struct Expectation {
+        var step: Int
+        /// Rows that must be affected; `nil` when any number will do.
+        var rows: Int?
+        /// The one change behind the step; `nil` for a bulk statement.
+        var change: FailedChange?
+    }
+
+    private(set) var steps: [PipelineStep] = []
+    private(set) var expectations: [Expectation] = []
+    private var sizeBytes = 0
+
+    var isEmpty: Bool { steps.isEmpty }
+    /// Enough for one round trip: more would only gather in memory.
+    var isFull: Bool { steps.count >= 2_000 || sizeBytes >= 4 << 20 }
+
+    mutating func prepare(name: String, sql: String, parameterTypes: [UInt32]) {
+        steps.append(.prepare(name: name, sql: sql, parameterTypes: parameterTypes))
+    }
+
+    mutating func add(_ step: PipelineStep, sizeBytes: Int, rows: Int?, change: FailedChange?) {
+        expectations.append(Expectation(step: steps.count, rows: rows, change: change))
+        self.sizeBytes += sizeBytes
+        steps.append(step)
+    }
+
+    /// The change that a failed step stands for: a step without one of its own prepares for the next.
+    func change(at step: Int) -> FailedChange? {
+        expectations.first { $0.step >= step }?.change
+    }
+}

@@ -1,0 +1,90 @@
+import PostgresClient
+import ReplicationCore
+
+/// Turns changes and plans into the steps of a pipeline.
+struct StepBuilder {
+    var plans: PlanCache
+    var statements = StatementCache()
+    var counters = ApplyCounters()
+
+    init(plans: PlanCache) { self.plans = plans }
+
+    func plan(_ definition: Int) -> RelationPlan? {
+        guard case .plan(let plan)? = plans[definition] else { return nil }
+        return plan
+    }
+
+    /// Adds one change in exact form.
+    mutating func add(_ change: Change, in span: TransactionSpan, chunk: ChangeChunk, to batch: inout StepBatch) {
+        if change.kind == .truncate { return addTruncation(chunk.truncations[change.relation], span, &batch) }
+        guard let plan = plan(change.relation) else { return counters.ignored += 1 }
+        if span.commitLSN < plan.copiedUpTo { return }
+        switch RowChange.resolve(change, plan: plan, arena: chunk.arena) {
+        case .withheld:
+            counters.withheld += 1
+        case .apply(let row):
+            let name = statements.name(for: row.shape, definition: change.relation, plan: plan, batch: &batch)
+            var sizeBytes = 64
+            let parameters = row.cells.map { cell in
+                sizeBytes += Int(chunk.arena.cells[cell].length)
+                return chunk.arena.parameter(cell)
+            }
+            batch.add(
+                .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
+                rows: change.kind == .insert ? nil : 1,
+                change: FailedChange(table: plan.table, kind: change.kind, span: span))
+            counters.changes += 1
+        }
+    }
+
+    /// Adds one statement for many rows.
+    mutating func add(_ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], to batch: inout StepBatch) {
+        guard let plan = plan(statement.shape.definition) else { return }
+        let name = statements.name(for: statement.shape, plan: plan, batch: &batch)
+        let columns = statement.shape.written + (statement.shape.kind == .insert ? [] : plan.keyColumns)
+        var sizeBytes = 64
+        let parameters = columns.map { index -> PostgresParameter in
+            let array = ArrayEncoder.encode(
+                column: plan.columns[index], rows: statement.rows, plan: group, chunks: chunks)
+            sizeBytes += array.count
+            return .binary(array)
+        }
+        batch.add(
+            .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
+            rows: statement.shape.kind == .insert ? nil : statement.rows.count, change: nil)
+    }
+
+    private mutating func addTruncation(
+        _ truncation: Truncation, _ span: TransactionSpan, _ batch: inout StepBatch
+    ) {
+        let tables = truncation.relations.compactMap { definition -> QualifiedName? in
+            guard let plan = plan(definition), span.commitLSN >= plan.copiedUpTo else { return nil }
+            return plan.table
+        }
+        guard let first = tables.first else { return counters.ignored += 1 }
+        let sql = RowStatement.truncate(tables, restartsIdentity: truncation.restartsIdentity)
+        batch.add(
+            .query(sql: sql, parameters: [], parameterTypes: []), sizeBytes: sql.utf8.count, rows: nil,
+            change: FailedChange(table: first, kind: .truncate, span: span))
+        counters.changes += 1
+    }
+}
+
+extension FailedChange {
+    init(table: QualifiedName, kind: Change.Kind, span: TransactionSpan) {
+        self.init(table: table, kind: kind, xid: span.xid, commitLSN: span.commitLSN)
+    }
+}
+
+extension ChangeArena {
+    /// A cell as a statement's parameter.
+    func parameter(_ index: Int) -> PostgresParameter {
+        let cell = cells[index]
+        let range = cell.offset..<(cell.offset + Int(cell.length))
+        switch cell.kind {
+        case .null, .unchanged: return .null
+        case .text: return .textBytes(Array(bytes[range]))
+        case .binary: return .binary(Array(bytes[range]))
+        }
+    }
+}
