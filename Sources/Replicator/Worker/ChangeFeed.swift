@@ -1,0 +1,129 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// Shared mode's direction: it follows the one database's changes and measures lag, and writes to no table of the users.
+public struct ChangeFeed: Sendable {
+    let settings: DirectionSettings
+    public let state: DirectionState
+    let logger: Logger
+    let worker: String
+
+    public init(settings: DirectionSettings, state: DirectionState, logger: Logger, worker: String) {
+        self.settings = settings
+        self.state = state
+        self.logger = logger
+        self.worker = worker
+    }
+
+    /// Follows the feed until drained, over restarts of the server.
+    ///
+    /// Without `wal_level = logical` there is no feed: the state says what to set, and the rest of shared mode works.
+    public func run() async throws {
+        var backoff = Backoff()
+        while !state.isDraining && !Task.isCancelled {
+            do {
+                try await follow()
+            } catch let failure as ReplicationFailure where failure.code == .walLevel {
+                state.set(.paused, problem: failure.description)
+                logger.warning("no change feed", metadata: ["reason": "\(failure)"])
+                return try await waitForDrain()
+            } catch let error as PostgresError where error.isTransient && state.receivedLSN != .zero || error.isTakeover {
+                if state.isDraining || Task.isCancelled { return }
+                state.set(.reconnecting, problem: "\(error)")
+                state.noteReconnect()
+                try await Task.sleep(for: .milliseconds(backoff.nextMilliseconds()))
+            }
+        }
+    }
+
+    private func follow() async throws {
+        try await PostgresConnection.with(settings.source) { source in
+            try await requireLogicalWAL(source)
+            try await createObjects(on: source)
+            let check = SourceCheck(settings: settings, connection: source)
+            let slot = try await check.slot()
+            let timeout = try await check.senderTimeoutMilliseconds()
+            let stream = try await ReplicationConnection.connect(settings.source)
+            do {
+                try await stream.startReplication(
+                    slot: settings.slot, at: slot.confirmedLSN.rawValue,
+                    options: StreamOptions.list(publication: settings.publication, isBinary: false))
+                state.begin(durable: slot.confirmedLSN)
+                state.set(.streaming)
+                logger.info("following changes", metadata: ["slot": "\(settings.slot)", "from": "\(slot.confirmedLSN)"])
+                let mailbox = StreamMailbox(limitBytes: settings.replication.memoryLimitBytes)
+                let reader = StreamReader(
+                    stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: timeout)
+                let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await reader.run() }
+                    group.addTask { await count(from: mailbox) }
+                    group.addTask { try await heartbeat.run() }
+                    try await group.next()
+                    try await group.next()
+                    group.cancelAll()
+                }
+                await stream.close()
+            } catch {
+                await stream.close()
+                throw error
+            }
+        }
+    }
+
+    /// The feed keeps nothing: a change is done with once it is counted.
+    private func count(from mailbox: StreamMailbox) async {
+        defer { state.finishApplier() }
+        while let chunks = await mailbox.take(limitBytes: .max) {
+            for chunk in chunks {
+                var counters = ApplyCounters()
+                counters.changes = chunk.changes.count
+                counters.transactions = chunk.transactions.count(where: \.isCommitted)
+                state.add(counters)
+                state.note(durable: chunk.endLSN)
+                if let beat = chunk.heartbeat, beat.worker == worker {
+                    state.withLag {
+                        $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: Monotonic.milliseconds())
+                    }
+                }
+            }
+        }
+    }
+
+    private func requireLogicalWAL(_ source: PostgresConnection) async throws {
+        let level = try await source.query("SHOW wal_level").rows.first?[0] ?? ""
+        guard level != "logical" else { return }
+        throw ReplicationFailure(
+            .walLevel,
+            "\(settings.sourceName) has wal_level = \(level); the change feed, its slot and stream lag need logical.",
+            nextStep: "Run `ALTER SYSTEM SET wal_level = logical;` and restart PostgreSQL. Ownership, upserts and audit "
+                + "work meanwhile.", isBlocker: true)
+    }
+
+    private func createObjects(on source: PostgresConnection) async throws {
+        let published = try await source.query(
+            "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)])
+        if published.rowCount == 0 {
+            let tables = (settings.policy?.tables.keys.sorted() ?? []).map(\.sql).joined(separator: ", ")
+            let scope = tables.isEmpty ? "" : " FOR TABLE \(tables)"
+            _ = try await source.execute(
+                "CREATE PUBLICATION \(SQLText.identifier(settings.publication))\(scope) "
+                    + "WITH (publish_via_partition_root = true)")
+        }
+        _ = try await source.query(
+            """
+            SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')
+            WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)
+            """, [.text(settings.slot)], parameterTypes: [19])
+    }
+
+    private func waitForDrain() async throws {
+        while !state.isDraining { try await Task.sleep(for: .milliseconds(100)) }
+    }
+}
+
+extension PostgresError {
+    /// The slot is still held by a session that is about to end.
+    fileprivate var isTakeover: Bool { isObjectInUse }
+}
