@@ -33,7 +33,10 @@ let package = Package(
         // The SQL files of the schema `lindero`, compiled in.
         .target(
             name: "Migrations", path: "migrations",
-            resources: [.embedInCode("0001_progress.up.sql"), .embedInCode("0001_progress.down.sql")],
+            resources: [
+                .embedInCode("0001_progress.up.sql"), .embedInCode("0001_progress.down.sql"),
+                .embedInCode("0002_table_copy.up.sql"), .embedInCode("0002_table_copy.down.sql"),
+            ],
             swiftSettings: strict),
         .target(
             name: "Replicator",

@@ -11,7 +11,10 @@ public enum Migrations {
     public static let all: [Migration] = [
         Migration(
             version: 1, name: "progress", up: text(PackageResources._001_progress_up_sql),
-            down: text(PackageResources._001_progress_down_sql))
+            down: text(PackageResources._001_progress_down_sql)),
+        Migration(
+            version: 2, name: "table_copy", up: text(PackageResources._002_table_copy_up_sql),
+            down: text(PackageResources._002_table_copy_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

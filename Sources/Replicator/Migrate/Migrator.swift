@@ -1,0 +1,128 @@
+import Migrations
+import PostgresClient
+import ReplicationCore
+
+/// Brings the schema `lindero` of a database to this version's state, or removes it.
+///
+/// Idempotent, and safe when two run at once: the second waits for the first and finds nothing to do.
+public struct Migrator: Sendable {
+    /// Key of the advisory lock under which migrations run.
+    static let lockKey = "7310868735421415280"
+
+    let connection: PostgresConnection
+    let migrations: [Migrations.Migration]
+
+    public init(connection: PostgresConnection, migrations: [Migrations.Migration] = Migrations.all) {
+        self.connection = connection
+        self.migrations = migrations
+    }
+
+    /// What cannot be done without a person.
+    public enum Problem: Error, Sendable, CustomStringConvertible {
+        /// An applied migration is not the one this program has.
+        case checksumDiffers(version: Int, name: String)
+        /// The database was migrated by a newer Lindero.
+        case newerDatabase(version: Int)
+
+        public var description: String {
+            switch self {
+            case .checksumDiffers(let version, let name):
+                "Migration \(version) (\(name)) was applied with other content than this program has. "
+                    + "Use the Lindero that applied it, or run its `lindero migrate --down` first."
+            case .newerDatabase(let version):
+                "The schema lindero is at version \(version), made by a newer Lindero. Upgrade this program."
+            }
+        }
+    }
+
+    /// Applies what is missing.
+    ///
+    /// - Returns: the versions applied now.
+    @discardableResult
+    public func migrate() async throws -> [Int] {
+        let missing = try await pending()
+        guard !missing.isEmpty else { return [] }
+        return try await inTransaction {
+            var applied: [Int] = []
+            for migration in try await pending() {
+                _ = try await connection.execute(migration.up)
+                _ = try await connection.query(
+                    "INSERT INTO lindero.migration (version, name, checksum) VALUES ($1::text::int, $2, \(Self.checksum("$3")))",
+                    [.text("\(migration.version)"), .text(migration.name), .text(migration.up)])
+                applied.append(migration.version)
+            }
+            return applied
+        }
+    }
+
+    /// The SQL that `migrate` would run, in order.
+    public func plan() async throws -> [String] { try await pending().map(\.up) }
+
+    /// Removes everything of Lindero from the database, newest first.
+    ///
+    /// - Returns: the versions removed.
+    @discardableResult
+    public func migrateDown() async throws -> [Int] {
+        guard try await exists() else { return [] }
+        return try await inTransaction {
+            let versions = try await applied().map(\.version)
+            if let newest = versions.max(), newest > (migrations.map(\.version).max() ?? 0) {
+                throw Problem.newerDatabase(version: newest)
+            }
+            for migration in migrations.reversed() where versions.contains(migration.version) {
+                _ = try await connection.execute(migration.down)
+            }
+            _ = try await connection.execute("DROP TABLE lindero.migration; DROP SCHEMA lindero")
+            return versions.sorted(by: >)
+        }
+    }
+
+    private func pending() async throws -> [Migrations.Migration] {
+        guard try await exists() else { return migrations }
+        let applied = try await applied()
+        for row in applied {
+            guard let known = migrations.first(where: { $0.version == row.version }) else {
+                throw Problem.newerDatabase(version: row.version)
+            }
+            let checksum = try await connection.query("SELECT \(Self.checksum("$1"))", [.text(known.up)]).rows.first?[0]
+            guard checksum == row.checksum else {
+                throw Problem.checksumDiffers(version: row.version, name: known.name)
+            }
+        }
+        let versions = Set(applied.map(\.version))
+        return migrations.filter { !versions.contains($0.version) }
+    }
+
+    private func exists() async throws -> Bool {
+        try await connection.query("SELECT pg_catalog.to_regclass('lindero.migration')::text").rows.first?[0] != nil
+    }
+
+    private func applied() async throws -> [(version: Int, checksum: String)] {
+        try await connection.query("SELECT version::text, checksum FROM lindero.migration ORDER BY version").rows.map {
+            (Int($0[0] ?? "") ?? 0, $0[1] ?? "")
+        }
+    }
+
+    private func inTransaction<Value>(_ body: () async throws -> Value) async throws -> Value {
+        _ = try await connection.execute(
+            """
+            BEGIN; SELECT pg_catalog.pg_advisory_xact_lock(\(Self.lockKey));
+            CREATE SCHEMA IF NOT EXISTS lindero;
+            CREATE TABLE IF NOT EXISTS lindero.migration (
+                version int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
+                applied_at timestamptz NOT NULL DEFAULT now());
+            """)
+        do {
+            let value = try await body()
+            _ = try await connection.execute("COMMIT")
+            return value
+        } catch {
+            _ = try? await connection.execute("ROLLBACK")
+            throw error
+        }
+    }
+
+    private static func checksum(_ parameter: String) -> String {
+        "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\(parameter)::text, 'UTF8')), 'hex')"
+    }
+}

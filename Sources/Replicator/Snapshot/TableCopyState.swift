@@ -1,0 +1,29 @@
+import PostgresClient
+import ReplicationCore
+
+/// The target's record of tables whose initial copy is complete.
+public struct TableCopyState: Sendable, Equatable {
+    /// Transactions that committed before it are in the copy.
+    public var snapshotLSN: LSN
+    public var rows: Int
+    public var bytes: Int
+
+    /// Every finished table of a direction.
+    public static func read(
+        _ connection: PostgresConnection, direction: String
+    ) async throws -> [QualifiedName: TableCopyState] {
+        let result = try await connection.query(
+            """
+            SELECT schema_name, table_name, snapshot_lsn::text, rows::text, bytes::text
+            FROM lindero.table_copy WHERE direction = $1
+            """, [.text(direction)])
+        var states: [QualifiedName: TableCopyState] = [:]
+        for row in result.rows {
+            let name = QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")
+            states[name] = TableCopyState(
+                snapshotLSN: row[2].flatMap { LSN($0) } ?? .zero, rows: row[3].flatMap { Int($0) } ?? 0,
+                bytes: row[4].flatMap { Int($0) } ?? 0)
+        }
+        return states
+    }
+}
