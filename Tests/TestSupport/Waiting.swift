@@ -1,0 +1,18 @@
+/// A condition that did not come true in time.
+public struct TimedOut: Error, CustomStringConvertible {
+    public let what: String
+    public let seconds: Double
+    public var description: String { "Waited \(seconds) s in vain until \(what)." }
+}
+
+/// Polls a condition every few milliseconds until it holds.
+public func waitUntil(
+    _ what: String, timeoutSeconds: Double = 30, _ condition: () async throws -> Bool
+) async throws {
+    let end = ContinuousClock.now.advanced(by: .seconds(timeoutSeconds))
+    while true {
+        if try await condition() { return }
+        guard ContinuousClock.now < end else { throw TimedOut(what: what, seconds: timeoutSeconds) }
+        try await Task.sleep(for: .milliseconds(10))
+    }
+}
