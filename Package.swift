@@ -77,7 +77,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ConfigurationTests",
-            dependencies: ["Configuration", "ReplicationCore", "Replicator", "TestSupport"],
+            dependencies: ["Configuration", "ReplicationCore", "Replicator", "PostgresClient", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "ReplicatorTests",

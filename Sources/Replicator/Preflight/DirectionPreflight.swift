@@ -1,0 +1,123 @@
+import PostgresClient
+import ReplicationCore
+
+/// Looks at one direction: the source's tables, what is adopted there, and the target's tables.
+struct DirectionPreflight {
+    let configuration: LinderoConfiguration
+    let policy: OwnershipPolicy
+    let source: PreflightSide
+    /// `nil` in `shared`, where nothing is copied.
+    let target: PreflightSide?
+
+    /// - Parameter originTables: the tables as the origin has them; they are the source's own when `isOrigin`.
+    func findings(originTables: [TableDescription], isOrigin: Bool) async throws(PostgresError)
+        -> [PreflightFinding]
+    {
+        var tables = originTables
+        if !isOrigin {
+            tables = try await CatalogReader.tables(source.connection, matching: originTables.map(\.name))
+        }
+        if let target, configuration.database(target.name)?.isPhysicalStandby == true {
+            return standby(target)
+        }
+        var findings = SourceTableChecks(
+            source: source.name, target: target?.name ?? source.name, user: source.facts.user,
+            mayCreateInDatabase: source.facts.mayCreateInDatabase, configuration: configuration,
+            policy: policy,
+            tables: tables, facts: try await ServerFactsReader.tables(source.connection, tables)
+        ).findings()
+        findings += AdoptionChecks(
+            source: source.name, target: target?.name ?? source.name, facts: source.facts,
+            configuration: configuration, policy: policy, tables: tables
+        ).findings()
+        guard let target else { return findings }
+        findings += pair(target)
+        findings += try await clocks(target)
+        let twins = try await CatalogReader.tables(target.connection, matching: tables.map(\.name))
+        findings += TargetTableChecks(
+            source: source.name, target: target.name, user: target.facts.user,
+            mayCreateInDatabase: target.facts.mayCreateInDatabase, configuration: configuration,
+            policy: policy,
+            sourceTables: tables,
+            targetTables: Dictionary(twins.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
+            facts: try await ServerFactsReader.tables(target.connection, twins)
+        ).findings()
+        return findings
+    }
+
+    private var isSameCluster: Bool {
+        guard let target, let identifier = source.facts.systemIdentifier else { return false }
+        return identifier == target.facts.systemIdentifier
+    }
+
+    private func standby(_ target: PreflightSide) -> [PreflightFinding] {
+        if target.facts.isInRecovery && isSameCluster { return [] }
+        let why =
+            target.facts.isInRecovery ? "is a standby of another cluster" : "is no standby: it can be written"
+        return [
+            PreflightFinding(
+                .blocker, .notAStandby, database: target.name,
+                "the configuration calls \(target.name) a physical standby of \(source.name), but it \(why)",
+                fix: "correct databases.\(target.name).url, or remove physical_standby: true")
+        ]
+    }
+
+    private func pair(_ target: PreflightSide) -> [PreflightFinding] {
+        var findings: [PreflightFinding] = []
+        if isSameCluster, source.facts.databaseOID == target.facts.databaseOID {
+            findings.append(
+                PreflightFinding(
+                    .blocker, .sameDatabase, object: source.facts.database,
+                    "\(source.name) and \(target.name) are the same database (\(source.facts.database))",
+                    fix: "point databases.\(target.name).url at another database, or set backend: shared"))
+        }
+        if source.facts.encoding != target.facts.encoding {
+            findings.append(
+                PreflightFinding(
+                    .warning, .encoding, database: target.name,
+                    "the encoding is \(target.facts.encoding) here and \(source.facts.encoding) in \(source.name): "
+                        + "characters that it lacks would stop the stream",
+                    fix:
+                        "CREATE DATABASE … ENCODING \(SQLText.literal(source.facts.encoding)) TEMPLATE template0;"
+                ))
+        }
+        return findings
+    }
+
+    /// Compares the servers' clocks through our own steady one, so that ours need not be right.
+    private func clocks(_ target: PreflightSide) async throws(PostgresError) -> [PreflightFinding] {
+        let start = ContinuousClock.now
+        let first = try await reading(source, since: start)
+        let second = try await reading(target, since: start)
+        let offset = Int(((second.server - second.local) - (first.server - first.local)).rounded())
+        guard abs(offset) > configuration.gates.maxClockOffsetMilliseconds else { return [] }
+        let decides = policy.tables.values.contains { table in
+            table.columns.values.contains { $0 == .shared(SharedColumnRule(policy: .lastWrite)) }
+        }
+        let severity: PreflightFinding.Severity =
+            decides && configuration.backend == .split ? .blocker : .warning
+        return [
+            PreflightFinding(
+                severity, .clockOffset, database: target.name,
+                "its clock is \(abs(offset)) ms \(offset > 0 ? "ahead of" : "behind") \(source.name)'s; gates."
+                    + "max_clock_offset allows \(configuration.gates.maxClockOffsetMilliseconds) ms"
+                    + (severity == .blocker ? ", and policy last_write decides by the clock" : ""),
+                fix: "run an NTP client (chrony) on both servers")
+        ]
+    }
+
+    /// Milliseconds on the server's clock, and on ours in the middle of the question.
+    private func reading(
+        _ side: PreflightSide, since start: ContinuousClock.Instant
+    ) async throws(PostgresError) -> (server: Double, local: Double) {
+        let before = milliseconds(ContinuousClock.now - start)
+        let result = try await side.connection.query(
+            "SELECT extract(epoch FROM pg_catalog.clock_timestamp()) * 1000")
+        let after = milliseconds(ContinuousClock.now - start)
+        return (result.rows.first?[0].flatMap { Double($0) } ?? 0, (before + after) / 2)
+    }
+
+    private func milliseconds(_ duration: Duration) -> Double {
+        Double(duration.components.seconds) * 1_000 + Double(duration.components.attoseconds) / 1e15
+    }
+}

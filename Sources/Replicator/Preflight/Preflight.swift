@@ -1,0 +1,161 @@
+import PostgresClient
+import ReplicationCore
+
+/// `lindero check`: looks at every database of the configuration and says what stands in the way, with the remedy.
+/// It changes nothing.
+public struct Preflight: Sendable {
+    private let configuration: LinderoConfiguration
+    private let connections: [String: ConnectionOptions]
+    private let ownSlots: Set<String>
+    private let longTransactionSeconds: Int
+
+    /// - Parameters:
+    ///   - connections: how to reach each database, by its name in the configuration.
+    ///   - ownSlots: names Lindero gives to its slots; those that exist already need no free place.
+    ///   - longTransactionSeconds: writing transactions open for longer are named.
+    public init(
+        configuration: LinderoConfiguration, connections: [String: ConnectionOptions],
+        ownSlots: Set<String> = [],
+        longTransactionSeconds: Int = 60
+    ) {
+        self.configuration = configuration
+        self.connections = connections
+        self.ownSlots = ownSlots
+        self.longTransactionSeconds = longTransactionSeconds
+    }
+
+    /// Never throws: what can't be reached or read is a finding as well.
+    public func run() async -> PreflightReport {
+        var findings: [PreflightFinding] = []
+        var sides: [String: PreflightSide] = [:]
+        for database in configuration.databases where connections[database.name] != nil {
+            do throws(PreflightFailure) {
+                sides[database.name] = try await open(database)
+            } catch {
+                findings += error.findings
+            }
+        }
+        findings += await check(sides)
+        for side in sides.values { await side.connection.close() }
+        return PreflightReport(findings: findings)
+    }
+
+    private func check(_ sides: [String: PreflightSide]) async -> [PreflightFinding] {
+        var findings = sides.values.sorted { $0.name < $1.name }.flatMap { serverChecks($0).roles() }
+        guard let origin = sides[configuration.origin] else { return findings }
+        let tables: [TableDescription]
+        let policy: OwnershipPolicy
+        do {
+            let names = try await CatalogReader.names(origin.connection)
+            let selected = OwnershipPolicy.selectedNames(configuration, among: names)
+            tables = try await CatalogReader.tables(origin.connection, matching: selected)
+            policy = try OwnershipPolicy.resolve(configuration, tables: tables, otherNames: names)
+        } catch let error as OwnershipError {
+            return findings + serverChecks(origin).source() + ownership(error)
+        } catch {
+            return findings + [failed(origin.name, error)]
+        }
+        let replicated = tables.filter { policy.tables[$0.name] != nil }
+        for direction in directions(sides) {
+            let pass = DirectionPreflight(
+                configuration: configuration, policy: policy, source: direction.source,
+                target: direction.target)
+            findings += serverChecks(direction.source).source()
+            do {
+                findings += try await pass.findings(originTables: replicated, isOrigin: direction.isForward)
+            } catch {
+                findings.append(failed(direction.target?.name ?? direction.source.name, error))
+            }
+            if let target = direction.target, !isStandby(target.name) {
+                findings += serverChecks(target).target()
+            }
+        }
+        return findings
+    }
+
+    private struct Direction {
+        var source: PreflightSide
+        /// `nil` when nothing is copied anywhere.
+        var target: PreflightSide?
+        var isForward: Bool
+    }
+
+    private func directions(_ sides: [String: PreflightSide]) -> [Direction] {
+        guard let origin = sides[configuration.origin] else { return [] }
+        let others = configuration.databases.compactMap { $0.name == origin.name ? nil : sides[$0.name] }
+        switch configuration.backend {
+        case .shared: return [Direction(source: origin, target: nil, isForward: true)]
+        case .replica: return others.map { Direction(source: origin, target: $0, isForward: true) }
+        case .split:
+            return others.flatMap { other in
+                [
+                    Direction(source: origin, target: other, isForward: true),
+                    Direction(source: other, target: origin, isForward: false),
+                ]
+            }
+        }
+    }
+
+    private func isStandby(_ name: String) -> Bool { configuration.database(name)?.isPhysicalStandby == true }
+
+    private func open(_ database: DatabaseSettings) async throws(PreflightFailure) -> PreflightSide {
+        guard let options = connections[database.name] else { throw PreflightFailure(findings: []) }
+        let connection: PostgresConnection
+        do {
+            connection = try await PostgresConnection.connect(options)
+        } catch {
+            throw PreflightFailure(
+                findings: [
+                    PreflightFinding(
+                        .blocker, .connection, database: database.name,
+                        "can't connect to \(options): \(error)",
+                        fix:
+                            "try the same address with psql; databases.\(database.name).url says where it comes from"
+                    )
+                ])
+        }
+        do {
+            let facts = try await ServerFactsReader.server(
+                connection, publication: configuration.replication.publication, roles: database.roles)
+            let side = PreflightSide(name: database.name, connection: connection, facts: facts)
+            let tooOld = serverChecks(side).version()
+            if tooOld.isEmpty { return side }
+            await connection.close()
+            throw PreflightFailure(findings: tooOld)
+        } catch let failure as PreflightFailure {
+            throw failure
+        } catch {
+            await connection.close()
+            throw PreflightFailure(findings: [failed(database.name, error)])
+        }
+    }
+
+    private func serverChecks(_ side: PreflightSide) -> ServerChecks {
+        ServerChecks(
+            database: side.name, facts: side.facts, configuration: configuration, ownSlots: ownSlots,
+            longTransactionSeconds: longTransactionSeconds)
+    }
+
+    private func ownership(_ error: OwnershipError) -> [PreflightFinding] {
+        error.problems.map { problem in
+            let hint = problem.suggestion.map { " (did you mean \"\($0)\"?)" } ?? ""
+            return PreflightFinding(.blocker, .ownership, problem.message + hint, mark: problem.mark)
+        }
+    }
+
+    private func failed(_ database: String, _ error: any Error) -> PreflightFinding {
+        PreflightFinding(.blocker, .checkFailed, database: database, "the check could not finish: \(error)")
+    }
+}
+
+/// One database, reached and read.
+struct PreflightSide: Sendable {
+    var name: String
+    var connection: PostgresConnection
+    var facts: ServerFacts
+}
+
+/// Why a database can't be looked at any further.
+struct PreflightFailure: Error {
+    var findings: [PreflightFinding]
+}

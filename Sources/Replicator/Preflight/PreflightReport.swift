@@ -1,0 +1,110 @@
+import ReplicationCore
+
+/// One thing that preflight found, with its remedy.
+public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
+    public enum Severity: String, Sendable, CaseIterable {
+        /// Nothing starts until it is mended.
+        case blocker
+        /// It will work, and may go wrong later.
+        case warning
+        /// Good to know.
+        case note
+    }
+
+    /// Stable names for scripts.
+    public enum Code: String, Sendable, CaseIterable {
+        case connection
+        case serverVersion = "server_version"
+        case checkFailed = "check_failed"
+        case ownership
+        case walLevel = "wal_level"
+        case replicationSlots = "replication_slots"
+        case walSenders = "wal_senders"
+        case replicationPrivilege = "replication_privilege"
+        case publicationPrivilege = "publication_privilege"
+        case slotRetention = "slot_retention"
+        case idleSlotTimeout = "idle_slot_timeout"
+        case sameDatabase = "same_database"
+        case standbySource = "standby_source"
+        case standbyTarget = "standby_target"
+        case notAStandby = "not_a_standby"
+        case originSlots = "origin_slots"
+        case encoding
+        case longTransaction = "long_transaction"
+        case preparedTransaction = "prepared_transaction"
+        case clockOffset = "clock_offset"
+        case largeObjects = "large_objects"
+        case sequences
+        case publicationMissing = "publication_missing"
+        case publicationTable = "publication_table"
+        case publicationColumns = "publication_columns"
+        case publicationOperations = "publication_operations"
+        case publicationRoot = "publication_root"
+        case publicationFilter = "publication_filter"
+        case slotMissing = "slot_missing"
+        case slotPlugin = "slot_plugin"
+        case slotDatabase = "slot_database"
+        case slotActive = "slot_active"
+        case slotInvalidated = "slot_invalidated"
+        case replicaIdentity = "replica_identity"
+        case replicaIdentityFull = "replica_identity_full"
+        case identityStays = "identity_stays"
+        case unloggedTable = "unlogged_table"
+        case rowSecurity = "row_security"
+        case tableMissing = "table_missing"
+        case columnMissing = "column_missing"
+        case typeMismatch = "type_mismatch"
+        case targetKey = "target_key"
+        case targetGenerated = "target_generated"
+        case foreignNotNull = "foreign_not_null"
+        case triggers
+        case sourcePrivilege = "source_privilege"
+        case targetPrivilege = "target_privilege"
+        case roleMissing = "role_missing"
+        case roleTooStrong = "role_too_strong"
+    }
+
+    public var severity: Severity
+    public var code: Code
+    /// The database by its name in the configuration; `nil` when it is about several.
+    public var database: String?
+    /// The table, role, slot or publication concerned.
+    public var object: String?
+    public var message: String
+    /// What mends it: SQL wherever SQL can.
+    public var fix: String?
+    /// Where in the configuration file, for what the file says wrongly.
+    public var mark: SourceMark?
+
+    public init(
+        _ severity: Severity, _ code: Code, database: String? = nil, object: String? = nil, _ message: String,
+        fix: String? = nil, mark: SourceMark? = nil
+    ) {
+        self.severity = severity
+        self.code = code
+        self.database = database
+        self.object = object
+        self.message = message
+        self.fix = fix
+        self.mark = mark
+    }
+
+    /// `blocker: bot: message`, and the remedy on a line of its own.
+    public var description: String {
+        let place = database.map { "\($0): " } ?? ""
+        return "\(severity.rawValue): \(place)\(message)" + (fix.map { "\n    fix: \($0)" } ?? "")
+    }
+}
+
+/// Everything preflight found, the worst first.
+public struct PreflightReport: Sendable, Equatable {
+    public let findings: [PreflightFinding]
+
+    public init(findings: [PreflightFinding]) {
+        let order = PreflightFinding.Severity.allCases
+        self.findings = order.flatMap { severity in findings.filter { $0.severity == severity } }
+    }
+
+    public var blockers: [PreflightFinding] { findings.filter { $0.severity == .blocker } }
+    public var isBlocked: Bool { findings.contains { $0.severity == .blocker } }
+}

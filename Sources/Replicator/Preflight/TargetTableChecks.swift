@@ -1,0 +1,169 @@
+import ReplicationCore
+
+/// Judges the tables of a stream's target against those of its source.
+struct TargetTableChecks {
+    let source: String
+    let target: String
+    let user: String
+    let mayCreateInDatabase: Bool
+    let configuration: LinderoConfiguration
+    let policy: OwnershipPolicy
+    let sourceTables: [TableDescription]
+    let targetTables: [QualifiedName: TableDescription]
+    let facts: [UInt32: TableFacts]
+
+    func findings() -> [PreflightFinding] {
+        var findings: [PreflightFinding] = []
+        var missing: [QualifiedName] = []
+        for table in sourceTables {
+            guard let ownership = policy.tables[table.name] else { continue }
+            guard let twin = targetTables[table.name] else {
+                missing.append(table.name)
+                continue
+            }
+            findings += columns(of: table, in: twin, ownership) + key(of: table, in: twin)
+            findings += untouched(in: twin, ownership, source: table)
+            if let facts = facts[twin.oid] { findings += session(twin, facts) }
+        }
+        return missingTables(missing) + findings
+    }
+
+    /// Lindero creates what is absent before it copies; with `snapshot: never` nothing is created.
+    private func missingTables(_ missing: [QualifiedName]) -> [PreflightFinding] {
+        guard let first = missing.first else { return [] }
+        if configuration.replication.snapshot == .never {
+            return missing.map { name in
+                finding(
+                    .tableMissing, object: name.description, "table \(name) does not exist",
+                    fix: "pg_dump --schema-only --table='\(name.sql)' of \(source), into \(target)")
+            }
+        }
+        var findings = [
+            PreflightFinding(
+                .note, .tableMissing, database: target, object: first.description,
+                missing.count == 1
+                    ? "table \(first) does not exist and will be created"
+                    : "\(missing.count) tables, \(first) first, do not exist and will be created")
+        ]
+        if !mayCreateInDatabase {
+            findings.append(
+                finding(
+                    .targetPrivilege, object: user, "role \(user) may not create schemas in this database",
+                    fix:
+                        "GRANT CREATE ON DATABASE NAME TO \(SQLText.identifier(user)); (with the database's name)"
+                ))
+        }
+        return findings
+    }
+
+    private func travels(_ column: String, _ ownership: TableOwnership) -> Bool {
+        ownership.travels(column, from: source, to: target, backend: configuration.backend)
+    }
+
+    private func columns(
+        of table: TableDescription, in twin: TableDescription, _ ownership: TableOwnership
+    ) -> [PreflightFinding] {
+        table.columns.compactMap { column in
+            guard !column.isGenerated, travels(column.name, ownership) else { return nil }
+            let place = "\(table.name).\(column.name)"
+            let sqlName = SQLText.identifier(column.name)
+            guard let other = twin.column(column.name) else {
+                return finding(
+                    .columnMissing, object: place,
+                    "column \"\(column.name)\" is missing in table \(table.name)",
+                    fix: "ALTER TABLE \(table.name.sql) ADD COLUMN \(sqlName) \(column.type);")
+            }
+            if other.isGenerated {
+                return finding(
+                    .targetGenerated, object: place,
+                    "column \"\(column.name)\" of \(table.name) is generated here and ordinary in \(source)",
+                    fix: "ALTER TABLE \(table.name.sql) ALTER COLUMN \(sqlName) DROP EXPRESSION;")
+            }
+            guard !fits(column, other) else { return nil }
+            return finding(
+                .typeMismatch, object: place,
+                "column \"\(column.name)\" of \(table.name) is \(other.type) here and \(column.type) in \(source)",
+                fix: "ALTER TABLE \(table.name.sql) ALTER COLUMN \(sqlName) TYPE \(column.type) USING "
+                    + "\(sqlName)::\(column.type);")
+        }
+    }
+
+    private func fits(_ column: ColumnDescription, _ other: ColumnDescription) -> Bool {
+        if column.type == other.type { return true }
+        // Types of users have other numbers on each server: their names decide, and a name that differs does not fit.
+        let isBuiltIn = max(column.baseTypeOID, other.baseTypeOID) < TypeCompatibility.firstUserOID
+        return isBuiltIn && TypeCompatibility.fits(sourceOID: column.baseTypeOID, target: other)
+    }
+
+    private func key(of table: TableDescription, in twin: TableDescription) -> [PreflightFinding] {
+        let identity = table.identityColumns
+        guard !identity.isEmpty else { return [] }
+        let keys = ([twin.primaryKey] + twin.uniqueKeys).filter { !$0.isEmpty }
+        if keys.contains(where: { Set($0) == Set(identity) }) { return [] }
+        return [
+            finding(
+                .targetKey, object: table.name.description,
+                "table \(table.name) has no unique index on \(SQLText.list(identity)), by which its rows are found",
+                fix: "CREATE UNIQUE INDEX ON \(table.name.sql) (\(SQLText.list(identity)));")
+        ]
+    }
+
+    /// Columns that the stream leaves alone must be able to stand empty in a new row.
+    private func untouched(
+        in twin: TableDescription, _ ownership: TableOwnership, source table: TableDescription
+    ) -> [PreflightFinding] {
+        twin.columns.compactMap { column in
+            let isWritten =
+                travels(column.name, ownership) && table.column(column.name).map { !$0.isGenerated } ?? false
+            let fillsItself =
+                column.isGenerated || column.identity != .none || column.defaultExpression != nil
+                || !column.isNotNull
+            if isWritten || fillsItself { return nil }
+            let sqlName = SQLText.identifier(column.name)
+            return finding(
+                .foreignNotNull, object: "\(table.name).\(column.name)",
+                "column \"\(column.name)\" of \(table.name) does not travel here, is NOT NULL and has no default, so "
+                    + "no new row could be written",
+                fix: "ALTER TABLE \(table.name.sql) ALTER COLUMN \(sqlName) SET DEFAULT …; or ALTER COLUMN "
+                    + "\(sqlName) DROP NOT NULL;")
+        }
+    }
+
+    private func session(_ table: TableDescription, _ facts: TableFacts) -> [PreflightFinding] {
+        var findings: [PreflightFinding] = []
+        let sqlUser = SQLText.identifier(user)
+        if facts.isFilteredByRowSecurity {
+            findings.append(
+                finding(
+                    .rowSecurity, object: table.name.description,
+                    "row security of \(table.name) applies to role \(user), and would refuse or hide rows",
+                    fix: "ALTER ROLE \(sqlUser) BYPASSRLS;"))
+        }
+        let rights: [(name: String, has: Bool)] = [
+            ("SELECT", facts.maySelect), ("INSERT", facts.mayInsert), ("UPDATE", facts.mayUpdate),
+            ("DELETE", facts.mayDelete), ("TRUNCATE", facts.mayTruncate),
+        ]
+        let lacking = rights.filter { !$0.has }.map(\.name).joined(separator: ", ")
+        if !lacking.isEmpty {
+            findings.append(
+                finding(
+                    .targetPrivilege, object: table.name.description,
+                    "role \(user) lacks \(lacking) on table \(table.name)",
+                    fix: "GRANT \(lacking) ON \(table.name.sql) TO \(sqlUser);"))
+        }
+        if let trigger = facts.firingTriggers.first {
+            findings.append(
+                PreflightFinding(
+                    .warning, .triggers, database: target, object: table.name.description,
+                    "trigger \"\(trigger)\" of \(table.name) fires for replicated rows too (ENABLE ALWAYS or REPLICA)",
+                    fix: "ALTER TABLE \(table.name.sql) ENABLE TRIGGER \(SQLText.identifier(trigger));"))
+        }
+        return findings
+    }
+
+    private func finding(
+        _ code: PreflightFinding.Code, object: String, _ message: String, fix: String
+    ) -> PreflightFinding {
+        PreflightFinding(.blocker, code, database: target, object: object, message, fix: fix)
+    }
+}
