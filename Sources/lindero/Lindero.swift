@@ -1,7 +1,44 @@
 import ArgumentParser
+import Foundation
 
 @main
 struct Lindero: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "lindero", abstract: "Column ownership and replication between PostgreSQL databases.")
+        commandName: "lindero", abstract: "Column ownership and replication between PostgreSQL databases.",
+        discussion: """
+            Everything follows from one file, lindero.yaml; without it, DATABASE_URL alone runs shared mode.
+
+            Example:
+              lindero init --from-database
+              lindero run
+
+            Exit codes: 0 done, 1 failed, 2 blocked by the configuration or a precondition, 3 differences found.
+            """,
+        version: LinderoVersion.current,
+        subcommands: [MigrateCommand.self, VersionCommand.self])
+
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            end(with: error)
+        }
+    }
+
+    /// Help and versions are printed as usual; a command line that makes no sense is a blocker like a bad file.
+    private static func end(with error: any Error) -> Never {
+        guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+        if CommandLine.arguments.contains("--json") {
+            let failure = CommandFailure("usage", message(for: error), nextStep: "Run `lindero --help`.", exit: .blocked)
+            failure.report(asJSON: true)
+        } else {
+            StandardError.write(fullMessage(for: error) + "\n")
+        }
+        Foundation.exit(LinderoExit.blocked.rawValue)
+    }
 }

@@ -137,7 +137,7 @@ struct DirectionRun: Sendable {
 
 extension PostgresConnection {
     /// Runs `body` with a connection that is closed afterwards, whatever happens.
-    static func with<Result: Sendable>(
+    public static func with<Result: Sendable>(
         _ options: ConnectionOptions, _ body: (PostgresConnection) async throws -> Result
     ) async throws -> Result {
         let connection = try await PostgresConnection.connect(options)

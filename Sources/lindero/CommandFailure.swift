@@ -1,0 +1,50 @@
+import ArgumentParser
+
+/// What a person is told when a command fails: what happened, where, and what to run next.
+struct CommandFailure: Error, Sendable {
+    /// Stable word for scripts.
+    var code: String
+    /// What happened; never row values or secrets.
+    var message: String
+    /// Database, file or object concerned.
+    var place: String?
+    /// The next useful command or step.
+    var nextStep: String?
+    var exit: LinderoExit
+
+    init(
+        _ code: String, _ message: String, place: String? = nil, nextStep: String? = nil, exit: LinderoExit = .failed
+    ) {
+        self.code = code
+        self.message = message
+        self.place = place
+        self.nextStep = nextStep
+        self.exit = exit
+    }
+
+    /// The form for a terminal.
+    var text: String {
+        var text = message.split(separator: "\n").map { "error: \($0)" }.joined(separator: "\n")
+        if let place { text += "\n  where: \(place)" }
+        if let nextStep { text += "\n  next: \(nextStep)" }
+        return text
+    }
+
+    /// The form for scripts: one document with the key `error`.
+    var json: JSONValue {
+        .object([
+            (
+                "error",
+                .object([
+                    ("code", .text(code)), ("message", .text(message)), ("where", .optional(place)),
+                    ("next", .optional(nextStep)),
+                ])
+            )
+        ])
+    }
+
+    /// Prints the failure where the person or the script looks for it.
+    func report(asJSON: Bool) {
+        if asJSON { StandardOutput.write(json.text + "\n") } else { StandardError.write(text + "\n") }
+    }
+}

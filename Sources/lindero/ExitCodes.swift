@@ -1,0 +1,12 @@
+/// What the program's exit code says.
+enum LinderoExit: Int32, Sendable {
+    /// Done, or what was asked holds.
+    case done = 0
+    case failed = 1
+    /// The configuration or a missing precondition stands in the way; nothing was changed.
+    case blocked = 2
+    /// Differences, conflicts or refused rows were found.
+    case found = 3
+    /// A second Ctrl-C ended the program at once.
+    case interrupted = 130
+}

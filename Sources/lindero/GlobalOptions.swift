@@ -1,0 +1,42 @@
+import ArgumentParser
+
+/// Options of every command.
+struct GlobalOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The configuration file.",
+            discussion: "Default: lindero.yaml if it is there, else DATABASE_URL alone, in shared mode.",
+            valueName: "file"))
+    var config: String?
+
+    @Flag(name: .long, help: "Print one JSON document on stdout.")
+    var json = false
+}
+
+/// A command whose errors are told in one way and whose exit code follows from them.
+protocol LinderoCommand: AsyncParsableCommand {
+    var global: GlobalOptions { get }
+    func perform() async throws
+}
+
+extension LinderoCommand {
+    func run() async throws {
+        do {
+            try await perform()
+        } catch let exit as ExitCode {
+            throw exit
+        } catch {
+            StatusLine.clear()
+            let failure = CommandFailure(error)
+            failure.report(asJSON: global.json)
+            throw ExitCode(failure.exit.rawValue)
+        }
+    }
+
+    /// Prints the JSON document, or the lines for people.
+    func answer(_ json: @autoclosure () -> JSONValue, lines: @autoclosure () -> [String]) {
+        let text = global.json ? json().text : lines().joined(separator: "\n")
+        StandardOutput.write(text + "\n")
+    }
+}

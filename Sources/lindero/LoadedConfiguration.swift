@@ -1,0 +1,93 @@
+import Configuration
+import Foundation
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// The configuration in force, and how its databases are reached.
+struct LoadedConfiguration: Sendable {
+    static let defaultPath = "lindero.yaml"
+
+    var configuration: LinderoConfiguration
+    /// The file, or `environment`.
+    var path: String
+    private let resolver: SecretResolver
+
+    /// Reads the file that was asked for, else `lindero.yaml`, else `DATABASE_URL`.
+    static func load(
+        _ global: GlobalOptions, environment: [String: String] = ProcessInfo.processInfo.environment
+    ) throws -> LoadedConfiguration {
+        let path = global.config ?? defaultPath
+        guard FileManager.default.fileExists(atPath: path) else {
+            guard global.config == nil else {
+                throw CommandFailure(
+                    "configuration", "The configuration file does not exist.", place: path,
+                    nextStep: "Run `lindero init --config \(path)` to write one.", exit: .blocked)
+            }
+            return LoadedConfiguration(
+                configuration: try ConfigurationFile.fromEnvironment(environment), path: "environment",
+                resolver: SecretResolver(environment: environment))
+        }
+        guard let data = FileManager.default.contents(atPath: path), let text = String(data: data, encoding: .utf8)
+        else {
+            throw CommandFailure(
+                "configuration", "The configuration file can't be read as UTF-8 text.", place: path, exit: .blocked)
+        }
+        let folder = (path as NSString).deletingLastPathComponent
+        return LoadedConfiguration(
+            configuration: try ConfigurationFile.parse(text, path: path), path: path,
+            resolver: SecretResolver(environment: environment, directory: folder.isEmpty ? "." : folder))
+    }
+
+    /// The database that holds the data.
+    func origin() throws -> Database { try database(configuration.origin) }
+
+    func database(_ name: String) throws -> Database {
+        guard let settings = configuration.database(name) else {
+            let names = configuration.databases.map(\.name)
+            let nearest = NearestWord.among(names, to: name).map { " (did you mean \"\($0)\"?)" } ?? ""
+            throw CommandFailure(
+                "configuration", "There is no database \"\(name)\"\(nearest).", place: path,
+                nextStep: "Choose one of: \(names.joined(separator: ", ")).", exit: .blocked)
+        }
+        return Database(
+            name: name, options: ConnectionOptions(try resolver.conninfo(of: settings)),
+            isPhysicalStandby: settings.isPhysicalStandby)
+    }
+
+    /// Every database, in the file's order.
+    func databases() throws -> [Database] { try configuration.databases.map { try database($0.name) } }
+
+    /// Who owns what, according to the tables that are there.
+    func policy(_ connection: PostgresConnection) async throws -> OwnershipPolicy {
+        let names = try await CatalogReader.names(connection)
+        let selected = OwnershipPolicy.selectedNames(configuration, among: names)
+        let tables = try await CatalogReader.tables(connection, matching: selected)
+        do {
+            return try OwnershipPolicy.resolve(configuration, tables: tables, otherNames: names)
+        } catch {
+            throw ConfigurationError(error, path: path)
+        }
+    }
+}
+
+/// One database of the configuration and its address.
+struct Database: Sendable {
+    var name: String
+    var options: ConnectionOptions
+    var isPhysicalStandby = false
+
+    /// For people: name and address, without secrets.
+    var place: String { "\(name) (\(options))" }
+
+    /// Runs `body` with a connection; its errors say which database they are about.
+    func connected<Result: Sendable>(_ body: (PostgresConnection) async throws -> Result) async throws -> Result {
+        do {
+            return try await PostgresConnection.with(options, body)
+        } catch let failure as CommandFailure {
+            throw failure
+        } catch {
+            throw CommandFailure(error, place: place)
+        }
+    }
+}
