@@ -7,8 +7,12 @@ CREATE TABLE lindero.direction (
     origin            text NOT NULL,
     -- Identity of the source cluster; another one under the same address is refused.
     system_identifier text NOT NULL,
-    -- Where the slot became consistent: a recreated slot starts later and is refused.
+    -- Where the slot became consistent: a recreated slot starts later and is refused. Zero until it is made.
     start_lsn         pg_lsn NOT NULL,
+    -- Tables that Lindero made on this target, as quoted names: only these get the source's keys and indexes.
+    created_tables    text[] NOT NULL DEFAULT '{}',
+    -- When the initial copy was complete, keys and indexes included.
+    prepared_at       timestamptz,
     state             text NOT NULL DEFAULT 'created',
     problem           text,
     updated_at        timestamptz NOT NULL DEFAULT now()

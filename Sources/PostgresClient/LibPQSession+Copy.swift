@@ -5,6 +5,7 @@ extension LibPQSession {
 
     /// Starts a COPY of the expected direction.
     func beginCopy(_ sql: String, expecting expected: ExecStatusType, deadline: Deadline?) throws(PostgresError) {
+        copyHasEnded = false
         guard PQsendQuery(try connection(), sql) == 1 else { throw lost() }
         try flush(deadline: deadline)
         guard let result = try nextResult(deadline: deadline) else { throw .protocolViolation("No answer to COPY.") }
@@ -24,12 +25,15 @@ extension LibPQSession {
 
     /// Appends one CopyData message.
     func takeCopyData(deadline: Deadline?, into bytes: inout [UInt8]) throws(PostgresError) -> CopyStep {
+        // libpq tells the end once; asked again it would complain.
+        if copyHasEnded { return .end }
         var row: UnsafeMutablePointer<CChar>?
         let length = PQgetCopyData(try connection(), &row, 1)
         guard let row else {
             if length == 0 { return .wouldBlock }
-            if length == -1 { return .end }
-            throw lost()
+            guard length == -1 else { throw lost() }
+            copyHasEnded = true
+            return .end
         }
         bytes.append(contentsOf: UnsafeRawBufferPointer(start: row, count: Int(length)))
         PQfreemem(row)

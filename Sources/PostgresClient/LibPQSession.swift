@@ -10,6 +10,8 @@ final class LibPQSession: @unchecked Sendable {  // Confined to one thread; `dei
     private var handle: OpaquePointer?
     let wake: WakeEvent
     private let conninfo: String
+    /// Whether the end of the present COPY has been read.
+    var copyHasEnded = false
 
     init(_ options: ConnectionOptions, wake: WakeEvent) throws(PostgresError) {
         self.wake = wake

@@ -9,15 +9,18 @@ struct DirectionRecord {
     struct Row {
         var slot: String
         var systemIdentifier: String
+        /// Zero until the slot is made.
         var startLSN: LSN
+        /// Whether every table is copied and has its keys.
+        var isPrepared: Bool
     }
 
     func read() async throws -> Row? {
         let result = try await connection.query(
-            "SELECT slot, system_identifier, start_lsn::text FROM lindero.direction WHERE name = $1",
+            "SELECT slot, system_identifier, start_lsn::text, prepared_at::text FROM lindero.direction WHERE name = $1",
             [.text(settings.name)])
         guard let row = result.rows.first, let lsn = row[2].flatMap({ LSN($0) }) else { return nil }
-        return Row(slot: row[0] ?? "", systemIdentifier: row[1] ?? "", startLSN: lsn)
+        return Row(slot: row[0] ?? "", systemIdentifier: row[1] ?? "", startLSN: lsn, isPrepared: row[3] != nil)
     }
 
     /// Written once, when a slot is made or adopted.
@@ -31,6 +34,32 @@ struct DirectionRecord {
                 .text(settings.name), .text(settings.slot), .text(settings.publication), .text(settings.sourceName),
                 .text(systemIdentifier), .text(startLSN.description),
             ])
+    }
+
+    func setStart(_ lsn: LSN) async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET start_lsn = $2::pg_catalog.pg_lsn WHERE name = $1",
+            [.text(settings.name), .text(lsn.description)])
+    }
+
+    /// Notes tables that are about to be created on the target.
+    func noteCreation(of tables: [QualifiedName]) async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET created_tables = created_tables || $2::text[] WHERE name = $1",
+            [.text(settings.name), .text(SQLText.arrayLiteral(tables.map(\.sql)))])
+    }
+
+    /// Quoted names of the tables that Lindero created.
+    func createdTables() async throws -> Set<String> {
+        let rows = try await connection.query(
+            "SELECT created_tables::text FROM lindero.direction WHERE name = $1", [.text(settings.name)]
+        ).rows
+        return Set(SQLText.elements(ofArray: rows.first?[0] ?? "{}"))
+    }
+
+    func markPrepared() async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET prepared_at = pg_catalog.clock_timestamp() WHERE name = $1", [.text(settings.name)])
     }
 
     /// Publishes what the direction is doing, for `status` from another process.

@@ -1,6 +1,8 @@
 /// Why a direction cannot go on until a person has done something.
 public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
     public enum Code: String, Sendable {
+        case slotExists = "slot_exists"
+        case targetNotEmpty = "target_not_empty"
         case slotMissing = "slot_missing"
         case slotRecreated = "slot_recreated"
         case slotInvalidated = "slot_invalidated"

@@ -1,0 +1,122 @@
+/// Catalog queries that give a source's definitions as SQL. Run them with an empty `search_path`, so that every name
+/// comes qualified. `$1` is an array of table OIDs.
+enum SchemaSQL {
+    /// The tables with their partitions: oid, name, parent, bound, key.
+    static let tables = """
+        WITH RECURSIVE tree AS (
+          SELECT c.oid, NULL::oid AS parent, 0 AS depth FROM pg_class c WHERE c.oid = ANY($1::oid[])
+          UNION ALL
+          SELECT i.inhrelid, i.inhparent, tree.depth + 1 FROM tree JOIN pg_class p ON p.oid = tree.oid
+            AND p.relkind = 'p' JOIN pg_inherits i ON i.inhparent = tree.oid)
+        SELECT DISTINCT ON (tree.depth, n.nspname, c.relname) c.oid::text, n.nspname, c.relname, c.relkind,
+               pn.nspname AS parent_schema, pc.relname AS parent_name,
+               pg_get_expr(c.relpartbound, c.oid) AS bound,
+               CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key
+        FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_class pc ON pc.oid = tree.parent LEFT JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+        ORDER BY tree.depth, n.nspname, c.relname, tree.parent NULLS LAST
+        """
+
+    /// Columns of the roots, in order.
+    static let columns = """
+        SELECT a.attrelid::text AS table, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+               a.attnotnull::text AS not_null, a.attidentity AS identity, a.attgenerated AS generated,
+               pg_get_expr(d.adbin, d.adrelid) AS expression,
+               CASE WHEN a.attcollation <> t.typcollation THEN
+                 (SELECT quote_ident(cn.nspname) || '.' || quote_ident(co.collname) FROM pg_collation co
+                  JOIN pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = a.attcollation) END AS collation
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY a.attrelid, a.attnum
+        """
+
+    /// Sequences that column defaults call, as CREATE SEQUENCE statements.
+    static let sequences = """
+        SELECT DISTINCT format('CREATE SEQUENCE IF NOT EXISTS %I.%I AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s%s',
+               n.nspname, c.relname, format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin, s.seqmax, s.seqstart,
+               CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END) AS sql
+        FROM pg_attrdef d JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
+          AND p.refclassid = 'pg_class'::regclass
+        JOIN pg_class c ON c.oid = p.refobjid AND c.relkind = 'S' JOIN pg_sequence s ON s.seqrelid = c.oid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE d.adrelid = ANY($1::oid[]) ORDER BY 1
+        """
+
+    /// Sequences owned by a column of the tables (serial), as ALTER SEQUENCE statements.
+    static let sequenceOwners = """
+        SELECT format('ALTER SEQUENCE %I.%I OWNED BY %s.%I', n.nspname, c.relname, p.refobjid::regclass, a.attname) AS sql
+        FROM pg_depend p JOIN pg_class c ON c.oid = p.objid AND c.relkind = 'S'
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
+        WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype = 'a'
+          AND p.refobjid = ANY($1::oid[]) ORDER BY 1
+        """
+
+    /// User-defined types that the tables' columns need, dependencies first: kind, oid, schema, name, extension.
+    static let types = """
+        WITH RECURSIVE need AS (
+          SELECT a.atttypid AS oid, 0 AS depth FROM pg_attribute a
+          WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+          UNION
+          SELECT dependency.oid, need.depth + 1 FROM need JOIN pg_type t ON t.oid = need.oid
+          CROSS JOIN LATERAL (
+            SELECT t.typelem AS oid WHERE t.typelem <> 0 AND t.typcategory = 'A'
+            UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd'
+            UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid
+              AND a.attnum > 0 AND NOT a.attisdropped
+            UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
+            UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) dependency
+          WHERE need.depth < 64)
+        SELECT t.oid::text, t.typtype, n.nspname, t.typname, max(need.depth) AS depth, e.extname,
+               (SELECT en.nspname FROM pg_namespace en WHERE en.oid = e.extnamespace) AS extension_schema
+        FROM need JOIN pg_type t ON t.oid = need.oid JOIN pg_namespace n ON n.oid = t.typnamespace
+        LEFT JOIN pg_depend p ON p.classid = 'pg_type'::regclass AND p.objid = t.oid AND p.deptype = 'e'
+        LEFT JOIN pg_extension e ON e.oid = p.refobjid
+        WHERE t.oid >= 16384 AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND t.typcategory <> 'A'
+          AND t.typtype IN ('e', 'd', 'c', 'r', 'b')
+        GROUP BY t.oid, t.typtype, n.nspname, t.typname, e.extname, e.extnamespace
+        ORDER BY max(need.depth) DESC, t.oid
+        """
+
+    /// The definition of one type; `$1` is its OID.
+    static let typeDefinition = """
+        SELECT CASE t.typtype
+          WHEN 'e' THEN format('CREATE TYPE %I.%I AS ENUM (%s)', n.nspname, t.typname,
+            (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid))
+          WHEN 'd' THEN format('CREATE DOMAIN %I.%I AS %s%s%s', n.nspname, t.typname,
+            format_type(t.typbasetype, t.typtypmod), CASE WHEN t.typdefault IS NULL THEN '' ELSE ' DEFAULT ' || t.typdefault END,
+            coalesce((SELECT string_agg(format(' CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), '' ORDER BY conname)
+                      FROM pg_constraint WHERE contypid = t.oid AND contype = 'c'), '')
+            || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END)
+          WHEN 'c' THEN format('CREATE TYPE %I.%I AS (%s)', n.nspname, t.typname,
+            (SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
+             FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped))
+          WHEN 'r' THEN (SELECT format('CREATE TYPE %I.%I AS RANGE (SUBTYPE = %s)', n.nspname, t.typname,
+            format_type(rngsubtype, NULL)) FROM pg_range WHERE rngtypid = t.oid)
+          END AS sql
+        FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = $1::oid
+        """
+
+    /// Constraints that are not inherited; keys before foreign keys. `columns` are the constrained columns' names.
+    static let constraints = """
+        SELECT c.conrelid::regclass::text AS table, c.conname AS name, c.contype AS kind,
+               pg_get_constraintdef(c.oid) AS definition, c.confrelid::text AS referenced,
+               ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey))::text AS columns
+        FROM pg_constraint c
+        WHERE c.conrelid = ANY($1::oid[]) AND c.conparentid = 0 AND c.contype IN ('p', 'u', 'x', 'c', 'f')
+        ORDER BY CASE c.contype WHEN 'p' THEN 0 WHEN 'u' THEN 1 WHEN 'x' THEN 2 WHEN 'c' THEN 3 ELSE 4 END, 1, 2
+        """
+
+    /// Indexes that belong to no constraint.
+    static let indexes = """
+        SELECT i.indrelid::regclass::text AS table, ic.relname AS name, n.nspname AS schema, pg_get_indexdef(i.indexrelid) AS definition,
+               ARRAY(SELECT a.attname FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+                     WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                       AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid)::text AS columns
+        FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_namespace n ON n.oid = ic.relnamespace
+        WHERE i.indrelid = ANY($1::oid[]) AND i.indisvalid
+          AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid)
+        ORDER BY 1, 2
+        """
+}

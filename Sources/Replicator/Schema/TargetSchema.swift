@@ -1,0 +1,86 @@
+import PostgresClient
+import ReplicationCore
+
+/// Makes the target's tables fit the direction: creates what is absent, checks what is present.
+struct TargetSchema {
+    let settings: DirectionSettings
+    let source: PostgresConnection
+    let target: PostgresConnection
+    let tables: [TableDescription]
+
+    /// Creates missing tables and checks the others.
+    ///
+    /// - Parameter willCreate: told the tables before the first is created.
+    /// - Returns: what was created, and what was left out.
+    /// - Throws: `ReplicationFailure` that lists every table that does not fit, with the SQL that mends it.
+    func prepare(willCreate: ([QualifiedName]) async throws -> Void) async throws -> SourceSchema {
+        let present = try await CatalogReader.tables(target, matching: tables.map(\.name))
+        let names = Set(present.map(\.name))
+        try check(present)
+        let missing = tables.filter { !names.contains($0.name) }
+        if !missing.isEmpty { try await willCreate(missing.map(\.name)) }
+        let settings = settings
+        let schema = try await SourceSchema.read(
+            source, tables: missing, known: tables,
+            keeps: { !settings.replication.omitForeignColumns || settings.travels($0, $1) },
+            travels: { settings.travels($0, $1) })
+        for statement in schema.beforeCopy where !statement.isEmpty {
+            do {
+                _ = try await target.execute(statement)
+            } catch {
+                throw ReplicationFailure(
+                    .schemaDiffers, "The target's schema could not be made: \(error). The statement was: \(statement)",
+                    nextStep: "Make it by hand (for example with pg_dump --schema-only) and start again.",
+                    isBlocker: true)
+            }
+        }
+        return schema
+    }
+
+    /// Runs what waits for the data. Safe to run again.
+    func finish(_ schema: SourceSchema) async throws {
+        for statement in schema.afterCopy where !statement.isEmpty {
+            do {
+                _ = try await target.execute(statement)
+            } catch {
+                if error.isTransient { throw error }
+                throw ReplicationFailure(
+                    .schemaDiffers,
+                    "A key, constraint or index could not be made on the target: \(error). The statement was: \(statement)",
+                    nextStep: "Mend the cause and start again; the copied tables are kept.", isBlocker: true)
+            }
+        }
+    }
+
+    private func check(_ present: [TableDescription]) throws {
+        var mismatches: [String] = []
+        for table in present {
+            guard let original = tables.first(where: { $0.name == table.name }) else { continue }
+            let problems = Self.problems(original: original, present: table) { settings.travels(table.name, $0) }
+            guard !problems.isEmpty else { continue }
+            let sql = problems.map { MendingSQL.statement(for: $0, table: table.name, source: original) }
+            mismatches.append(
+                "\(SchemaMismatch(table: table.name, problems: problems)) Run on \(settings.targetName): "
+                    + sql.joined(separator: " "))
+        }
+        guard mismatches.isEmpty else {
+            throw ReplicationFailure(
+                .schemaDiffers, mismatches.joined(separator: "\n"),
+                nextStep: "Run the SQL above, then start again.", isBlocker: true)
+        }
+    }
+
+    static func problems(
+        original: TableDescription, present: TableDescription, travels: (String) -> Bool
+    ) -> [SchemaMismatch.Problem] {
+        original.columns.compactMap { column in
+            guard travels(column.name), !column.isGenerated else { return nil }
+            guard let same = present.column(column.name) else { return .missingColumn(column.name) }
+            guard !same.isGenerated else { return nil }
+            let isUserType = column.baseTypeOID >= TypeCompatibility.firstUserOID
+            let fits =
+                isUserType ? same.type == column.type : TypeCompatibility.fits(sourceOID: column.baseTypeOID, target: same)
+            return fits ? nil : .typeDiffers(column.name, targetType: same.type)
+        }
+    }
+}

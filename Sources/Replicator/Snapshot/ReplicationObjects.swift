@@ -1,0 +1,89 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// The direction's publication and slot on the source.
+struct ReplicationObjects {
+    let settings: DirectionSettings
+    let source: PostgresConnection
+
+    /// A name for both, made from the databases' names: lower case, digits and `_`, at most 63 bytes.
+    static func name(source: String, target: String) -> String {
+        let plain = "lindero_\(source)_\(target)".lowercased().unicodeScalars.map { scalar in
+            ("a"..."z").contains(scalar) || ("0"..."9").contains(scalar) ? Character(scalar) : "_"
+        }
+        return String(plain.prefix(63))
+    }
+
+    func slotExists() async throws -> Bool {
+        try await source.query(
+            "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(settings.slot)]
+        ).rowCount > 0
+    }
+
+    func foreignSlot() -> ReplicationFailure {
+        ReplicationFailure(
+            .slotExists,
+            "Replication slot \(settings.slot) exists on \(settings.sourceName), but \(settings.targetName) knows nothing of it. "
+                + "Another target may depend on it.",
+            nextStep: "If none does, run on \(settings.sourceName): SELECT pg_drop_replication_slot("
+                + "\(SQLText.literal(settings.slot))); then start again.", isBlocker: true)
+    }
+
+    /// Creates the publication, or makes it list exactly these tables. It is never dropped.
+    func ensurePublication(_ tables: [QualifiedName]) async throws {
+        let name = SQLText.identifier(settings.publication)
+        let list = tables.sorted().map(\.sql).joined(separator: ", ")
+        let found = try await source.query(
+            "SELECT puballtables::text FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)])
+        guard let row = found.rows.first else {
+            _ = try await source.execute(
+                "CREATE PUBLICATION \(name)\(list.isEmpty ? "" : " FOR TABLE \(list)") WITH (publish_via_partition_root = true)")
+            return
+        }
+        guard row[0] != "true", !list.isEmpty else { return }
+        _ = try await source.execute("ALTER PUBLICATION \(name) SET TABLE \(list)")
+    }
+}
+
+/// Makes a slot; while an open transaction keeps the server from it, says which.
+struct SlotCreation {
+    let source: PostgresConnection
+    let logger: Logger
+
+    func create(_ name: String, temporary: Bool, on walsender: ReplicationConnection) async throws -> CreatedSlot {
+        try await withThrowingTaskGroup(of: CreatedSlot?.self) { group in
+            group.addTask {
+                try await walsender.createSlot(name, temporary: temporary, exportsSnapshot: true)
+            }
+            group.addTask {
+                while true {
+                    try await Task.sleep(for: .seconds(3))
+                    try await sayWhoBlocks()
+                }
+            }
+            defer { group.cancelAll() }
+            while let slot = try await group.next() {
+                if let slot { return slot }
+            }
+            throw CancellationError()
+        }
+    }
+
+    private func sayWhoBlocks() async throws {
+        let rows = try await source.query(
+            """
+            SELECT pid::text, coalesce(usename, ''), extract(epoch FROM clock_timestamp() - xact_start)::int::text
+            FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 3
+            """
+        ).rows
+        let sessions = rows.map { "pid \($0[0] ?? "?") of \($0[1] ?? "?"), open for \($0[2] ?? "?") s" }
+        let prepared = try await source.query("SELECT gid FROM pg_catalog.pg_prepared_xacts LIMIT 3").rows.map {
+            "prepared transaction \($0[0] ?? "?")"
+        }
+        guard !(sessions + prepared).isEmpty else { return }
+        logger.warning(
+            "the slot has to wait for open transactions",
+            metadata: ["sessions": "\((sessions + prepared).joined(separator: "; "))"])
+    }
+}
