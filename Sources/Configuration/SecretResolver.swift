@@ -11,6 +11,9 @@ public enum SecretError: Error, Sendable, Equatable, CustomStringConvertible {
     case notAConnection(place: String, database: String)
     /// Prisma Accelerate and Prisma Postgres proxies speak HTTP, not PostgreSQL.
     case prismaProxy(place: String, database: String)
+    /// Arguments of a process are no secret.
+    case passwordInArgument(String)
+    case malformedArgument(String)
 
     public var description: String {
         switch self {
@@ -28,6 +31,11 @@ public enum SecretError: Error, Sendable, Equatable, CustomStringConvertible {
         case .prismaProxy(let place, let database):
             "database \(database): \(place) holds a prisma:// address, which is a proxy; Lindero needs the database's "
                 + "own postgresql:// URL (Prisma calls it directUrl)"
+        case .passwordInArgument(let name):
+            "\(name) holds a password, and every user of this machine can read the arguments of a process; leave it "
+                + "to PGPASSFILE, ~/.pgpass or PGPASSWORD, or write \(name) env:NAME"
+        case .malformedArgument(let name):
+            "\(name) must be a connection string without a password, env:NAME, file:PATH or service:NAME"
         }
     }
 }

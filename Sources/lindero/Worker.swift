@@ -1,0 +1,128 @@
+import Foundation
+import Logging
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// The worker: keeps every direction of a plan running until it is told to stop.
+struct Worker: Sendable {
+    /// How long a stream may take to hand over what it has after the first signal.
+    static let drainMilliseconds = 30_000
+
+    let plan: WorkerPlan
+    let logger: Logger
+    /// Whether the status is told periodically.
+    let showsStatus: Bool
+    /// Names this process in its heartbeats.
+    let name = "\(ProcessInfo.processInfo.hostName)-\(ProcessInfo.processInfo.processIdentifier)"
+
+    /// Runs until drained by a signal, or until every direction has failed for good.
+    ///
+    /// - Throws: the first failure, after the other directions were drained.
+    func run() async throws {
+        let members = plan.tasks.map { Member(task: $0, state: DirectionState()) }
+        let work = Task { try await runAll(members) }
+        let signals = WorkerSignals { stop(members, work) }
+        defer { withExtendedLifetime(signals) {} }
+        let status = Task { await showStatus(members) }
+        defer { status.cancel() }
+        let result = await work.result
+        StatusLine.clear()
+        if case .failure(let error) = result, !isStopping(members, error) { throw error }
+        for member in members { logEnd(member) }
+    }
+
+    struct Member: Sendable {
+        let task: WorkerPlan.Task
+        let state: DirectionState
+    }
+
+    private func runAll(_ members: [Member]) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for member in members { group.addTask { try await run(member) } }
+            var failure: (any Error)?
+            while let result = await group.nextResult() {
+                guard case .failure(let error) = result else { continue }
+                failure = failure ?? error
+                for member in members { member.state.drain() }
+            }
+            if let failure { throw failure }
+        }
+    }
+
+    private func run(_ member: Member) async throws {
+        switch member.task {
+        case .feed(let settings):
+            try await migrate(settings.source, name: settings.sourceName)
+            try await ChangeFeed(settings: settings, state: member.state, logger: logger, worker: name).run()
+        case .replica(let settings):
+            try await DirectionSupervisor(
+                settings: settings, state: member.state, logger: logger, worker: name,
+                prepare: { try await prepare(settings, member.state) }
+            ).run()
+        }
+    }
+
+    /// Everything before the first stream; does nothing when it is done.
+    private func prepare(_ settings: DirectionSettings, _ state: DirectionState) async throws {
+        try await migrate(settings.target, name: settings.targetName)
+    }
+
+    private func migrate(_ options: ConnectionOptions, name: String) async throws {
+        let applied = try await PostgresConnection.with(options) { try await Migrator(connection: $0).migrate() }
+        if !applied.isEmpty {
+            let versions = applied.map(String.init).joined(separator: ",")
+            logger.info("migrated the schema lindero", metadata: ["database": "\(name)", "versions": "\(versions)"])
+        }
+    }
+}
+
+// MARK: stopping
+
+extension Worker {
+    /// Drains what streams; interrupts what has nothing to hand over, and what takes too long.
+    private func stop(_ members: [Member], _ work: Task<Void, any Error>) {
+        logger.notice("stopping, once more ends at once")
+        let isStreaming = members.contains { [.streaming, .catchingUp].contains($0.state.phase) }
+        for member in members { member.state.drain() }
+        guard isStreaming else { return work.cancel() }
+        Task {
+            try await Task.sleep(for: .milliseconds(Self.drainMilliseconds))
+            work.cancel()
+        }
+    }
+
+    /// Whether an error is only what stopping itself caused.
+    private func isStopping(_ members: [Member], _ error: any Error) -> Bool {
+        guard members.allSatisfy(\.state.isDraining) else { return false }
+        switch error {
+        case is CancellationError, PostgresError.cancelled, PostgresError.closed: return true
+        default: return false
+        }
+    }
+
+    private func logEnd(_ member: Member) {
+        let snapshot = member.state.snapshot()
+        logger.notice(
+            "stopped",
+            metadata: [
+                "direction": "\(member.task.settings.name)", "durable": "\(snapshot.durableLSN)",
+                "changes": "\(snapshot.counters.changes)",
+            ])
+    }
+}
+
+// MARK: status
+
+extension Worker {
+    static let statusMilliseconds = 2_000
+
+    private func showStatus(_ members: [Member]) async {
+        guard showsStatus else { return }
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .milliseconds(Self.statusMilliseconds))
+            if Task.isCancelled { return }
+            StatusLine.show(members.map { WorkerStatus.line($0.task.settings.name, $0.state.snapshot()) }.joined(separator: "  "))
+        }
+    }
+}

@@ -1,0 +1,116 @@
+import Configuration
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// What a worker will keep running: the directions that follow from the configuration and the live databases.
+struct WorkerPlan: Sendable {
+    enum Task: Sendable {
+        /// Shared mode's feed of one database.
+        case feed(DirectionSettings)
+        /// A replica of one database in another.
+        case replica(DirectionSettings)
+
+        var settings: DirectionSettings {
+            switch self {
+            case .feed(let settings), .replica(let settings): settings
+            }
+        }
+    }
+
+    var backend: LinderoConfiguration.Backend
+    var tasks: [Task]
+
+    /// Looks at the databases and decides; changes nothing.
+    static func make(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
+        let configuration = loaded.configuration
+        switch configuration.backend {
+        case .shared:
+            return WorkerPlan(backend: .shared, tasks: [.feed(try await feed(loaded))])
+        case .replica:
+            let targets = try loaded.databases().filter { $0.name != configuration.origin && !$0.isPhysicalStandby }
+            // With standbys alone there is nothing to copy, but changes and lag of the origin are still followed.
+            if targets.isEmpty { return WorkerPlan(backend: .replica, tasks: [.feed(try await feed(loaded))]) }
+            var tasks: [Task] = []
+            for target in targets { tasks.append(.replica(try await replica(loaded, target: target))) }
+            return WorkerPlan(backend: .replica, tasks: tasks)
+        case .split:
+            throw CommandFailure(
+                "backend", "This version runs the backends shared and replica; split is not part of it.",
+                place: loaded.path, nextStep: "Set `backend: replica`, which is also the way to split.", exit: .blocked)
+        }
+    }
+
+    /// A direction that adopts a slot and a publication, without any file.
+    static func adopting(
+        source: ConnectionOptions, target: ConnectionOptions, slot: String, publication: String
+    ) -> WorkerPlan {
+        var replication = ReplicationSettings()
+        replication.snapshot = .never
+        replication.slot = slot
+        replication.publication = publication
+        let settings = DirectionSettings(
+            sourceName: "source", targetName: "target", source: source, target: target, slot: slot,
+            publication: publication, backend: .replica, replication: replication, policy: nil)
+        return WorkerPlan(backend: .replica, tasks: [.replica(settings)])
+    }
+
+    private static func feed(_ loaded: LoadedConfiguration) async throws -> DirectionSettings {
+        let origin = try loaded.origin()
+        let (slot, policy) = try await origin.connected { connection in
+            (try await SlotName.make(connection, purpose: "feed"), try await loaded.policy(connection))
+        }
+        let replication = loaded.configuration.replication
+        return DirectionSettings(
+            sourceName: origin.name, targetName: "feed", source: origin.options, target: origin.options,
+            slot: replication.slot ?? slot, publication: replication.publication ?? slot,
+            backend: .shared, replication: replication, policy: policy)
+    }
+
+    private static func replica(
+        _ loaded: LoadedConfiguration, target: Database
+    ) async throws -> DirectionSettings {
+        let origin = try loaded.origin()
+        let replication = loaded.configuration.replication
+        // An adopted publication without rules decides alone what travels.
+        let isAdopted = replication.publication != nil && loaded.configuration.tables.isEmpty
+        let (slot, policy) = try await origin.connected { connection -> (String, OwnershipPolicy?) in
+            let slot = try await SlotName.make(connection, purpose: target.name)
+            return (slot, isAdopted ? nil : try await loaded.policy(connection))
+        }
+        try await target.connected { _ in }
+        return DirectionSettings(
+            sourceName: origin.name, targetName: target.name, source: origin.options, target: target.options,
+            slot: replication.slot ?? slot, publication: replication.publication ?? slot, backend: .replica,
+            replication: replication, policy: policy)
+    }
+}
+
+/// Names of slots and publications that Lindero makes. Slots belong to the whole cluster, so the database's own
+/// name is part of them.
+enum SlotName {
+    /// PostgreSQL's limit for identifiers, in bytes.
+    static let limitBytes = 63
+
+    static func make(_ connection: PostgresConnection, purpose: String) async throws -> String {
+        let row = try await connection.query(
+            "SELECT datname, oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
+        return make(database: row.rows.first?[0] ?? "", oid: row.rows.first?[1] ?? "", purpose: purpose)
+    }
+
+    /// Slots allow only lower-case letters, digits and underscores; a name that loses something gets the OID instead.
+    static func make(database: String, oid: String, purpose: String) -> String {
+        let purpose = plain(purpose)
+        let name = "lindero_\(database)_\(purpose)"
+        if plain(database) == database && name.utf8.count <= limitBytes { return name }
+        return String("lindero_\(oid)_\(purpose)".prefix(limitBytes))
+    }
+
+    private static func plain(_ text: String) -> String {
+        String(text.lowercased().unicodeScalars.map { isPlain($0) ? Character($0) : "_" })
+    }
+
+    private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
+        "a"..."z" ~= scalar || "0"..."9" ~= scalar || scalar == "_"
+    }
+}

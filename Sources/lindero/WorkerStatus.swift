@@ -1,0 +1,55 @@
+import ReplicationCore
+import Replicator
+
+/// A direction's status in one line.
+enum WorkerStatus {
+    static func line(_ name: String, _ snapshot: DirectionSnapshot) -> String {
+        if snapshot.phase == .copying, let copy = snapshot.copy { return "\(name) \(copyText(copy))" }
+        var parts = ["\(name) \(snapshot.phase.rawValue)", "lag \(PlainText.bytes(snapshot.lag.lagBytes))"]
+        if let seconds = snapshot.lag.lagSeconds(atMilliseconds: Monotonic.milliseconds()) {
+            parts.append(PlainText.seconds(seconds))
+        }
+        parts.append("\(snapshot.counters.changes) changes")
+        if let eta = snapshot.lag.etaSeconds, eta > 1 { parts.append("caught up in \(PlainText.seconds(eta))") }
+        if snapshot.reconnects > 0 { parts.append("\(snapshot.reconnects) reconnects") }
+        return parts.joined(separator: ", ")
+    }
+
+    private static func copyText(_ copy: CopyProgress) -> String {
+        let cells = 20
+        let filled = Int(copy.fraction * Double(cells))
+        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: cells - filled)
+        var text = "copying [\(bar)] \(Int(copy.fraction * 100))%, \(copy.tablesDone)/\(copy.tablesTotal) tables, "
+        text += "\(copy.rows) rows, \(PlainText.bytes(copy.bytes)), \(PlainText.bytes(copy.bytesPerSecond))/s"
+        if let eta = copy.etaSeconds { text += ", \(PlainText.seconds(eta)) left" }
+        return text
+    }
+}
+
+/// Numbers as people read them.
+enum PlainText {
+    static func bytes(_ value: some BinaryInteger) -> String { bytes(Double(value)) }
+
+    static func bytes(_ value: Double) -> String {
+        var value = value
+        for unit in ["B", "kB", "MB", "GB"] {
+            if abs(value) < 1_000 { return unit == "B" ? "\(Int(value)) B" : "\(oneDecimal(value)) \(unit)" }
+            value /= 1_000
+        }
+        return "\(oneDecimal(value)) TB"
+    }
+
+    static func seconds(_ value: Double) -> String {
+        switch value {
+        case ..<1: "\(Int((value * 1_000).rounded())) ms"
+        case ..<120: "\(oneDecimal(value)) s"
+        case ..<7_200: "\(Int(value / 60)) min"
+        default: "\(oneDecimal(value / 3_600)) h"
+        }
+    }
+
+    private static func oneDecimal(_ value: Double) -> String {
+        let tenths = Int((value * 10).rounded())
+        return "\(tenths / 10).\(abs(tenths % 10))"
+    }
+}
