@@ -36,6 +36,7 @@ let package = Package(
             resources: [
                 .embedInCode("0001_progress.up.sql"), .embedInCode("0001_progress.down.sql"),
                 .embedInCode("0002_table_copy.up.sql"), .embedInCode("0002_table_copy.down.sql"),
+                .embedInCode("0003_ownership.up.sql"), .embedInCode("0003_ownership.down.sql"),
             ],
             swiftSettings: strict),
         .target(
@@ -85,7 +86,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "SharedBackendTests",
-            dependencies: ["SharedBackend", "Replicator", "ReplicationCore", "PostgresClient", "TestSupport"],
+            dependencies: [
+                "SharedBackend", "Replicator", "ReplicationCore", "PostgresClient", "Migrations", "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",

@@ -15,6 +15,9 @@ public enum Migrations {
         Migration(
             version: 2, name: "table_copy", up: text(PackageResources._002_table_copy_up_sql),
             down: text(PackageResources._002_table_copy_down_sql)),
+        Migration(
+            version: 3, name: "ownership", up: text(PackageResources._003_ownership_up_sql),
+            down: text(PackageResources._003_ownership_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

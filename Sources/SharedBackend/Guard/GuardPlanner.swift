@@ -1,0 +1,305 @@
+import ReplicationCore
+
+/// Works out a `GuardPlan` from what the configuration wants and what the database says. No I/O.
+struct GuardPlanner {
+    let mode: GuardMode?
+    let policy: OwnershipPolicy
+    let descriptions: [QualifiedName: TableDescription]
+    let sides: [GuardSide]
+    let snapshot: GuardSnapshot
+
+    private var plan: GuardPlan
+    /// The side of each configured role that exists and serves one side.
+    private let sideOfRole: [String: String]
+
+    static func plan(
+        mode: GuardMode?, policy: OwnershipPolicy, descriptions: [TableDescription], sides: [GuardSide],
+        snapshot: GuardSnapshot
+    ) -> GuardPlan {
+        var planner = GuardPlanner(
+            mode: mode, policy: policy,
+            descriptions: Dictionary(descriptions.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
+            sides: sides, snapshot: snapshot)
+        planner.build()
+        return planner.plan
+    }
+
+    private init(
+        mode: GuardMode?, policy: OwnershipPolicy, descriptions: [QualifiedName: TableDescription],
+        sides: [GuardSide], snapshot: GuardSnapshot
+    ) {
+        self.mode = mode
+        self.policy = policy
+        self.descriptions = descriptions
+        self.sides = sides
+        self.snapshot = snapshot
+        plan = GuardPlan(mode: mode)
+        var sideOfRole: [String: String] = [:]
+        for side in sides { for role in side.roles { sideOfRole[role] = side.name } }
+        self.sideOfRole = sideOfRole.filter { snapshot.roles[$0.key] != nil }
+    }
+
+    private mutating func build() {
+        if mode != nil { checkRoles() }
+        for name in Set(snapshot.tables.keys).union(snapshot.records.keys).sorted() {
+            guard let access = snapshot.tables[name] else {
+                plan.notices.append("Table \"\(name)\" was guarded and no longer exists; its record is dropped.")
+                plan.released.append(name)
+                continue
+            }
+            build(name, access)
+        }
+        dropOrphans()
+        plan.problems = plan.problems.reduce(into: []) { kept, problem in
+            if !kept.contains(problem) { kept.append(problem) }
+        }
+    }
+
+    private mutating func build(_ name: QualifiedName, _ access: TableAccess) {
+        let record = snapshot.records[name]
+        if let record, record.isChanged(access) {
+            plan.notices.append(
+                "Somebody changed the grants of \"\(name)\" after the guard was applied; those changes are kept.")
+        }
+        var original = access
+        original.grants = restorable(record?.undone(from: access) ?? access.grants, of: access)
+        let root = snapshot.rootOfPartition[name] ?? name
+        let ownership = mode == nil ? nil : policy.tables[root]
+        var desired = original.grants
+        if let ownership, mode == .enforce {
+            desired = enforced(original, ownership, root: root)
+            checkTable(original, desired)
+        }
+        let audit = mode == .audit && root == name ? ownership.flatMap { self.audit(name, $0) } : nil
+        var statements = auditStatements(name, audit)
+        let grants = GrantScript.statements(from: access, to: desired)
+        statements += grants
+        if ownership != nil {
+            plan.originals[name] = original
+        } else if record != nil {
+            plan.released.append(name)
+        }
+        guard !statements.isEmpty else { return }
+        if !snapshot.acts(snapshot.currentRole, as: access.owner) {
+            plan.problems.append(
+                .notAdministrator(role: snapshot.currentRole, owner: access.owner, table: name))
+        }
+        plan.changes.append(GuardPlan.TableChange(table: name, statements: statements))
+    }
+
+    /// Roles and columns that are gone cannot be granted again.
+    private mutating func restorable(_ grants: Set<AccessGrant>, of access: TableAccess) -> Set<AccessGrant> {
+        let lost = grants.subtracting(access.grants).filter { grant in
+            if let column = grant.column, !access.columns.contains(column) { return true }
+            if case .role(let role) = grant.grantee, snapshot.roles[role] == nil { return true }
+            return snapshot.roles[grant.grantor] == nil
+        }
+        for grant in lost.sorted(by: { $0.privilege < $1.privilege }) {
+            plan.notices.append(
+                "\(grant.privilege) on \"\(access.table)\" is not given back to \(grant.grantee.sql): "
+                    + "the role or the column no longer exists.")
+        }
+        return grants.subtracting(lost)
+    }
+
+    // MARK: enforce
+
+    /// The access list under which each side's roles can write what their side may, and nothing else.
+    private mutating func enforced(
+        _ access: TableAccess, _ ownership: TableOwnership, root: QualifiedName
+    ) -> Set<AccessGrant> {
+        let rights = self.rights(ownership, root)
+        let isPartition = root != access.table
+        var desired: Set<AccessGrant> = []
+        for grant in access.grants {
+            guard grant.isWrite else {
+                desired.insert(grant)
+                continue
+            }
+            switch grant.grantee {
+            case .everyone:
+                // What everybody holds, every side holds.
+                if rights.values.allSatisfy({ $0.allows(grant) }) { desired.insert(grant) }
+            case .role(let role):
+                guard let side = sideOfRole[role], role != access.owner, let rights = rights[side] else {
+                    desired.insert(grant)
+                    continue
+                }
+                // Without the right to grant on: a service could hand its columns to another.
+                if rights.allows(grant) { desired.insert(grant.grantable(false)) }
+            }
+        }
+        noticePublic(access, desired)
+        for (role, side) in sideOfRole where role != access.owner {
+            guard let rights = rights[side] else { continue }
+            for grant in rights.grants(to: role, by: access.owner) where !Self.holds(desired, grant) {
+                // A partition is written through its root; only what a role held on it directly is kept.
+                if isPartition, !Self.holds(access.grants, grant) { continue }
+                desired.insert(grant)
+            }
+        }
+        return desired
+    }
+
+    private func rights(_ ownership: TableOwnership, _ root: QualifiedName) -> [String: ColumnRights] {
+        let primaryKey = descriptions[root]?.primaryKey ?? []
+        return Dictionary(
+            sides.map { ($0.name, ColumnRights(ownership, side: $0.name, primaryKey: primaryKey)) },
+            uniquingKeysWith: { first, _ in first })
+    }
+
+    /// Whether the grantee has the privilege already, on the column or on the whole table, whoever granted it.
+    private static func holds(_ grants: Set<AccessGrant>, _ wanted: AccessGrant) -> Bool {
+        grants.contains { grant in
+            grant.privilege == wanted.privilege && grant.grantee == wanted.grantee
+                && (grant.column == nil || grant.column == wanted.column)
+        }
+    }
+
+    private mutating func noticePublic(_ access: TableAccess, _ desired: Set<AccessGrant>) {
+        let lost = access.grants.subtracting(desired).filter { $0.grantee == .everyone }
+        guard !lost.isEmpty else { return }
+        let privileges = Set(lost.map(\.privilege)).sorted().joined(separator: ", ")
+        plan.notices.append(
+            "PUBLIC loses \(privileges) on \"\(access.table)\"; a role that is not in lindero.yaml and wrote through it "
+                + "needs a grant of its own.")
+    }
+
+    // MARK: audit
+
+    private func audit(_ name: QualifiedName, _ ownership: TableOwnership) -> TableAudit? {
+        guard let table = descriptions[name] else { return nil }
+        let rights = self.rights(ownership, name)
+        let parties = sides.compactMap { side -> TableAudit.Party? in
+            guard let rights = rights[side.name] else { return nil }
+            let roles = writers(of: side)
+            return roles.isEmpty ? nil : TableAudit.Party(side: side.name, roles: roles, rights: rights)
+        }
+        return parties.isEmpty ? nil : TableAudit(table: table, ownership: ownership, parties: parties)
+    }
+
+    /// The side's roles, and the roles that log in as members of them.
+    private func writers(of side: GuardSide) -> [String] {
+        let own = side.roles.filter { sideOfRole[$0] == side.name }
+        let members = snapshot.roles.filter { role, facts in
+            sideOfRole[role] == nil && !facts.isSuperuser && own.contains { facts.memberOf.contains($0) }
+        }
+        return (own + members.keys).sorted()
+    }
+
+    private func auditStatements(_ name: QualifiedName, _ audit: TableAudit?) -> [String] {
+        let installed = snapshot.triggers.filter { $0.table == name }
+        let wanted = audit?.triggers ?? []
+        let kept = installed.intersection(wanted.map(\.installed))
+        var statements = installed.subtracting(kept).sorted { $0.name < $1.name }.map {
+            "DROP TRIGGER \(SQLText.identifier($0.name)) ON \(name.sql);"
+        }
+        if let audit, !wanted.isEmpty, snapshot.functions[audit.functionName] != audit.functionSource {
+            statements.append(audit.functionStatement)
+            statements.append("REVOKE ALL ON FUNCTION lindero.\(SQLText.identifier(audit.functionName))() FROM PUBLIC;")
+        }
+        statements += wanted.filter { !kept.contains($0.installed) }.map(\.sql)
+        let functionName = TableAudit.functionName(of: name)
+        if wanted.isEmpty, snapshot.functions[functionName] != nil {
+            statements.append("DROP FUNCTION lindero.\(SQLText.identifier(functionName))();")
+        }
+        return statements
+    }
+
+    /// Functions whose table was dropped or renamed.
+    private mutating func dropOrphans() {
+        let known = Set(snapshot.tables.keys.map(TableAudit.functionName))
+        for name in snapshot.functions.keys.sorted() where !known.contains(name) {
+            let function = QualifiedName(schema: "lindero", name: name)
+            plan.changes.append(
+                GuardPlan.TableChange(table: function, statements: ["DROP FUNCTION \(function.sql)();"]))
+        }
+    }
+
+    // MARK: problems
+
+    private mutating func checkRoles() {
+        if sides.allSatisfy({ $0.roles.isEmpty }) {
+            plan.problems.append(.noRoles)
+            return
+        }
+        for side in sides {
+            if side.roles.isEmpty { plan.problems.append(.sideWithoutRoles(side: side.name)) }
+            for role in side.roles { check(role, of: side) }
+        }
+        if mode == .enforce { noticeViews() }
+    }
+
+    private mutating func check(_ role: String, of side: GuardSide) {
+        guard let facts = snapshot.roles[role] else {
+            let nearest = NearestWord.among(snapshot.roles.keys.filter { !$0.hasPrefix("pg_") }.sorted(), to: role)
+            plan.problems.append(.roleMissing(role: role, side: side.name, suggestion: nearest))
+            return
+        }
+        let serving = sides.filter { $0.roles.contains(role) }.map(\.name)
+        if serving.count > 1 { plan.problems.append(.roleOnTwoSides(role: role, sides: serving)) }
+        guard mode == .enforce else { return }
+        if facts.isSuperuser {
+            plan.problems.append(.superuser(role: role, side: side.name))
+            return
+        }
+        for other in sides where other.name != side.name {
+            for otherRole in other.roles where facts.memberOf.contains(otherRole) {
+                plan.problems.append(
+                    .memberOfOtherSide(role: role, side: side.name, other: otherRole, otherSide: other.name))
+            }
+        }
+        if facts.memberOf.contains("pg_write_all_data") { plan.problems.append(.writesAllData(role: role)) }
+        let owned = Dictionary(grouping: snapshot.tables.values.filter { isGoverned($0.table) }, by: \.owner)
+        for (owner, tables) in owned.sorted(by: { $0.key < $1.key }) where snapshot.acts(role, as: owner) {
+            plan.problems.append(.actsAsOwner(role: role, owner: owner, tables: tables.map(\.table).sorted()))
+        }
+    }
+
+    private func isGoverned(_ table: QualifiedName) -> Bool {
+        policy.tables[snapshot.rootOfPartition[table] ?? table] != nil
+    }
+
+    /// Rights that come another way than by a side's own grants.
+    private mutating func checkTable(_ original: TableAccess, _ desired: Set<AccessGrant>) {
+        let root = snapshot.rootOfPartition[original.table] ?? original.table
+        guard let ownership = policy.tables[root] else { return }
+        let rights = self.rights(ownership, root)
+        for (role, side) in sideOfRole.sorted(by: { $0.key < $1.key }) {
+            guard let rights = rights[side], let facts = snapshot.roles[role], !facts.isSuperuser else { continue }
+            var excess: [String: Set<String>] = [:]
+            for grant in desired where grant.isWrite && !rights.allows(grant) {
+                guard case .role(let holder) = grant.grantee, holder != role, holder != original.owner,
+                    sideOfRole[holder] == nil, facts.memberOf.contains(holder)
+                else { continue }
+                let column = grant.column.map { " (\(SQLText.identifier($0)))" } ?? ""
+                excess[holder, default: []].insert(grant.privilege + column)
+            }
+            for (holder, privileges) in excess.sorted(by: { $0.key < $1.key }) {
+                plan.problems.append(
+                    .inherits(role: role, from: holder, table: original.table, privileges: privileges.sorted()))
+            }
+            for grant in original.grants where grant.isWrite && grant.grantor == role && role != original.owner {
+                plan.problems.append(
+                    .grantedOnward(
+                        role: role, privilege: grant.privilege, table: original.table,
+                        grantee: grant.grantee == .everyone ? "PUBLIC" : name(grant.grantee)))
+            }
+        }
+    }
+
+    private func name(_ grantee: Grantee) -> String {
+        switch grantee {
+        case .everyone: "PUBLIC"
+        case .role(let role): role
+        }
+    }
+
+    private mutating func noticeViews() {
+        for view in snapshot.writableViews {
+            plan.notices.append(
+                "Role \"\(view.role)\" may write to \"\(view.table)\" through the view \"\(view.view)\", with the rights of "
+                    + "the view's owner. Revoke that, or make the view security_invoker.")
+        }
+    }
+}
