@@ -38,13 +38,26 @@ struct PlanCache {
             do {
                 let plan = try RelationPlan.make(
                     relation: relation, target: table, copiedUpTo: copiedUpTo[relation.name] ?? .zero,
-                    isBinary: isBinary
+                    isBinary: isBinary, allowsBulk: try await Self.allowsBulk(table, on: target)
                 ) { settings.travels(relation.name, $0) }
                 entries[definition] = .plan(plan)
-            } catch {
-                return (definition, error)
+            } catch let mismatch as SchemaMismatch {
+                return (definition, mismatch)
             }
         }
         return nil
+    }
+
+    /// Triggers that fire for replicated rows must see every change as the source made it.
+    private static func allowsBulk(_ table: TableDescription?, on target: PostgresConnection) async throws -> Bool {
+        guard let table else { return true }
+        let firing = try await target.query(
+            """
+            SELECT 1 FROM pg_catalog.pg_trigger WHERE tgenabled IN ('R', 'A') AND NOT tgisinternal
+              AND tgrelid IN (SELECT $1::text::oid UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree($1::text::oid::regclass))
+            UNION ALL
+            SELECT 1 FROM pg_catalog.pg_rewrite WHERE ev_class = $1::text::oid AND ev_enabled IN ('R', 'A') LIMIT 1
+            """, [.text("\(table.oid)")])
+        return firing.rowCount == 0
     }
 }

@@ -88,7 +88,8 @@ final class ReplicaPair: Sendable {
         let text = try await source.execute("SELECT pg_current_wal_insert_lsn()::text").rows.first?[0] ?? ""
         let lsn = try #require(LSN(text))
         try await waitUntil("the target has \(lsn)", timeoutSeconds: timeoutSeconds) {
-            if state.phase == .stopped { throw Stopped(problem: state.snapshot().problem ?? "") }
+            let now = state.snapshot()
+            if now.phase == .stopped || now.phase == .paused { throw Stopped(problem: now.problem ?? "") }
             return state.durableLSN >= lsn
         }
     }
