@@ -15,7 +15,9 @@ struct Lindero: AsyncParsableCommand {
             Exit codes: 0 done, 1 failed, 2 blocked by the configuration or a precondition, 3 differences found.
             """,
         version: LinderoVersion.current,
-        subcommands: [MigrateCommand.self, RunCommand.self, VersionCommand.self])
+        subcommands: [
+            InitCommand.self, CheckCommand.self, MigrateCommand.self, RunCommand.self, VersionCommand.self,
+        ])
 
     static func main() async {
         do {

@@ -58,14 +58,11 @@ struct Worker: Sendable {
         case .replica(let settings):
             try await DirectionSupervisor(
                 settings: settings, state: member.state, logger: logger, worker: name,
-                prepare: { try await prepare(settings, member.state) }
+                prepare: {
+                    try await InitialSync(settings: settings, state: member.state, logger: logger).run()
+                }
             ).run()
         }
-    }
-
-    /// Everything before the first stream; does nothing when it is done.
-    private func prepare(_ settings: DirectionSettings, _ state: DirectionState) async throws {
-        try await migrate(settings.target, name: settings.targetName)
     }
 
     private func migrate(_ options: ConnectionOptions, name: String) async throws {

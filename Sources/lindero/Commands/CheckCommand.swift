@@ -1,0 +1,65 @@
+import ArgumentParser
+import Configuration
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+struct CheckCommand: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check", abstract: "List everything that stands in the way, each with its fix; change nothing.",
+        discussion: """
+            Looks at the configuration, the servers, the tables and the privileges. Exits with 2 when something \
+            blocks, with 0 when nothing does; warnings and notes block nothing.
+
+            Examples:
+              lindero check
+              lindero check --json
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    func perform() async throws {
+        let loaded = try LoadedConfiguration.load(global)
+        var connections: [String: ConnectionOptions] = [:]
+        for database in try loaded.databases() { connections[database.name] = database.options }
+        let preflight = Preflight(
+            configuration: loaded.configuration, connections: connections, ownSlots: await ownSlots(loaded))
+        let report = await preflight.run()
+        answer(
+            .object([
+                ("blocked", .bool(report.isBlocked)),
+                ("findings", .array(report.findings.map { json($0, path: loaded.path) })),
+            ]),
+            lines: report.findings.map { text($0, path: loaded.path) } + summary(report))
+        if report.isBlocked { throw ExitCode(LinderoExit.blocked.rawValue) }
+    }
+
+    /// Slots of ours that exist already need no free place. Without a connection there are none to name; the report
+    /// says that it cannot connect.
+    private func ownSlots(_ loaded: LoadedConfiguration) async -> Set<String> {
+        guard let plan = try? await WorkerPlan.make(loaded) else { return [] }
+        return Set(plan.tasks.map(\.settings.slot))
+    }
+
+    private func json(_ finding: PreflightFinding, path: String) -> JSONValue {
+        .object([
+            ("severity", .text(finding.severity.rawValue)), ("code", .text(finding.code.rawValue)),
+            ("database", .optional(finding.database)), ("object", .optional(finding.object)),
+            ("message", .text(finding.message)), ("fix", .optional(finding.fix)),
+            ("file", .optional(finding.mark.map { "\(path):\($0.line):\($0.column)" })),
+        ])
+    }
+
+    private func text(_ finding: PreflightFinding, path: String) -> String {
+        guard let mark = finding.mark else { return finding.description }
+        return "\(finding.description)\n    at: \(path):\(mark.line):\(mark.column)"
+    }
+
+    private func summary(_ report: PreflightReport) -> [String] {
+        let counts = PreflightFinding.Severity.allCases.map { severity in
+            "\(report.findings.count { $0.severity == severity }) \(severity.rawValue)s"
+        }
+        let next = report.isBlocked ? "mend the blockers, then lindero check" : "lindero run"
+        return ["Found \(counts.joined(separator: ", ")).", "Next: \(next)"]
+    }
+}

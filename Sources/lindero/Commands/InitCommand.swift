@@ -1,0 +1,72 @@
+import ArgumentParser
+import Configuration
+import Foundation
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+struct InitCommand: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "init", abstract: "Write a commented lindero.yaml, from the live tables if asked.",
+        discussion: """
+            With --from-database the file lists every table and column of DATABASE_URL. Owners are guessed from the \
+            privileges of the login roles; what nobody can know is marked with "decide" for a person.
+
+            Examples:
+              lindero init
+              DATABASE_URL=postgresql://localhost/hotel lindero init --from-database
+              lindero init --from-database --url service:hotel --config hotel.yaml
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Flag(help: "Describe the tables of the database.")
+    var fromDatabase = false
+
+    @Option(help: ArgumentHelp("The database to describe: env:NAME, file:PATH or service:NAME.", valueName: "reference"))
+    var url = "env:DATABASE_URL"
+
+    @Flag(help: "Replace a file that exists.")
+    var force = false
+
+    func perform() async throws {
+        let path = global.config ?? LoadedConfiguration.defaultPath
+        guard force || !FileManager.default.fileExists(atPath: path) else {
+            throw CommandFailure(
+                "file_exists", "The file exists already and was not changed.", place: path,
+                nextStep: "Run `lindero check` to check it, or `lindero init --force` to replace it.", exit: .blocked)
+        }
+        let text = fromDatabase ? try await draft() : ConfigurationTemplate.text
+        // What Lindero writes must be what Lindero reads.
+        let configuration = try ConfigurationFile.parse(text, path: path)
+        do {
+            try text.write(toFile: path, atomically: true, encoding: .utf8)
+        } catch {
+            throw CommandFailure("file", "The file can't be written: \(error.localizedDescription)", place: path)
+        }
+        let decisions = text.split(separator: "\n").count { $0.contains("# decide") }
+        answer(
+            .object([
+                ("path", .text(path)), ("tables", .integer(Int64(configuration.tables.count))),
+                ("decisions", .integer(Int64(decisions))),
+            ]),
+            lines: lines(path: path, tables: configuration.tables.count, decisions: decisions))
+    }
+
+    private func lines(path: String, tables: Int, decisions: Int) -> [String] {
+        var lines = [fromDatabase ? "Wrote \(path) with \(tables) tables." : "Wrote \(path)."]
+        if decisions > 0 { lines.append("\(decisions) lines are marked with \"decide\": say there who writes what.") }
+        let option = global.config.map { " --config \($0)" } ?? ""
+        return lines + ["Next: lindero check\(option)"]
+    }
+
+    private func draft() async throws -> String {
+        let conninfo = try SecretResolver().conninfo(argument: url, name: "--url")
+        let database = Database(name: "primary", options: ConnectionOptions(conninfo))
+        return try await database.connected { connection in
+            let tables = try await CatalogReader.tables(connection)
+            let roles = try await GrantReader.roles(connection, tables: tables)
+            return ConfigurationDraft.write(tables: tables, databaseName: database.name, roles: roles)
+        }
+    }
+}
