@@ -92,7 +92,10 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["lindero", "PostgresClient", "ReplicationCore", "TestSupport"],
+            dependencies: [
+                "lindero", "PostgresClient", "ReplicationCore", "TestSupport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: strict),
     ]
 )

@@ -2,6 +2,7 @@ import Configuration
 import PostgresClient
 import ReplicationCore
 import Replicator
+import SharedBackend
 
 extension CommandFailure {
     /// The failure that a person should read for any error that reaches the edge.
@@ -33,6 +34,10 @@ extension CommandFailure {
             self.init(postgres: error.error, place: place)
         case let error as PostgresError:
             self.init(postgres: error, place: place)
+        case let failure as GuardCommand.Failure:
+            self.init("guard", failure.description, place: place, exit: .blocked)
+        case let failure as UpsertFailure:
+            self.init("upsert", failure.description, place: place, exit: .blocked)
         case is CancellationError:
             self.init("cancelled", "The command was interrupted.", place: place)
         default:

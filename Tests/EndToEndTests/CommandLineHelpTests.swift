@@ -1,3 +1,4 @@
+import ArgumentParser
 import Foundation
 import TestSupport
 import Testing
@@ -5,13 +6,23 @@ import Testing
 @testable import lindero
 
 @Suite struct CommandLineHelpTests {
-    static let commands = Lindero.configuration.subcommands.compactMap { $0.configuration.commandName }
+    /// Every command and subcommand, as the words that call it.
+    static let commands = paths(of: Lindero.self)
 
-    @Test(arguments: commands) func helpOfEveryCommandHasAnExample(_ command: String) async throws {
-        let outcome = try await LinderoProcess.run([command, "--help"])
+    private static func paths(of command: any ParsableCommand.Type) -> [[String]] {
+        command.configuration.subcommands.flatMap { child -> [[String]] in
+            let name = child.configuration.commandName ?? ""
+            return [[name]] + paths(of: child).map { [name] + $0 }
+        }
+    }
+
+    @Test(arguments: commands) func helpOfEveryCommandHasAnExample(_ command: [String]) async throws {
+        let outcome = try await LinderoProcess.run(command + ["--help"])
         #expect(outcome.exitCode == 0)
-        #expect(outcome.output.contains("Example"))
-        #expect(outcome.output.contains("lindero \(command)"))
+        let text = outcome.output
+        #expect(text.contains("Example"))
+        let call = "lindero \(command.joined(separator: " "))"
+        #expect(text.components(separatedBy: "USAGE").first?.contains(call) == true)
     }
 
     @Test func unknownOptionIsAUsageErrorWithExitCode2() async throws {
