@@ -1,4 +1,5 @@
 import ArgumentParser
+import ReplicationCore
 
 /// Options of every command.
 struct GlobalOptions: ParsableArguments {
@@ -40,3 +41,6 @@ extension LinderoCommand {
         StandardOutput.write(text + "\n")
     }
 }
+
+/// Every command answers in it.
+typealias JSONValue = ReplicationCore.JSONValue

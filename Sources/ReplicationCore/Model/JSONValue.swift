@@ -1,5 +1,5 @@
 /// A JSON document whose keys keep their order and whose unknown values are printed as `null`.
-enum JSONValue: Sendable {
+public enum JSONValue: Sendable {
     case null
     case bool(Bool)
     case integer(Int64)
@@ -8,16 +8,16 @@ enum JSONValue: Sendable {
     case array([JSONValue])
     case object([(String, JSONValue)])
 
-    static func optional(_ value: String?) -> JSONValue { value.map { .text($0) } ?? .null }
-    static func optional(_ value: Bool?) -> JSONValue { value.map { .bool($0) } ?? .null }
-    static func optional(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
-    static func optional(_ value: (some BinaryInteger)?) -> JSONValue {
+    public static func optional(_ value: String?) -> JSONValue { value.map { .text($0) } ?? .null }
+    public static func optional(_ value: Bool?) -> JSONValue { value.map { .bool($0) } ?? .null }
+    public static func optional(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
+    public static func optional(_ value: (some BinaryInteger)?) -> JSONValue {
         value.map { .integer(Int64(clamping: $0)) } ?? .null
     }
-    static func texts(_ values: some Sequence<String>) -> JSONValue { .array(values.map { .text($0) }) }
+    public static func texts(_ values: some Sequence<String>) -> JSONValue { .array(values.map { .text($0) }) }
 
     /// The document on several lines, without a newline at the end.
-    var text: String {
+    public var text: String {
         var text = ""
         append(to: &text, indent: "")
         return text
