@@ -1,0 +1,199 @@
+import PostgresClient
+import ReplicationCore
+import Replicator
+import TestSupport
+import Testing
+
+@Suite struct TablePreflightTests {
+    /// The finding's fix is run as it stands, and then the finding must be gone.
+    private func expectFixMends(
+        _ code: PreflightFinding.Code, in scene: PreflightScene, on side: PreflightScene.Side
+    ) async throws {
+        let finding = try #require(await scene.finding(code))
+        #expect(finding.severity == .blocker)
+        try await scene.run(on: side, try #require(finding.fix))
+        let after = await scene.finding(code)
+        #expect(after == nil, "\(finding) still stands after its fix: \(String(describing: after))")
+    }
+
+    @Test(arguments: [
+        "CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t REPLICA IDENTITY NOTHING",
+        "CREATE TABLE t (id int NOT NULL UNIQUE, a int)",
+        "CREATE TABLE t (id int NOT NULL UNIQUE, a int NOT NULL UNIQUE);"
+            + "ALTER TABLE t REPLICA IDENTITY USING INDEX t_a_key; ALTER TABLE t DROP CONSTRAINT t_a_key",
+        "CREATE TABLE t (id int PRIMARY KEY DEFERRABLE, a int NOT NULL UNIQUE)",
+    ])
+    func tableWithoutReplicaIdentityIsBlockedAndTheFixMendsIt(_ script: String) async throws {
+        let scene = try await PreflightScene.make(script: script)
+        try await expectFixMends(.replicaIdentity, in: scene, on: .source)
+    }
+
+    @Test func tableWithoutAnyKeyIsOfferedBothRemedies() async throws {
+        let scene = try await PreflightScene.make(script: "CREATE TABLE t (a int)")
+        let finding = try #require(await scene.finding(.replicaIdentity))
+        #expect(finding.object == "t")
+        #expect(finding.message.contains("PostgreSQL refuses its updates and deletes"))
+        #expect(finding.fix?.contains("ADD PRIMARY KEY") == true)
+        #expect(finding.fix?.contains("ALTER TABLE \"public\".\"t\" REPLICA IDENTITY FULL;") == true)
+        try await scene.run(on: .source, "ALTER TABLE t REPLICA IDENTITY FULL")
+        #expect(await scene.report().blockers == [])
+    }
+
+    @Test func partitionWithoutIdentityIsBlocked() async throws {
+        let script = """
+            CREATE TABLE parts (a int PRIMARY KEY) PARTITION BY RANGE (a);
+            CREATE TABLE part_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+            """
+        let scene = try await PreflightScene.make(script: script)
+        #expect(await scene.report().blockers == [])
+        try await scene.run(on: .source, "ALTER TABLE part_1 REPLICA IDENTITY NOTHING")
+        let finding = try #require(await scene.finding(.replicaIdentity))
+        #expect(finding.object == "public.part_1")
+        try await scene.run(on: .source, "ALTER TABLE public.part_1 REPLICA IDENTITY FULL")
+        #expect(await scene.report().blockers == [])
+    }
+
+    @Test func unloggedTableIsBlocked() async throws {
+        let scene = try await PreflightScene.make(script: "CREATE UNLOGGED TABLE t (id int PRIMARY KEY)")
+        let finding = try #require(await scene.finding(.unloggedTable))
+        #expect(finding.severity == .blocker)
+        try await scene.run(on: .source, "ALTER TABLE t SET LOGGED")
+        #expect(await scene.finding(.unloggedTable) == nil)
+    }
+
+    @Test func sharedColumnsOfASplitNeedTheOldRow() async throws {
+        var scene = try await PreflightScene.make(backend: .split)
+        scene.configuration.tables = [
+            TableRule(
+                pattern: "Reservas", owned: ["bot": ["*"]],
+                shared: ["status": SharedColumnRule(policy: .lastWrite)])
+        ]
+        let findings = await scene.report().blockers.filter { $0.code == .replicaIdentityFull }
+        #expect(Set(findings.map(\.database)) == ["bot", "sync"])
+        for side in [PreflightScene.Side.source, .target] {
+            try await scene.run(on: side, try #require(findings.first?.fix))
+        }
+        #expect(await scene.finding(.replicaIdentityFull) == nil)
+    }
+
+    @Test func identityThatDoesNotTravelIsBlocked() async throws {
+        var scene = try await PreflightScene.make()
+        scene.configuration.tables = [
+            TableRule(
+                pattern: "Reservas", match: ["bookingId"], privateColumns: ["id"], owned: ["bot": ["*"]])
+        ]
+        #expect(await scene.finding(.identityStays)?.object == "Reservas")
+    }
+
+    @Test func rowSecurityIsBlockedOnBothSides() async throws {
+        var scene = try await PreflightScene.make()
+        for side in [PreflightScene.Side.source, .target] {
+            try await scene.run(on: side, "ALTER TABLE \"Reservas\" ENABLE ROW LEVEL SECURITY")
+        }
+        let source = scene.source.cluster
+        let target = scene.target.cluster
+        try await PreflightScene.withRole(on: source, "REPLICATION") { sourceRole in
+            try await PreflightScene.withRole(on: target, "") { targetRole in
+                scene.sourceUser = sourceRole
+                scene.targetUser = targetRole
+                let findings = await scene.report().blockers.filter { $0.code == .rowSecurity }
+                #expect(findings.map(\.database) == ["bot", "sync"])
+                #expect(findings.first?.fix == "ALTER ROLE \"\(sourceRole)\" BYPASSRLS;")
+                try await scene.run(on: .source, findings[0].fix ?? "")
+                try await scene.run(on: .target, findings[1].fix ?? "")
+                #expect(await scene.finding(.rowSecurity) == nil)
+            }
+        }
+    }
+
+    @Test func missingTableIsCreatedOrBlocks() async throws {
+        var scene = try await PreflightScene.make()
+        try await scene.run(on: .target, "DROP TABLE \"Reservas\"")
+        #expect(await scene.finding(.tableMissing)?.severity == .note)
+        scene.configuration.replication.snapshot = .never
+        let finding = try #require(await scene.finding(.tableMissing))
+        #expect(finding.severity == .blocker)
+        #expect(finding.fix?.contains("pg_dump --schema-only") == true)
+    }
+
+    @Test func missingColumnIsBlockedAndTheFixMendsIt() async throws {
+        let scene = try await PreflightScene.make()
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" DROP COLUMN status")
+        try await expectFixMends(.columnMissing, in: scene, on: .target)
+    }
+
+    @Test func otherTypeIsBlockedAndTheFixMendsIt() async throws {
+        let scene = try await PreflightScene.make(
+            script: "CREATE TABLE t (id int PRIMARY KEY, a jsonb, b int)")
+        try await scene.run(
+            on: .target, "ALTER TABLE t ALTER a TYPE boolean USING true, ALTER b TYPE bigint")
+        let finding = try #require(await scene.finding(.typeMismatch))
+        #expect(finding.object == "t.a")
+        #expect(finding.message.contains("boolean here and jsonb in bot"))
+        #expect(await scene.report().blockers.count == 1)
+        try await scene.run(on: .target, "ALTER TABLE t DROP COLUMN a; ALTER TABLE t ADD COLUMN a jsonb")
+        #expect(await scene.report().blockers == [])
+    }
+
+    @Test func enumOfAnotherNameIsAnotherType() async throws {
+        let scene = try await PreflightScene.make(
+            script:
+                "CREATE TYPE a AS ENUM ('x'); CREATE TYPE b AS ENUM ('x'); CREATE TABLE t (id int PRIMARY KEY, e a)"
+        )
+        #expect(await scene.report().blockers == [])
+        try await scene.run(on: .target, "ALTER TABLE t DROP COLUMN e; ALTER TABLE t ADD COLUMN e b")
+        #expect(await scene.finding(.typeMismatch)?.object == "t.e")
+    }
+
+    @Test func targetWithoutTheKeyIsBlockedAndTheFixMendsIt() async throws {
+        let scene = try await PreflightScene.make()
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" DROP CONSTRAINT \"Reservas_pkey\"")
+        try await expectFixMends(.targetKey, in: scene, on: .target)
+    }
+
+    @Test func generatedColumnWhereTheSourceHasValuesIsBlockedAndTheFixMendsIt() async throws {
+        let scene = try await PreflightScene.make()
+        try await scene.run(
+            on: .target,
+            """
+            ALTER TABLE "Reservas" DROP COLUMN status;
+            ALTER TABLE "Reservas" ADD COLUMN status text GENERATED ALWAYS AS ("bookingId") STORED
+            """)
+        try await expectFixMends(.targetGenerated, in: scene, on: .target)
+    }
+
+    @Test func foreignNotNullColumnWithoutDefaultIsBlocked() async throws {
+        let scene = try await PreflightScene.make()
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" ADD COLUMN extra int NOT NULL")
+        let finding = try #require(await scene.finding(.foreignNotNull))
+        #expect(finding.severity == .blocker)
+        #expect(finding.object == "Reservas.extra")
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" ALTER COLUMN extra SET DEFAULT 0")
+        #expect(await scene.report().blockers == [])
+    }
+
+    @Test func privateNotNullColumnInTheTargetIsBlocked() async throws {
+        var scene = try await PreflightScene.make()
+        scene.configuration.tables = [
+            TableRule(pattern: "Reservas", privateColumns: ["status"], owned: ["bot": ["*"]])
+        ]
+        #expect(await scene.report().blockers == [])
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" ALTER status SET NOT NULL")
+        #expect(await scene.finding(.foreignNotNull)?.object == "Reservas.status")
+    }
+
+    @Test func triggerThatFiresForReplicatedRowsIsAWarning() async throws {
+        let scene = try await PreflightScene.make()
+        try await scene.run(
+            on: .target,
+            """
+            CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+            CREATE TRIGGER ordinary BEFORE INSERT ON "Reservas" FOR EACH ROW EXECUTE FUNCTION f();
+            CREATE TRIGGER eager BEFORE INSERT ON "Reservas" FOR EACH ROW EXECUTE FUNCTION f();
+            ALTER TABLE "Reservas" ENABLE ALWAYS TRIGGER eager;
+            """)
+        let finding = try #require(await scene.finding(.triggers))
+        #expect(finding.severity == .warning)
+        #expect(finding.message.contains("\"eager\""))
+    }
+}
