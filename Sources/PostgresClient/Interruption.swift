@@ -7,7 +7,10 @@ enum Interruption {
         wake.clear()
         do {
             return try await withTaskCancellationHandler {
-                try body()
+                // A closure takes part in an isolation parameter only when it captures it. Without this line `body`
+                // would run, and block, on the cooperative pool instead of the connection's thread.
+                _ = isolation
+                return try body()
             } onCancel: {
                 wake.raise()
             }

@@ -74,6 +74,18 @@ struct PreflightScene {
         await connection.close()
     }
 
+    /// One statement, for those that refuse to stand in a script.
+    func runAlone(on side: Side, _ statement: String) async throws {
+        let connection = try await PostgresConnection.connect(options(side))
+        do {
+            _ = try await connection.query(statement)
+        } catch {
+            await connection.close()
+            throw error
+        }
+        await connection.close()
+    }
+
     func report() async -> PreflightReport {
         await Preflight(
             configuration: configuration, connections: ["bot": options(.source), "sync": options(.target)],

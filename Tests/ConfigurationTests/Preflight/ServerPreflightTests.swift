@@ -68,8 +68,7 @@ import Testing
         let finding = try #require(await scene.finding(.preparedTransaction))
         #expect(finding.severity == .blocker)
         #expect(finding.fix?.contains("ROLLBACK PREPARED 'it''s';") == true)
-        scene.ownSlots = ["none"]
-        try await scene.run(on: .source, "ROLLBACK PREPARED 'it''s'")
+        try await scene.runAlone(on: .source, "ROLLBACK PREPARED 'it''s'")
         #expect(await scene.finding(.preparedTransaction) == nil)
     }
 
@@ -94,7 +93,7 @@ import Testing
             #expect(replication.fix == "ALTER ROLE \"\(role)\" REPLICATION;")
             let publication = report.blockers.filter { $0.code == .publicationPrivilege }
             #expect(publication.contains { $0.object == role })
-            #expect(publication.contains { $0.object == "Reservas" })
+            #expect(publication.contains { $0.object == "Reservas" }, "\(report.findings)")
             #expect(report.blockers.contains { $0.code == .sourcePrivilege && $0.object == "Reservas" })
         }
     }
