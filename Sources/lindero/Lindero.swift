@@ -16,7 +16,8 @@ struct Lindero: AsyncParsableCommand {
             """,
         version: LinderoVersion.current,
         subcommands: [
-            InitCommand.self, CheckCommand.self, MigrateCommand.self, GuardGroup.self, RunCommand.self,
+            InitCommand.self, CheckCommand.self, MigrateCommand.self, GuardGroup.self, RunCommand.self, LagCommand.self,
+            StatusCommand.self,
             UpsertCommand.self, AuditCommand.self, VersionCommand.self,
         ])
 

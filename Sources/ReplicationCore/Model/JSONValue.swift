@@ -23,7 +23,15 @@ public enum JSONValue: Sendable {
         return text
     }
 
-    private func append(to text: inout String, indent: String) {
+    /// The document on one line, for streams of documents.
+    var line: String {
+        var text = ""
+        append(to: &text, indent: nil)
+        return text
+    }
+
+    /// - Parameter indent: of the line so far; `nil` for everything on one line.
+    private func append(to text: inout String, indent: String?) {
         switch self {
         case .null: text += "null"
         case .bool(let value): text += value ? "true" : "false"
@@ -44,16 +52,18 @@ public enum JSONValue: Sendable {
     }
 
     private static func appendList<Element>(
-        _ elements: [Element], open: String, close: String, to text: inout String, indent: String,
-        _ appendElement: (Element, inout String, String) -> Void
+        _ elements: [Element], open: String, close: String, to text: inout String, indent: String?,
+        _ appendElement: (Element, inout String, String?) -> Void
     ) {
         text += open
-        let inner = indent + "  "
+        let inner = indent.map { $0 + "  " }
         for (position, element) in elements.enumerated() {
-            text += (position == 0 ? "\n" : ",\n") + inner
+            if position > 0 { text += inner == nil ? ", " : "," }
+            if let inner { text += "\n" + inner }
             appendElement(element, &text, inner)
         }
-        text += elements.isEmpty ? close : "\n" + indent + close
+        if let indent, !elements.isEmpty { text += "\n" + indent }
+        text += close
     }
 
     private static func appendQuoted(_ value: String, to text: inout String) {

@@ -1,7 +1,4 @@
 import ArgumentParser
-import Configuration
-import PostgresClient
-import ReplicationCore
 
 struct RunCommand: LinderoCommand {
     static let configuration = CommandConfiguration(
@@ -22,14 +19,7 @@ struct RunCommand: LinderoCommand {
 
     @OptionGroup var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("Source of an adopted direction: a conninfo without a password, or env:NAME.", valueName: "conninfo"))
-    var source: String?
-
-    @Option(help: ArgumentHelp("Target of an adopted direction: a conninfo without a password, or env:NAME.", valueName: "conninfo"))
-    var target: String?
-
-    @Option(help: "The slot to adopt.")
-    var slot: String?
+    @OptionGroup var adoption: AdoptionOptions
 
     @Option(help: "The publication to adopt.")
     var publication: String?
@@ -38,8 +28,7 @@ struct RunCommand: LinderoCommand {
     var verbose = false
 
     func validate() throws {
-        let adopting = [source, target, slot, publication]
-        guard adopting.allSatisfy({ $0 == nil }) || adopting.allSatisfy({ $0 != nil }) else {
+        if (adoption.slot == nil) != (publication == nil) {
             throw ValidationError("Give --source, --target, --slot and --publication together, or none of them.")
         }
     }
@@ -61,15 +50,13 @@ struct RunCommand: LinderoCommand {
     }
 
     private func plan() async throws -> WorkerPlan {
-        guard let source, let target, let slot, let publication else {
+        guard let adopted = try adoption.direction(), let publication else {
             return try await WorkerPlan.make(try LoadedConfiguration.load(global))
         }
-        let secrets = SecretResolver()
-        let from = Database(name: "source", options: ConnectionOptions(try secrets.conninfo(argument: source, name: "--source")))
-        let to = Database(name: "target", options: ConnectionOptions(try secrets.conninfo(argument: target, name: "--target")))
         // A wrong address is told with its name before anything starts.
-        try await from.connected { _ in }
-        try await to.connected { _ in }
-        return WorkerPlan.adopting(source: from.options, target: to.options, slot: slot, publication: publication)
+        try await adopted.source.connected { _ in }
+        try await adopted.target.connected { _ in }
+        return WorkerPlan.adopting(
+            source: adopted.source.options, target: adopted.target.options, slot: adopted.slot, publication: publication)
     }
 }

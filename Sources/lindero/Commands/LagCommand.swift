@@ -1,0 +1,99 @@
+import ArgumentParser
+import ReplicationCore
+import Replicator
+
+struct LagCommand: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lag", abstract: "How far each direction is behind: bytes, seconds, slot, retained WAL.",
+        discussion: """
+            Reads the databases, so it works beside a worker, without one, and when one hangs. Seconds come from the \
+            worker's heartbeats, so they are right on an idle database too, and grow when nothing arrives any more.
+
+            Examples:
+              lindero lag
+              lindero lag --watch
+              lindero lag --json
+            """)
+
+    static let watchMilliseconds = 1_000
+
+    @OptionGroup var global: GlobalOptions
+    @OptionGroup var adoption: AdoptionOptions
+
+    @Flag(help: "Repaint every second until Ctrl-C.")
+    var watch = false
+
+    func perform() async throws {
+        let backend: LinderoConfiguration.Backend
+        let directions: [LagDirection]
+        if let adopted = try adoption.direction() {
+            (backend, directions) = (.replica, [LagDirection.adopted(adopted)])
+        } else {
+            let loaded = try LoadedConfiguration.load(global)
+            (backend, directions) = (loaded.configuration.backend, try await LagDirection.all(loaded))
+        }
+        guard watch else {
+            let reports = try await Self.read(directions)
+            if global.json { for problem in reports.problems { StandardError.write(problem + "\n") } }
+            answer(reports.json(backend: backend), lines: reports.lines + ["Next: \(Self.next(reports))"])
+            return
+        }
+        try await watch(directions, backend: backend)
+    }
+
+    /// Each direction, one after the other.
+    static func read(_ directions: [LagDirection]) async throws -> [LagReport] {
+        var reports: [LagReport] = []
+        for direction in directions { reports.append(try await LagReader(direction: direction).read()) }
+        return reports
+    }
+
+    static func next(_ reports: [LagReport]) -> String {
+        switch reports.worstState {
+        case .stopped, .paused: "lindero check"
+        case .notStarted, .notRunning: "lindero run"
+        case .copying, .catchingUp, .reconnecting: "lindero lag --watch"
+        case .streaming: "lindero status"
+        }
+    }
+
+    private func watch(_ directions: [LagDirection], backend: LinderoConfiguration.Backend) async throws {
+        let watching = Task {
+            // Rates need two looks; the meter keeps what it saw.
+            var meters = directions.map { _ in LagMeter() }
+            var hasSeen = false
+            while !Task.isCancelled {
+                var reports: [LagReport]
+                do {
+                    reports = try await Self.read(directions)
+                    hasSeen = true
+                } catch let failure as CommandFailure where hasSeen && !Task.isCancelled {
+                    // A server that restarts is worth watching.
+                    StandardError.write(failure.text + "\n")
+                    try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
+                    continue
+                }
+                for index in reports.indices { rate(&reports[index], with: &meters[index]) }
+                paint(reports, backend: backend)
+                try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
+            }
+        }
+        let signals = WorkerSignals { watching.cancel() }
+        defer { withExtendedLifetime(signals) {} }
+        let result = await watching.result
+        if case .failure(let error) = result, !watching.isCancelled { throw error }
+        if !global.json { StandardOutput.write("Next: lindero status\n") }
+    }
+
+    private func rate(_ report: inout LagReport, with meter: inout LagMeter) {
+        guard let source = report.sourceLSN, let applied = report.appliedLSN else { return }
+        meter.handlePositions(sourceLSN: source, appliedLSN: applied, atMilliseconds: Monotonic.milliseconds())
+        report.etaSeconds = meter.etaSeconds
+    }
+
+    private func paint(_ reports: [LagReport], backend: LinderoConfiguration.Backend) {
+        if global.json { return StandardOutput.write(reports.json(backend: backend).line + "\n") }
+        let home = StandardOutput.isTerminal ? "\u{1B}[H\u{1B}[2J" : ""
+        StandardOutput.write(home + reports.lines.joined(separator: "\n") + "\n")
+    }
+}

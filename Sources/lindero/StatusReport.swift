@@ -1,0 +1,126 @@
+import PostgresClient
+import ReplicationCore
+import Replicator
+import SharedBackend
+
+/// Everything `lindero status` tells: databases, directions, the guard, and whether the gates hold.
+struct StatusReport: Sendable {
+    struct DatabaseStatus: Sendable {
+        var name: String
+        var place: String
+        /// `nil` when it cannot be reached.
+        var serverVersion: Int?
+        var problem: String?
+    }
+
+    /// One condition that the configuration sets for going on.
+    struct Gate: Sendable {
+        var name: String
+        var limit: String
+        var value: String?
+        /// `nil` when the value is not known.
+        var holds: Bool?
+    }
+
+    var backend: LinderoConfiguration.Backend
+    var databases: [DatabaseStatus] = []
+    var directions: [LagReport] = []
+    var gates: [Gate] = []
+    /// `nil` when nothing is guarded or it cannot be read.
+    var guardState: GuardCommand.State?
+
+    static func read(_ loaded: LoadedConfiguration) async throws -> StatusReport {
+        var report = StatusReport(backend: loaded.configuration.backend)
+        for database in try loaded.databases() {
+            var status = DatabaseStatus(name: database.name, place: "\(database.options)")
+            do {
+                status.serverVersion = try await database.connected { await $0.serverVersion }
+            } catch let failure as CommandFailure {
+                status.problem = failure.message
+            }
+            report.databases.append(status)
+        }
+        report.directions = try await LagCommand.read(try await LagDirection.all(loaded))
+        report.guardState = try await loaded.origin().connected { try await GuardCommand.state(connection: $0) }
+        report.gates = report.directions.flatMap { gates(loaded.configuration.gates, $0) }
+        return report
+    }
+
+    private static func gates(_ gates: Gates, _ direction: LagReport) -> [Gate] {
+        let maxLagSeconds = Double(gates.maxLagMilliseconds) / 1_000
+        return [
+            Gate(
+                name: "\(direction.name) max_lag", limit: PlainText.seconds(maxLagSeconds),
+                value: direction.lagSeconds.map { PlainText.seconds($0) },
+                holds: direction.lagSeconds.map { $0 <= maxLagSeconds }),
+            Gate(
+                name: "\(direction.name) max_lag_bytes", limit: PlainText.bytes(gates.maxLagBytes),
+                value: direction.lagBytes.map { PlainText.bytes($0) },
+                holds: direction.lagBytes.map { $0 <= UInt64(gates.maxLagBytes) }),
+            Gate(
+                name: "\(direction.name) max_retained_wal", limit: PlainText.bytes(gates.maxRetainedWALBytes),
+                value: direction.retainedWALBytes.map { PlainText.bytes($0) },
+                holds: direction.retainedWALBytes.map { $0 <= Int64(gates.maxRetainedWALBytes) }),
+        ]
+    }
+}
+
+// MARK: printing
+
+extension StatusReport {
+    var json: JSONValue {
+        .object([
+            ("backend", .text(backend.rawValue)), ("phase", .text(directions.worstState.rawValue)),
+            (
+                "databases",
+                .array(
+                    databases.map { database in
+                        .object([
+                            ("name", .text(database.name)), ("address", .text(database.place)),
+                            ("serverVersion", .optional(database.serverVersion)),
+                            ("problem", .optional(database.problem)),
+                        ])
+                    })
+            ),
+            ("directions", .array(directions.map(\.json))),
+            ("problems", .texts(directions.problems)),
+            (
+                "gates",
+                .array(
+                    gates.map { gate in
+                        .object([
+                            ("name", .text(gate.name)), ("limit", .text(gate.limit)), ("value", .optional(gate.value)),
+                            ("holds", .optional(gate.holds)),
+                        ])
+                    })
+            ),
+            (
+                "guard",
+                guardState.map { state in
+                    .object([
+                        ("mode", .text(state.mode.rawValue)), ("tables", .texts(state.tables.map(\.description))),
+                    ])
+                } ?? .null
+            ),
+        ])
+    }
+
+    var lines: [String] {
+        var lines = ["backend \(backend.rawValue), \(directions.worstState.rawValue)", ""]
+        var table = TextTable(["database", "server", "address"])
+        for database in databases {
+            let version = database.serverVersion.map { "\($0 / 10_000).\($0 % 10_000)" } ?? "unreachable"
+            table.add([database.name, version, database.place])
+        }
+        lines += table.lines + [""] + directions.lines + [""]
+        var gateTable = TextTable(["gate", "limit", "now", "holds"])
+        for gate in gates {
+            gateTable.add([gate.name, gate.limit, gate.value ?? "-", gate.holds.map { $0 ? "yes" : "no" } ?? "unknown"])
+        }
+        lines += gateTable.lines + [""]
+        let guarding =
+            guardState.map { "guard: \($0.mode.rawValue) on \($0.tables.count) tables" }
+            ?? "guard: off (lindero guard plan)"
+        return lines + [guarding]
+    }
+}
