@@ -24,7 +24,7 @@ public enum JSONValue: Sendable {
     }
 
     /// The document on one line, for streams of documents.
-    var line: String {
+    public var line: String {
         var text = ""
         append(to: &text, indent: nil)
         return text

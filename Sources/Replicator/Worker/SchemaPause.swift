@@ -17,10 +17,10 @@ struct SchemaPause: Sendable {
         let problem =
             "\(mismatch) \(settings.name) waits before the first change that no longer fits. "
             + "Run on \(settings.targetName): \(sql.joined(separator: " "))"
-        state.set(.paused, problem: problem)
-        logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"])
         try await PostgresConnection.with(settings.target) { target in
             try await DirectionRecord(connection: target, settings: settings).note(state: .paused, problem: problem)
+            state.set(.paused, problem: problem)
+            logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"])
             if settings.replication.ddl == .follow && mismatch.isAdditive {
                 for statement in sql { _ = try await target.execute(statement) }
                 logger.notice("followed the source", metadata: ["sql": "\(sql.joined(separator: " "))"])
