@@ -19,9 +19,9 @@ public struct BulkStatement: Sendable {
         let types = columns.map { plan.columns[$0].arrayOID }
         let table = plan.table.sql
         func name(_ column: Int) -> String { SQLText.identifier(plan.columns[column].name) }
-        let arrays = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
-        let aliases = columns.indices.map { "v\($0)" }.joined(separator: ", ")
-        let rows = "pg_catalog.unnest(\(arrays)) AS s(\(aliases))"
+        // Side by side in the target list the arrays are read row by row; in FROM they would be stored first.
+        let arrays = columns.indices.map { "pg_catalog.unnest($\($0 + 1)) AS v\($0)" }.joined(separator: ", ")
+        let rows = "(SELECT \(arrays)) AS s"
         let found = key.enumerated().map { offset, column in
             "t.\(name(column)) = s.v\(shape.written.count + offset)"
         }.joined(separator: " AND ")
@@ -29,7 +29,7 @@ public struct BulkStatement: Sendable {
         case .insert:
             let names = columns.map(name).joined(separator: ", ")
             return (
-                "INSERT INTO \(table) (\(names)) OVERRIDING SYSTEM VALUE SELECT \(aliases) FROM \(rows)", types
+                "INSERT INTO \(table) (\(names)) OVERRIDING SYSTEM VALUE SELECT \(arrays)", types
             )
         case .update:
             let values = shape.written.enumerated().map { "\(name($1)) = s.v\($0)" }.joined(separator: ", ")
