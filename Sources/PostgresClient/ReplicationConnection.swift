@@ -106,10 +106,18 @@ public actor ReplicationConnection {
 
     /// Waits for messages, then takes what is there up to about `maximumBytes`.
     ///
+    /// - Parameter gatherMicroseconds: lets messages gather in the socket first. The server sends one by one, and
+    ///   waking for each costs more than the message; a caller that has work left loses nothing by waiting.
     /// - Returns: an empty batch when nothing came within `waitMilliseconds`.
-    public func receive(maximumBytes: Int, waitMilliseconds: Int) async throws(PostgresError) -> ReplicationBatch {
+    public func receive(
+        maximumBytes: Int, waitMilliseconds: Int, gatherMicroseconds: Int = 0
+    ) async throws(PostgresError) -> ReplicationBatch {
         try await interruptible { () throws(PostgresError) in
             let session = try opened()
+            if gatherMicroseconds > 0 {
+                var pause = timespec(tv_sec: 0, tv_nsec: min(gatherMicroseconds, 10_000) * 1_000)
+                nanosleep(&pause, nil)
+            }
             let deadline = Deadline(milliseconds: waitMilliseconds)
             var batch = ReplicationBatch()
             batch.bytes.reserveCapacity(64 << 10)

@@ -20,6 +20,9 @@ final class StreamMailbox: Sendable {
 
     var isFull: Bool { state.withLock { $0.sizeBytes >= limitBytes } }
 
+    /// Whether the applier has more to do than what it is doing.
+    var isBehind: Bool { state.withLock { $0.chunks.count > 1 } }
+
     func put(_ chunk: consuming ChangeChunk) {
         let sizeBytes = chunk.sizeBytes
         let boxed = chunk

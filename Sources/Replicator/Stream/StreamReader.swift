@@ -20,7 +20,8 @@ struct StreamReader {
             if mailbox.isFull {
                 await mailbox.waitForSpace(timeoutMilliseconds: 200)
             } else {
-                let batch = try await stream.receive(maximumBytes: 1 << 20, waitMilliseconds: 200)
+                let batch = try await stream.receive(
+                    maximumBytes: 1 << 20, waitMilliseconds: 200, gatherMicroseconds: mailbox.isBehind ? 200 : 0)
                 for range in batch.messages {
                     try read(batch.bytes, range, &decoder, &assembler, &schedule)
                 }
