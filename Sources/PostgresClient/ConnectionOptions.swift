@@ -1,32 +1,76 @@
-/// How to reach a server and how the session is set up.
+import CLibPQ
+
+/// Where to connect, and how the session is set up.
+///
+/// The connection string goes to libpq as it is, so services, password files, TLS options and several hosts
+/// all work. Showing these options never shows a password.
 public struct ConnectionOptions: Sendable, CustomStringConvertible {
-    /// What libpq is given: a URI or `keyword=value` pairs. May name a service or a password file.
     let conninfo: String
-    public var applicationName = "lindero"
-    /// A walsender session for logical replication (`replication=database`).
+    /// Shown in `pg_stat_activity`. A name in the connection string wins over the default `lindero`.
+    public var applicationName: String? = ConnectionOptions.defaultApplicationName
+    /// Whether the connection speaks the replication protocol (`replication=database`).
     public var isReplication = false
+    /// Used when the connection string has no `connect_timeout`; for each address. 0 waits for ever.
     public var connectTimeoutSeconds = 10
-    /// `SET` after connecting, in order, after the pinned ones.
+    /// Parameters set right after connecting, in order, after the pinned ones.
     public var settings: [(name: String, value: String)] = []
-    /// Whether the session's formats and limits are fixed, whatever server, database or role would choose.
+    /// Whether `pinnedSettings` are set first. They make every database print and read values alike.
     public var usesPinnedSettings = true
+    /// Receives the server's warnings and notices. Without it they are dropped.
+    public var noticeHandler: (@Sendable (ServerError) -> Void)?
 
-    public init(_ conninfo: String) { self.conninfo = conninfo }
+    static let defaultApplicationName = "lindero"
 
-    /// Settings on which source and target may disagree, and that change what values look like or what is allowed.
-    public static let pinnedSettings: [(name: String, value: String)] = [
-        ("datestyle", "ISO"), ("intervalstyle", "postgres"), ("timezone", "UTC"), ("extra_float_digits", "3"),
-        ("bytea_output", "hex"), ("search_path", ""), ("xmloption", "content"), ("client_encoding", "UTF8"),
-        ("standard_conforming_strings", "on"), ("default_transaction_isolation", "read committed"),
-        ("default_transaction_read_only", "off"), ("default_transaction_deferrable", "off"),
-        ("statement_timeout", "0"), ("lock_timeout", "0"), ("idle_in_transaction_session_timeout", "0"),
-        ("row_security", "off"),
-    ]
-
-    var allSettings: [(name: String, value: String)] {
-        (usesPinnedSettings ? Self.pinnedSettings : []) + settings
+    /// - Parameter conninfo: a URI (`postgresql://…`) or keywords (`host=… dbname=…`), as libpq takes them.
+    public init(_ conninfo: String) {
+        self.conninfo = conninfo
     }
 
-    /// Host, port, database and user; never a password.
-    public var description: String { ConninfoText.redacted(conninfo) }
+    /// The settings on which source and target must agree, whatever their databases and roles say.
+    public static let pinnedSettings: [(name: String, value: String)] = [
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+        ("search_path", ""),
+        ("datestyle", "ISO, YMD"),
+        ("intervalstyle", "postgres"),
+        ("timezone", "UTC"),
+        ("extra_float_digits", "3"),
+        ("bytea_output", "hex"),
+        ("xmloption", "content"),
+        ("default_transaction_isolation", "read committed"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_deferrable", "off"),
+        ("row_security", "off"),
+        ("statement_timeout", "0"),
+        ("lock_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+    ]
+
+    /// `user@host:port/database`, or the service's name; never a secret.
+    public var description: String { ConninfoText.target(of: conninfo) }
+
+    /// The settings for a server of this version (150018 form), pinned ones first.
+    func settings(forServerVersion version: Int) -> [(name: String, value: String)] {
+        guard usesPinnedSettings else { return settings }
+        var pinned = ConnectionOptions.pinnedSettings
+        if version >= 140_000 { pinned.append(("idle_session_timeout", "0")) }
+        if version >= 170_000 { pinned.append(("transaction_timeout", "0")) }
+        return pinned + settings
+    }
+
+    /// What libpq gets. Later entries win, so what stands before the connection string (`dbname`) is a default.
+    var keywords: [(name: String, value: String)] {
+        var list: [(name: String, value: String)] = [
+            ("fallback_application_name", ConnectionOptions.defaultApplicationName),
+            ("keepalives", "1"), ("keepalives_idle", "30"), ("keepalives_interval", "10"),
+            ("keepalives_count", "3"), ("tcp_user_timeout", "60000"),
+            ("dbname", conninfo),
+            ("client_encoding", "UTF8"),
+        ]
+        if let applicationName, applicationName != ConnectionOptions.defaultApplicationName {
+            list.append(("application_name", applicationName))
+        }
+        if isReplication { list.append(("replication", "database")) }
+        return list
+    }
 }

@@ -3,70 +3,123 @@ import CLibPQ
 extension LibPQSession {
     enum CopyStep { case data, wouldBlock, end }
 
-    /// Starts a COPY of the expected direction.
-    func beginCopy(_ sql: String, expecting expected: ExecStatusType, deadline: Deadline?) throws(PostgresError) {
-        copyHasEnded = false
-        guard PQsendQuery(try connection(), sql) == 1 else { throw lost() }
-        try flush(deadline: deadline)
-        guard let result = try nextResult(deadline: deadline) else { throw .protocolViolation("No answer to COPY.") }
-        let status = PQresultStatus(result)
-        if status == expected { return PQclear(result) }
-        defer { PQclear(result) }
-        let failure: PostgresError
-        do {
-            _ = try decode(result)
-            failure = .protocolViolation("The statement is not a COPY of the expected direction.")
-        } catch {
-            failure = error
+    /// libpq's own buffer never holds much more than this of a COPY in.
+    private static let sliceBytes = 256 << 10
+
+    /// Starts a COPY, or a stream.
+    func beginCopy(_ sql: String, _ wanted: Mode) throws(PostgresError) {
+        guard PQsendQuery(try idle(), sql) == 1 else { throw notSent() }
+        try flush()
+        guard let result = try nextResult() else { throw .protocolViolation("the server did not answer to COPY") }
+        let status = result.status
+        switch (status, wanted) {
+        case (PGRES_COPY_OUT, .copyOut), (PGRES_COPY_IN, .copyIn), (PGRES_COPY_BOTH, .stream): mode = wanted
+        default: throw try refused(result, wanted)
         }
-        if isOpen { _ = try? lastResult(deadline: deadline) }
-        throw failure
     }
 
-    /// Appends one CopyData message.
-    func takeCopyData(deadline: Deadline?, into bytes: inout [UInt8]) throws(PostgresError) -> CopyStep {
-        // libpq tells the end once; asked again it would complain.
-        if copyHasEnded { return .end }
+    /// The statement did something else: reads it to its end.
+    private func refused(_ result: borrowing RawResult, _ wanted: Mode) throws(PostgresError) -> PostgresError {
+        let failure: PostgresError
+        switch result.status {
+        case PGRES_COPY_OUT, PGRES_COPY_IN, PGRES_COPY_BOTH, PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY:
+            failure = .protocolViolation("the statement does not begin what was to be begun (\(wanted))")
+        default: failure = error(in: result)
+        }
+        if result.status == PGRES_COPY_IN, PQputCopyEnd(try opened(), "not expected here") != 1 { throw lost() }
+        if result.status == PGRES_COPY_OUT { try discardCopy() }
+        if isOpen {
+            try flush()
+            while try nextResult() != nil {}
+        }
+        return failure
+    }
+
+    /// Appends the next CopyData message, if it is there already. At `.end` the results are still to be read.
+    func takeCopyData(into bytes: inout [UInt8]) throws(PostgresError) -> CopyStep {
         var row: UnsafeMutablePointer<CChar>?
-        let length = PQgetCopyData(try connection(), &row, 1)
-        guard let row else {
+        let length = PQgetCopyData(try opened(), &row, 1)
+        guard let row, length > 0 else {
             if length == 0 { return .wouldBlock }
-            guard length == -1 else { throw lost() }
-            copyHasEnded = true
-            return .end
+            if length == -1 { return .end }
+            throw lost()
         }
         bytes.append(contentsOf: UnsafeRawBufferPointer(start: row, count: Int(length)))
         PQfreemem(row)
         return .data
     }
 
-    /// Reads what the socket has without waiting; whether there was anything.
-    func hasMore() throws(PostgresError) -> Bool {
-        let handle = try connection()
-        guard wake.wait(socket: PQsocket(handle), reading: true, writing: false, deadline: Deadline(milliseconds: 0), heedsWake: false) == .ready
-        else { return false }
-        guard PQconsumeInput(handle) == 1 else { throw lost() }
-        return true
+    /// Reads a COPY out until `minimumBytes` are there; nil at its end.
+    func readCopy(minimumBytes: Int) throws(PostgresError) -> [UInt8]? {
+        if mode == .copyOutEnded {
+            mode = .idle
+            return nil
+        }
+        guard mode == .copyOut else { throw .protocolViolation("no COPY out is open") }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(min(minimumBytes, 1 << 20) + 8_192)
+        while bytes.isEmpty || bytes.count < minimumBytes {
+            switch try takeCopyData(into: &bytes) {
+            case .data: continue
+            case .wouldBlock:
+                try wait(reading: true, writing: false)
+                try consume()
+            case .end:
+                mode = .idle
+                _ = try lastResult()
+                if bytes.isEmpty { return nil }
+                // What was read is delivered first; the next call tells the end.
+                mode = .copyOutEnded
+                return bytes
+            }
+        }
+        return bytes
     }
 
-    func awaitCopyData(deadline: Deadline?) throws(PostgresError) {
-        try wait(reading: true, writing: false, deadline: deadline)
-        guard PQconsumeInput(try connection()) == 1 else { throw lost() }
-    }
-
-    /// libpq buffers what the socket does not take; flushing after each chunk bounds that.
-    func putCopyData(_ bytes: [UInt8], deadline: Deadline?) throws(PostgresError) {
-        let handle = try connection()
+    /// Sends CopyData. libpq buffers what the socket does not take; flushing each slice bounds that.
+    func putCopyData(_ bytes: [UInt8]) throws(PostgresError) {
         var offset = 0
         while offset < bytes.count {
-            let length = min(bytes.count - offset, 1 << 20)
+            let length = min(bytes.count - offset, Self.sliceBytes)
+            let handle = try opened()
             let sent = bytes.withUnsafeBytes { buffer in
                 PQputCopyData(
-                    handle, buffer.baseAddress?.advanced(by: offset).assumingMemoryBound(to: CChar.self), Int32(length))
+                    handle, buffer.baseAddress?.advanced(by: offset).assumingMemoryBound(to: CChar.self), CInt(length))
             }
-            guard sent >= 0 else { throw lost() }
+            guard sent >= 0 else { throw notSent() }
             if sent == 1 { offset += length }
-            try flush(deadline: deadline)
+            try flush()
         }
+    }
+
+    func writeCopy(_ bytes: [UInt8]) throws(PostgresError) {
+        guard mode == .copyIn else { throw .protocolViolation("no COPY in is open") }
+        try putCopyData(bytes)
+    }
+
+    /// Ends a COPY in; with a reason, the server throws it away.
+    func endCopyIn(failing reason: String?) throws(PostgresError) -> Int {
+        // A cancelled COPY has ended already, as wished.
+        if reason != nil, mode == .idle { return 0 }
+        guard mode == .copyIn else { throw .protocolViolation("no COPY in is open") }
+        try putCopyEnd(reason)
+        mode = .idle
+        do throws(PostgresError) {
+            return try lastResult().affectedRows
+        } catch {
+            guard reason != nil, error.sqlState == SQLState("57014") else { throw error }
+            return 0
+        }
+    }
+
+    /// Says that no more CopyData follows.
+    func putCopyEnd(_ reason: String?) throws(PostgresError) {
+        while true {
+            let sent = PQputCopyEnd(try opened(), reason)
+            guard sent >= 0 else { throw notSent() }
+            if sent == 1 { break }
+            try flush()
+        }
+        try flush()
     }
 }

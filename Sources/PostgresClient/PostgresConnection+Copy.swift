@@ -1,80 +1,40 @@
-import CLibPQ
-
 extension PostgresConnection {
-    /// Begins `COPY … TO STDOUT`; then `readCopy` until `nil`.
+    /// Begins `COPY … TO STDOUT`; then `readCopy` until nil.
     public func beginCopyOut(_ sql: String) async throws(PostgresError) {
-        try await begin(sql, expecting: PGRES_COPY_OUT)
+        try await session.call(isolation: self) { () throws(PostgresError) in try session.beginCopy(sql, .copyOut) }
     }
 
     /// The next rows of a copy: whole CopyData messages, at least `minimumBytes` unless the end comes first.
     ///
-    /// - Returns: `nil` at the end, after the server has confirmed it.
+    /// - Returns: nil at the end, after the server has confirmed it.
     public func readCopy(minimumBytes: Int = 256 << 10) async throws(PostgresError) -> [UInt8]? {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            return try session.interruptible(timeoutMilliseconds: nil) { deadline throws(PostgresError) in
-                var bytes: [UInt8] = []
-                bytes.reserveCapacity(minimumBytes + 8_192)
-                while bytes.count < minimumBytes {
-                    switch try session.takeCopyData(deadline: deadline, into: &bytes) {
-                    case .data: continue
-                    case .wouldBlock: try session.awaitCopyData(deadline: deadline)
-                    case .end:
-                        // What was read is delivered first; the next call finds the end again.
-                        if !bytes.isEmpty { return bytes }
-                        _ = try session.lastResult(deadline: deadline)
-                        return nil
-                    }
-                }
-                return bytes
-            }
+        try await session.call(isolation: self) { () throws(PostgresError) in
+            try session.readCopy(minimumBytes: minimumBytes)
         }
     }
 
     /// Begins `COPY … FROM STDIN`; then `writeCopy`, then `endCopyIn`.
     public func beginCopyIn(_ sql: String) async throws(PostgresError) {
-        try await begin(sql, expecting: PGRES_COPY_IN)
+        try await session.call(isolation: self) { () throws(PostgresError) in try session.beginCopy(sql, .copyIn) }
     }
 
-    /// Sends rows, waiting while the server is slower.
+    /// Sends rows, in pieces of any size, waiting while the server is slower.
+    ///
+    /// The server reports bad rows at `endCopyIn`.
     public func writeCopy(_ bytes: [UInt8]) async throws(PostgresError) {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            try session.interruptible(timeoutMilliseconds: nil) { deadline throws(PostgresError) in
-                try session.putCopyData(bytes, deadline: deadline)
-            }
-        }
+        try await session.call(isolation: self) { () throws(PostgresError) in try session.writeCopy(bytes) }
     }
 
     /// Ends a copy in.
     ///
-    /// - Parameter reason: makes the server throw the copy away; the call then returns 0.
+    /// - Parameter reason: makes the server throw the copy away; the call then returns 0, and works in a cancelled
+    ///   task too.
     /// - Returns: the rows copied.
+    @discardableResult
     public func endCopyIn(failing reason: String? = nil) async throws(PostgresError) -> Int {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            return try session.interruptible(timeoutMilliseconds: nil) { deadline throws(PostgresError) in
-                while PQputCopyEnd(try session.connection(), reason) == 0 {
-                    try session.wait(reading: false, writing: true, deadline: deadline)
-                }
-                try session.flush(deadline: deadline)
-                do throws(PostgresError) {
-                    return try session.lastResult(deadline: deadline).affectedRows
-                } catch {
-                    guard reason != nil, case .server(let refusal) = error, refusal.sqlState.rawValue == "57014"
-                    else { throw error }
-                    return 0
-                }
-            }
-        }
-    }
-
-    private func begin(_ sql: String, expecting status: ExecStatusType) async throws(PostgresError) {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            try session.interruptible(timeoutMilliseconds: nil) { deadline throws(PostgresError) in
-                try session.beginCopy(sql, expecting: status, deadline: deadline)
-            }
-        }
+        try await session.call(
+            isolation: self, timeoutMilliseconds: reason == nil ? nil : LibPQSession.stopMilliseconds,
+            isCancellable: reason == nil
+        ) { () throws(PostgresError) in try session.endCopyIn(failing: reason) }
     }
 }

@@ -1,116 +1,114 @@
 import CLibPQ
-import Foundation
 
 /// A connection to a PostgreSQL server. Its work runs on a thread of its own; callers wait without blocking theirs.
 ///
-/// Cancelling the calling task interrupts a statement: the server is asked to stop, and the call throws `.cancelled`.
+/// Cancelling the calling task interrupts the wait at once: the server is asked to stop, and the call throws
+/// `.cancelled`. The same happens at the end of a timeout. Afterwards the connection can be used again (an open
+/// transaction has failed and wants a `ROLLBACK`), unless the server did not stop within two seconds; then it is
+/// closed. Every call on a closed connection throws `.closed`.
 public actor PostgresConnection {
-    private nonisolated let thread: ConnectionThread
-    nonisolated let wake: WakeEvent
-    private(set) var session: LibPQSession?
+    nonisolated let thread: ConnectionThread
+    nonisolated let session: LibPQSession
 
     public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
-    private init() throws(PostgresError) {
-        wake = try WakeEvent()
-        thread = ConnectionThread(name: "postgres")
+    private init(_ options: ConnectionOptions) throws(PostgresError) {
+        session = LibPQSession(options, wake: try WakeEvent())
+        thread = ConnectionThread()
+        thread.start()
     }
 
-    deinit { thread.stop() }
+    deinit { thread.stop { [session] in session.close() } }
 
     /// Connects and sets the session up.
     ///
     /// - Throws: `.connection` when the server cannot be reached or refuses; `.cancelled`.
     public static func connect(_ options: ConnectionOptions) async throws(PostgresError) -> PostgresConnection {
-        let connection = try PostgresConnection()
-        try await connection.open(options)
+        let connection = try PostgresConnection(options)
+        try await connection.open()
         return connection
     }
 
-    private func open(_ options: ConnectionOptions) async throws(PostgresError) {
-        session = try await interruptible { () throws(PostgresError) in try LibPQSession(options, wake: wake) }
+    private func open() async throws(PostgresError) {
+        do throws(PostgresError) {
+            try await session.call(isolation: self) { () throws(PostgresError) in try session.open() }
+        } catch {
+            close()
+            throw error
+        }
     }
 
-    /// The server's version as one number: 150018 is 15.18.
-    public var serverVersion: Int { session?.serverVersion ?? 0 }
-    public var isAlive: Bool { session?.isOpen ?? false }
-
-    /// Ends the connection; everything afterwards throws `.closed`.
+    /// Ends the connection and its thread. May be called again.
     public func close() {
-        session?.finish()
-        session = nil
+        session.close()
+        thread.stop()
     }
+
+    // MARK: state
+
+    /// The server's version as one number: 150018 is 15.18; 0 when closed.
+    public var serverVersion: Int { session.serverVersion }
+
+    /// Whether the connection is open and the server has not ended it, as far as can be known without waiting.
+    public var isAlive: Bool { session.probe() }
+
+    // MARK: statements
 
     /// Runs one statement by the extended protocol.
     ///
     /// - Parameters:
-    ///   - parameterTypes: OIDs for `$1…`; empty lets the server infer them.
+    ///   - parameterTypes: one OID for each of `$1…`, 0 or an empty list lets the server infer.
+    ///   - binaryResult: whether cells come in their type's binary form.
     ///   - timeoutMilliseconds: after this the statement is stopped and `.timeout` is thrown.
     public func query(
         _ sql: String, _ parameters: [PostgresParameter] = [], parameterTypes: [UInt32] = [],
         binaryResult: Bool = false, timeoutMilliseconds: Int? = nil
     ) async throws(PostgresError) -> PostgresResult {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            return try session.interruptible(timeoutMilliseconds: timeoutMilliseconds) { deadline throws(PostgresError) in
-                let handle = try session.connection()
-                let sent = ParameterBlock.withArguments(parameters) {
-                    PQsendQueryParams(
-                        handle, sql, $0.count, parameterTypes.isEmpty ? nil : parameterTypes, $0.values, $0.lengths,
-                        $0.formats, binaryResult ? 1 : 0)
-                }
-                guard sent == 1 else { throw session.lost() }
-                try session.flush(deadline: deadline)
-                return try session.lastResult(deadline: deadline)
-            }
+        try await session.call(isolation: self, timeoutMilliseconds: timeoutMilliseconds) {
+            () throws(PostgresError) in
+            try session.extended(sql, parameters, parameterTypes: parameterTypes, binaryResult: binaryResult)
         }
     }
 
     /// Runs a script of any number of statements by the simple protocol; the result of the last.
+    @discardableResult
     public func execute(
         _ script: String, timeoutMilliseconds: Int? = nil
     ) async throws(PostgresError) -> PostgresResult {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            return try session.interruptible(timeoutMilliseconds: timeoutMilliseconds) { deadline throws(PostgresError) in
-                try session.simple(script, deadline: deadline)
-            }
+        try await session.call(isolation: self, timeoutMilliseconds: timeoutMilliseconds) {
+            () throws(PostgresError) in try session.simple(script)
         }
     }
 
     /// Prepares a statement under a name.
     public func prepare(_ name: String, _ sql: String, parameterTypes: [UInt32] = []) async throws(PostgresError) {
-        try await interruptible { () throws(PostgresError) in
-            let session = try opened()
-            try session.interruptible(timeoutMilliseconds: nil) { deadline throws(PostgresError) in
-                guard PQsendPrepare(try session.connection(), name, sql, Int32(parameterTypes.count), parameterTypes) == 1
-                else { throw session.lost() }
-                try session.flush(deadline: deadline)
-                _ = try session.lastResult(deadline: deadline)
-            }
+        try await session.call(isolation: self) { () throws(PostgresError) in
+            guard PQsendPrepare(try session.idle(), name, sql, CInt(parameterTypes.count), parameterTypes) == 1
+            else { throw session.notSent() }
+            try session.flush()
+            _ = try session.lastResult()
         }
     }
 
     /// Sends many requests at once and collects their results: one round trip, one Sync at the end.
     ///
     /// Without a `BEGIN` among the steps they are one implicit transaction.
-    /// - Throws: `PipelineError` naming the failed step; `PostgresError` when the connection broke.
+    /// - Throws: `PipelineError` naming the step that the server refused; `PostgresError` for everything else.
+    /// - Returns: one result for each step.
     public func run(_ steps: [PipelineStep]) async throws -> [PostgresResult] {
-        let outcome = try await interruptible { () throws(PostgresError) -> Result<[PostgresResult], any Error> in
-            let session = try opened()
-            return Result { try session.run(steps) }
-        }
+        if steps.isEmpty { return [] }
+        let outcome = try await session.call(isolation: self) { () throws(PostgresError) in try session.run(steps) }
         return try outcome.get()
     }
 
-    func opened() throws(PostgresError) -> LibPQSession {
-        guard let session else { throw .closed("It was closed before.") }
-        guard session.isOpen else { throw session.lost() }
-        return session
-    }
-
-    /// Lets cancellation of the task wake the thread while `body` waits in it.
-    func interruptible<Value>(_ body: () throws(PostgresError) -> Value) async throws(PostgresError) -> Value {
-        try await Interruption.run(wake, isolation: self, body)
+    /// Rolls back the transaction that is open, if one is. Works in a cancelled task too.
+    ///
+    /// - Throws: `.timeout` when the server does not answer within `timeoutMilliseconds`.
+    public func rollback(timeoutMilliseconds: Int = 5_000) async throws(PostgresError) {
+        try await session.call(isolation: self, timeoutMilliseconds: timeoutMilliseconds, isCancellable: false) {
+            () throws(PostgresError) in
+            guard PQtransactionStatus(try session.idle()) != PQTRANS_IDLE else { return }
+            _ = try session.simple("ROLLBACK")
+        }
     }
 }

@@ -1,52 +1,38 @@
-/// A five-character SQLSTATE code, as PostgreSQL's appendix A lists them.
+/// A five-character code that says what went wrong, as listed in PostgreSQL's appendix A.
 public struct SQLState: Sendable, Hashable, CustomStringConvertible {
     public let rawValue: String
 
     public init(_ rawValue: String) { self.rawValue = rawValue }
 
-    /// The first two characters: the kind of error.
+    /// The first two characters: the family of the error.
     public var `class`: String { String(rawValue.prefix(2)) }
+
+    /// The condition's name, such as `unique_violation`; the code itself when it has no name here.
+    public var conditionName: String { SQLStateNames.names[rawValue] ?? "error \(rawValue)" }
+
     public var description: String { rawValue }
 
-    /// Whether the same work may succeed if it is simply tried again.
+    /// Whether the same work, repeated as a whole, can succeed without anybody changing anything.
+    ///
+    /// The one place where retrying is decided: lost or refused connections (class 08), serialization
+    /// failures and deadlocks, locks not available, a server out of resources (class 53), shutting down or
+    /// starting up.
     public var isTransient: Bool {
-        switch rawValue {
-        case "40001", "40P01", "55P03": true  // serialization failure, deadlock, lock not available
-        case "57P01", "57P02", "57P03": true  // shutdown, crash, still starting
-        case "57P05": true  // idle session timeout
-        default:
-            switch self.class {
-            case "08", "53": true  // connection, insufficient resources
-            default: false
-            }
+        switch self.class {
+        case "08", "53": true
+        default: SQLState.transientCodes.contains(rawValue)
         }
     }
 
-    /// Whether the server's own text for this code may quote row values.
-    var quotesValues: Bool { ["21", "22", "23", "2F", "44", "P0"].contains(self.class) }
+    private static let transientCodes: Set<String> = [
+        "40001",  // serialization_failure
+        "40P01",  // deadlock_detected
+        "55P03",  // lock_not_available
+        "57P01",  // admin_shutdown
+        "57P02",  // crash_shutdown
+        "57P03",  // cannot_connect_now
+    ]
 
-    /// A name for the codes whose text is withheld.
-    var conditionName: String {
-        switch rawValue {
-        case "23502": "not-null violation"
-        case "23503": "foreign-key violation"
-        case "23505": "unique violation"
-        case "23514": "check violation"
-        case "23P01": "exclusion violation"
-        case "22001": "value too long"
-        case "22003": "number out of range"
-        case "22007", "22008": "invalid date or time"
-        case "22P02": "invalid text for the type"
-        case "22P03": "invalid binary value for the type"
-        case "22021", "22P05": "character not in the encoding"
-        default:
-            switch self.class {
-            case "22": "bad value"
-            case "23": "constraint violation"
-            case "44": "check option violation"
-            case "P0": "error raised by a function"
-            default: "error"
-            }
-        }
-    }
+    /// Texts of these classes quote row values: data exceptions, constraint violations, and what PL/pgSQL raises.
+    var textQuotesValues: Bool { ["22", "23", "P0"].contains(self.class) }
 }

@@ -1,64 +1,91 @@
 import CLibPQ
 import Glibc
-import Synchronization
 
-/// Wakes a thread that waits for a socket: for cancellation.
+/// Wakes a thread that waits in `poll`: an eventfd which any thread may raise.
 final class WakeEvent: Sendable {
-    private let descriptor: Int32
-    private let isRaised = Atomic(false)
+    fileprivate let descriptor: CInt
 
     init() throws(PostgresError) {
-        descriptor = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
-        guard descriptor >= 0 else { throw .connection("No file descriptor is free: \(String(cString: strerror(errno))).", nil) }
+        descriptor = eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
+        if descriptor < 0 {
+            throw .connection(
+                ConnectionFailure(reason: .resources, message: "no file descriptor left for a connection"))
+        }
     }
 
-    deinit { close(descriptor) }
+    deinit { Glibc.close(descriptor) }
 
     func raise() {
-        isRaised.store(true, ordering: .sequentiallyConsistent)
         var one: UInt64 = 1
-        _ = write(descriptor, &one, 8)
+        _ = write(descriptor, &one, MemoryLayout<UInt64>.size)
     }
 
+    /// Forgets what was raised so far.
     func clear() {
-        guard isRaised.exchange(false, ordering: .sequentiallyConsistent) else { return }
         var count: UInt64 = 0
-        _ = read(descriptor, &count, 8)
-    }
-
-    enum Outcome { case ready, timedOut, woken }
-
-    /// Waits until the socket is ready, the deadline has passed, or `raise` was called.
-    func wait(socket: Int32, reading: Bool, writing: Bool, deadline: Deadline?, heedsWake: Bool = true) -> Outcome {
-        while true {
-            let events = (reading ? Int16(POLLIN) : 0) | (writing ? Int16(POLLOUT) : 0)
-            var descriptors = [
-                pollfd(fd: socket, events: events, revents: 0),
-                pollfd(fd: heedsWake ? descriptor : -1, events: Int16(POLLIN), revents: 0),
-            ]
-            let timeout = deadline?.remainingMilliseconds ?? -1
-            let count = poll(&descriptors, 2, timeout)
-            if count < 0 && errno == EINTR { continue }
-            if descriptors[1].revents != 0 { return .woken }
-            if count == 0 { return .timedOut }
-            return .ready
-        }
+        _ = read(descriptor, &count, MemoryLayout<UInt64>.size)
     }
 }
 
-/// A moment on the monotonic clock by which something must be done.
+/// A moment on the monotonic clock, or never.
 struct Deadline {
-    private let end: ContinuousClock.Instant
+    private let instant: ContinuousClock.Instant?
 
-    init(milliseconds: Int) { end = .now.advanced(by: .milliseconds(milliseconds)) }
+    static let never = Deadline(instant: nil)
 
-    /// Rounded up, so that a wait never ends before the deadline; 0 when it has passed.
-    var remainingMilliseconds: Int32 {
-        let left = ContinuousClock.now.duration(to: end)
-        guard left > .zero else { return 0 }
-        let (seconds, attoseconds) = left.components
-        return Int32(clamping: seconds * 1_000 + attoseconds / 1_000_000_000_000_000 + 1)
+    private init(instant: ContinuousClock.Instant?) { self.instant = instant }
+
+    init(milliseconds: Int?) {
+        instant = milliseconds.map { ContinuousClock.now.advanced(by: .milliseconds($0)) }
     }
 
-    var hasPassed: Bool { ContinuousClock.now >= end }
+    var isPast: Bool { instant.map { $0 <= .now } ?? false }
+
+    /// For `poll`: -1 means for ever; a fraction of a millisecond counts as one, so that no wait spins.
+    fileprivate var pollMilliseconds: CInt {
+        guard let instant else { return -1 }
+        let (seconds, attoseconds) = (instant - .now).components
+        if seconds < 0 || attoseconds < 0 { return 0 }
+        if seconds > 86_400 { return 86_400_000 }
+        return CInt(seconds * 1000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
+    }
+}
+
+enum SocketWait {
+    enum Outcome {
+        case ready(readable: Bool, writable: Bool)
+        case timedOut
+        case interrupted
+        case failed
+    }
+
+    /// Waits until the socket is ready, the deadline passes or `wake` is raised.
+    static func wait(
+        socket: CInt, reading: Bool, writing: Bool, wake: WakeEvent?, deadline: Deadline
+    ) -> Outcome {
+        let events = (reading ? POLLIN : 0) | (writing ? POLLOUT : 0)
+        while true {
+            var descriptors = (
+                pollfd(fd: socket, events: Int16(events), revents: 0),
+                pollfd(fd: wake?.descriptor ?? -1, events: Int16(POLLIN), revents: 0)
+            )
+            let count = withUnsafeMutableBytes(of: &descriptors) { raw in
+                poll(raw.assumingMemoryBound(to: pollfd.self).baseAddress, 2, deadline.pollMilliseconds)
+            }
+            if count < 0 {
+                if errno == EINTR { continue }
+                return .failed
+            }
+            if descriptors.1.revents != 0 { return .interrupted }
+            let ready = Int32(descriptors.0.revents)
+            if ready & POLLNVAL != 0 { return .failed }
+            if ready != 0 {
+                // An error or hang-up counts as readable: libpq then reads it and says what it is.
+                let broken = ready & (POLLERR | POLLHUP) != 0
+                return .ready(
+                    readable: broken || ready & POLLIN != 0, writable: broken || ready & POLLOUT != 0)
+            }
+            if deadline.isPast { return .timedOut }
+        }
+    }
 }

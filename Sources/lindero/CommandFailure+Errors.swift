@@ -47,39 +47,33 @@ extension CommandFailure {
 
     private init(postgres error: PostgresError, place: String?) {
         switch error {
-        case .connection(let message, let state):
-            self.init(connection: message, state: state, place: place)
+        case .connection(let failure):
+            self.init(connection: failure, place: place)
         case .server(let server):
             let isPrivilege = server.sqlState.rawValue == "42501"
             self.init(
                 isPrivilege ? "privileges" : "server_\(server.sqlState)", server.description, place: place,
                 nextStep: isPrivilege ? "Grant what is missing, or run it as the owner of the database." : nil)
-        case .timeout, .cancelled, .closed, .protocolViolation:
+        case .timeout, .cancelled, .closed, .parameter, .protocolViolation:
             self.init("connection_lost", error.description, place: place, nextStep: "Run the same command again.")
         }
     }
 
-    private init(connection message: String, state: SQLState?, place: String?) {
-        let lower = message.lowercased()
+    private init(connection failure: ConnectionFailure, place: String?) {
         let (code, nextStep) =
-            if state?.rawValue == "28P01" || lower.contains("password authentication failed") {
-                ("authentication", "Check user and password of the connection; ~/.pgpass or PGPASSWORD can hold the password.")
-            } else if state?.class == "28" || lower.contains("no pg_hba.conf entry") {
-                ("authentication", "Check the user, and pg_hba.conf on the server.")
-            } else if lower.contains("no password supplied") {
-                ("authentication", "Give the password in the connection's secret, ~/.pgpass or PGPASSWORD.")
-            } else if lower.contains("translate host name") {
-                ("unknown_host", "Check the host name of the connection.")
-            } else if lower.contains("connection refused") || lower.contains("no such file or directory") {
-                ("unreachable", "Check that the server runs and listens there (host and port).")
-            } else if state?.rawValue == "3D000" || lower.contains("does not exist") {
-                ("no_such_database", "Check the names of database and role.")
-            } else if lower.contains("ssl") || lower.contains("certificate") {
-                ("tls", "Check sslmode and sslrootcert of the connection.")
-            } else {
+            switch failure.reason {
+            case .authentication:
+                ("authentication", "Check user, password (~/.pgpass or PGPASSWORD can hold it) and the server's pg_hba.conf.")
+            case .unknownHost: ("unknown_host", "Check the host name of the connection.")
+            case .refused: ("unreachable", "Check that the server runs and listens there (host and port).")
+            case .encryption: ("tls", "Check sslmode and sslrootcert of the connection.")
+            case .options: ("connection_options", "Correct the connection string, service file or password file.")
+            case .server where failure.sqlState?.rawValue == "3D000":
+                ("no_such_database", "Check the name of the database.")
+            case .nameServiceDown, .timedOut, .lost, .resources, .server, .other:
                 ("unreachable", "Check host, port and network, then run the same command again.")
             }
-        self.init(code, message, place: place, nextStep: nextStep)
+        self.init(code, failure.description, place: place, nextStep: nextStep)
     }
 
     /// An error's own words; for one that has none its type's name, since a dump could show values.

@@ -1,0 +1,40 @@
+import Glibc
+
+/// Threads outside Swift's cooperative pool, for calls that block.
+enum DetachedThread {
+    private final class Body {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
+    /// Runs `body` on a thread of its own that ends with it.
+    ///
+    /// - Returns: false when the system has no thread to give; `body` is not run then.
+    static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
+        let box = Unmanaged.passRetained(
+            Body {
+                blockSignals()
+                body()
+            })
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        defer { pthread_attr_destroy(&attributes) }
+        pthread_attr_setdetachstate(&attributes, CInt(PTHREAD_CREATE_DETACHED))
+        var thread = pthread_t()
+        let status = pthread_create(
+            &thread, &attributes,
+            { raw in
+                if let raw { Unmanaged<Body>.fromOpaque(raw).takeRetainedValue().run() }
+                return nil
+            }, box.toOpaque())
+        if status != 0 { box.release() }
+        return status == 0
+    }
+
+    /// Signals are for the threads that ask for them; here they would only cut waits short.
+    private static func blockSignals() {
+        var everything = sigset_t()
+        sigfillset(&everything)
+        pthread_sigmask(SIG_BLOCK, &everything, nil)
+    }
+}

@@ -1,0 +1,96 @@
+import PostgresClient
+import Testing
+
+@Suite struct PipelineTests {
+    private func statement(_ sql: String, _ parameters: [PostgresParameter] = []) -> PipelineStep {
+        .query(sql: sql, parameters: parameters, parameterTypes: [])
+    }
+
+    @Test func tenThousandStatementsGiveTenThousandResults() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a int)")
+            let steps: [PipelineStep] =
+                [.prepare(name: "add", sql: "INSERT INTO public.t VALUES ($1)", parameterTypes: [23])]
+                + (0..<10_000).map { number in
+                    .execute(name: "add", parameters: [.binary(bigEndian(Int32(number)))], binaryResult: false)
+                }
+            let results = try await connection.run(steps)
+            #expect(results.count == 10_001)
+            #expect(results.dropFirst().allSatisfy { $0.affectedRows == 1 })
+            #expect(try await connection.query("SELECT sum(a) FROM public.t").firstValue == "49995000")
+        }
+    }
+
+    @Test func errorInTheMiddleNamesItsStepAndUndoesTheRest() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a int PRIMARY KEY)")
+            let steps: [PipelineStep] = (0..<10_000).map { number in
+                statement("INSERT INTO public.t VALUES ($1::int)", [.text("\(number == 5_000 ? 7 : number)")])
+            }
+            let error = await #expect(throws: PipelineError.self) { try await connection.run(steps) }
+            #expect(error?.stepIndex == 5_000)
+            guard case .server(let refusal) = error?.error else { throw TestFailure() }
+            #expect(refusal.sqlState == SQLState("23505"))
+            #expect(refusal.constraint == "t_pkey")
+            #expect(try await connection.query("SELECT count(*) FROM public.t").firstValue == "0")
+        }
+    }
+
+    @Test func fiftyMegabytesOfParametersArrive() async throws {
+        try await withConnection { connection async throws in
+            let chunk = [UInt8](repeating: 7, count: 5 << 20)
+            let results = try await connection.run(
+                (0..<10).map { _ in
+                    .query(sql: "SELECT length($1)", parameters: [.binary(chunk)], parameterTypes: [17])
+                })
+            #expect(results.map(\.firstValue) == .init(repeating: "\(5 << 20)", count: 10))
+        }
+    }
+
+    @Test func megabytesInBothDirectionsAtOnceDoNotBlockEachOther() async throws {
+        try await withConnection { connection async throws in
+            let chunk = [UInt8](repeating: 88, count: 1 << 20)
+            let results = try await connection.run(
+                (0..<30).map { _ in
+                    .query(
+                        sql: "SELECT $1 || repeat('y', 1048576)::bytea", parameters: [.binary(chunk)],
+                        parameterTypes: [17])
+                })
+            #expect(results.count == 30)
+            #expect(results.allSatisfy { $0.bytes(row: 0, column: 0)?.count == 2 + (4 << 20) })
+        }
+    }
+
+    @Test func parameterThatCannotBeSentUndoesTheWholePipeline() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a text)")
+            let error = await postgresError {
+                _ = try await connection.run([
+                    statement("INSERT INTO public.t VALUES ('a')"),
+                    statement("INSERT INTO public.t VALUES ($1)", [.text("a\0b")]),
+                ])
+            }
+            #expect(error == .parameter(index: 1, problem: .zeroByteInText))
+            #expect(try await connection.query("SELECT count(*) FROM public.t").firstValue == "0")
+        }
+    }
+
+    @Test func transactionOfThePipelineIsTheCallersWhenItBeginsOne() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a int)")
+            _ = try await connection.run([statement("BEGIN"), statement("INSERT INTO public.t VALUES (1)")])
+            let results = try await connection.run([statement("INSERT INTO public.t VALUES (2)"), statement("COMMIT")])
+            #expect(results.map(\.commandTag) == ["INSERT 0 1", "COMMIT"])
+            #expect(try await connection.query("SELECT count(*) FROM public.t").firstValue == "2")
+        }
+    }
+
+    @Test func emptyPipelineDoesNothing() async throws {
+        try await withConnection { connection async throws in
+            #expect(try await connection.run([]).isEmpty)
+            #expect(try await connection.run([statement("")]).count == 1)
+        }
+    }
+}
+
+struct TestFailure: Error {}
