@@ -70,9 +70,9 @@ struct UpsertCommand: LinderoCommand {
         throw CommandFailure("side", problem, nextStep: "Sides are \(names.joined(separator: ", ")).", exit: .blocked)
     }
 
-    /// In `replica` both services still write the origin.
+    /// Until the split both services write the origin.
     private func target(_ loaded: LoadedConfiguration, side: String) throws -> Database {
-        loaded.configuration.backend == .replica ? try loaded.origin() : try loaded.database(side)
+        loaded.configuration.backend == .split ? try loaded.database(side) : try loaded.origin()
     }
 
     private func prepare(
