@@ -56,6 +56,7 @@ let package = Package(
         .target(
             name: "Observability",
             dependencies: ["ReplicationCore", .product(name: "FlyingFox", package: "FlyingFox")],
+            resources: [.embedInCode("Page/status.css"), .embedInCode("Page/status.js")],
             swiftSettings: strict),
         .executableTarget(
             name: "lindero",
@@ -83,6 +84,12 @@ let package = Package(
         .testTarget(
             name: "ReplicatorTests",
             dependencies: ["Replicator", "ReplicationCore", "PostgresClient", "Migrations", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ObservabilityTests",
+            dependencies: [
+                "Observability", "ReplicationCore", "TestSupport", .product(name: "FlyingFox", package: "FlyingFox"),
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "SharedBackendTests",

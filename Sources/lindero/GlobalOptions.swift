@@ -44,3 +44,4 @@ extension LinderoCommand {
 
 /// Every command answers in it.
 typealias JSONValue = ReplicationCore.JSONValue
+typealias PlainText = ReplicationCore.PlainText

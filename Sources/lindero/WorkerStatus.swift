@@ -25,31 +25,3 @@ enum WorkerStatus {
         return text
     }
 }
-
-/// Numbers as people read them.
-enum PlainText {
-    static func bytes(_ value: some BinaryInteger) -> String { bytes(Double(value)) }
-
-    static func bytes(_ value: Double) -> String {
-        var value = value
-        for unit in ["B", "kB", "MB", "GB"] {
-            if abs(value) < 1_000 { return unit == "B" ? "\(Int(value)) B" : "\(oneDecimal(value)) \(unit)" }
-            value /= 1_000
-        }
-        return "\(oneDecimal(value)) TB"
-    }
-
-    static func seconds(_ value: Double) -> String {
-        switch value {
-        case ..<1: "\(Int((value * 1_000).rounded())) ms"
-        case ..<120: "\(oneDecimal(value)) s"
-        case ..<7_200: "\(Int(value / 60)) min"
-        default: "\(oneDecimal(value / 3_600)) h"
-        }
-    }
-
-    private static func oneDecimal(_ value: Double) -> String {
-        let tenths = Int((value * 10).rounded())
-        return "\(tenths / 10).\(abs(tenths % 10))"
-    }
-}

@@ -1,0 +1,121 @@
+import FlyingFox
+import FlyingSocks
+import Foundation
+import ReplicationCore
+
+/// Answers `/`, `/metrics`, `/health` and `/status.json` over HTTP. Reads only; there is no action to ask for.
+public struct StatusServer: Sendable {
+    /// Why a server is not started.
+    public enum Failure: Error, Equatable, CustomStringConvertible {
+        case tokenMissing(HTTPAddress)
+        case tokenShort
+
+        public var description: String {
+            switch self {
+            case .tokenMissing(let address):
+                "\(address) can be reached by others, so a token is needed. Set LINDERO_HTTP_TOKEN, or listen on 127.0.0.1."
+            case .tokenShort:
+                "LINDERO_HTTP_TOKEN is too short to protect anything: 16 characters at least."
+            }
+        }
+    }
+
+    static let shortestToken = 16
+    static let sampleMilliseconds = 1_000
+
+    private let address: HTTPAddress
+    private let gate: RequestGate
+    private let gates: Gates
+    private let history = LagHistory()
+    private let snapshot: @Sendable () -> StatusSnapshot
+
+    /// - Parameters:
+    ///   - names: host names under which the server is reached, besides its address and `localhost`.
+    ///   - token: needed off loopback; asked for on loopback too when it is given.
+    ///   - gates: limits of the configuration, for `/health`.
+    ///   - snapshot: called for every answer and once a second; must not block.
+    public init(
+        address: HTTPAddress = .standard, names: [String] = [], token: String? = nil, gates: Gates = Gates(),
+        snapshot: @escaping @Sendable () -> StatusSnapshot
+    ) throws(Failure) {
+        if token == nil && !address.isLoopback { throw .tokenMissing(address) }
+        if let token, token.utf8.count < Self.shortestToken { throw .tokenShort }
+        self.address = address
+        gate = RequestGate(address: address, names: names, token: token)
+        self.gates = gates
+        self.snapshot = snapshot
+    }
+
+    /// Serves until the task is cancelled.
+    ///
+    /// - Parameter onListening: called once, with the port that was really bound.
+    /// - Throws: when the address can't be bound.
+    public func run(onListening: @escaping @Sendable (HTTPAddress) -> Void = { _ in }) async throws {
+        let server = HTTPServer(
+            config: .init(address: try socketAddress(), timeout: 10, logger: .disabled),
+            handler: ClosureHTTPHandler { answer(to: $0) })
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await server.run() }
+            group.addTask {
+                try await server.waitUntilListening()
+                onListening(HTTPAddress(host: address.host, port: await server.boundPort ?? address.port))
+                while true {
+                    history.add(snapshot())
+                    try await Task.sleep(for: .milliseconds(Self.sampleMilliseconds))
+                }
+            }
+            defer { group.cancelAll() }
+            try await group.next()
+        }
+    }
+
+    private func socketAddress() throws -> sockaddr_storage {
+        if address.isIPv6 { return try sockaddr_in6.inet6(ip6: address.host, port: address.port).makeStorage() }
+        return try sockaddr_in.inet(ip4: address.host, port: address.port).makeStorage()
+    }
+}
+
+// MARK: answers
+
+extension StatusServer {
+    func answer(to request: HTTPRequest) -> HTTPResponse {
+        let verdict = gate.decide(
+            method: request.method.rawValue, host: request.headers[.host], origin: request.headers[HTTPHeader("Origin")],
+            authorization: request.headers[.authorization])
+        var answer =
+            switch verdict {
+            case .pass: page(request.path)
+            case .refuse(let status, let reason): StatusAnswer.refusal(status, reason)
+            }
+        if request.method == .HEAD { answer.body = "" }
+        return answer.response
+    }
+
+    private func page(_ path: String) -> StatusAnswer {
+        let snapshot = snapshot()
+        switch path {
+        case "/":
+            let nonce = StatusPage.makeNonce()
+            let page = StatusPage(
+                snapshot: snapshot, health: HealthReport(snapshot, gates: gates), history: history.samples(), nonce: nonce)
+            return .page(page.html, nonce: nonce)
+        case "/metrics": return .text(MetricsText(snapshot).text, type: "text/plain; version=0.0.4; charset=utf-8")
+        case "/health":
+            let health = HealthReport(snapshot, gates: gates)
+            var answer = StatusAnswer.json(health.document)
+            answer.status = health.isHealthy ? 200 : 503
+            return answer
+        case "/status.json": return .json(snapshot.document)
+        default: return .refusal(404, "Here are /, /metrics, /health and /status.json.")
+        }
+    }
+}
+
+extension HTTPServer {
+    fileprivate var boundPort: UInt16? {
+        switch listeningAddress {
+        case .ip4(_, let port), .ip6(_, let port): port
+        case .unix, nil: nil
+        }
+    }
+}
