@@ -23,5 +23,10 @@ CREATE TABLE lindero.heartbeat (
     direction   text PRIMARY KEY,
     source_lsn  pg_lsn NOT NULL,
     sent_at     timestamptz NOT NULL,
-    seen_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+    seen_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Time from commit to visible over the worker's recent heartbeats, and its rate, for readers elsewhere.
+    p50_ms          float8,
+    p95_ms          float8,
+    p99_ms          float8,
+    rows_per_second float8
 );

@@ -59,6 +59,8 @@ struct TargetFacts: Sendable {
     var appliedLSN: LSN?
     /// When the last heartbeat that is visible here was written, by the source's clock.
     var heartbeatSentAt: String?
+    var endToEnd = EndToEndLatency()
+    var rowsPerSecond: Double?
 
     static func read(_ connection: PostgresConnection, direction: String) async throws -> TargetFacts {
         var facts = TargetFacts()
@@ -68,7 +70,8 @@ struct TargetFacts: Sendable {
         let result = try await connection.query(
             """
             SELECT d.state, d.problem, d.start_lsn::text AS start, d.prepared_at::text AS prepared,
-                   h.sent_at::text AS sent, h.source_lsn::text AS seen
+                   h.sent_at::text AS sent, h.source_lsn::text AS seen,
+                   h.p50_ms::text AS p50, h.p95_ms::text AS p95, h.p99_ms::text AS p99, h.rows_per_second::text AS rate
             FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name WHERE d.name = $1
             """, [.text(direction)])
         guard let row = result.rows.first else { return facts }
@@ -77,6 +80,10 @@ struct TargetFacts: Sendable {
         facts.state = row["state"]
         facts.problem = row["problem"]
         facts.heartbeatSentAt = row["sent"]
+        facts.endToEnd.p50Milliseconds = row["p50"].flatMap { Double($0) }
+        facts.endToEnd.p95Milliseconds = row["p95"].flatMap { Double($0) }
+        facts.endToEnd.p99Milliseconds = row["p99"].flatMap { Double($0) }
+        facts.rowsPerSecond = row["rate"].flatMap { Double($0) }
         let lsns = [row["start"], row["seen"], try await progress(connection, direction: direction)]
         facts.appliedLSN = lsns.compactMap { $0.flatMap { LSN($0) } }.max()
         return facts

@@ -46,6 +46,8 @@ struct LagReader: Sendable {
         report.appliedLSN = [known.appliedLSN, source.confirmedLSN].compactMap { $0 }.max()
         report.problem = report.problem ?? known.problem
         report.state = state(report, source, known)
+        report.endToEnd = known.endToEnd
+        report.rowsPerSecond = source.isActive ? known.rowsPerSecond : nil
         report.lagSeconds = seconds(report, ageMilliseconds: source.heartbeatAgeMilliseconds)
         return report
     }

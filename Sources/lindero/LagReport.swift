@@ -39,6 +39,8 @@ struct LagReport: Sendable {
     var slot: String?
     var isSlotActive: Bool?
     var rowsPerSecond: Double?
+    /// From commit to visible over the worker's recent heartbeats.
+    var endToEnd = EndToEndLatency()
     var etaSeconds: Double?
 
     init(name: String) { self.name = name }
@@ -48,13 +50,20 @@ struct LagReport: Sendable {
         return sourceLSN.lagBytes(behind: appliedLSN)
     }
 
+    private var endToEndJSON: JSONValue {
+        .object([
+            ("p50Ms", .optional(endToEnd.p50Milliseconds)), ("p95Ms", .optional(endToEnd.p95Milliseconds)),
+            ("p99Ms", .optional(endToEnd.p99Milliseconds)),
+        ])
+    }
+
     var json: JSONValue {
         .object([
             ("name", .text(name)), ("state", .text(state.rawValue)),
             ("receivedLsn", .optional(receivedLSN?.description)), ("appliedLsn", .optional(appliedLSN?.description)),
             ("sourceLsn", .optional(sourceLSN?.description)), ("lagBytes", .optional(lagBytes)),
             ("lagSeconds", .optional(lagSeconds)),
-            ("endToEnd", .object([("p50Ms", .null), ("p95Ms", .null), ("p99Ms", .null)])),
+            ("endToEnd", endToEndJSON),
             ("retainedWalBytes", .optional(retainedWALBytes)), ("safeWalBytes", .optional(safeWALBytes)),
             ("slot", .optional(slot)), ("slotActive", .optional(isSlotActive)),
             ("rowsPerSecond", .optional(rowsPerSecond)), ("etaSeconds", .optional(etaSeconds)),

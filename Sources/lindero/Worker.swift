@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import Observability
 import PostgresClient
 import ReplicationCore
 import Replicator
@@ -13,6 +14,8 @@ struct Worker: Sendable {
     let logger: Logger
     /// Whether the status is told periodically.
     let showsStatus: Bool
+    /// Where the status is served; `nil` for nowhere.
+    var address: HTTPAddress?
     /// Names this process in its heartbeats.
     let name = "\(ProcessInfo.processInfo.hostName)-\(ProcessInfo.processInfo.processIdentifier)"
 
@@ -26,6 +29,8 @@ struct Worker: Sendable {
         defer { withExtendedLifetime(signals) {} }
         let status = Task { await showStatus(members) }
         defer { status.cancel() }
+        let serving = try serve(members)
+        defer { serving?.cancel() }
         let result = await work.result
         StatusLine.clear()
         if case .failure(let error) = result, !isStopping(members, error) { throw error }
@@ -112,6 +117,28 @@ extension Worker {
 // MARK: status
 
 extension Worker {
+    /// Serves the status page. A port that is taken is no reason to stop the stream.
+    private func serve(_ members: [Member]) throws -> Task<Void, Never>? {
+        guard let address else { return nil }
+        let snapshot = WorkerSnapshot(plan: plan, members: members, worker: name)
+        let token = ProcessInfo.processInfo.environment["LINDERO_HTTP_TOKEN"]
+        let server: StatusServer
+        do {
+            server = try StatusServer(address: address, token: token) { snapshot.make() }
+        } catch {
+            throw CommandFailure("http", "\(error)", nextStep: "Set LINDERO_HTTP_TOKEN, or give --http another address.", exit: .blocked)
+        }
+        return Task {
+            do {
+                try await server.run { bound in logger.info("status page", metadata: ["url": "http://\(bound)/"]) }
+            } catch {
+                if !Task.isCancelled {
+                    logger.warning("no status page", metadata: ["address": "\(address)", "reason": "the address cannot be bound; give --http another"])
+                }
+            }
+        }
+    }
+
     static let statusMilliseconds = 2_000
 
     private func showStatus(_ members: [Member]) async {

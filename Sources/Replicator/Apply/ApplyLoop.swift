@@ -16,7 +16,7 @@ struct ApplyLoop: Sendable {
     let worker: String
 
     func run() async throws {
-        let applier = GroupApplier(connection: connection, settings: settings, plans: plans, startLSN: startLSN, exactUpTo: exactUpTo)
+        let applier = GroupApplier(connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN, exactUpTo: exactUpTo)
         defer { state.finishApplier() }
         while let chunks = await mailbox.take(limitBytes: Self.groupBytes) {
             try Task.checkCancellation()

@@ -11,6 +11,7 @@ final class GroupApplier {
 
     private let connection: PostgresConnection
     private let settings: DirectionSettings
+    private let state: DirectionState
     private var builder: StepBuilder
     private var transaction: TargetTransaction
     /// Source transactions that committed up to here are applied in exact order.
@@ -20,8 +21,10 @@ final class GroupApplier {
     private(set) var durableLSN: LSN
 
     init(
-        connection: PostgresConnection, settings: DirectionSettings, plans: PlanCache, startLSN: LSN, exactUpTo: LSN
+        connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
+        startLSN: LSN, exactUpTo: LSN
     ) {
+        self.state = state
         self.connection = connection
         self.settings = settings
         self.exactUpTo = exactUpTo
@@ -121,7 +124,8 @@ final class GroupApplier {
         // Nothing to write: the position alone is worth a transaction now and then, not each time.
         let isIdle = !transaction.isOpen && heartbeat == nil
         guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
-        try await transaction.commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat)
+        try await transaction.commit(
+            endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures)
         recordedAtMilliseconds = now
         durableLSN = endLSN
     }

@@ -25,11 +25,14 @@ struct TargetTransaction {
     /// Commits data and progress together; the original commit time is kept.
     ///
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
-    mutating func commit(endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?) async throws {
+    /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
+    mutating func commit(
+        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures()
+    ) async throws {
         var steps: [PipelineStep] = []
         if heartbeat != nil || !isOpen {
             // A transaction that writes nothing leaves no commit record, and so no progress.
-            steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN))
+            steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures))
         }
         let time = commitTime ?? heartbeat?.sentAt
         steps.append(
@@ -54,24 +57,40 @@ struct TargetTransaction {
         _ = try? await connection.execute("ROLLBACK")
     }
 
-    private static func seen(direction: String, heartbeat: Heartbeat?, endLSN: LSN) -> PipelineStep {
+    private static func seen(
+        direction: String, heartbeat: Heartbeat?, endLSN: LSN, figures: LiveFigures
+    ) -> PipelineStep {
         let time = heartbeat.map { PostgresParameter.binary(bigEndian(UInt64(bitPattern: $0.sentAt.microseconds))) }
         return .query(
             sql: """
-                INSERT INTO lindero.heartbeat AS known (direction, source_lsn, sent_at, seen_at)
-                VALUES ($1, $2, coalesce($3, clock_timestamp()), clock_timestamp())
+                INSERT INTO lindero.heartbeat AS known (direction, source_lsn, sent_at, seen_at, p50_ms, p95_ms, p99_ms, rows_per_second)
+                VALUES ($1, $2, coalesce($3, clock_timestamp()), clock_timestamp(), $4, $5, $6, $7)
                 ON CONFLICT (direction) DO UPDATE SET source_lsn = excluded.source_lsn,
                   sent_at = coalesce($3, known.sent_at),
-                  seen_at = CASE WHEN $3 IS NULL THEN known.seen_at ELSE excluded.seen_at END
+                  seen_at = CASE WHEN $3 IS NULL THEN known.seen_at ELSE excluded.seen_at END,
+                  p50_ms = excluded.p50_ms, p95_ms = excluded.p95_ms, p99_ms = excluded.p99_ms,
+                  rows_per_second = excluded.rows_per_second
                 """,
-            parameters: [.text(direction), .binary(bigEndian(endLSN.rawValue)), time ?? .null],
-            parameterTypes: [OID.text, OID.pgLSN, OID.timestamptz])
+            parameters: [.text(direction), .binary(bigEndian(endLSN.rawValue)), time ?? .null]
+                + figures.values.map { value in value.map { .binary(bigEndian($0.bitPattern)) } ?? .null },
+            parameterTypes: [OID.text, OID.pgLSN, OID.timestamptz] + figures.values.map { _ in OID.float8 })
     }
+}
+
+/// A worker's own measurements; `nil` until there are any.
+struct LiveFigures: Sendable {
+    var p50Milliseconds: Double?
+    var p95Milliseconds: Double?
+    var p99Milliseconds: Double?
+    var rowsPerSecond: Double?
+
+    var values: [Double?] { [p50Milliseconds, p95Milliseconds, p99Milliseconds, rowsPerSecond] }
 }
 
 /// OIDs of the built-in types that Lindero itself passes.
 enum OID {
     static let text: UInt32 = 25
+    static let float8: UInt32 = 701
     static let timestamptz: UInt32 = 1184
     static let pgLSN: UInt32 = 3220
 }

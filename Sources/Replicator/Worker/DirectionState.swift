@@ -53,14 +53,26 @@ public final class DirectionState: Sendable {
     /// Adds what an applier has done since it last said so.
     func add(_ counters: ApplyCounters) { values.withLock { $0.counters.add(counters) } }
 
-    func note(source lsn: LSN, slot: SlotHealth) {
+    func note(source lsn: LSN, slot: SlotHealth, atMilliseconds now: Int64) {
         values.withLock {
             $0.sourceLSN = lsn
             $0.slot = slot
+            $0.lag.handlePositions(sourceLSN: lsn, appliedLSN: $0.durableLSN, atMilliseconds: now)
+            $0.lag.handleRows(total: $0.counters.changes, atMilliseconds: now)
         }
     }
 
     func withLag<Result>(_ body: (inout LagMeter) -> Result) -> Result { values.withLock { body(&$0.lag) } }
+
+    /// What has been measured so far.
+    var figures: LiveFigures {
+        values.withLock {
+            LiveFigures(
+                p50Milliseconds: $0.lag.endToEndMilliseconds(at: 0.5),
+                p95Milliseconds: $0.lag.endToEndMilliseconds(at: 0.95),
+                p99Milliseconds: $0.lag.endToEndMilliseconds(at: 0.99), rowsPerSecond: $0.lag.rowsPerSecond)
+        }
+    }
 
     func finishApplier() { applierDone.notify() }
     func waitForApplier() async { await applierDone.wait() }

@@ -48,10 +48,6 @@ struct HeartbeatWriter: Sendable {
         health.status = row[3]
         health.retainedWALBytes = row[4].flatMap { UInt64($0) }
         let lsn = row[0].flatMap { LSN($0) } ?? .zero
-        let durable = state.durableLSN
-        state.note(source: lsn, slot: health)
-        state.withLag {
-            $0.handlePositions(sourceLSN: lsn, appliedLSN: durable, atMilliseconds: Monotonic.milliseconds())
-        }
+        state.note(source: lsn, slot: health, atMilliseconds: Monotonic.milliseconds())
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Observability
 
 struct RunCommand: LinderoCommand {
     static let configuration = CommandConfiguration(
@@ -27,7 +28,13 @@ struct RunCommand: LinderoCommand {
     @Flag(name: .shortAndLong, help: "Tell the status every two seconds, even when stderr is no terminal.")
     var verbose = false
 
+    @Option(help: "Where to serve the status page, /metrics, /health and /status.json: an address, or none.")
+    var http = "127.0.0.1:8432"
+
     func validate() throws {
+        if http != "none", HTTPAddress(http) == nil {
+            throw ValidationError("--http takes an address such as 127.0.0.1:8432, or none; not '\(http)'.")
+        }
         if (adoption.slot == nil) != (publication == nil) {
             throw ValidationError("Give --source, --target, --slot and --publication together, or none of them.")
         }
@@ -45,7 +52,7 @@ struct RunCommand: LinderoCommand {
                 ])
         }
         let showsStatus = verbose || StandardError.isTerminal
-        try await Worker(plan: plan, logger: logger, showsStatus: showsStatus).run()
+        try await Worker(plan: plan, logger: logger, showsStatus: showsStatus, address: HTTPAddress(http)).run()
         answer(.object([("stopped", .bool(true))]), lines: ["Stopped cleanly. Next: lindero run"])
     }
 
