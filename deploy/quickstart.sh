@@ -28,8 +28,10 @@ case $seconds in ''|*[!0-9]*) fail "--seconds takes a whole number, not '$second
 
 need_build
 need_postgres
+need_python
 cd "$root"
-say "building (release; the first time takes some minutes)"
+# LINDERO_BIN=PROGRAM: one that is built already.
+[ -n "${LINDERO_BIN:-}" ] || say "building (release; the first time takes some minutes)"
 [ -n "${LINDERO_BIN:-}" ] || swift build -c release --product lindero >&2
 lindero=${LINDERO_BIN:-$(swift build -c release --show-bin-path)/lindero}
 
@@ -60,7 +62,7 @@ printf '%s\n' \
 say_command "lindero upsert Reservas --as sync upsert.ndjson"
 lindero_at "$work" upsert Reservas --as sync "$work/upsert.ndjson" >"$work/upsert.out" 2>&1 || true
 sed 's/^/   /' "$work/upsert.out"
-grep -q 'crmNotes' "$work/upsert.out" || problem "the upsert did not refuse the foreign column"
+check_upsert
 watch_lag 3
 stop_worker shared
 

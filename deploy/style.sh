@@ -5,14 +5,22 @@ cd "$(dirname "$0")/.."
 bad=0
 breach() { printf 'style: %s\n' "$*" >&2; bad=1; }
 
-while IFS= read -r file; do
+# breaches PATTERN WORDS FOLDER...: one breach a line that matches.
+breaches() {
+  local pattern=$1 words=$2 line; shift 2
+  while IFS= read -r line; do breach "$line: $words"; done \
+    < <(grep -rnE --include='*.swift' -- "$pattern" "$@" || true)
+}
+
+while IFS= read -r -d '' file; do
   lines=$(wc -l <"$file")
   [ "$lines" -le 400 ] || breach "$file has $lines lines (400 at most): what is the second thing it does?"
-done < <(git ls-files '*.swift')
-while IFS= read -r file; do breach "$file imports CLibPQ; only PostgresClient may"; done \
-  < <(git grep -lE '^import CLibPQ' -- 'Sources/*.swift' ':!Sources/PostgresClient' || true)
-while IFS= read -r file; do breach "$file: the core imports I/O, a clock or Foundation"; done \
-  < <(git grep -lE '^(public |internal |private |@_exported )*import (Foundation|FoundationEssentials|Glibc|Dispatch|Logging|CLibPQ)' -- Sources/ReplicationCore || true)
-while IFS= read -r line; do breach "$line"; done \
-  < <(git grep -nE 'fatalError\(|try!|as!|\bTODO\b|FIXME|usleep\(|Thread\.sleep' -- '*.swift' || true)
+done < <(find Package.swift Sources Tests migrations deploy -type f \( -name '*.swift' -o -name '*.sh' \) -print0)
+
+imports='^(public |internal |private |@_exported |@preconcurrency )*import '
+others=(); for folder in Sources/*/; do [ "$folder" = Sources/PostgresClient/ ] || others+=("$folder"); done
+breaches "${imports}CLibPQ\\b" "only PostgresClient may import CLibPQ" "${others[@]}" Tests
+breaches "${imports}(Foundation|FoundationEssentials|Glibc|Musl|Dispatch|Logging)\\b" \
+  "the core imports no I/O, no clock and no Foundation" Sources/ReplicationCore
+breaches 'fatalError\(|\btry!|\bas!|\bTODO\b|FIXME|usleep\(|Thread\.sleep' "not in this tree" Sources Tests migrations
 exit $bad

@@ -61,13 +61,19 @@ public enum LinderoProcess {
 public final class RunningLindero: Sendable {
     public let child: ChildProcess
 
-    init(_ child: ChildProcess) { self.child = child }
+    init(_ child: ChildProcess) {
+        self.child = child
+        ProcessWarden.shared?.watch(child.processID, folder: folder)
+    }
 
     deinit {
         child.signal(SIGKILL)
-        try? FileManager.default.removeItem(
-            at: URL(fileURLWithPath: child.outputPath).deletingLastPathComponent())
+        ProcessWarden.shared?.forget(child.processID)
+        try? FileManager.default.removeItem(atPath: folder)
     }
+
+    /// Holds what it printed.
+    private var folder: String { (child.outputPath as NSString).deletingLastPathComponent }
 
     public var output: String { child.output }
     public var errors: String { child.errors }

@@ -16,6 +16,7 @@ public final class PostgresCluster: Sendable {
 
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
+        var isPortTaken: Bool { description.contains("Address already in use") }
     }
 
     // MARK: shared clusters
@@ -37,7 +38,18 @@ public final class PostgresCluster: Sendable {
 
     /// Starts a cluster of its own, for a test that stops or breaks it.
     public static func start(version: Int? = nil, settings: [String: String] = [:]) async throws -> PostgresCluster {
-        let cluster = try PostgresCluster(version: version ?? PostgresBinaries.defaultVersion, settings: settings)
+        let version = version ?? PostgresBinaries.defaultVersion
+        // Between our choice of a port and the server's bind somebody else may take it: then another port.
+        for _ in 0..<3 {
+            let cluster = try PostgresCluster(version: version, settings: settings)
+            do {
+                try await cluster.waitUntilReady()
+                return cluster
+            } catch let failure as Failure where failure.isPortTaken {
+                cluster.remove()
+            }
+        }
+        let cluster = try PostgresCluster(version: version, settings: settings)
         try await cluster.waitUntilReady()
         return cluster
     }
