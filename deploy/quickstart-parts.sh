@@ -36,6 +36,7 @@ start_keeper() {
     [ -d "$work" ] && [ ! -e "$work/stop" ] || exit 0
     for file in "$work"/pids/*; do [ -e "$file" ] && end_process "$(cat "$file")"; done
     end_clusters; rm -rf "$work"' keeper "$work" "$bin" $$ </dev/null >/dev/null 2>&1 &
+  keeper=$!
   disown
 }
 
@@ -67,6 +68,7 @@ clean_up() {
     for name in "${!pids[@]}"; do end_process "${pids[$name]}"; done
     end_clusters
     rm -rf "$work"
+    kill -KILL -- "-$keeper" 2>/dev/null || true
   fi
   exit "$status"
 }

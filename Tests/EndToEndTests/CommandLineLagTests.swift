@@ -28,6 +28,10 @@ import Testing
         let worker = try pair.start()
         _ = try await pair.source.execute("INSERT INTO guest VALUES (1, 'x')")
         try await pair.waitUntilEqual()
+        // Paused before its first heartbeat arrives, nobody could tell its lag in seconds.
+        try await waitUntil("a heartbeat is seen") {
+            try await pair.target.query("SELECT FROM lindero.heartbeat").rowCount > 0
+        }
         worker.pause()
         _ = try await pair.source.execute("INSERT INTO guest SELECT n, repeat('x', 500) FROM generate_series(2, 5000) n")
         try await waitUntil("lag is seen") {
@@ -43,6 +47,8 @@ import Testing
 
     @Test func lagIsToldWhenTheTargetIsDown() async throws {
         let pair = try await AdoptedPair()
+        // Something to be behind by: with nothing after the slot's position the lag would rightly be 0.
+        _ = try await pair.source.execute("INSERT INTO guest VALUES (1, 'x')")
         let nowhere = "postgresql://postgres@127.0.0.1:1/nowhere"
         let outcome = try await LinderoProcess.run(
             ["lag", "--json", "--source", pair.sourceURL, "--target", nowhere, "--slot", pair.slot])
