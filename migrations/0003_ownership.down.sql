@@ -1,7 +1,7 @@
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM lindero.guarded_table) THEN
-        RAISE EXCEPTION 'the guard is still on' USING HINT = 'Run `lindero guard remove` first.';
+        RAISE EXCEPTION 'the guard is still on' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run `lindero guard remove` first.';
     END IF;
 END
 $$;

@@ -5,6 +5,13 @@ public enum Migrations {
         public let name: String
         public let up: String
         public let down: String
+
+        public init(version: Int, name: String, up: String, down: String) {
+            self.version = version
+            self.name = name
+            self.up = up
+            self.down = down
+        }
     }
 
     /// Every migration, by rising version.

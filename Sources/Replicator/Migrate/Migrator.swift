@@ -23,6 +23,10 @@ public struct Migrator: Sendable {
         case checksumDiffers(version: Int, name: String)
         /// The database was migrated by a newer Lindero.
         case newerDatabase(version: Int)
+        /// The schema holds things that no migration made.
+        case foreignObjects([String])
+        /// A worker is applying to this database.
+        case workerRunning
 
         public var description: String {
             switch self {
@@ -31,6 +35,12 @@ public struct Migrator: Sendable {
                     + "Use the Lindero that applied it, or run its `lindero migrate --down` first."
             case .newerDatabase(let version):
                 "The schema lindero is at version \(version), made by a newer Lindero. Upgrade this program."
+            case .foreignObjects(let objects):
+                "The schema lindero holds what Lindero did not make: \(objects.joined(separator: ", ")). "
+                    + "Nothing was removed. Move or drop that, then run `lindero migrate --down` again."
+            case .workerRunning:
+                "A worker is writing to this database. Nothing was removed. Stop `lindero run`, then run "
+                    + "`lindero migrate --down` again."
             }
         }
     }
@@ -56,10 +66,14 @@ public struct Migrator: Sendable {
     }
 
     /// The SQL that `migrate` would run, in order.
-    public func plan() async throws -> [String] { try await pending().map(\.up) }
+    public func plan() async throws -> [String] {
+        let missing = try await pending().map(\.up)
+        return try await exists() ? missing : [Self.groundSQL] + missing
+    }
 
-    /// Removes everything of Lindero from the database, newest first.
+    /// Removes everything of Lindero from the database, newest first, and the replication origins of its directions.
     ///
+    /// Slots and publications are on the sources and stay.
     /// - Returns: the versions removed.
     @discardableResult
     public func migrateDown() async throws -> [Int] {
@@ -69,12 +83,42 @@ public struct Migrator: Sendable {
             if let newest = versions.max(), newest > (migrations.map(\.version).max() ?? 0) {
                 throw Problem.newerDatabase(version: newest)
             }
-            for migration in migrations.reversed() where versions.contains(migration.version) {
+            try await dropOrigins()
+            for migration in migrations.sorted(by: { $0.version > $1.version })
+            where versions.contains(migration.version) {
                 _ = try await connection.execute(migration.down)
             }
-            _ = try await connection.execute("DROP TABLE lindero.migration; DROP SCHEMA lindero")
+            _ = try await connection.execute("DROP TABLE lindero.migration")
+            try await requireEmptySchema()
+            _ = try await connection.execute("DROP SCHEMA lindero")
             return versions.sorted(by: >)
         }
+    }
+
+    /// Progress that outlived its data would make a later copy skip changes.
+    private func dropOrigins() async throws {
+        do {
+            _ = try await connection.query(
+                """
+                SELECT pg_catalog.pg_replication_origin_drop(o.roname)
+                FROM pg_catalog.pg_replication_origin o, pg_catalog.pg_database d
+                WHERE d.datname = pg_catalog.current_database()
+                  AND pg_catalog.starts_with(o.roname, 'lindero_' || d.oid || '_')
+                """)
+        } catch {
+            throw error.isObjectInUse ? Problem.workerRunning : error
+        }
+    }
+
+    private func requireEmptySchema() async throws {
+        let rows = try await connection.query(
+            """
+            SELECT pg_catalog.pg_describe_object(classid, objid, objsubid) FROM pg_catalog.pg_depend
+            WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+              AND refobjid = 'lindero'::pg_catalog.regnamespace ORDER BY 1 LIMIT 20
+            """
+        ).rows
+        guard rows.isEmpty else { throw Problem.foreignObjects(rows.compactMap { $0[0] }) }
     }
 
     private func pending() async throws -> [Migrations.Migration] {
@@ -104,15 +148,10 @@ public struct Migrator: Sendable {
     }
 
     private func inTransaction<Value>(_ body: () async throws -> Value) async throws -> Value {
-        _ = try await connection.execute(
-            """
-            BEGIN; SELECT pg_catalog.pg_advisory_xact_lock(\(Self.lockKey));
-            CREATE SCHEMA IF NOT EXISTS lindero;
-            CREATE TABLE IF NOT EXISTS lindero.migration (
-                version int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
-                applied_at timestamptz NOT NULL DEFAULT now());
-            """)
+        _ = try await connection.execute("BEGIN")
         do {
+            _ = try await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(\(Self.lockKey))")
+            _ = try await connection.execute(Self.groundSQL)
             let value = try await body()
             _ = try await connection.execute("COMMIT")
             return value
@@ -121,6 +160,17 @@ public struct Migrator: Sendable {
             throw error
         }
     }
+
+    /// What every migration stands on.
+    static let groundSQL = """
+        CREATE SCHEMA IF NOT EXISTS lindero;
+        CREATE TABLE IF NOT EXISTS lindero.migration (
+            version    int PRIMARY KEY,
+            name       text NOT NULL,
+            checksum   text NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now()
+        );
+        """
 
     private static func checksum(_ parameter: String) -> String {
         "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\(parameter)::text, 'UTF8')), 'hex')"

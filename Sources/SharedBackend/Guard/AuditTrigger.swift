@@ -140,7 +140,7 @@ struct TableAudit: Sendable, Equatable {
     private static func differs(_ columns: [String]) -> String {
         let old = columns.map { "OLD.\(SQLText.identifier($0))" }.joined(separator: ", ")
         let new = columns.map { "NEW.\(SQLText.identifier($0))" }.joined(separator: ", ")
-        return "ROW(\(old)) OPERATOR(pg_catalog.*<>) ROW(\(new))"
+        return "pg_catalog.record_image_ne(ROW(\(old)), ROW(\(new)))"
     }
 
     private func changedColumns(_ party: Party) -> String {
@@ -169,7 +169,7 @@ struct TableAudit: Sendable, Equatable {
             guard Self.isRepeatable(expression) else { return nil }
             return (
                 column.name,
-                "ROW(\(value)) OPERATOR(pg_catalog.*<>) ROW((\(expression))::\(column.type))"
+                "pg_catalog.record_image_ne(ROW(\(value)), ROW((\(expression))::\(column.type)))"
             )
         }
     }

@@ -118,12 +118,12 @@ extension GuardCommand {
         }
 
         private func applyOnce() async throws -> GuardPlan {
-            _ = try await connection.execute(
-                """
-                BEGIN; SET LOCAL lock_timeout = \(GuardCommand.lockTimeoutMilliseconds);
-                SELECT pg_catalog.pg_advisory_xact_lock(\(GuardCommand.lockKey));
-                """)
             do {
+                _ = try await connection.execute(
+                    """
+                    BEGIN; SELECT pg_catalog.pg_advisory_xact_lock(\(GuardCommand.lockKey));
+                    SET LOCAL lock_timeout = \(GuardCommand.lockTimeoutMilliseconds);
+                    """)
                 let plan = try await plan()
                 guard plan.problems.isEmpty else { throw Failure.blocked(plan.problems) }
                 if !plan.isEmpty { _ = try await connection.execute(plan.statements.joined(separator: "\n")) }

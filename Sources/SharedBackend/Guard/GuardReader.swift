@@ -7,9 +7,9 @@ struct GuardReader {
 
     /// - Parameter names: the tables under ownership; their partitions and recorded tables are added.
     func snapshot(of names: [QualifiedName], sides: [GuardSide]) async throws(PostgresError) -> GuardSnapshot {
-        let isMigrated = try await isMigrated()
+        let isReadable = try await isReadable()
         let triggers = try await triggers()
-        let records = isMigrated ? try await records() : [:]
+        let records = isReadable ? try await records() : [:]
         let roots = try await partitions(of: names)
         let wanted = Set(names).union(roots.keys).union(records.keys).union(triggers.map(\.table))
         let tables = try await access(wanted.sorted())
@@ -21,7 +21,23 @@ struct GuardReader {
     }
 
     func isMigrated() async throws(PostgresError) -> Bool {
-        try await connection.query("SELECT pg_catalog.to_regclass('lindero.guarded_grant')::text").rows.first?[0] != nil
+        try await connection.query("SELECT 1 \(Self.recordSQL)").rowCount > 0
+    }
+
+    /// Looked up by name: a cast to `regclass` fails for a role that may not use the schema.
+    private static let recordSQL = """
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'lindero' AND c.relname = 'guarded_grant'
+        """
+
+    /// Whether there is a record, and this role may read it.
+    private func isReadable() async throws(PostgresError) -> Bool {
+        guard try await isMigrated() else { return false }
+        let sql = """
+            SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+            \(Self.recordSQL)
+            """
+        return try await connection.query(sql).rows.first?[0] == "t"
     }
 
     private func roles() async throws(PostgresError) -> [String: RoleFacts] {

@@ -39,6 +39,104 @@ public struct ColumnUpsert: Sendable {
         format: UpsertFormat, read: @Sendable () async throws -> [UInt8]?,
         onRefusal: @Sendable (UpsertRefusal) async throws -> Void
     ) async throws -> UpsertSummary {
-        UpsertSummary()
+        let reader = UpsertRecordReader(table: table, ownership: ownership, side: side)
+        var writer = UpsertWriter(
+            options: connection, table: table, ownership: ownership, side: side, limits: options)
+        var splitter = RecordSplitter(format: format, limitBytes: options.recordBytes)
+        var pending = Pending()
+        do {
+            while let bytes = try await read() {
+                for record in splitter.add(bytes) { try await take(record, format, reader, &writer, &pending, onRefusal) }
+            }
+            if let last = splitter.finish() { try await take(last, format, reader, &writer, &pending, onRefusal) }
+            try await flush(&writer, &pending, onRefusal)
+        } catch {
+            await writer.close()
+            throw error
+        }
+        await writer.close()
+        return pending.summary
+    }
+
+    /// What has been read and not yet applied.
+    private struct Pending {
+        var header: [String]?
+        var batch = UpsertBatch()
+        var refusals: [UpsertRefusal] = []
+        var summary = UpsertSummary()
+    }
+
+    private func take(
+        _ record: RecordSplitter.Record, _ format: UpsertFormat, _ reader: UpsertRecordReader, _ writer: inout UpsertWriter,
+        _ pending: inout Pending, _ onRefusal: @Sendable (UpsertRefusal) async throws -> Void
+    ) async throws {
+        if format == .csv && pending.header == nil {
+            pending.header = try header(record, reader)
+            return
+        }
+        let parsed: UpsertRecord
+        do throws(UpsertRefusal) {
+            parsed = try parse(record, pending.header, reader)
+        } catch {
+            pending.refusals.append(error)
+            pending.summary.refused += 1
+            if pending.refusals.count >= options.batchRecords { try await flush(&writer, &pending, onRefusal) }
+            return
+        }
+        // The same key again: what came first is applied first.
+        if pending.batch.contains(key: parsed.key) || pending.batch.records.count >= options.batchRecords
+            || pending.batch.sizeBytes >= options.batchBytes
+        {
+            try await flush(&writer, &pending, onRefusal)
+        }
+        pending.batch.add(parsed)
+    }
+
+    private func flush(
+        _ writer: inout UpsertWriter, _ pending: inout Pending,
+        _ onRefusal: @Sendable (UpsertRefusal) async throws -> Void
+    ) async throws {
+        let batch = pending.batch
+        pending.batch = UpsertBatch()
+        pending.summary += try await writer.apply(batch, refusals: &pending.refusals)
+        let refusals = pending.refusals.sorted { $0.lineNumber < $1.lineNumber }
+        pending.refusals.removeAll()
+        for refusal in refusals { try await onRefusal(refusal) }
+    }
+
+    /// The columns that a CSV file's first record names.
+    private func header(
+        _ record: RecordSplitter.Record, _ reader: UpsertRecordReader
+    ) throws(UpsertFailure) -> [String] {
+        guard !record.isTooLong, let fields = CSVRecord.fields(of: record.bytes) else {
+            throw .header(UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed("quotes do not match")))
+        }
+        let names = fields.map { $0 ?? "" }
+        for name in names {
+            if let refusal = reader.refusal(column: name, lineNumber: record.lineNumber) { throw .header(refusal) }
+        }
+        guard Set(names).count == names.count else {
+            throw .header(UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed("a column is named twice")))
+        }
+        return names
+    }
+
+    private func parse(
+        _ record: RecordSplitter.Record, _ header: [String]?, _ reader: UpsertRecordReader
+    ) throws(UpsertRefusal) -> UpsertRecord {
+        guard !record.isTooLong else {
+            throw UpsertRefusal(
+                lineNumber: record.lineNumber, reason: .malformed("the record is longer than \(options.recordBytes) bytes"))
+        }
+        guard let header else { return try reader.record(json: record.bytes, lineNumber: record.lineNumber) }
+        guard let fields = CSVRecord.fields(of: record.bytes) else {
+            throw UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed("quotes do not match"))
+        }
+        guard fields.count == header.count else {
+            throw UpsertRefusal(
+                lineNumber: record.lineNumber,
+                reason: .malformed("\(fields.count) fields where the header has \(header.count)"))
+        }
+        return try reader.record(Array(zip(header, fields)), lineNumber: record.lineNumber)
     }
 }

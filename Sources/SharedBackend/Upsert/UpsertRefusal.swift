@@ -1,5 +1,5 @@
 /// A record that was not applied. Never holds a value of the record.
-public struct UpsertRefusal: Sendable, Equatable, CustomStringConvertible {
+public struct UpsertRefusal: Error, Sendable, Equatable, CustomStringConvertible {
     public enum Reason: Sendable, Equatable {
         /// Not one JSON object, or not CSV.
         case malformed(String)
