@@ -30,7 +30,7 @@ import Testing
         try await pair.waitUntilEqual()
         // Paused before its first heartbeat arrives, nobody could tell its lag in seconds.
         try await waitUntil("a heartbeat is seen") {
-            try await pair.target.query("SELECT FROM lindero.heartbeat").rowCount > 0
+            try await pair.target.query("SELECT 1 FROM lindero.heartbeat").rowCount > 0
         }
         worker.pause()
         _ = try await pair.source.execute("INSERT INTO guest SELECT n, repeat('x', 500) FROM generate_series(2, 5000) n")
