@@ -1,0 +1,6 @@
+BEGIN; INSERT INTO by_key VALUES (9001, 'p'); PREPARE TRANSACTION 'gid one';
+COMMIT PREPARED 'gid one';
+BEGIN; INSERT INTO by_key VALUES (9002, 'q'); PREPARE TRANSACTION 'gid two';
+ROLLBACK PREPARED 'gid two';
+BEGIN; INSERT INTO by_key SELECT i, repeat('w', 200) FROM generate_series(9100, 9600) i; PREPARE TRANSACTION 'gid three';
+COMMIT PREPARED 'gid three';

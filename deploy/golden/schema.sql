@@ -1,0 +1,13 @@
+CREATE TYPE mood AS ENUM ('sad', 'happy');
+CREATE DOMAIN short AS varchar(10);
+CREATE TABLE by_key (id int PRIMARY KEY, v text, big text, m mood, s short);
+ALTER TABLE by_key ALTER big SET STORAGE EXTERNAL;
+CREATE TABLE by_index (id int NOT NULL, code text NOT NULL, v int);
+CREATE UNIQUE INDEX code_index ON by_index (code);
+ALTER TABLE by_index REPLICA IDENTITY USING INDEX code_index;
+CREATE TABLE "Full Row" (a int, "b""q" text);
+ALTER TABLE "Full Row" REPLICA IDENTITY FULL;
+CREATE TABLE no_identity (a int);
+ALTER TABLE no_identity REPLICA IDENTITY NOTHING;
+CREATE PUBLICATION p FOR ALL TABLES;
+SELECT pg_replication_origin_create('elsewhere');

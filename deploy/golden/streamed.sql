@@ -1,0 +1,10 @@
+BEGIN;
+INSERT INTO by_key SELECT i, repeat('s', 200) FROM generate_series(100, 500) i;
+SAVEPOINT a;
+INSERT INTO by_key SELECT i, repeat('t', 200) FROM generate_series(1000, 1400) i;
+ROLLBACK TO a;
+INSERT INTO by_key SELECT i, repeat('u', 200) FROM generate_series(2000, 2400) i;
+COMMIT;
+BEGIN;
+INSERT INTO by_key SELECT i, repeat('v', 200) FROM generate_series(5000, 5600) i;
+ROLLBACK;
