@@ -11,7 +11,9 @@ public struct LSN: Sendable, Hashable, Comparable, CustomStringConvertible {
     /// Parses PostgreSQL's text form; `nil` when it is anything else.
     public init?(_ text: some StringProtocol) {
         let halves = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard halves.count == 2, halves.allSatisfy({ (1...8).contains($0.utf8.count) }),
+        // The digits are looked at one by one: the integer parser would take a sign.
+        guard halves.count == 2,
+            halves.allSatisfy({ (1...8).contains($0.utf8.count) && $0.allSatisfy(\.isHexDigit) }),
             let high = UInt32(halves[0], radix: 16), let low = UInt32(halves[1], radix: 16)
         else { return nil }
         rawValue = UInt64(high) << 32 | UInt64(low)
