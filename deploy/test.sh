@@ -18,6 +18,10 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+# Each end-to-end test runs a worker and two servers' backends: all at once they would starve one another.
+export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${LINDERO_TEST_WIDTH:-$(($(nproc) * 4))}
+export LINDERO_TEST_PATIENCE=${LINDERO_TEST_PATIENCE:-4}
+
 summaries=()
 # run_tests WHAT VERSION ARGUMENTS: a hang ends in an error, not in a CI job that never does.
 run_tests() {
