@@ -130,6 +130,8 @@ struct DirectionRun: Sendable {
         options.settings += [
             (name: "session_replication_role", value: "replica"),
             (name: "plan_cache_mode", value: "force_generic_plan"),
+            // What is acknowledged to the source must survive a crash of the target, whatever its default is.
+            (name: "synchronous_commit", value: "on"),
         ]
         return options
     }

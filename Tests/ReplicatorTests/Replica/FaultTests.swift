@@ -10,7 +10,8 @@ import Testing
     /// Databases on clusters of their own, since these tests stop them.
     private func pair() async throws -> (source: PostgresCluster, target: PostgresCluster, settings: DirectionSettings) {
         let source = try await PostgresCluster.start()
-        let target = try await PostgresCluster.start()
+        // A target that would confirm commits before they are on disk, if the worker let it.
+        let target = try await PostgresCluster.start(settings: ["synchronous_commit": "off", "wal_writer_delay": "10s"])
         let sourceURL = source.conninfo(), targetURL = target.conninfo()
         try await source.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
         try await target.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
@@ -62,6 +63,28 @@ import Testing
             try await waitUntil("the stream is back") { try await count(target) == after }
         }
         #expect(state.snapshot().reconnects >= 2)
+        state.drain()
+        try await running.value
+    }
+
+    @Test func acknowledgedChangesSurviveACrashOfTheTarget() async throws {
+        let (source, target, settings) = try await pair()
+        defer { source.remove(); target.remove() }
+        let state = DirectionState()
+        let running = start(settings, state)
+        try await waitUntil("it streams") { state.phase == .streaming }
+        for round in 1...3 {
+            try await source.execute("INSERT INTO t SELECT i, 1 FROM generate_series(\(round * 1000), \(round * 1000) + 99) i")
+            let lsn = try await source.execute("SELECT pg_current_wal_insert_lsn()").rows.first?[0] ?? ""
+            try await waitUntil("the source may forget it") {
+                try await source.execute("SELECT confirmed_flush_lsn >= '\(lsn)' FROM pg_replication_slots").rows.first?[0] == "t"
+            }
+            try await target.stop(mode: "immediate")
+            try await target.restart()
+            try await waitUntil("the stream is back") { state.phase == .streaming || state.phase == .stopped }
+            let expected = try await count(source)
+            try await waitUntil("everything is there") { try await count(target) == expected }
+        }
         state.drain()
         try await running.value
     }
