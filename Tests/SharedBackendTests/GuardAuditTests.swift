@@ -1,6 +1,7 @@
 import PostgresClient
 import ReplicationCore
 import Replicator
+import TestSupport
 import Testing
 
 @testable import SharedBackend
@@ -115,8 +116,8 @@ import Testing
         let hotel = try await HotelDatabase()
         _ = try await hotel.admin.execute(
             """
-            CREATE TABLE public.odd (id int PRIMARY KEY, a json, b point, c xml, d float8 DEFAULT 1.5);
-            INSERT INTO public.odd VALUES (1, '{}', '(1,1)', '<a/>'); GRANT ALL ON public.odd TO "\(hotel.botRole)";
+            CREATE TABLE public.odd (id int PRIMARY KEY, a json, b point, c \(PostgresBinaries.defaultVersion == 15 ? "xml" : "json"), d float8 DEFAULT 1.5);
+            INSERT INTO public.odd VALUES (1, '{}', '(1,1)', NULL); GRANT ALL ON public.odd TO "\(hotel.botRole)";
             """)
         var configuration = hotel.configuration
         configuration.tables = [

@@ -93,7 +93,7 @@ import Testing
         #expect(removed.notices.count == 1 && removed.notices[0].contains("\"Leads\""))
         let lists = try await hotel.accessLists()
         #expect(lists.contains { $0.hasPrefix("Leads ") && $0.contains("later_\(hotel.botRole)=r/") })
-        #expect(lists.contains { $0.hasPrefix("Leads ") && $0.contains("\(hotel.botRole)=arwdDxt/") })
+        #expect(lists.contains { $0.hasPrefix("Leads ") && $0.contains("\(hotel.botRole)=arwdDxt") })
     }
 
     @Test func twoAppliesAtOnceLeaveOneGuard() async throws {

@@ -67,7 +67,12 @@ public final class PostgresCluster: Sendable {
         port = try Self.freePort()
         let name = "lindero-pg-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         folder = "/tmp/" + name
-        var lines = Self.defaults.merging(settings) { _, new in new }
+        var lines = Self.defaults
+        // Until 17 the slots' limit is the origins' too.
+        if version >= 18 {
+            lines["max_active_replication_origins"] = settings["max_replication_slots"] ?? lines["max_replication_slots"]
+        }
+        lines.merge(settings) { _, new in new }
         lines["port"] = "\(port)"
         lines["unix_socket_directories"] = folder
         let configuration = lines.sorted { $0.key < $1.key }.map { "\($0.key) = '\($0.value)'" }.joined(separator: "\n")

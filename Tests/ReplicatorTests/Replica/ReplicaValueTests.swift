@@ -6,6 +6,9 @@ import Testing
 
 /// Values that must arrive exactly as they are, through the binary and the text stream.
 @Suite struct ReplicaValueTests {
+    /// The builds of 16 and 18 that the tests use know no xml.
+    static let xml = PostgresBinaries.defaultVersion == 15 ? "xml" : "text"
+
     /// A column for each type and rows of awkward values.
     static let types = """
         CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"', 'Happy');
@@ -14,7 +17,7 @@ import Testing
           id int PRIMARY KEY, b bool, c "char", s smallint, l bigint, f4 real, f8 double precision, n numeric, n2 numeric(20, 4),
           m money, t text, vc varchar(30), ch char(8), nm name, by bytea, d date, tm time, ttz timetz, ts timestamp,
           tstz timestamptz, iv interval, u uuid, j json, jb jsonb, ip inet, net cidr, mac macaddr, bt bit(5), vb bit varying,
-          pt point, bx box, ln pg_lsn, x xml, tv tsvector, tq tsquery, e mood, dm short, r int4range, nr numrange,
+          pt point, bx box, ln pg_lsn, x \(xml), tv tsvector, tq tsquery, e mood, dm short, r int4range, nr numrange,
           mr int4multirange, ai int[], at text[], ae mood[], an numeric[], o oid);
         """
 
@@ -59,7 +62,7 @@ import Testing
         let pair = try await ReplicaPair(
             """
             CREATE TYPE pair AS (a int, b text);
-            CREATE TABLE s (id int PRIMARY KEY, ts timestamptz, iv interval, f float8, by bytea, x xml, p pair);
+            CREATE TABLE s (id int PRIMARY KEY, ts timestamptz, iv interval, f float8, by bytea, x \(Self.xml), p pair);
             """)
         let names = (
             try await pair.rows("SELECT current_database()", on: pair.source)[0][0] ?? "",
@@ -77,7 +80,7 @@ import Testing
         try await pair.streaming { state in
             try await pair.apply(
                 """
-                INSERT INTO public.s VALUES (1, '2026-02-03 04:05:06.7+00', '1 year 2 days -3:04', 0.1::float8 + 0.2, '\\x00017f', xmlparse(content 'just text'), ROW(1, 'x'));
+                INSERT INTO public.s VALUES (1, '2026-02-03 04:05:06.7+00', '1 year 2 days -3:04', 0.1::float8 + 0.2, '\\x00017f', 'just text', ROW(1, 'x'));
                 UPDATE public.s SET f = 1/3.0 WHERE id = 1;
                 """, state)
             try await pair.expectSame("SELECT extract(epoch FROM ts), extract(epoch FROM iv), f::numeric, encode(by, 'hex'), x::text, p::text FROM public.s")
