@@ -16,6 +16,7 @@ struct Worker: Sendable {
     let showsStatus: Bool
     /// Where the status is served; `nil` for nowhere.
     var address: HTTPAddress?
+    let stopRequest: StopRequest
     /// Names this process in its heartbeats.
     let name = "\(ProcessInfo.processInfo.hostName)-\(ProcessInfo.processInfo.processIdentifier)"
 
@@ -25,8 +26,7 @@ struct Worker: Sendable {
     func run() async throws {
         let members = plan.tasks.map { Member(task: $0, state: DirectionState()) }
         let work = Task { try await runAll(members) }
-        let signals = WorkerSignals { stop(members, work) }
-        defer { withExtendedLifetime(signals) {} }
+        stopRequest.onRequest { stop(members, work) }
         let status = Task { await showStatus(members) }
         defer { status.cancel() }
         let serving = try serve(members)

@@ -1,32 +1,75 @@
-import Dispatch
+import Foundation
 import Glibc
 import Synchronization
 
-/// SIGINT and SIGTERM: the first asks the worker to finish what it has, the second ends the program at once.
-final class WorkerSignals {
-    private var sources: [any DispatchSourceSignal] = []
+/// The end of a pipe that counts signals, a byte each: a handler may do little more than write to a descriptor.
+private nonisolated(unsafe) var signalPipe: CInt = -1
 
-    /// - Parameter onFirst: called once, on a queue of its own.
-    init(onFirst: @escaping @Sendable () -> Void) {
-        let queue = DispatchQueue(label: "lindero.signals")
-        let asked = AskedOnce()
+/// SIGINT and SIGTERM: the first asks the worker to finish what it has, the second ends the program at once.
+///
+/// From the moment `install` returns no signal is lost, however early it comes.
+enum WorkerSignals {
+    /// - Parameter onFirst: called once, on a thread of its own.
+    static func install(onFirst: @escaping @Sendable () -> Void) {
+        let ends = Pipe()
+        signalPipe = dup(ends.fileHandleForWriting.fileDescriptor)
+        let thread = Thread {
+            takeSignal(ends)
+            onFirst()
+            takeSignal(ends)
+            StatusLine.clear()
+            StandardError.write(
+                "Ended at once. Progress is safe: it commits together with the data. Next: lindero run\n")
+            _exit(LinderoExit.interrupted.rawValue)
+        }
+        thread.name = "lindero.signals"
+        thread.start()
         for number in [SIGINT, SIGTERM] {
-            // Without this the default action would end the process before the source is asked.
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
-            source.setEventHandler {
-                if asked.isFirst() { return onFirst() }
-                StatusLine.clear()
-                StandardError.write(
-                    "Ended at once. Progress is safe: it commits together with the data. Next: lindero run\n")
-                _exit(LinderoExit.interrupted.rawValue)
+            signal(number) { _ in
+                var byte: UInt8 = 1
+                _ = write(signalPipe, &byte, 1)
             }
-            source.resume()
-            sources.append(source)
         }
     }
 
-    deinit { for source in sources { source.cancel() } }
+    private static func takeSignal(_ ends: Pipe) {
+        var byte: UInt8 = 0
+        while read(ends.fileHandleForReading.fileDescriptor, &byte, 1) < 0, errno == EINTR {}
+    }
+}
+
+/// The wish to stop, which may come before there is anything to stop: a supervisor's SIGTERM can arrive while the
+/// worker still reads its configuration, and must end it as cleanly as later.
+final class StopRequest: Sendable {
+    private enum State {
+        case running(onRequest: @Sendable () -> Void)
+        case requested
+    }
+
+    private let state = Mutex(State.running(onRequest: {}))
+
+    var isRequested: Bool {
+        state.withLock { if case .requested = $0 { true } else { false } }
+    }
+
+    func request() {
+        let handler: (@Sendable () -> Void)? = state.withLock { state in
+            guard case .running(let handler) = state else { return nil }
+            state = .requested
+            return handler
+        }
+        handler?()
+    }
+
+    /// Sets what a request does from now on; at once when it was already made.
+    func onRequest(_ handler: @escaping @Sendable () -> Void) {
+        let isRequested = state.withLock { state in
+            if case .requested = state { return true }
+            state = .running(onRequest: handler)
+            return false
+        }
+        if isRequested { handler() }
+    }
 }
 
 private final class AskedOnce: Sendable {

@@ -76,9 +76,21 @@ import Testing
             #expect(try await worker.wait() == 128 + SIGKILL)
         }
         let worker = try pair.start()
+        // A worker that was killed may have applied everything already: equality alone doesn't show that this one runs.
+        try await worker.waitForErrors("streaming")
         try await pair.waitUntilEqual()
         worker.terminate()
         #expect(try await worker.wait() == 0)
+    }
+
+    @Test func stoppedWhileItStillStartsItEndsCleanly() async throws {
+        let pair = try await AdoptedPair()
+        for _ in 0..<10 {
+            let worker = try pair.start()
+            try await worker.waitUntilSignalsAreHandled()
+            worker.terminate()
+            #expect(try await worker.wait() == 0, "\(worker.errors)")
+        }
     }
 
     @Test func secondWorkerIsToldThatTheSlotIsInUse() async throws {

@@ -100,5 +100,20 @@ public final class RunningLindero: Sendable {
         }
     }
 
+    /// Waits until SIGTERM no longer has its default action, as the kernel tells.
+    public func waitUntilSignalsAreHandled() async throws {
+        try await waitUntil("lindero handles SIGTERM") {
+            let status = try String(contentsOfFile: "/proc/\(child.processID)/status", encoding: .utf8)
+            let caught = status.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }
+            let mask = caught.flatMap { UInt64($0.dropFirst(7).trimmingCharacters(in: .whitespaces), radix: 16) } ?? 0
+            return mask >> UInt64(SIGTERM - 1) & 1 == 1 && !isStillTheShell
+        }
+    }
+
+    private var isStillTheShell: Bool {
+        let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(child.processID)/exe")
+        return program?.hasSuffix("/lindero") != true
+    }
+
     public struct EndedEarly: Error { public let errors: String }
 }

@@ -78,8 +78,7 @@ struct LagCommand: LinderoCommand {
                 try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
             }
         }
-        let signals = WorkerSignals { watching.cancel() }
-        defer { withExtendedLifetime(signals) {} }
+        WorkerSignals.install { watching.cancel() }
         let result = await watching.result
         if case .failure(let error) = result, !watching.isCancelled { throw error }
         if !global.json { StandardOutput.write("Next: lindero status\n") }

@@ -42,7 +42,9 @@ struct RunCommand: LinderoCommand {
 
     func perform() async throws {
         let logger = LineLogHandler.logger()
-        let plan = try await plan()
+        let stopRequest = StopRequest()
+        WorkerSignals.install { stopRequest.request() }
+        guard let plan = try await plan(unless: stopRequest) else { return answerStopped() }
         for task in plan.tasks {
             logger.info(
                 "worker starts",
@@ -52,8 +54,25 @@ struct RunCommand: LinderoCommand {
                 ])
         }
         let showsStatus = verbose || StandardError.isTerminal
-        try await Worker(plan: plan, logger: logger, showsStatus: showsStatus, address: HTTPAddress(http)).run()
+        try await Worker(
+            plan: plan, logger: logger, showsStatus: showsStatus, address: HTTPAddress(http), stopRequest: stopRequest
+        ).run()
+        answerStopped()
+    }
+
+    private func answerStopped() {
         answer(.object([("stopped", .bool(true))]), lines: ["Stopped cleanly. Next: lindero run"])
+    }
+
+    /// The plan, or `nil` when it was told to stop before there was one.
+    private func plan(unless stopRequest: StopRequest) async throws -> WorkerPlan? {
+        let planning = Task { try await plan() }
+        stopRequest.onRequest { planning.cancel() }
+        switch await planning.result {
+        case .success(let plan): return plan
+        case .failure(_) where stopRequest.isRequested: return nil
+        case .failure(let error): throw error
+        }
     }
 
     private func plan() async throws -> WorkerPlan {
