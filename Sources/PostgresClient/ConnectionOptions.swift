@@ -37,6 +37,8 @@ public struct ConnectionOptions: Sendable, CustomStringConvertible {
         ("extra_float_digits", "3"),
         ("bytea_output", "hex"),
         ("xmloption", "content"),
+        ("lc_monetary", "C"),
+        ("array_nulls", "on"),
         ("default_transaction_isolation", "read committed"),
         ("default_transaction_read_only", "off"),
         ("default_transaction_deferrable", "off"),

@@ -63,6 +63,9 @@ public struct ColumnDescription: Sendable, Equatable {
     public var baseTypeOID: UInt32
     /// `typarray` of the base type; 0 when it has none.
     public var baseArrayOID: UInt32
+    /// The base type as a cast names it, without modifier; `nil` when a cast from text may read it otherwise than a
+    /// text parameter does.
+    public var castName: String?
     /// `typtype` of the base type: b base, c composite, e enum, r range, m multirange.
     public var baseKind: String
     /// `typcategory` of the base type; `A` is an array.
@@ -75,7 +78,7 @@ public struct ColumnDescription: Sendable, Equatable {
 
     public init(
         name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
-        baseArrayOID: UInt32 = 0, baseKind: String = "b", category: String = "", isNotNull: Bool = false,
+        baseArrayOID: UInt32 = 0, castName: String? = nil, baseKind: String = "b", category: String = "", isNotNull: Bool = false,
         isGenerated: Bool = false, identity: Identity = .none, defaultExpression: String? = nil
     ) {
         self.name = name
@@ -84,6 +87,7 @@ public struct ColumnDescription: Sendable, Equatable {
         self.typeOID = typeOID
         self.baseTypeOID = baseTypeOID
         self.baseArrayOID = baseArrayOID
+        self.castName = castName
         self.baseKind = baseKind
         self.category = category
         self.isNotNull = isNotNull

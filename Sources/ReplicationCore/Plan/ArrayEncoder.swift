@@ -1,6 +1,5 @@
 /// Writes one column of many rows as a PostgreSQL array in binary form: values are copied, never parsed.
 public enum ArrayEncoder {
-    /// - Parameter elementOID: the target's type; the server refuses an array that names another one.
     public static func encode(
         column: RelationPlan.Column, rows: [RowSource], plan: GroupPlan, chunks: [ChangeChunk]
     ) -> [UInt8] {
@@ -28,7 +27,7 @@ public enum ArrayEncoder {
             }
             put(1)
             put(hasNull ? 1 : 0)
-            put(column.typeOID)
+            put(column.elementOID)
             put(UInt32(truncatingIfNeeded: rows.count))
             put(1)
             for row in rows {

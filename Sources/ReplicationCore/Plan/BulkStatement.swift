@@ -20,7 +20,10 @@ public struct BulkStatement: Sendable {
         let table = plan.table.sql
         func name(_ column: Int) -> String { SQLText.identifier(plan.columns[column].name) }
         // Side by side in the target list the arrays are read row by row; in FROM they would be stored first.
-        let arrays = columns.indices.map { "pg_catalog.unnest($\($0 + 1)) AS v\($0)" }.joined(separator: ", ")
+        let arrays = columns.enumerated().map { position, column in
+            let cast = plan.columns[column].elementCast.map { "::\($0)" } ?? ""
+            return "pg_catalog.unnest($\(position + 1))\(cast) AS v\(position)"
+        }.joined(separator: ", ")
         let rows = "(SELECT \(arrays)) AS s"
         let found = key.enumerated().map { offset, column in
             "t.\(name(column)) = s.v\(shape.written.count + offset)"

@@ -6,8 +6,11 @@ public struct RelationPlan: Sendable {
         public var name: String
         /// Type of a single-value parameter: the target's type under all domains.
         public var typeOID: UInt32
-        /// Type of an array parameter; 0 when the column cannot travel in arrays.
+        /// Type of an array parameter and of its elements; 0 when the column cannot travel in arrays.
         public var arrayOID: UInt32
+        public var elementOID: UInt32
+        /// What the elements are cast to: text is read by the server, as a text parameter would be.
+        public var elementCast: String?
     }
 
     public enum Identity: Sendable, Equatable {
@@ -35,7 +38,7 @@ public struct RelationPlan: Sendable {
     ///
     /// - Parameters:
     ///   - travels: whether a column of the source may be written to the target.
-    ///   - isBinary: whether the stream carries binary values; text does not fit into arrays.
+    ///   - isBinary: whether the stream carries binary values; text ones travel in arrays of text.
     ///   - allowsBulk: false where the target must see each change alone, as its triggers do.
     public static func make(
         relation: RelationMessage, target: TableDescription?, copiedUpTo: LSN = .zero, isBinary: Bool,
@@ -60,13 +63,9 @@ public struct RelationPlan: Sendable {
                 problems.append(.typeDiffers(source.name, targetType: column.type))
             }
             if source.isKey { key.append(columns.count) }
-            // Arrays of arrays do not exist: an array column has no array parameter in binary form.
-            let fitsArray = column.baseArrayOID != 0 && !(isBinary && column.category == "A")
-            isBulk = isBulk && fitsArray
-            columns.append(
-                Column(
-                    sourceIndex: index, name: column.name, typeOID: column.baseTypeOID,
-                    arrayOID: fitsArray ? column.baseArrayOID : 0))
+            let laidOut = Column(sourceIndex: index, column, isBinary: isBinary)
+            isBulk = isBulk && laidOut.arrayOID != 0
+            columns.append(laidOut)
         }
         for source in relation.columns where source.isKey && !travels(source.name) {
             if relation.replicaIdentity != .full { problems.append(.withheldKey(source.name)) }
@@ -77,7 +76,7 @@ public struct RelationPlan: Sendable {
             table: target.name, columns: columns, identity: identity,
             sendsFullOldRow: relation.replicaIdentity == .full,
             withheldCount: relation.columns.count - columns.count, copiedUpTo: copiedUpTo,
-            sourceWidth: relation.columns.count, isBulk: isBulk && isBinary && allowsBulk && identity != .wholeRow)
+            sourceWidth: relation.columns.count, isBulk: isBulk && allowsBulk && identity != .wholeRow)
     }
 
     /// With `REPLICA IDENTITY FULL` the stream marks every column as key: a unique, never-null key of the target
@@ -89,6 +88,26 @@ public struct RelationPlan: Sendable {
         let positions = target.primaryKey.map { name in columns.firstIndex { $0.name == name } }
         let found = positions.compactMap { $0 }
         return found.isEmpty || found.count < positions.count ? .wholeRow : .key(found)
+    }
+}
+
+extension RelationPlan.Column {
+    /// `text` and its array type.
+    private static let text: (element: UInt32, array: UInt32) = (25, 1009)
+
+    init(sourceIndex: Int, _ column: ColumnDescription, isBinary: Bool) {
+        self.sourceIndex = sourceIndex
+        name = column.name
+        typeOID = column.baseTypeOID
+        if isBinary {
+            // Arrays of arrays do not exist: an array column has no array parameter in binary form.
+            arrayOID = column.category == "A" ? 0 : column.baseArrayOID
+            elementOID = typeOID
+        } else {
+            arrayOID = column.castName == nil ? 0 : Self.text.array
+            elementOID = Self.text.element
+            elementCast = typeOID == elementOID ? nil : column.castName
+        }
     }
 }
 

@@ -17,13 +17,26 @@ public enum TypeCompatibility {
         return from <= to
     }
 
-    /// Whether a column's values have the same binary form on both sides and may be copied byte by byte.
+    /// `regclass` and its kin, and arrays of them: their binary form is an OID of their server. `oidvector`,
+    /// `int2vector` and arrays of them: an empty one is refused in the very form that it is sent in.
+    private static let textOnly: Set<UInt32> = [
+        22, 30, 1006, 1013,
+        24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191,
+        1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192,
+    ]
+
+    /// Whether a column's binary form means the same on another server.
     ///
-    /// Built-in types, enums (sent as their label) and domains over them do; composites and arrays of user types
-    /// carry OIDs of their server. An extension's base type is not trusted to.
+    /// Built-in types, enums (sent as their label) and domains over them; not composites and arrays of user types,
+    /// which carry their server's OIDs. An extension's base type is not trusted to.
+    public static func hasPortableBinary(_ column: ColumnDescription) -> Bool {
+        if column.baseKind == "e" { return true }
+        return column.baseKind != "c" && column.baseTypeOID < firstUserOID && !textOnly.contains(column.baseTypeOID)
+    }
+
+    /// Whether a column's values have the same binary form on both sides and may be copied byte by byte.
     public static func isBinarySafe(source: ColumnDescription, target: ColumnDescription) -> Bool {
         if source.baseKind == "e" && target.baseKind == "e" { return true }
-        return source.baseTypeOID == target.baseTypeOID && source.baseTypeOID < firstUserOID
-            && source.baseKind != "c" && target.baseKind != "c"
+        return source.baseTypeOID == target.baseTypeOID && hasPortableBinary(source) && hasPortableBinary(target)
     }
 }

@@ -79,7 +79,8 @@ public enum CatalogReader {
         else { return nil }
         return ColumnDescription(
             name: name, number: position, type: type, typeOID: typeOID, baseTypeOID: baseOID,
-            baseArrayOID: arrayOID, baseKind: row["base_kind"] ?? "b", category: row["category"] ?? "",
+            baseArrayOID: arrayOID, castName: row["cast_name"], baseKind: row["base_kind"] ?? "b",
+            category: row["category"] ?? "",
             isNotNull: row["is_not_null"] == "t", isGenerated: row["is_generated"] == "t",
             identity: ColumnDescription.Identity(rawValue: row["identity"] ?? "") ?? .none,
             defaultExpression: row["default"])

@@ -26,6 +26,10 @@ enum CatalogSQL {
         SELECT a.attrelid AS table, a.attname AS name, a.attnum AS number,
                pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.atttypid AS type_oid,
                b.oid AS base_oid, b.typarray AS array_oid, b.typtype AS base_kind, b.typcategory AS category,
+               CASE WHEN b.oid <> 'pg_catalog.regclass'::pg_catalog.regtype AND NOT EXISTS (
+                      SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = 'pg_catalog.text'::pg_catalog.regtype
+                        AND c.casttarget = b.oid AND c.castmethod = 'f' AND c.oid >= 16384)
+                    THEN pg_catalog.format_type(b.oid, -1) END AS cast_name,
                a.attnotnull AS is_not_null, a.attgenerated <> '' AS is_generated, a.attidentity AS identity,
                pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default
         FROM pg_catalog.pg_attribute a

@@ -114,9 +114,7 @@ struct DirectionRun: Sendable {
             guard let other = there[table.name] else { continue }
             for column in table.columns {
                 // The stream has one format: a column that stays behind decides it too.
-                if column.baseKind == "c" || column.baseTypeOID >= TypeCompatibility.firstUserOID && column.baseKind != "e" {
-                    return false
-                }
+                if !TypeCompatibility.hasPortableBinary(column) { return false }
                 guard settings.travels(table.name, column.name), let same = other.column(column.name) else { continue }
                 if !TypeCompatibility.isBinarySafe(source: column, target: same) { return false }
             }

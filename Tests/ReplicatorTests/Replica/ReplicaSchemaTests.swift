@@ -72,6 +72,74 @@ import Testing
         }
     }
 
+    /// Sequences do not travel: the target's own go on where they are, until a RESTART IDENTITY that PostgreSQL repeats
+    /// there, each from its own start.
+    @Test func truncateRestartIdentityRestartsTheTargetsOwnSequencesAndPlainTruncateDoesNot() async throws {
+        let pair = try await ReplicaPair(
+            "CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, s serial); CREATE TABLE k (id serial PRIMARY KEY)",
+            targetSchema: """
+                CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY (START WITH 1000) PRIMARY KEY, s serial); CREATE TABLE k (id serial PRIMARY KEY);
+                SELECT setval('a_id_seq', 5000), setval('a_s_seq', 700), setval('k_id_seq', 70);
+                """)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO a DEFAULT VALUES; INSERT INTO a DEFAULT VALUES; INSERT INTO k DEFAULT VALUES; TRUNCATE k", state)
+            let next = "SELECT nextval('a_id_seq'), nextval('a_s_seq'), nextval('k_id_seq')"
+            try await #expect(pair.rows(next, on: pair.target) == [["5001", "701", "71"]])
+            try await pair.apply("TRUNCATE a RESTART IDENTITY; INSERT INTO a DEFAULT VALUES", state)
+            try await pair.expectSame("SELECT * FROM a")
+            try await #expect(pair.rows(next, on: pair.target) == [["1000", "1", "72"]])
+        }
+    }
+
+    @Test func truncateCascadeReachesOnlyWhatTheSourceReached() async throws {
+        let pair = try await ReplicaPair(
+            "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a); CREATE TABLE c (id int PRIMARY KEY, b int REFERENCES b)",
+            targetSchema: "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int); CREATE TABLE c (id int PRIMARY KEY, b int); CREATE TABLE own (id int PRIMARY KEY); INSERT INTO own VALUES (1)")
+        try await pair.streaming { state in
+            try await pair.apply(
+                "INSERT INTO a VALUES (1), (2); INSERT INTO b VALUES (1, 1); INSERT INTO c VALUES (1, 1); TRUNCATE a CASCADE; INSERT INTO a VALUES (3)", state)
+            try await pair.expectSame("SELECT (SELECT sum(id) FROM a), (SELECT count(*) FROM b), (SELECT count(*) FROM c)")
+            try await #expect(pair.rows("SELECT id FROM own", on: pair.target) == [["1"]])
+        }
+    }
+
+    /// Rows that refer to each other pass only because the check waits for the commit.
+    @Test func deferredConstraintsOfTheTargetAreNotInTheWay() async throws {
+        let pair = try await ReplicaPair(
+            """
+            CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a DEFERRABLE INITIALLY DEFERRED);
+            ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b DEFERRABLE INITIALLY DEFERRED;
+            CREATE TABLE pos (id int PRIMARY KEY, n int UNIQUE DEFERRABLE INITIALLY DEFERRED, r int4range, EXCLUDE USING gist (r WITH &&) DEFERRABLE INITIALLY DEFERRED);
+            """)
+        try await pair.streaming { state in
+            try await pair.apply(
+                """
+                BEGIN; INSERT INTO b SELECT i, i FROM generate_series(1, 50) i; INSERT INTO a SELECT i, i FROM generate_series(1, 50) i; COMMIT;
+                BEGIN; UPDATE b SET a = a % 50 + 1; DELETE FROM a WHERE id = 7; INSERT INTO a VALUES (7, 8); COMMIT;
+                INSERT INTO pos SELECT i, i, int4range(i * 10, i * 10 + 10) FROM generate_series(1, 9) i; UPDATE pos SET n = 10 - n;
+                BEGIN; UPDATE pos SET r = int4range(20, 30) WHERE id = 1; UPDATE pos SET r = int4range(10, 20) WHERE id = 2; COMMIT;
+                """, state)
+            try await pair.expectSame("SELECT * FROM a JOIN b ON a.b = b.id ORDER BY a.id", atLeast: 50)
+            try await pair.expectSame("SELECT * FROM pos ORDER BY id", atLeast: 9)
+        }
+    }
+
+    @Test(.enabled(if: PostgresBinaries.defaultVersion >= 15, "column lists came with PostgreSQL 15"))
+    func changeOfUnpublishedColumnsAloneLeavesTheTargetAsItIs() async throws {
+        let pair = try await ReplicaPair(
+            "CREATE TABLE t (id int PRIMARY KEY, a text, secret text); CREATE TABLE n (id int PRIMARY KEY, secret text)",
+            targetSchema: "CREATE TABLE t (id int PRIMARY KEY, a text, secret text DEFAULT 'own'); CREATE TABLE n (id int PRIMARY KEY)",
+            publication: "CREATE PUBLICATION p FOR TABLE t (id, a), n (id)")
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'x', 's'), (2, 'y', 's'); INSERT INTO n VALUES (1, 's'), (2, 's')", state)
+            try await pair.apply("UPDATE t SET secret = 'changed'; UPDATE n SET secret = 'changed'; UPDATE n SET id = 3 WHERE id = 2", state)
+            try await #expect(pair.rows("SELECT * FROM t ORDER BY id", on: pair.target) == [["1", "x", "own"], ["2", "y", "own"]])
+            try await #expect(pair.rows("SELECT * FROM n ORDER BY id", on: pair.target) == [["1"], ["3"]])
+            try await pair.apply("ALTER TABLE t ADD later int; UPDATE t SET later = 1; UPDATE t SET a = 'z' WHERE id = 2", state)
+            try await #expect(pair.rows("SELECT a FROM t ORDER BY id", on: pair.target) == [["x"], ["z"]])
+        }
+    }
+
     @Test func partitionedTablesReplicateThroughTheRoot() async throws {
         let pair = try await ReplicaPair(
             """
