@@ -39,4 +39,13 @@ public enum TypeCompatibility {
         if source.baseKind == "e" && target.baseKind == "e" { return true }
         return source.baseTypeOID == target.baseTypeOID && hasPortableBinary(source) && hasPortableBinary(target)
     }
+
+    /// Whether a table as the stream defines it may be read from a binary one. Of a user's type the stream tells no
+    /// more than an OID of the source: the target's column decides.
+    public static func travelsInBinary(_ relation: RelationMessage, to target: TableDescription) -> Bool {
+        relation.columns.allSatisfy { source in
+            guard let column = target.column(source.name) else { return true }
+            return hasPortableBinary(column) && (source.typeOID >= firstUserOID || source.typeOID == column.baseTypeOID)
+        }
+    }
 }

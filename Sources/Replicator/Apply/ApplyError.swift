@@ -9,6 +9,8 @@ enum ApplyError: Error {
     case missingRow(FailedChange?)
     /// A piece of a large transaction failed in bulk: stream again, and apply up to here in exact order.
     case bulkFailed(upTo: LSN)
+    /// A table that came under a binary stream cannot be read from one.
+    case needsText(QualifiedName)
     /// A table's definition no longer fits; everything before its first change is committed.
     case schemaDiffers(SchemaMismatch)
 }

@@ -40,6 +40,9 @@ struct PlanCache {
                     relation: relation, target: table, copiedUpTo: copiedUpTo[relation.name] ?? .zero,
                     isBinary: isBinary, allowsBulk: try await Self.allowsBulk(table, on: target)
                 ) { settings.travels(relation.name, $0) }
+                if isBinary, let table, !TypeCompatibility.travelsInBinary(relation, to: table) {
+                    throw ApplyError.needsText(relation.name)
+                }
                 entries[definition] = .plan(plan)
             } catch let mismatch as SchemaMismatch {
                 return (definition, mismatch)

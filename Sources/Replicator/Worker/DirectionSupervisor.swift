@@ -36,6 +36,7 @@ public struct DirectionSupervisor: Sendable {
                 try await prepare()
                 var run = DirectionRun(settings: settings, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
+                run.allowsBinary = attempt.allowsBinary
                 try await run.run()
             } catch {
                 if state.isDraining || Task.isCancelled { break }
@@ -55,6 +56,7 @@ public struct DirectionSupervisor: Sendable {
         let startedAtMilliseconds: Int64
         var backoff = Backoff()
         var exactUpTo = LSN.zero
+        var allowsBinary = true
         var lastLSN = LSN.zero
         var failuresAtLSN = 0
     }
@@ -72,6 +74,9 @@ public struct DirectionSupervisor: Sendable {
             try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
         case ApplyError.bulkFailed(let upTo):
             attempt.exactUpTo = upTo
+        case ApplyError.needsText(let table):
+            attempt.allowsBinary = false
+            logger.info("values travel as text", metadata: ["direction": "\(settings.name)", "table": "\(table)"])
         case ApplyError.missingRow(let change):
             throw Self.missingRow(change, settings)
         case ApplyError.refused(let change, let cause):
