@@ -1,13 +1,22 @@
 import CLibPQ
+import Glibc
 
 extension LibPQSession {
     /// How long the server may take to come to the end of a stream that is stopped, or to take a status.
     static let stopMilliseconds = 10_000
 
+    /// How long messages may gather before the socket is read again: well before the sender's buffer is full.
+    private static let restNanoseconds = 300_000
+    /// How long one call may gather: the caller wants something to work on, too.
+    private static let gatherMilliseconds = 4
+
     /// Takes the messages that are there, waiting for the first; an empty batch when none comes in time.
-    func receive(maximumBytes: Int, waitMilliseconds: Int, capacity: Int) throws(PostgresError) -> ReplicationBatch {
+    func receive(
+        maximumBytes: Int, waitMilliseconds: Int, capacity: Int, isWorthGathering: () -> Bool
+    ) throws(PostgresError) -> ReplicationBatch {
         guard mode == .stream else { throw .protocolViolation("no replication stream is open") }
         let deadline = Deadline(milliseconds: max(0, waitMilliseconds))
+        let gatherDeadline = Deadline(milliseconds: min(Self.gatherMilliseconds, max(0, waitMilliseconds)))
         var batch = ReplicationBatch()
         batch.bytes.reserveCapacity(capacity)
         var isSocketRead = false
@@ -22,12 +31,13 @@ extension LibPQSession {
                 batch.isEnd = true
                 return batch
             case .wouldBlock:
+                // Nothing complete came since the socket was read last.
                 if isSocketRead {
-                    // Nothing complete came since the socket was read last.
-                    if !batch.messages.isEmpty { return batch }
-                    do {
-                        _ = try wait(reading: true, writing: false, until: deadline)
-                    } catch .timeout {
+                    if isWorthGathering() && !gatherDeadline.isPast {
+                        Self.rest()
+                    } else if !batch.messages.isEmpty {
+                        return batch
+                    } else if try !waitForData(until: deadline) {
                         return batch
                     }
                 }
@@ -36,6 +46,20 @@ extension LibPQSession {
             }
         }
         return batch
+    }
+
+    private func waitForData(until deadline: Deadline) throws(PostgresError) -> Bool {
+        do {
+            _ = try wait(reading: true, writing: false, until: deadline)
+            return true
+        } catch .timeout {
+            return false
+        }
+    }
+
+    private static func rest() {
+        var pause = timespec(tv_sec: 0, tv_nsec: restNanoseconds)
+        nanosleep(&pause, nil)
     }
 
     /// The server has ended its half of the stream; an error of its own is thrown.

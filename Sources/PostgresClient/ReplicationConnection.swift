@@ -120,21 +120,19 @@ public actor ReplicationConnection {
     /// Waits for messages, then takes what is there up to about `maximumBytes`.
     ///
     /// Cancellation ends the wait with `.cancelled`; no message is lost, and the stream goes on.
-    /// - Parameter gatherMicroseconds: lets messages gather in the socket first. The server sends one by one, and
-    ///   waking for each costs more than the message; a caller that has work left loses nothing by waiting.
+    /// - Parameter isWorthGathering: asked each time the socket is empty; while it says yes, messages gather for a
+    ///   moment. The server sends one by one, and waking for each costs more than the message; a caller that has work
+    ///   left loses nothing by waiting.
     /// - Returns: an empty batch when nothing came within `waitMilliseconds`.
     /// - Throws: `.server` when the server ended the stream with an error.
     public func receive(
-        maximumBytes: Int, waitMilliseconds: Int, gatherMicroseconds: Int = 0
+        maximumBytes: Int, waitMilliseconds: Int, isWorthGathering: @Sendable () -> Bool = { false }
     ) async throws(PostgresError) -> ReplicationBatch {
         let capacity = expectedBytes
         let batch = try await session.call(isolation: self) { () throws(PostgresError) in
-            if gatherMicroseconds > 0 {
-                var pause = timespec(tv_sec: 0, tv_nsec: min(gatherMicroseconds, 10_000) * 1_000)
-                nanosleep(&pause, nil)
-            }
-            return try session.receive(
-                maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, capacity: capacity)
+            try session.receive(
+                maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, capacity: capacity,
+                isWorthGathering: isWorthGathering)
         }
         expectedBytes = batch.bytes.count + batch.bytes.count / 8
         return batch

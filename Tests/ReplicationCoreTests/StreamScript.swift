@@ -68,7 +68,8 @@ struct StreamScript {
                 assembler.arena.cells.append(Cell(kind: .binary, offset: offset, length: Int32(value.utf8.count)))
             }
         }
-        return TupleReference(firstCell: first, count: values.count)
+        return TupleReference(
+            firstCell: first, count: values.count, hasUnchanged: values.contains(Self.unchanged))
     }
 }
 

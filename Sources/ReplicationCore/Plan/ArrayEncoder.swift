@@ -52,9 +52,9 @@ public enum ArrayEncoder {
 extension ChangeArena {
     /// Lends a cell's bytes; empty for NULL and unchanged values.
     @inlinable
-    func withCell(_ index: Int, _ body: (Cell, UnsafeRawBufferPointer) -> Void) {
+    func withCell<Result>(_ index: Int, _ body: (Cell, UnsafeRawBufferPointer) -> Result) -> Result {
         let cell = cells[index]
-        bytes.withUnsafeBytes { all in
+        return bytes.withUnsafeBytes { all in
             body(cell, UnsafeRawBufferPointer(rebasing: all[cell.offset..<(cell.offset + Int(cell.length))]))
         }
     }

@@ -9,9 +9,10 @@ public struct GroupPlanner {
     /// Plan of a definition; `nil` when its table is not part of the direction.
     private let planOf: (Int) -> RelationPlan?
     private var plan = GroupPlan()
-    private var tables: [Int: TableNet] = [:]
-    /// Tables in the order of their first change, so that the same input gives the same plan.
-    private var order: [Int] = []
+    /// In the order of their first change, so that the same input gives the same plan.
+    private var tables: [TableNet] = []
+    /// Index into `tables` by definition; -1 for one not seen yet.
+    private var tableOf: [Int] = []
 
     private init(chunks: [ChangeChunk], planOf: @escaping (Int) -> RelationPlan?) {
         self.chunks = chunks
@@ -33,48 +34,45 @@ public struct GroupPlanner {
         for (number, span) in chunk.transactions.enumerated() {
             if span.isCommitted && span.endLSN <= skipUpTo { continue }
             for position in span.changes {
-                add(chunk.changes[position], at: (index, position, number), in: span)
+                add(chunk.changes[position], at: (index, position, number), commitLSN: span.commitLSN)
             }
         }
     }
 
     private mutating func add(
-        _ change: Change, at place: (chunk: Int, change: Int, transaction: Int), in span: TransactionSpan
+        _ change: Change, at place: (chunk: Int, change: Int, transaction: Int), commitLSN: LSN
     ) {
+        let row = GroupPlan.Step.row(chunk: place.chunk, change: place.change, transaction: place.transaction)
         if change.kind == .truncate {
             flushAll()
             plan.changeCount += 1
-            return plan.steps.append(.row(chunk: place.chunk, change: place.change, transaction: place.transaction))
+            return plan.steps.append(row)
         }
-        let definition = change.relation
-        if tables[definition] == nil { begin(definition) }
-        guard let relation = tables[definition]?.relation else { return plan.ignoredCount += 1 }
-        if span.commitLSN < relation.copiedUpTo { return }
+        let index = table(of: change.relation)
+        guard tables[index].isApplied else { return plan.ignoredCount += 1 }
+        if commitLSN < tables[index].copiedUpTo { return }
         plan.changeCount += 1
-        let isTaken =
-            relation.isBulk
-            && tables[definition]!.add(change, chunk: place.chunk, chunks: chunks, plan: &plan)
-        if !isTaken {
-            flush(definition)
-            plan.steps.append(.row(chunk: place.chunk, change: place.change, transaction: place.transaction))
-        }
+        if tables[index].isBulk, tables[index].add(change, chunk: place.chunk, chunks: chunks, plan: &plan) { return }
+        tables[index].emit(into: &plan, chunks: chunks)
+        plan.steps.append(row)
     }
 
-    private mutating func begin(_ definition: Int) {
+    private mutating func table(of definition: Int) -> Int {
+        if definition < tableOf.count, tableOf[definition] >= 0 { return tableOf[definition] }
+        while tableOf.count <= definition { tableOf.append(-1) }
         let relation = planOf(definition)
         // A new definition of the same table: what came under the old one goes first.
         if let relation {
-            for (other, net) in tables where net.relation?.table == relation.table { flush(other) }
+            for index in tables.indices where tables[index].relation?.table == relation.table {
+                tables[index].emit(into: &plan, chunks: chunks)
+            }
         }
-        tables[definition] = TableNet(definition: definition, relation: relation)
-        order.append(definition)
+        tableOf[definition] = tables.count
+        tables.append(TableNet(definition: definition, relation: relation))
+        return tables.count - 1
     }
 
-    private mutating func flushAll() { for definition in order { flush(definition) } }
-
-    private mutating func flush(_ definition: Int) {
-        guard var net = tables.removeValue(forKey: definition) else { return }
-        net.emit(into: &plan, chunks: chunks)
-        tables[definition] = net
+    private mutating func flushAll() {
+        for index in tables.indices { tables[index].emit(into: &plan, chunks: chunks) }
     }
 }

@@ -11,6 +11,8 @@ struct TableNet {
     private struct Row {
         var hash: UInt64
         var effect: Effect
+        /// `values` may have unchanged TOAST values.
+        var isPartial: Bool
         /// Where the key's cells are.
         var key: RowSource
         /// The row's newest values.
@@ -19,6 +21,8 @@ struct TableNet {
 
     let definition: Int
     let relation: RelationPlan?
+    let isBulk: Bool
+    let copiedUpTo: LSN
     private let keyIndexes: [Int]
     private var rows: [Row] = []
     /// Open addressing: index into `rows` plus one, 0 is free. The size is a power of two.
@@ -27,8 +31,13 @@ struct TableNet {
     init(definition: Int, relation: RelationPlan?) {
         self.definition = definition
         self.relation = relation
+        isBulk = relation?.isBulk ?? false
+        copiedUpTo = relation?.copiedUpTo ?? .zero
         keyIndexes = relation.map { plan in plan.keyColumns.map { plan.columns[$0].sourceIndex } } ?? []
     }
+
+    /// Whether the table is part of the direction.
+    var isApplied: Bool { relation != nil }
 
     /// Nets one change in; false when it can't be: a changed key, or a state that the source cannot have had.
     mutating func add(_ change: Change, chunk: Int, chunks: [ChangeChunk], plan: inout GroupPlan) -> Bool {
@@ -36,33 +45,42 @@ struct TableNet {
         let new = RowSource(chunk: number, first: change.new.firstCell)
         let old = RowSource(chunk: number, first: change.old.firstCell)
         let key = change.kind == .delete ? old : new
-        if change.kind == .update, change.oldKind != nil, !sameKey(old, new, plan, chunks) { return false }
-        guard let hash = hash(of: key, plan, chunks) else { return false }
-        guard let index = find(key, hash, plan, chunks) else {
+        if change.kind == .update, change.oldKind != nil, !sameKey(old, new, chunks) { return false }
+        guard let hash = hash(of: key, chunks) else { return false }
+        guard let index = find(key, hash, chunks) else {
             let effect: Effect =
                 switch change.kind {
                 case .insert: .insert
                 case .update: .update
                 case .delete, .truncate: .delete
                 }
-            insert(Row(hash: hash, effect: effect, key: key, values: change.kind == .delete ? old : new))
+            let isPartial = change.kind != .delete && change.new.hasUnchanged
+            insert(Row(hash: hash, effect: effect, isPartial: isPartial, key: key, values: key))
             return true
         }
-        return net(change.kind, new, at: index, chunks: chunks, plan: &plan)
+        return net(change.kind, new, isPartial: change.new.hasUnchanged, at: index, chunks: chunks, plan: &plan)
     }
 
     private mutating func net(
-        _ kind: Change.Kind, _ new: RowSource, at index: Int, chunks: [ChangeChunk], plan: inout GroupPlan
+        _ kind: Change.Kind, _ new: RowSource, isPartial: Bool, at index: Int, chunks: [ChangeChunk],
+        plan: inout GroupPlan
     ) -> Bool {
         switch (rows[index].effect, kind) {
         case (.nothing, .insert):
             rows[index].effect = .insert
             rows[index].values = new
+            rows[index].isPartial = isPartial
         case (.delete, .insert):
             rows[index].effect = .replace
             rows[index].values = new
+            rows[index].isPartial = isPartial
         case (.insert, .update), (.update, .update), (.replace, .update):
-            rows[index].values = merge(rows[index].values, new, chunks: chunks, plan: &plan)
+            if isPartial {
+                rows[index].values = merge(rows[index].values, new, chunks: chunks, plan: &plan)
+            } else {
+                rows[index].values = new
+                rows[index].isPartial = false
+            }
         case (.insert, .delete):
             rows[index].effect = .nothing
         case (.update, .delete), (.replace, .delete):
@@ -80,9 +98,6 @@ struct TableNet {
     ) -> RowSource {
         guard let width = relation?.sourceWidth else { return new }
         let cells = chunks[Int(new.chunk)].arena.cells
-        var isWhole = true
-        for index in new.first..<(new.first + width) where cells[index].kind == .unchanged { isWhole = false }
-        if isWhole { return new }
         let merged = (0..<width).map { index -> CellLocation in
             cells[new.first + index].kind == .unchanged
                 ? plan.location(old, sourceIndex: index) : CellLocation(chunk: new.chunk, cell: new.first + index)
@@ -111,12 +126,11 @@ struct TableNet {
         guard let relation else { return }
         var groups: [(written: [Int], rows: [RowSource])] = []
         for row in rows where row.effect == .update {
-            let hasUnchanged = writable.contains { isUnchanged($0, row.values, relation, plan, chunks) }
             let written =
-                hasUnchanged ? writable.filter { !isUnchanged($0, row.values, relation, plan, chunks) } : writable
+                row.isPartial ? writable.filter { !isUnchanged($0, row.values, relation, plan, chunks) } : writable
             if written.isEmpty {
                 plan.withheldCount += 1
-            } else if let index = groups.firstIndex(where: { $0.written == written }) {
+            } else if let index = groups.firstIndex(where: { $0.written.count == written.count && $0.written == written }) {
                 groups[index].rows.append(row.values)
             } else {
                 groups.append((written, [row.values]))
@@ -139,13 +153,13 @@ struct TableNet {
 
     // MARK: the hash table
 
-    private func find(_ key: RowSource, _ hash: UInt64, _ plan: GroupPlan, _ chunks: [ChangeChunk]) -> Int? {
+    private func find(_ key: RowSource, _ hash: UInt64, _ chunks: [ChangeChunk]) -> Int? {
         guard !slots.isEmpty else { return nil }
         let mask = slots.count - 1
         var slot = Int(truncatingIfNeeded: hash) & mask
         while slots[slot] != 0 {
             let index = Int(slots[slot]) - 1
-            if rows[index].hash == hash, sameKey(rows[index].key, key, plan, chunks) { return index }
+            if rows[index].hash == hash, sameKey(rows[index].key, key, chunks) { return index }
             slot = (slot + 1) & mask
         }
         return nil
@@ -168,30 +182,26 @@ struct TableNet {
         slots[slot] = Int32(truncatingIfNeeded: index + 1)
     }
 
-    /// FNV-1a over the key's bytes; `nil` when a key cell has no value.
-    private func hash(of row: RowSource, _ plan: GroupPlan, _ chunks: [ChangeChunk]) -> UInt64? {
+    /// FNV-1a over the key's bytes; `nil` when a key cell has no value. A key is never a merged row.
+    private func hash(of row: RowSource, _ chunks: [ChangeChunk]) -> UInt64? {
         var result: UInt64 = 0xcbf2_9ce4_8422_2325
-        var isComplete = true
         for index in keyIndexes {
-            let location = plan.location(row, sourceIndex: index)
-            chunks[Int(location.chunk)].arena.withCell(location.cell) { cell, bytes in
-                if cell.kind == .null || cell.kind == .unchanged { isComplete = false }
+            let isComplete = chunks[Int(row.chunk)].arena.withCell(row.first + index) { cell, bytes in
                 for byte in bytes { result = (result ^ UInt64(byte)) &* 0x100_0000_01b3 }
                 result = (result ^ 0xff) &* 0x100_0000_01b3
+                return cell.kind != .null && cell.kind != .unchanged
             }
+            if !isComplete { return nil }
         }
         // The low bits choose the slot; FNV's are weak for keys that differ in their last byte only.
-        return isComplete ? result ^ (result >> 32) : nil
+        return result ^ (result >> 32)
     }
 
-    private func sameKey(_ left: RowSource, _ right: RowSource, _ plan: GroupPlan, _ chunks: [ChangeChunk]) -> Bool {
+    private func sameKey(_ left: RowSource, _ right: RowSource, _ chunks: [ChangeChunk]) -> Bool {
         for index in keyIndexes {
-            let a = plan.location(left, sourceIndex: index)
-            let b = plan.location(right, sourceIndex: index)
-            var isSame = false
-            chunks[Int(a.chunk)].arena.withCell(a.cell) { first, firstBytes in
-                chunks[Int(b.chunk)].arena.withCell(b.cell) { second, secondBytes in
-                    isSame = first.kind == second.kind && firstBytes.elementsEqual(secondBytes)
+            let isSame = chunks[Int(left.chunk)].arena.withCell(left.first + index) { first, firstBytes in
+                chunks[Int(right.chunk)].arena.withCell(right.first + index) { second, secondBytes in
+                    first.kind == second.kind && firstBytes.elementsEqual(secondBytes)
                 }
             }
             if !isSame { return false }

@@ -42,10 +42,13 @@ public struct Cell: Sendable, Equatable {
 public struct TupleReference: Sendable, Equatable {
     public var firstCell: Int
     public var count: Int
+    /// Whether some cell is an unchanged TOAST value.
+    public var hasUnchanged: Bool
 
-    public init(firstCell: Int, count: Int) {
+    public init(firstCell: Int, count: Int, hasUnchanged: Bool = false) {
         self.firstCell = firstCell
         self.count = count
+        self.hasUnchanged = hasUnchanged
     }
 
     public var cells: Range<Int> { firstCell..<(firstCell + count) }

@@ -166,12 +166,14 @@ public struct PGOutputDecoder: Sendable {
         let first = arena.cells.count
         let start = reader.offset
         let base = arena.bytes.count - start
+        var hasUnchanged = false
         for _ in 0..<count {
             switch try reader.byte() {
             case UInt8(ascii: "n"):
                 arena.cells.append(Cell(kind: .null))
             case UInt8(ascii: "u"):
                 arena.cells.append(Cell(kind: .unchanged))
+                hasUnchanged = true
             case UInt8(ascii: "t"):
                 try value(.text, base, &reader, &arena)
             case UInt8(ascii: "b"):
@@ -181,7 +183,7 @@ public struct PGOutputDecoder: Sendable {
             }
         }
         arena.bytes.append(contentsOf: reader.bytes[start..<reader.offset])
-        return TupleReference(firstCell: first, count: count)
+        return TupleReference(firstCell: first, count: count, hasUnchanged: hasUnchanged)
     }
 
     @inline(__always)

@@ -16,12 +16,14 @@ struct ApplyLoop: Sendable {
     let worker: String
 
     func run() async throws {
-        let applier = GroupApplier(connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN, exactUpTo: exactUpTo)
+        let applier = GroupApplier(
+            connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
+            exactUpTo: exactUpTo, lookAhead: { mailbox.takeNow(limitBytes: Self.groupBytes) })
         defer { state.finishApplier() }
-        while let chunks = await mailbox.take(limitBytes: Self.groupBytes) {
+        while let group = await nextGroup(applier) {
             try Task.checkCancellation()
             do {
-                try await applier.apply(chunks)
+                try await applier.apply(group)
             } catch {
                 state.note(durable: applier.durableLSN)
                 state.add(applier.takeCounters())
@@ -29,8 +31,13 @@ struct ApplyLoop: Sendable {
             }
             state.note(durable: applier.durableLSN)
             state.add(applier.takeCounters())
-            note(chunks)
+            note(group.chunks)
         }
+    }
+
+    private func nextGroup(_ applier: GroupApplier) async -> PreparedGroup? {
+        if let ahead = applier.takeAhead() { return ahead }
+        return await mailbox.take(limitBytes: Self.groupBytes).map { PreparedGroup(chunks: $0) }
     }
 
     /// Measures what has just become visible on the target.

@@ -1,133 +1,118 @@
 import PostgresClient
 import ReplicationCore
 
-/// Applies chunks to the target: data and progress in one transaction, whole source transactions in commit order.
+/// Applies groups to the target: data and progress in one transaction, whole source transactions in commit order.
 ///
 /// First in bulk; should that meet an error, the same changes again one by one, one source transaction at a time, so
-/// that everything before the bad one is committed and the bad one is known. Used by one task; after an error it is spent.
+/// that everything before the bad one is committed and the bad one is known. While the target works on a group, the
+/// next one is planned and encoded. Used by one task; after an error it is spent.
 final class GroupApplier {
-    /// How long a position without data may stay unrecorded. Heartbeats normally record it sooner.
-    static let idleRecordMilliseconds: Int64 = 10_000
-
-    private let connection: PostgresConnection
     private let settings: DirectionSettings
-    private let state: DirectionState
     private var builder: StepBuilder
-    private var transaction: TargetTransaction
+    private var executor: GroupExecutor
     /// Source transactions that committed up to here are applied in exact order.
     private let exactUpTo: LSN
-    private var recordedAtMilliseconds = Monotonic.milliseconds()
-    /// The last source commit whose effect is durable on the target.
-    private(set) var durableLSN: LSN
+    /// What has arrived in the meantime, if anything.
+    private let lookAhead: () -> [ChangeChunk]?
+    private var ahead: PreparedGroup?
 
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
-        startLSN: LSN, exactUpTo: LSN
+        startLSN: LSN, exactUpTo: LSN, lookAhead: @escaping () -> [ChangeChunk]? = { nil }
     ) {
-        self.state = state
-        self.connection = connection
         self.settings = settings
         self.exactUpTo = exactUpTo
+        self.lookAhead = lookAhead
         builder = StepBuilder(plans: plans)
-        durableLSN = startLSN
-        transaction = TargetTransaction(connection: connection, direction: settings.name)
+        executor = GroupExecutor(
+            connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,
+            durableLSN: startLSN)
     }
+
+    /// The last source commit whose effect is durable on the target.
+    var durableLSN: LSN { executor.durableLSN }
 
     /// What was done since this was last asked.
     func takeCounters() -> ApplyCounters {
-        defer { builder.counters = ApplyCounters() }
-        return builder.counters
+        var counters = builder.counters
+        counters.add(executor.counters)
+        builder.counters = ApplyCounters()
+        executor.counters = ApplyCounters()
+        return counters
     }
 
-    /// Applies the chunks as one target transaction (or, when a chunk is open-ended, as a part of one).
+    /// The group that was made ready while the last one was applied; it goes next.
+    func takeAhead() -> PreparedGroup? {
+        defer { ahead = nil }
+        return ahead
+    }
+
+    /// Applies chunks as one target transaction (or, when a chunk is open-ended, as a part of one).
     ///
     /// - Throws: `ApplyError` for what the data caused, `PostgresError` for what the connection did. The target's
     ///   transaction is rolled back then.
-    func apply(_ chunks: [ChangeChunk]) async throws {
+    func apply(_ chunks: [ChangeChunk]) async throws { try await apply(PreparedGroup(chunks: chunks)) }
+
+    func apply(_ group: PreparedGroup) async throws {
         do {
-            for (position, chunk) in chunks.enumerated() {
-                let used = chunk.usedDefinitions
-                if let misfit = try await builder.plans.resolve(used, in: chunk.relations, on: connection) {
-                    if position > 0 { try await applyFitting(Array(chunks[..<position])) }
-                    try await applyExactly(chunk, before: misfit.definition)
-                    throw ApplyError.schemaDiffers(misfit.mismatch)
-                }
-            }
-            try await applyFitting(chunks)
+            try await resolveAndApply(group)
         } catch {
-            await transaction.rollBack()
+            await executor.rollBack()
             throw error
         }
     }
 
-    private func applyFitting(_ chunks: [ChangeChunk]) async throws {
-        let firstCommit = chunks.lazy.compactMap { $0.transactions.first?.commitLSN }.first ?? .zero
-        if firstCommit > exactUpTo || firstCommit == .zero {
-            let hadPiece = transaction.isOpen
+    private func resolveAndApply(_ group: PreparedGroup) async throws {
+        for (position, chunk) in group.chunks.enumerated() {
+            let misfit = try await builder.plans.resolve(
+                chunk.usedDefinitions, in: chunk.relations, on: executor.connection)
+            guard let misfit else { continue }
+            if position > 0 { try await applyFitting(PreparedGroup(chunks: Array(group.chunks[..<position]))) }
+            try await applyExactly(chunk, before: misfit.definition)
+            throw ApplyError.schemaDiffers(misfit.mismatch)
+        }
+        try await applyFitting(group)
+    }
+
+    private func applyFitting(_ group: PreparedGroup) async throws {
+        if isBulk(group.chunks) {
+            let hadPiece = executor.hasPiece
             do {
-                return try await applyInBulk(chunks)
-            } catch let failure as BulkFailure {
+                return try await applyInBulk(group)
+            } catch is ApplyError {
                 // What was applied of a large transaction is gone from memory: only the stream can bring it again.
-                guard !hadPiece else { throw ApplyError.bulkFailed(upTo: firstCommit) }
-                await transaction.rollBack()
-                try await builder.statements.forget(on: connection)
+                guard !hadPiece else { throw ApplyError.bulkFailed(upTo: group.firstCommitLSN) }
+                await executor.rollBack()
+                try await builder.statements.forget(on: executor.connection)
                 builder.counters.fallbacks += 1
-                _ = failure
             }
         }
-        for chunk in chunks { try await applyExactly(chunk, before: nil) }
+        for chunk in group.chunks { try await applyExactly(chunk, before: nil) }
     }
 
     // MARK: bulk
 
-    private struct BulkFailure: Error {}
-
-    private func applyInBulk(_ chunks: [ChangeChunk]) async throws {
-        let counters = builder.counters
-        let plan = GroupPlanner.plan(chunks, skipUpTo: durableLSN) { [builder] in builder.plan($0) }
-        var batch = StepBatch()
-        do {
-            for step in plan.steps {
-                switch step {
-                case .bulk(let statement):
-                    builder.add(statement, of: plan, chunks: chunks, to: &batch)
-                case .row(let chunk, let change, let span):
-                    builder.add(
-                        chunks[chunk].changes[change], in: chunks[chunk].transactions[span], chunk: chunks[chunk],
-                        to: &batch)
-                }
-                if batch.isFull { try await flush(&batch) }
-            }
-            try await flush(&batch)
-        } catch is ApplyError {
-            builder.counters = counters
-            throw BulkFailure()
-        }
-        builder.counters = counters
-        builder.counters.changes += plan.changeCount
-        builder.counters.ignored += plan.ignoredCount
-        builder.counters.withheld += plan.withheldCount
-        builder.counters.transactions += chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
-        if let last = chunks.last, !last.isOpenEnded { try await commit(chunks) }
+    private func isBulk(_ chunks: [ChangeChunk]) -> Bool {
+        let first = chunks.firstCommitLSN
+        return first > exactUpTo || first == .zero
     }
 
-    private func commit(_ chunks: [ChangeChunk]) async throws {
-        let endLSN = chunks.reduce(durableLSN) { max($0, $1.endLSN) }
-        let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
-        let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
-        try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat)
+    private func applyInBulk(_ group: PreparedGroup) async throws {
+        let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: durableLSN)
+        let execution = executor
+        async let executed = execution.applying(prepared)
+        prepareAhead()
+        let (after, result) = await executed
+        executor = after
+        try result.get()
+        builder.counters.add(prepared.counters)
     }
 
-    private func commit(endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?) async throws {
-        guard endLSN > durableLSN else { return }
-        let now = Monotonic.milliseconds()
-        // Nothing to write: the position alone is worth a transaction now and then, not each time.
-        let isIdle = !transaction.isOpen && heartbeat == nil
-        guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
-        try await transaction.commit(
-            endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures)
-        recordedAtMilliseconds = now
-        durableLSN = endLSN
+    /// Uses the time that the target needs anyway.
+    private func prepareAhead() {
+        guard ahead == nil, let chunks = lookAhead() else { return }
+        let isReady = isBulk(chunks) && chunks.allSatisfy { builder.plans.hasAll($0.usedDefinitions) }
+        ahead = isReady ? builder.prepare(chunks, skipUpTo: durableLSN) : PreparedGroup(chunks: chunks)
     }
 
     // MARK: exact order
@@ -143,35 +128,22 @@ final class GroupApplier {
             var batch = StepBatch()
             for index in span.changes {
                 builder.add(chunk.changes[index], in: span, chunk: chunk, to: &batch)
-                if batch.isFull { try await flush(&batch) }
+                if batch.isFull { try await run(&batch) }
             }
-            try await flush(&batch)
+            try await run(&batch)
             guard span.isCommitted else { return }
             let isLast = span == chunk.transactions.last
-            try await commit(
+            try await executor.commit(
                 endLSN: span.endLSN, commitTime: span.commitTime, heartbeat: isLast ? chunk.heartbeat : nil)
             builder.counters.transactions += 1
         }
-        if misfit == nil, !chunk.isOpenEnded { try await commit([chunk]) }
+        if misfit == nil, !chunk.isOpenEnded { try await executor.commit([chunk]) }
     }
 
-    private func flush(_ batch: inout StepBatch) async throws {
-        guard !batch.isEmpty else { return }
+    private func run(_ batch: inout StepBatch) async throws {
         let full = batch
         batch = StepBatch()
-        let results: [PostgresResult]
-        do {
-            results = try await transaction.run(full.steps)
-        } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(full.change(at: failure.stepIndex), failure.error)
-        }
-        for expected in full.expectations {
-            guard let rows = expected.rows, results[expected.step].affectedRows != rows else { continue }
-            guard let change = expected.change else { throw ApplyError.missingRow(nil) }
-            builder.counters.missingRows += 1
-            if settings.replication.missingRow == .stop { throw ApplyError.missingRow(change) }
-        }
+        try await executor.run(full)
     }
 }
 
@@ -183,13 +155,20 @@ extension ChangeChunk {
 
     /// Every definition that this chunk's changes use, in the order of first use.
     var usedDefinitions: [Int] {
-        var seen: [Int] = []
-        var last = -1
-        for change in changes {
-            if change.kind != .truncate, change.relation == last { continue }
-            for definition in definitions(of: change) where !seen.contains(definition) { seen.append(definition) }
-            last = change.kind == .truncate ? -1 : change.relation
+        var isSeen = [Bool](repeating: false, count: relations.definitions.count)
+        var used: [Int] = []
+        func note(_ definition: Int) {
+            if isSeen[definition] { return }
+            isSeen[definition] = true
+            used.append(definition)
         }
-        return seen
+        for change in changes {
+            if change.kind == .truncate {
+                for definition in truncations[change.relation].relations { note(definition) }
+            } else {
+                note(change.relation)
+            }
+        }
+        return used
     }
 }

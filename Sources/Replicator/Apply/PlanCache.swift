@@ -21,20 +21,30 @@ struct PlanCache {
         self.copiedUpTo = copiedUpTo
     }
 
-    /// A plan made by an earlier `resolve`.
-    subscript(_ definition: Int) -> Entry? { entries[definition] }
+    /// A plan made by an earlier `resolve`; `nil` for a table that is not part of the direction.
+    func plan(_ definition: Int) -> RelationPlan? {
+        guard case .plan(let plan)? = entries[definition] else { return nil }
+        return plan
+    }
+
+    /// Whether `resolve` would have nothing to do.
+    func hasAll(_ definitions: [Int]) -> Bool { definitions.allSatisfy { entries[$0] != nil } }
 
     /// Makes the plans for definitions not yet seen; the mismatch names the first that does not fit.
     mutating func resolve(
         _ definitions: [Int], in history: RelationHistory, on target: PostgresConnection
     ) async throws -> (definition: Int, mismatch: SchemaMismatch)? {
-        for definition in definitions where entries[definition] == nil {
+        let missing = definitions.filter { entries[$0] == nil }
+        if missing.isEmpty { return nil }
+        let names = missing.map { history.definitions[$0].name }.filter(settings.includes)
+        let tables = names.isEmpty ? [] : try await CatalogReader.tables(target, matching: names)
+        for definition in missing {
             let relation = history.definitions[definition]
             guard settings.includes(relation.name) else {
                 entries[definition] = .ignored
                 continue
             }
-            let table = try await CatalogReader.tables(target, matching: [relation.name]).first
+            let table = tables.first { $0.name == relation.name }
             do {
                 let plan = try RelationPlan.make(
                     relation: relation, target: table, copiedUpTo: copiedUpTo[relation.name] ?? .zero,

@@ -10,6 +10,8 @@ struct StatementCache {
 
     private var names: [Key: String] = [:]
     private var count = 0
+    /// Counts the times that everything was thrown away.
+    private(set) var generation = 0
 
     /// The name of a row statement; its first use adds the preparation to `batch`.
     mutating func name(
@@ -42,6 +44,7 @@ struct StatementCache {
     /// still prepared does no harm until it is thrown away here.
     mutating func forget(on connection: PostgresConnection) async throws {
         names.removeAll()
+        generation += 1
         _ = try await connection.execute("DEALLOCATE ALL")
     }
 }

@@ -9,15 +9,41 @@ struct StepBuilder {
 
     init(plans: PlanCache) { self.plans = plans }
 
-    func plan(_ definition: Int) -> RelationPlan? {
-        guard case .plan(let plan)? = plans[definition] else { return nil }
-        return plan
+    /// Plans and encodes a group whose definitions all have plans.
+    ///
+    /// - Parameter skipUpTo: transactions that ended at or before it are on the target already.
+    mutating func prepare(_ chunks: [ChangeChunk], skipUpTo: LSN) -> PreparedGroup {
+        let before = counters
+        defer { counters = before }
+        let plan = GroupPlanner.plan(chunks, skipUpTo: skipUpTo) { [plans] in plans.plan($0) }
+        var batches: [StepBatch] = []
+        var batch = StepBatch()
+        for step in plan.steps {
+            switch step {
+            case .bulk(let statement):
+                add(statement, of: plan, chunks: chunks, to: &batch)
+            case .row(let chunk, let change, let span):
+                add(chunks[chunk].changes[change], in: chunks[chunk].transactions[span], chunk: chunks[chunk], to: &batch)
+            }
+            if batch.isFull {
+                batches.append(batch)
+                batch = StepBatch()
+            }
+        }
+        batches.append(batch)
+        var done = ApplyCounters()
+        done.changes = plan.changeCount
+        done.ignored = plan.ignoredCount
+        done.withheld = plan.withheldCount
+        done.transactions = chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
+        return PreparedGroup(
+            chunks: chunks, batches: batches, counters: done, statementsGeneration: statements.generation)
     }
 
     /// Adds one change in exact form.
     mutating func add(_ change: Change, in span: TransactionSpan, chunk: ChangeChunk, to batch: inout StepBatch) {
         if change.kind == .truncate { return addTruncation(chunk.truncations[change.relation], span, &batch) }
-        guard let plan = plan(change.relation) else { return counters.ignored += 1 }
+        guard let plan = plans.plan(change.relation) else { return counters.ignored += 1 }
         if span.commitLSN < plan.copiedUpTo { return }
         switch RowChange.resolve(change, plan: plan, arena: chunk.arena) {
         case .withheld:
@@ -39,7 +65,7 @@ struct StepBuilder {
 
     /// Adds one statement for many rows.
     mutating func add(_ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], to batch: inout StepBatch) {
-        guard let plan = plan(statement.shape.definition) else { return }
+        guard let plan = plans.plan(statement.shape.definition) else { return }
         let name = statements.name(for: statement.shape, plan: plan, batch: &batch)
         let columns = statement.shape.written + (statement.shape.kind == .insert ? [] : plan.keyColumns)
         var sizeBytes = 64
@@ -58,7 +84,7 @@ struct StepBuilder {
         _ truncation: Truncation, _ span: TransactionSpan, _ batch: inout StepBatch
     ) {
         let tables = truncation.relations.compactMap { definition -> QualifiedName? in
-            guard let plan = plan(definition), span.commitLSN >= plan.copiedUpTo else { return nil }
+            guard let plan = plans.plan(definition), span.commitLSN >= plan.copiedUpTo else { return nil }
             return plan.table
         }
         guard let first = tables.first else { return counters.ignored += 1 }

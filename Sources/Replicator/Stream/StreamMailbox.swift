@@ -9,6 +9,8 @@ final class StreamMailbox: Sendable {
         var chunks: [ChangeChunk] = []
         var sizeBytes = 0
         var isClosed = false
+        /// The applier waits for the next chunk.
+        var isAwaited = false
     }
 
     private let limitBytes: Int
@@ -20,8 +22,8 @@ final class StreamMailbox: Sendable {
 
     var isFull: Bool { state.withLock { $0.sizeBytes >= limitBytes } }
 
-    /// Whether the applier has more to do than what it is doing.
-    var isBehind: Bool { state.withLock { $0.chunks.count > 1 } }
+    /// Whether the applier has not come for what is here: then nobody waits for more.
+    var isBehind: Bool { state.withLock { !$0.isAwaited && !$0.chunks.isEmpty } }
 
     func put(_ chunk: consuming ChangeChunk) {
         let sizeBytes = chunk.sizeBytes
@@ -50,7 +52,11 @@ final class StreamMailbox: Sendable {
     /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it.
     func take(limitBytes: Int) async -> [ChangeChunk]? {
         while true {
-            let (taken, isAtEnd) = state.withLock { state in (Self.take(&state, limitBytes), state.isClosed) }
+            let (taken, isAtEnd) = state.withLock { state in
+                let taken = Self.take(&state, limitBytes)
+                state.isAwaited = taken.isEmpty
+                return (taken, state.isClosed)
+            }
             if !taken.isEmpty {
                 space.notify()
                 return taken
@@ -58,6 +64,14 @@ final class StreamMailbox: Sendable {
             if isAtEnd || Task.isCancelled { return nil }
             await arrival.wait()
         }
+    }
+
+    /// The waiting chunks up to a limit; `nil` when there are none.
+    func takeNow(limitBytes: Int) -> [ChangeChunk]? {
+        let taken = state.withLock { Self.take(&$0, limitBytes) }
+        if taken.isEmpty { return nil }
+        space.notify()
+        return taken
     }
 
     private static func take(_ state: inout State, _ limitBytes: Int) -> [ChangeChunk] {

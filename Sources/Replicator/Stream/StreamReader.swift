@@ -21,7 +21,7 @@ struct StreamReader {
                 await mailbox.waitForSpace(timeoutMilliseconds: 200)
             } else {
                 let batch = try await stream.receive(
-                    maximumBytes: 1 << 20, waitMilliseconds: 200, gatherMicroseconds: mailbox.isBehind ? 200 : 0)
+                    maximumBytes: 512 << 10, waitMilliseconds: 200, isWorthGathering: { [mailbox] in mailbox.isBehind })
                 for range in batch.messages {
                     try read(batch.bytes, range, &decoder, &assembler, &schedule)
                 }

@@ -1,0 +1,84 @@
+import PostgresClient
+import ReplicationCore
+
+/// Runs prepared steps on the target and commits them together with the progress.
+///
+/// A value: a task works on its copy while the owner prepares what comes next, and hands the copy back.
+struct GroupExecutor: Sendable {
+    /// How long a position without data may stay unrecorded. Heartbeats normally record it sooner.
+    static let idleRecordMilliseconds: Int64 = 10_000
+
+    let connection: PostgresConnection
+    private let missingRow: ReplicationSettings.MissingRow
+    private let state: DirectionState
+    private var transaction: TargetTransaction
+    private var recordedAtMilliseconds = Monotonic.milliseconds()
+    /// The last source commit whose effect is durable on the target.
+    private(set) var durableLSN: LSN
+    var counters = ApplyCounters()
+
+    init(
+        connection: PostgresConnection, direction: String, missingRow: ReplicationSettings.MissingRow,
+        state: DirectionState, durableLSN: LSN
+    ) {
+        self.connection = connection
+        self.missingRow = missingRow
+        self.state = state
+        self.durableLSN = durableLSN
+        transaction = TargetTransaction(connection: connection, direction: direction)
+    }
+
+    /// Whether a piece of a large source transaction waits for the rest of it.
+    var hasPiece: Bool { transaction.hasPiece }
+
+    /// Applies a group; the executor afterwards, and what came of it.
+    func applying(_ group: PreparedGroup) async -> (GroupExecutor, Result<Void, any Error>) {
+        var executor = self
+        do {
+            for batch in group.batches { try await executor.run(batch) }
+            if group.chunks.last?.isOpenEnded == false { try await executor.commit(group.chunks) }
+            return (executor, .success(()))
+        } catch {
+            return (executor, .failure(error))
+        }
+    }
+
+    /// Runs one batch and compares what it did with what it should have done.
+    mutating func run(_ batch: StepBatch) async throws {
+        guard !batch.isEmpty else { return }
+        let results: [PostgresResult]
+        do {
+            results = try await transaction.run(batch.steps)
+        } catch let failure as PipelineError {
+            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
+            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
+        }
+        for expected in batch.expectations {
+            guard let rows = expected.rows, results[expected.step].affectedRows != rows else { continue }
+            guard let change = expected.change else { throw ApplyError.missingRow(nil) }
+            counters.missingRows += 1
+            if missingRow == .stop { throw ApplyError.missingRow(change) }
+        }
+    }
+
+    mutating func commit(_ chunks: [ChangeChunk]) async throws {
+        let endLSN = chunks.reduce(durableLSN) { max($0, $1.endLSN) }
+        let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
+        let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
+        try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat)
+    }
+
+    mutating func commit(endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?) async throws {
+        guard endLSN > durableLSN else { return }
+        let now = Monotonic.milliseconds()
+        // Nothing to write: the position alone is worth a transaction now and then, not each time.
+        let isIdle = !transaction.isOpen && heartbeat == nil
+        guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
+        try await transaction.commit(
+            endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures)
+        recordedAtMilliseconds = now
+        durableLSN = endLSN
+    }
+
+    mutating func rollBack() async { await transaction.rollBack() }
+}
