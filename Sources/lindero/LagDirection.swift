@@ -20,6 +20,10 @@ struct LagDirection: Sendable {
     var heartbeatMilliseconds: Int
     var copiesFirst: Bool
 
+    var isStandby: Bool {
+        if case .standby = kind { true } else { false }
+    }
+
     var name: String {
         switch kind {
         case .feed: "\(source.name)->feed"

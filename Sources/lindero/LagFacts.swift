@@ -108,6 +108,8 @@ struct TargetFacts: Sendable {
 struct StandbyFacts: Sendable {
     var isInRecovery = false
     var isStreaming = false
+    /// Whether somebody has stopped it from showing more.
+    var isReplayPaused = false
     var receivedLSN: LSN?
     var replayedLSN: LSN?
     /// Commit time of the last replayed transaction, by the primary's clock.
@@ -119,6 +121,7 @@ struct StandbyFacts: Sendable {
             """
             SELECT pg_catalog.pg_is_in_recovery()::text AS recovering,
                    EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL)::text AS streaming,
+                   (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END)::text AS paused,
                    pg_catalog.pg_last_wal_receive_lsn()::text AS received,
                    pg_catalog.pg_last_wal_replay_lsn()::text AS replayed,
                    pg_catalog.pg_last_xact_replay_timestamp()::text AS committed,
@@ -128,6 +131,7 @@ struct StandbyFacts: Sendable {
         guard let row = result.rows.first else { return facts }
         facts.isInRecovery = row["recovering"] == "true"
         facts.isStreaming = row["streaming"] == "true"
+        facts.isReplayPaused = row["paused"] == "true"
         facts.receivedLSN = row["received"].flatMap { LSN($0) }
         facts.replayedLSN = row["replayed"].flatMap { LSN($0) }
         facts.lastCommitAt = row["committed"]

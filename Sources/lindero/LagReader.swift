@@ -52,31 +52,7 @@ struct LagReader: Sendable {
         return report
     }
 
-    private func standby(_ standby: Database) async throws -> LagReport {
-        var report = LagReport(name: direction.name)
-        let facts: StandbyFacts
-        do {
-            facts = try await standby.connected { try await StandbyFacts.read($0) }
-        } catch let failure as CommandFailure {
-            report.state = .notRunning
-            report.problem = "\(failure.message) (\(failure.place ?? standby.name))"
-            fill(&report, try await readSource(heartbeatSentAt: nil))
-            return report
-        }
-        let reader = LagReader(direction: direction.with(slot: facts.slot))
-        let source = try await reader.readSource(heartbeatSentAt: facts.lastCommitAt)
-        report.slot = facts.slot
-        fill(&report, source)
-        report.receivedLSN = facts.receivedLSN
-        report.appliedLSN = facts.replayedLSN
-        report.state = facts.isStreaming ? .streaming : .notRunning
-        if !facts.isInRecovery { report.problem = "\(standby.name) is no standby: it is not in recovery" }
-        if facts.receivedLSN == facts.replayedLSN && facts.isStreaming { report.lagSeconds = 0 }
-        report.lagSeconds = report.lagSeconds ?? source.heartbeatAgeMilliseconds.map { $0 / 1_000 }
-        return report
-    }
-
-    private func fill(_ report: inout LagReport, _ source: SourceFacts) {
+    func fill(_ report: inout LagReport, _ source: SourceFacts) {
         report.sourceLSN = source.currentLSN
         guard source.hasSlot else { return }
         report.receivedLSN = source.receivedLSN
@@ -97,7 +73,7 @@ struct LagReader: Sendable {
         return running(report, source)
     }
 
-    private func running(_ report: LagReport, _ source: SourceFacts) -> LagReport.State {
+    func running(_ report: LagReport, _ source: SourceFacts) -> LagReport.State {
         if report.state == .stopped { return .stopped }
         guard source.isActive else { return .notRunning }
         return (report.lagBytes ?? 0) <= UInt64(direction.gates.maxLagBytes) ? .streaming : .catchingUp
@@ -111,17 +87,9 @@ struct LagReader: Sendable {
         return max(0, ageMilliseconds - Double(direction.heartbeatMilliseconds)) / 1_000
     }
 
-    private func readSource(heartbeatSentAt: String?) async throws -> SourceFacts {
+    func readSource(heartbeatSentAt: String?) async throws -> SourceFacts {
         try await direction.source.connected { connection in
             try await SourceFacts.read(connection, slot: direction.slot, sentAt: heartbeatSentAt)
         }
-    }
-}
-
-extension LagDirection {
-    fileprivate func with(slot: String?) -> LagDirection {
-        var copy = self
-        copy.slot = slot
-        return copy
     }
 }

@@ -29,7 +29,10 @@ struct Worker: Sendable {
         stopRequest.onRequest { stop(members, work) }
         let status = Task { await showStatus(members) }
         defer { status.cancel() }
-        let serving = try serve(members)
+        let standbys = StandbyWatch(plan.standbys, logger: logger)
+        let watching = Task { await standbys.run() }
+        defer { watching.cancel() }
+        let serving = try serve(members, standbys)
         defer { serving?.cancel() }
         let result = await work.result
         StatusLine.clear()
@@ -118,9 +121,9 @@ extension Worker {
 
 extension Worker {
     /// Serves the status page. A port that is taken is no reason to stop the stream.
-    private func serve(_ members: [Member]) throws -> Task<Void, Never>? {
+    private func serve(_ members: [Member], _ standbys: StandbyWatch) throws -> Task<Void, Never>? {
         guard let address else { return nil }
-        let snapshot = WorkerSnapshot(plan: plan, members: members, worker: name)
+        let snapshot = WorkerSnapshot(plan: plan, members: members, standbys: standbys, worker: name)
         let token = ProcessInfo.processInfo.environment["LINDERO_HTTP_TOKEN"]
         let server: StatusServer
         do {

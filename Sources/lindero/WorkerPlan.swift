@@ -20,9 +20,19 @@ struct WorkerPlan: Sendable {
 
     var backend: LinderoConfiguration.Backend
     var tasks: [Task]
+    /// Standbys that PostgreSQL itself keeps: measured, never written.
+    var standbys: [LagDirection] = []
 
     /// Looks at the databases and decides; changes nothing.
     static func make(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
+        var plan = try await withoutStandbys(loaded)
+        if try loaded.databases().contains(where: \.isPhysicalStandby) {
+            plan.standbys = try await LagDirection.all(loaded).filter(\.isStandby)
+        }
+        return plan
+    }
+
+    private static func withoutStandbys(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
         let configuration = loaded.configuration
         switch configuration.backend {
         case .shared:
@@ -67,6 +77,15 @@ struct WorkerPlan: Sendable {
             backend: .shared, replication: replication, policy: policy)
     }
 
+    private static func requireWritable(_ connection: PostgresConnection, _ target: Database) async throws {
+        let isStandby = try await connection.query("SELECT pg_catalog.pg_is_in_recovery()::text").rows.first?[0] == "true"
+        guard isStandby else { return }
+        throw CommandFailure(
+            "standby_target", "\(target.name) is a physical standby, which nobody can write to.", place: target.place,
+            nextStep: "Add `physical_standby: true` under databases.\(target.name): then it is measured and nothing is "
+                + "copied; or point its url at a server that can be written.", exit: .blocked)
+    }
+
     private static func replica(
         _ loaded: LoadedConfiguration, target: Database
     ) async throws -> DirectionSettings {
@@ -78,7 +97,7 @@ struct WorkerPlan: Sendable {
             let slot = try await SlotName.make(connection, purpose: target.name)
             return (slot, isAdopted ? nil : try await loaded.policy(connection))
         }
-        try await target.connected { _ in }
+        try await target.connected { try await requireWritable($0, target) }
         return DirectionSettings(
             sourceName: origin.name, targetName: target.name, source: origin.options, target: target.options,
             slot: replication.slot ?? slot, publication: replication.publication ?? slot, backend: .replica,

@@ -8,6 +8,7 @@ import Replicator
 struct WorkerSnapshot: Sendable {
     let plan: WorkerPlan
     let members: [Worker.Member]
+    let standbys: StandbyWatch
     let worker: String
     let startedAtMilliseconds = Monotonic.milliseconds()
 
@@ -16,7 +17,8 @@ struct WorkerSnapshot: Sendable {
         return StatusSnapshot(
             version: LinderoVersion.current, backend: plan.backend.rawValue, phase: plan.backend.rawValue, worker: worker,
             uptimeSeconds: Double(now - startedAtMilliseconds) / 1_000,
-            directions: members.map { Self.direction($0.task.settings, $0.state.snapshot(), now) })
+            directions: members.map { Self.direction($0.task.settings, $0.state.snapshot(), now) },
+            standbys: standbys.statuses)
     }
 
     private static func direction(

@@ -45,6 +45,31 @@ import Testing
         try await waitUntil("lag is gone") { (try await pair.lag().lagSeconds ?? 99) < 2 }
     }
 
+    @Test func lagGrowsWhileTheTargetIsStoppedAndIsGoneOnceItIsBack() async throws {
+        let cluster = try await PostgresCluster.start()
+        defer { cluster.remove() }
+        let pair = try await AdoptedPair(target: cluster)
+        let worker = try pair.start()
+        _ = try await pair.source.execute("INSERT INTO guest VALUES (1, 'x')")
+        try await pair.waitUntilEqual()
+        try await cluster.stop(mode: "immediate")
+        _ = try await pair.source.execute("INSERT INTO guest SELECT n, repeat('x', 500) FROM generate_series(2, 5000) n")
+        let stopped = try await pair.lag()
+        #expect((stopped.lagBytes ?? 0) > 1_000_000)
+        // How old its data is only the target can tell: unknown is not 0.
+        #expect(stopped.lagSeconds == nil)
+        try await waitUntil("the worker has let the stream go") { try await pair.lag().state == "not_running" }
+        try await cluster.restart()
+        try await waitUntil("lag is gone") {
+            let lag = try await pair.lag()
+            return lag.state == "streaming" && (lag.lagSeconds ?? 99) < 2 && (lag.lagBytes ?? .max) < 200_000
+        }
+        let back = try await pair.connect(pair.targetURL)
+        #expect(try await back.execute("SELECT count(*)::text FROM guest").rows.first?[0] == "5000")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+    }
+
     @Test func lagIsToldWhenTheTargetIsDown() async throws {
         let pair = try await AdoptedPair()
         // Something to be behind by: with nothing after the slot's position the lag would rightly be 0.

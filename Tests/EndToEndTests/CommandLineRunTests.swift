@@ -129,9 +129,14 @@ final class AdoptedPair: Sendable {
     let target: PostgresConnection
     let slot = "s" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
 
-    init() async throws {
+    /// - Parameter target: a cluster that the test may stop; the shared one otherwise.
+    init(target cluster: PostgresCluster? = nil) async throws {
         sourceURL = try await PostgresCluster.shared("source").createDatabase(prefix: "es")
-        targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "et")
+        if let cluster {
+            targetURL = try await cluster.createDatabase(prefix: "et")
+        } else {
+            targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "et")
+        }
         source = try await Self.connect(sourceURL)
         target = try await Self.connect(targetURL)
         for connection in [source, target] {

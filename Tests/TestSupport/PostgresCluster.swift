@@ -37,11 +37,13 @@ public final class PostgresCluster: Sendable {
     }
 
     /// Starts a cluster of its own, for a test that stops or breaks it.
-    public static func start(version: Int? = nil, settings: [String: String] = [:]) async throws -> PostgresCluster {
+    public static func start(
+        version: Int? = nil, settings: [String: String] = [:], primary: PostgresCluster? = nil
+    ) async throws -> PostgresCluster {
         let version = version ?? PostgresBinaries.defaultVersion
         // Between our choice of a port and the server's bind somebody else may take it: then another port.
         for _ in 0..<3 {
-            let cluster = try PostgresCluster(version: version, settings: settings)
+            let cluster = try PostgresCluster(version: version, settings: settings, primary: primary)
             do {
                 try await cluster.waitUntilReady()
                 return cluster
@@ -49,9 +51,14 @@ public final class PostgresCluster: Sendable {
                 cluster.remove()
             }
         }
-        let cluster = try PostgresCluster(version: version, settings: settings)
+        let cluster = try PostgresCluster(version: version, settings: settings, primary: primary)
         try await cluster.waitUntilReady()
         return cluster
+    }
+
+    /// Starts a physical standby of a running cluster, with a slot of its own there.
+    public static func startStandby(of primary: PostgresCluster) async throws -> PostgresCluster {
+        try await start(version: primary.version, primary: primary)
     }
 
     static let defaults: [String: String] = [
@@ -61,7 +68,7 @@ public final class PostgresCluster: Sendable {
         "max_worker_processes": "16", "wal_sender_timeout": "10s", "autovacuum_naptime": "10s",
     ]
 
-    private init(version: Int, settings: [String: String]) throws {
+    private init(version: Int, settings: [String: String], primary: PostgresCluster?) throws {
         self.version = version
         binaries = try PostgresBinaries(version: version)
         port = try Self.freePort()
@@ -77,11 +84,11 @@ public final class PostgresCluster: Sendable {
         lines["unix_socket_directories"] = folder
         let configuration = lines.sorted { $0.key < $1.key }.map { "\($0.key) = '\($0.value)'" }.joined(separator: "\n")
         keeper = try ChildProcess(
-            "/bin/bash", ["-c", Self.keeperScript, "keeper", folder, binaries.folder, "\(getpid())", configuration],
+            "/bin/bash", ["-c", Self.keeperScript, "keeper", folder, binaries.folder, "\(getpid())", configuration, primary?.conninfo() ?? ""],
             folder: NSTemporaryDirectory() + name + "-log")
     }
 
-    /// Arguments: folder, programs, parent, configuration. Ends when its standard input does.
+    /// Arguments: folder, programs, parent, configuration, the primary of a standby. Ends when its standard input does.
     private static let keeperScript = """
         set -u
         folder=$1 bin=$2
@@ -89,8 +96,11 @@ public final class PostgresCluster: Sendable {
         as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/tmp "$@"; else "$@"; fi; }
         mkdir -p "$folder" && chmod 700 "$folder"; [ "$(id -u)" = 0 ] && chown postgres: "$folder"
         cd "$folder"
-        as "$bin/initdb" -D "$folder/data" -A trust -U postgres --locale=C.UTF-8 -E UTF8 --no-sync >"$folder/initdb.log" 2>&1 \
+        slot=$(basename "$folder"); slot=${slot//-/_}
+        if [ -n "$5" ]; then as "$bin/pg_basebackup" -D "$folder/data" -d "$5" -R -C -S "$slot" -c fast --no-sync >"$folder/initdb.log" 2>&1
+        else as "$bin/initdb" -D "$folder/data" -A trust -U postgres --locale=C.UTF-8 -E UTF8 --no-sync >"$folder/initdb.log" 2>&1 \
           || as "$bin/initdb" -D "$folder/data" -A trust -U postgres --no-locale -E UTF8 --no-sync >"$folder/initdb.log" 2>&1
+        fi
         printf '%s\\n' "$4" | as tee -a "$folder/data/postgresql.conf" >/dev/null
         start() { as "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 60 start >/dev/null 2>&1 </dev/null; }
         start; echo "ready $?"
