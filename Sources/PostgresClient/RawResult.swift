@@ -22,16 +22,15 @@ struct RawResult: ~Copyable {
         var result = PostgresResult()
         result.commandTag = PQcmdStatus(pointer).map { String(cString: $0) } ?? ""
         result.affectedRows = affectedRows
-        let columnCount = PQnfields(pointer)
-        if columnCount > 0 { copyRows(into: &result, columnCount: columnCount) }
+        copyRows(into: &result)
         return result
     }
 
     /// The row count of the command tag.
     var affectedRows: Int { PQcmdTuples(pointer).map { atol($0) } ?? 0 }
 
-    private func copyRows(into result: inout PostgresResult, columnCount: CInt) {
-        let rowCount = PQntuples(pointer)
+    private func copyRows(into result: inout PostgresResult) {
+        let (rowCount, columnCount) = (PQntuples(pointer), PQnfields(pointer))
         result.columns = (0..<columnCount).map { column in
             PQfname(pointer, column).map { String(cString: $0) } ?? ""
         }

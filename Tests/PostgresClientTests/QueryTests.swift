@@ -137,6 +137,20 @@ import Testing
         }
     }
 
+    @Test func rowsWithoutColumnsAreCounted() async throws {
+        try await withConnection { connection async throws in
+            let sql = "SELECT FROM generate_series(1, 3)"
+            let results = [
+                try await connection.query(sql), try await connection.query(sql, binaryResult: true),
+                try await connection.execute(sql),
+                try await connection.run([.query(sql: sql, parameters: [], parameterTypes: [])])[0],
+            ]
+            #expect(results.map(\.rowCount) == [3, 3, 3, 3])
+            #expect(results.allSatisfy { $0.columns.isEmpty && $0.rows.count == 3 && $0.firstValue == nil })
+            #expect(results.allSatisfy { $0.rows.allSatisfy { $0["anything"] == nil } })
+        }
+    }
+
     @Test func callsOnAClosedConnectionSayThatItIsClosed() async throws {
         try await withConnection { connection async throws in
             await connection.close()
