@@ -32,7 +32,7 @@ public struct GroupPlanner {
     private mutating func add(chunk index: Int, skipUpTo: LSN) {
         let chunk = chunks[index]
         for (number, span) in chunk.transactions.enumerated() {
-            if span.isCommitted && span.endLSN <= skipUpTo { continue }
+            if span.commitLSN < skipUpTo { continue }
             for position in span.changes {
                 add(chunk.changes[position], at: (index, position, number), commitLSN: span.commitLSN)
             }

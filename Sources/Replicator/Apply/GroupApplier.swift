@@ -121,7 +121,7 @@ final class GroupApplier {
     private func applyExactly(_ chunk: ChangeChunk, before misfit: Int?) async throws {
         for span in chunk.transactions {
             // Sent again after a reconnect that came too early to know better.
-            if span.isCommitted && span.endLSN <= durableLSN { continue }
+            if span.commitLSN < durableLSN { continue }
             if let misfit, chunk.changes[span.changes].contains(where: { chunk.definitions(of: $0).contains(misfit) }) {
                 return
             }

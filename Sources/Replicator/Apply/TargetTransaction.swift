@@ -18,8 +18,14 @@ struct TargetTransaction {
     mutating func run(_ steps: [PipelineStep]) async throws -> [PostgresResult] {
         guard !isOpen else { return try await connection.run(steps) }
         isOpen = true
-        let results = try await connection.run([.query(sql: "BEGIN", parameters: [], parameterTypes: [])] + steps)
-        return Array(results.dropFirst())
+        do {
+            let results = try await connection.run([.query(sql: "BEGIN", parameters: [], parameterTypes: [])] + steps)
+            return Array(results.dropFirst())
+        } catch var failure as PipelineError {
+            // Counted in the caller's steps.
+            failure.stepIndex -= 1
+            throw failure
+        }
     }
 
     /// Commits data and progress together; the original commit time is kept.

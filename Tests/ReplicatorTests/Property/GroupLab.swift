@@ -1,0 +1,171 @@
+import PostgresClient
+import ReplicationCore
+import TestSupport
+import Testing
+
+@testable import Replicator
+
+/// Two databases, a slot on the first, and a way to apply its stream to the second in groups of any shape.
+final class GroupLab {
+    struct Outcome {
+        var comparisons = 0
+        var inBulk = 0
+        var fallbacks = 0
+        var cutTransactions = 0
+    }
+
+    struct Differs: Error, CustomStringConvertible {
+        let lsn: LSN
+        let expected: String
+        let found: String
+        var description: String { "at \(lsn) the target is\n\(found)\nand the source was\n\(expected)" }
+    }
+
+    struct NoState: Error { let lsn: LSN }
+
+    private let source: PostgresConnection
+    private let settings: DirectionSettings
+    private let isBinary: Bool
+    private let observer: PostgresConnection
+    /// What the source held after each of its transactions.
+    private var states: [(lsn: LSN, contents: String)] = []
+
+    init(binary: Bool) async throws {
+        isBinary = binary
+        let pair = try await ReplicaPair(RandomTransactions.schema)
+        source = pair.source
+        observer = pair.target
+        settings = pair.settings
+        _ = try await PostgresConnection.with(settings.target) { try await Migrator(connection: $0).migrate() }
+    }
+
+    func close() async {
+        _ = try? await source.execute("SELECT pg_drop_replication_slot('\(settings.slot)')")
+        await source.close()
+        await observer.close()
+    }
+
+    func check(seed: UInt64, transactions: Int, outcome: inout Outcome) async throws {
+        var workload = RandomTransactions(seed: seed)
+        try await check(
+            scripts: (0..<transactions).map { _ in workload.script() }, seed: seed, wholeGroup: false, outcome: &outcome)
+    }
+
+    /// Runs the scripts on the source, and their stream on the target in groups that `seed` decides.
+    func check(scripts: [String], seed: UInt64, wholeGroup: Bool, outcome: inout Outcome) async throws {
+        states = []
+        // Each stream begins with nothing, so that its seed alone brings it back.
+        try await record(RandomTransactions.clear)
+        for script in scripts { try await record(script) }
+        let messages = try await stream()
+        var random = SeededGenerator(seed: seed)
+        var life = Life(durable: .zero, exactUpTo: .zero)
+        let cutBytes = wholeGroup ? 1 << 20 : random.pick([1 << 20, 3_000, 300])
+        // A piece of a large transaction that failed in bulk is streamed again, and then applied in exact order.
+        repeat {
+            try await apply(messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random, &life, &outcome)
+        } while !life.isDone
+    }
+
+    /// From one start of the applier to its end or failure.
+    private struct Life {
+        var durable: LSN
+        var exactUpTo: LSN
+        var isDone = false
+    }
+
+    private func record(_ script: String) async throws {
+        do {
+            _ = try await source.execute(script)
+        } catch {
+            // Refused at the commit by a deferred constraint: nothing happened.
+            _ = try? await source.execute("ROLLBACK")
+        }
+        let state = try await source.query("SELECT pg_current_wal_insert_lsn()::text, (\(RandomTransactions.contents))")
+        let row = try #require(state.rows.first)
+        states.append((try #require(row[0].flatMap { LSN($0) }), row[1] ?? ""))
+    }
+
+    /// The slot's messages, consumed.
+    private func stream() async throws -> [[UInt8]] {
+        let result = try await source.query(
+            """
+            SELECT data FROM pg_logical_slot_get_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '1',
+              'publication_names', 'p', 'binary', '\(isBinary)', 'messages', 'true')
+            """, binaryResult: true)
+        return (0..<result.rowCount).compactMap { result.bytes(row: $0, column: 0) }
+    }
+
+    private func apply(
+        _ messages: [[UInt8]], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator, _ life: inout Life,
+        _ outcome: inout Outcome
+    ) async throws {
+        let target = try await connectToApply()
+        let chunks = try chunks(of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random)
+        outcome.cutTransactions += chunks.count(where: \.isOpenEnded)
+        var groups = group(chunks, wholeGroup: wholeGroup, &random)
+        let applier = GroupApplier(
+            connection: target, settings: settings, state: DirectionState(),
+            plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), startLSN: life.durable,
+            exactUpTo: life.exactUpTo)
+        do {
+            while !groups.isEmpty {
+                let next = groups.removeFirst()
+                try await applier.apply(next)
+                if next.last?.isOpenEnded == false { try await compare(at: applier.durableLSN, &outcome) }
+            }
+            life.isDone = true
+        } catch ApplyError.bulkFailed(let upTo) {
+            life = Life(durable: applier.durableLSN, exactUpTo: upTo)
+        }
+        let counters = applier.takeCounters()
+        outcome.fallbacks += counters.fallbacks
+        outcome.inBulk += counters.changes
+        await target.close()
+    }
+
+    private func connectToApply() async throws -> PostgresConnection {
+        var options = settings.target
+        options.settings += [(name: "session_replication_role", value: "replica")]
+        let target = try await PostgresConnection.connect(options)
+        _ = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
+        return target
+    }
+
+    private func chunks(
+        of messages: [[UInt8]], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator
+    ) throws -> [ChangeChunk] {
+        var decoder = PGOutputDecoder(protocolVersion: 1)
+        var assembler = TransactionAssembler(cutBytes: cutBytes)
+        var chunks: [ChangeChunk] = []
+        for message in messages {
+            try assembler.handle(decoder.decode(message, message.indices, into: &assembler.arena))
+            if !wholeGroup, random.chance(15), let chunk = assembler.take() { chunks.append(chunk) }
+        }
+        if let chunk = assembler.take() { chunks.append(chunk) }
+        return chunks
+    }
+
+    /// A piece of a large transaction stands alone, as the mailbox hands it out.
+    private func group(
+        _ chunks: [ChangeChunk], wholeGroup: Bool, _ random: inout SeededGenerator
+    ) -> [[ChangeChunk]] {
+        var groups: [[ChangeChunk]] = []
+        for chunk in chunks {
+            let joins = wholeGroup || random.chance(60)
+            if joins, !chunk.isOpenEnded, let last = groups.last?.last, !last.isOpenEnded {
+                groups[groups.count - 1].append(chunk)
+            } else {
+                groups.append([chunk])
+            }
+        }
+        return groups
+    }
+
+    private func compare(at lsn: LSN, _ outcome: inout Outcome) async throws {
+        guard let state = states.first(where: { $0.lsn >= lsn }) else { throw NoState(lsn: lsn) }
+        let found = try await observer.query(RandomTransactions.contents).firstValue ?? ""
+        outcome.comparisons += 1
+        if found != state.contents { throw Differs(lsn: lsn, expected: state.contents, found: found) }
+    }
+}
