@@ -53,6 +53,14 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
+        // Where committed changes go besides a replica: the event stream.
+        .target(
+            name: "Sinks",
+            dependencies: [
+                "PostgresClient", "ReplicationCore", "Replicator",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "Observability",
             dependencies: ["ReplicationCore", .product(name: "FlyingFox", package: "FlyingFox")],
@@ -62,7 +70,7 @@ let package = Package(
             name: "lindero",
             dependencies: [
                 "PostgresClient", "ReplicationCore", "Configuration", "Migrations", "Replicator",
-                "SharedBackend", "Observability",
+                "SharedBackend", "Sinks", "Observability",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -97,6 +105,8 @@ let package = Package(
                 "SharedBackend", "Replicator", "ReplicationCore", "PostgresClient", "Migrations", "TestSupport",
             ],
             swiftSettings: strict),
+        .testTarget(
+            name: "SinksTests", dependencies: ["Sinks", "ReplicationCore"], swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
             dependencies: [

@@ -3,6 +3,7 @@ import PostgresClient
 import ReplicationCore
 import Replicator
 import SharedBackend
+import Sinks
 
 extension CommandFailure {
     /// The failure that a person should read for any error that reaches the edge.
@@ -38,6 +39,8 @@ extension CommandFailure {
             self.init("guard", failure.description, place: place, exit: .blocked)
         case let failure as UpsertFailure:
             self.init("upsert", failure.description, place: place, exit: .blocked)
+        case let failure as LineOutput.Failure:
+            self.init("output", failure.description)
         case is CancellationError:
             self.init("cancelled", "The command was interrupted.", place: place)
         default:

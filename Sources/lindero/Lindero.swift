@@ -18,7 +18,7 @@ struct Lindero: AsyncParsableCommand {
         subcommands: [
             InitCommand.self, CheckCommand.self, MigrateCommand.self, GuardGroup.self, RunCommand.self, LagCommand.self,
             StatusCommand.self,
-            UpsertCommand.self, AuditCommand.self, VersionCommand.self,
+            UpsertCommand.self, AuditCommand.self, EventsGroup.self, VersionCommand.self,
         ])
 
     static func main() async {

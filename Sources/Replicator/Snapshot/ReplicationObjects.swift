@@ -47,14 +47,21 @@ struct ReplicationObjects {
 }
 
 /// Makes a slot; while an open transaction keeps the server from it, says which.
-struct SlotCreation {
+public struct SlotCreation: Sendable {
     let source: PostgresConnection
     let logger: Logger
 
-    func create(_ name: String, temporary: Bool, on walsender: ReplicationConnection) async throws -> CreatedSlot {
+    public init(source: PostgresConnection, logger: Logger) {
+        self.source = source
+        self.logger = logger
+    }
+
+    public func create(
+        _ name: String, temporary: Bool, exportsSnapshot: Bool = true, on walsender: ReplicationConnection
+    ) async throws -> CreatedSlot {
         try await withThrowingTaskGroup(of: CreatedSlot?.self) { group in
             group.addTask {
-                try await walsender.createSlot(name, temporary: temporary, exportsSnapshot: true)
+                try await walsender.createSlot(name, temporary: temporary, exportsSnapshot: exportsSnapshot)
             }
             group.addTask {
                 while true {

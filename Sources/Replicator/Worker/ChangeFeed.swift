@@ -39,9 +39,9 @@ public struct ChangeFeed: Sendable {
 
     private func follow() async throws {
         try await PostgresConnection.with(settings.source) { source in
-            try await requireLogicalWAL(source)
-            try await createObjects(on: source)
             let check = SourceCheck(settings: settings, connection: source)
+            try await check.requireLogicalWAL()
+            try await createObjects(on: source)
             let slot = try await check.slot()
             let timeout = try await check.senderTimeoutMilliseconds()
             let stream = try await ReplicationConnection.connect(settings.source)
@@ -89,16 +89,6 @@ public struct ChangeFeed: Sendable {
                 }
             }
         }
-    }
-
-    private func requireLogicalWAL(_ source: PostgresConnection) async throws {
-        let level = try await source.query("SHOW wal_level").rows.first?[0] ?? ""
-        guard level != "logical" else { return }
-        throw ReplicationFailure(
-            .walLevel,
-            "\(settings.sourceName) has wal_level = \(level); the change feed, its slot and stream lag need logical.",
-            nextStep: "Run `ALTER SYSTEM SET wal_level = logical;` and restart PostgreSQL. Ownership, upserts and audit "
-                + "work meanwhile.", isBlocker: true)
     }
 
     private func createObjects(on source: PostgresConnection) async throws {

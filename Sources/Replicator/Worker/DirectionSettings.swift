@@ -34,7 +34,7 @@ public struct DirectionSettings: Sendable {
     }
 
     /// Whether a table is part of this direction.
-    func includes(_ table: QualifiedName) -> Bool {
+    public func includes(_ table: QualifiedName) -> Bool {
         guard table.schema != "lindero", table.name != "_prisma_migrations" else { return false }
         return policy.map { $0.tables[table] != nil } ?? true
     }

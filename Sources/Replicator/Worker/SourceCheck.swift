@@ -2,9 +2,25 @@ import PostgresClient
 import ReplicationCore
 
 /// Looks at the source before a stream starts: is this still the slot, the server and the history we know?
-struct SourceCheck {
+public struct SourceCheck: Sendable {
     let settings: DirectionSettings
     let connection: PostgresConnection
+
+    public init(settings: DirectionSettings, connection: PostgresConnection) {
+        self.settings = settings
+        self.connection = connection
+    }
+
+    /// - Throws: `ReplicationFailure` when the server writes too little WAL for logical decoding.
+    public func requireLogicalWAL() async throws {
+        let level = try await connection.query("SHOW wal_level").firstValue ?? ""
+        guard level != "logical" else { return }
+        throw ReplicationFailure(
+            .walLevel,
+            "\(settings.sourceName) has wal_level = \(level); the change feed, its slot and stream lag need logical.",
+            nextStep: "Run `ALTER SYSTEM SET wal_level = logical;` and restart PostgreSQL. Ownership, upserts and audit "
+                + "work meanwhile.", isBlocker: true)
+    }
 
     struct Slot {
         var confirmedLSN: LSN
@@ -77,7 +93,7 @@ struct SourceCheck {
         try await connection.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").rows.first?[0] ?? ""
     }
 
-    func currentLSN() async throws -> LSN {
+    public func currentLSN() async throws -> LSN {
         let result = try await connection.query(
             """
             SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
@@ -86,7 +102,7 @@ struct SourceCheck {
         return result.rows.first?[0].flatMap { LSN($0) } ?? .zero
     }
 
-    func senderTimeoutMilliseconds() async throws -> Int {
+    public func senderTimeoutMilliseconds() async throws -> Int {
         let result = try await connection.query(
             "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
         return result.rows.first?[0].flatMap { Int($0) } ?? 60_000
