@@ -127,17 +127,46 @@ import Testing
             "INSERT INTO \"Reservas\" SELECT n, 1, 1, true, '{}', repeat('g', 1000), '' FROM generate_series(1, 60000) n")
         // Longer than the cluster's wal_sender_timeout of 10 s: the server must not give the tail up.
         try await Task.sleep(for: .seconds(14))
-        #expect(try await scene.tailMemoryKilobytes() < 150_000)
+        #expect(try scene.tailMemoryKilobytes() < 150_000)
         try scene.letReaderGo()
         #expect(try await shell.wait(timeoutSeconds: 120) == 0)
         #expect(shell.output.trimmingCharacters(in: .whitespacesAndNewlines) == "59999", "\(shell.errors)")
     }
 
-    @Test func interruptedWhileItsReaderStandsStillItEnds() async throws {
+    @Test func interruptedWhileItWaitsItEnds() async throws {
         let scene = try await TailScene()
         let tail = try await scene.start()
         tail.interrupt()
         #expect(try await tail.wait() == 0)
+    }
+
+    @Test func interruptedWhileItsReaderStandsStillItEnds() async throws {
+        let scene = try await TailScene()
+        let shell = try ChildProcess(
+            "/bin/bash",
+            [
+                "-c", "\"$0\" events tail | (read -r go < \"$1\"); echo \"codes ${PIPESTATUS[*]}\"",
+                try LinderoProcess.program(), scene.fifo,
+            ],
+            environment: ["PATH": "/usr/bin:/bin", "DATABASE_URL": scene.url, "HOME": "/tmp"], folder: nil)
+        try await waitUntil("the tail follows") { shell.errors.contains("following events") }
+        _ = try await scene.database.execute("INSERT INTO \"Leads\" SELECT generate_series(1, 20000)")
+        let tail = try #require(try scene.tailProcess())
+        try await waitUntil("the tail has filled the pipe and waits for its reader") {
+            Self.hasFilledAPipe(tail)
+        }
+        kill(tail, SIGINT)
+        try await waitUntil("the tail has ended") { try scene.tailProcess() == nil }
+        try scene.letReaderGo()
+        #expect(try await shell.wait(timeoutSeconds: 60) == 0)
+        #expect(shell.output.contains("codes 0"), "\(shell.output) \(shell.errors)")
+    }
+
+    /// Whether a process has written as much as a pipe holds.
+    private static func hasFilledAPipe(_ process: Int32) -> Bool {
+        let counts = (try? String(contentsOfFile: "/proc/\(process)/io", encoding: .utf8)) ?? ""
+        let written = counts.split(separator: "\n").first { $0.hasPrefix("wchar:") }
+        return (written.flatMap { Int($0.filter(\.isNumber)) } ?? 0) >= 65_536
     }
 
     // MARK: what stands in the way
@@ -242,18 +271,24 @@ private final class TailScene: Sendable {
         ).firstValue
     }
 
-    /// Memory of the one process that is this scene's tail.
-    func tailMemoryKilobytes() async throws -> Int {
-        for entry in try FileManager.default.contentsOfDirectory(atPath: "/proc") where Int(entry) != nil {
-            guard let environment = FileManager.default.contents(atPath: "/proc/\(entry)/environ"),
+    /// The process that is this scene's tail, while it runs.
+    func tailProcess() throws -> Int32? {
+        for entry in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
+            guard let process = Int32(entry),
+                let environment = FileManager.default.contents(atPath: "/proc/\(entry)/environ"),
                 String(decoding: environment, as: UTF8.self).contains(url),
                 let command = FileManager.default.contents(atPath: "/proc/\(entry)/cmdline"),
-                String(decoding: command, as: UTF8.self).hasPrefix(try LinderoProcess.program()),
-                let status = try? String(contentsOfFile: "/proc/\(entry)/status", encoding: .utf8),
-                let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmRSS:") })
+                String(decoding: command, as: UTF8.self).hasPrefix(try LinderoProcess.program())
             else { continue }
-            return Int(line.filter(\.isNumber)) ?? .max
+            return process
         }
-        return .max
+        return nil
+    }
+
+    func tailMemoryKilobytes() throws -> Int {
+        let process = try #require(try tailProcess())
+        let status = try String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)
+        let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") }
+        return line.flatMap { Int($0.filter(\.isNumber)) } ?? .max
     }
 }

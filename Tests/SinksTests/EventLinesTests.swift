@@ -42,7 +42,7 @@ import Testing
     @Test(arguments: [
         (0, "2000-01-01T00:00:00.000000Z"), (1, "2000-01-01T00:00:00.000001Z"), (-1, "1999-12-31T23:59:59.999999Z"),
         (-946_684_800_000_001, "1969-12-31T23:59:59.999999Z"), (762_480_000_000_000, "2024-02-29T00:00:00.000000Z"),
-        (835_696_805_123_456, "2026-06-25T09:46:45.123456Z"),
+        (835_696_805_123_456, "2026-06-25T10:00:05.123456Z"),
     ] as [(Int64, String)])
     func timeIsISO8601(_ microseconds: Int64, _ text: String) {
         #expect(UTCTime.text(PostgresTime(microseconds: microseconds)) == text)
@@ -50,7 +50,8 @@ import Testing
 
     @Test func timeAgreesWithFoundation() throws {
         for _ in 0..<500 {
-            let unix = Int64.random(in: -20_000_000_000...30_000_000_000)
+            // Before 1582 Foundation counts by the Julian calendar; PostgreSQL never does.
+            let unix = Int64.random(in: -12_000_000_000...30_000_000_000)
             let time = PostgresTime(microseconds: (unix - 946_684_800) * 1_000_000)
             let expected = Date(timeIntervalSince1970: TimeInterval(unix)).formatted(.iso8601)
             #expect(UTCTime.text(time) == expected.replacing("Z", with: ".000000Z"), "\(unix)")
