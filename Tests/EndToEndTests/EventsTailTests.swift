@@ -92,6 +92,63 @@ import Testing
         #expect(tail.output.isEmpty)
     }
 
+    @Test func caughtUpUnderLoadItEndsWithTheWholeOfWhatItPrints() async throws {
+        let scene = try await TailScene()
+        let writer = Task {
+            var number = 0
+            while !Task.isCancelled {
+                number += 1
+                _ = try await scene.database.execute("INSERT INTO \"Leads\" VALUES (\(number))")
+            }
+        }
+        for _ in 0..<3 {
+            let outcome = try await LinderoProcess.run(
+                ["events", "tail", "--until-caught-up"], environment: ["DATABASE_URL": scene.url])
+            #expect(outcome.exitCode == 0)
+            let ids = try outcome.output.split(separator: "\n").map { line in
+                let event = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+                return try #require((event?["key"] as? [String: Int])?["id"])
+            }
+            #expect(ids == ids.first.map { Array($0..<$0 + ids.count) } ?? [])
+        }
+        writer.cancel()
+        _ = await writer.result
+    }
+
+    @Test func configurationFileChoosesTheTables() async throws {
+        let scene = try await TailScene()
+        let path = NSTemporaryDirectory() + "lindero-tail-" + UUID().uuidString + ".yaml"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try """
+        version: 1
+        backend: shared
+        databases: { bot: { url: env:BOT_URL } }
+        origin: bot
+        tables:
+          Leads: { match: [id], insert: bot, delete: bot, columns: { bot: "*" } }
+        """.write(toFile: path, atomically: true, encoding: .utf8)
+        let tail = try LinderoProcess.start(
+            ["events", "tail", "--config", path, "--limit", "1"], environment: ["BOT_URL": scene.url])
+        try await tail.waitForErrors("following events")
+        _ = try await scene.database.execute(
+            "INSERT INTO \"Reservas\" VALUES ('b'); INSERT INTO \"Leads\" VALUES (1)")
+        #expect(try await tail.wait() == 0)
+        #expect(try await scene.events(of: tail, count: 1).first?.json["table"] as? String == "Leads")
+    }
+
+    @Test func lostServerIsAFailureThatSaysFromWhere() async throws {
+        let scene = try await TailScene()
+        let tail = try await scene.start()
+        _ = try await scene.database.execute(
+            """
+            SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+            WHERE temporary AND database = current_database()
+            """)
+        #expect(try await tail.wait() == 1)
+        #expect(tail.errors.contains("events after this position may be missing"))
+        #expect(tail.errors.contains("next:"), "\(tail.errors)")
+    }
+
     @Test func closedPipeEndsItCleanly() async throws {
         let scene = try await TailScene()
         let shell = try ChildProcess(
