@@ -85,10 +85,14 @@ enum ConninfoText {
     }
 
     /// Verbose texts read `FATAL:  28P01: password …`: takes the code out of the last of them.
+    ///
+    /// With `sslmode=prefer` libpq tries once more without TLS. A server that insists on TLS answers that with 28000
+    /// (no entry in `pg_hba.conf`), which says less than the wrong password before it.
     private static func takingSQLState(from text: String) -> (SQLState?, String) {
         var found: SQLState?
         let plain = text.replacing(#/(FATAL|ERROR|PANIC): +([0-9A-Z]{5}): /#) { match in
-            found = SQLState(String(match.output.2))
+            let code = String(match.output.2)
+            if code != "28000" || found?.rawValue != "28P01" { found = SQLState(code) }
             return ""
         }
         return (found, plain)
