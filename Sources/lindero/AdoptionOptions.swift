@@ -20,7 +20,7 @@ struct AdoptionOptions: ParsableArguments {
     func validate() throws {
         let count = [source, target, slot].count { $0 != nil }
         guard count == 0 || count == 3 else {
-            throw ValidationError("Give --source, --target and --slot together, or none of them.")
+            throw ValidationError("Give --source, --target and --slot (and, for run, --publication) together, or none of them.")
         }
     }
 

@@ -15,7 +15,7 @@ extension CommandFailure {
             self = failure
         case let error as ConfigurationError:
             self.init(
-                "configuration", error.description, nextStep: "Correct the file, then run `lindero check`.",
+                "configuration", error.description, place: place, nextStep: "Correct the file, then run `lindero check`.",
                 exit: .blocked)
         case let error as OwnershipError:
             self.init(
@@ -24,25 +24,33 @@ extension CommandFailure {
         case let error as SecretError:
             self.init(
                 "secret", error.description, place: place,
-                nextStep: "Set it, then run the same command again.", exit: .blocked)
+                nextStep: Self.next(error), exit: .blocked)
         case let failure as ReplicationFailure:
             self.init(
                 failure.code.rawValue, failure.message, place: place, nextStep: failure.nextStep,
                 exit: failure.isBlocker ? .blocked : .failed)
         case let problem as Migrator.Problem:
-            self.init("migration", problem.description, place: place, exit: .blocked)
+            self.init(
+                "migration", problem.description, place: place,
+                nextStep: "Do as it says, then run `lindero migrate --dry-run`.", exit: .blocked)
         case let error as PipelineError:
             self.init(postgres: error.error, place: place)
         case let error as PostgresError:
             self.init(postgres: error, place: place)
         case let failure as GuardCommand.Failure:
-            self.init("guard", failure.description, place: place, exit: .blocked)
+            let nextStep =
+                failure == .notMigrated
+                ? "Run `lindero migrate`, then the same command again." : "Mend that, then run `lindero guard plan`."
+            self.init("guard", failure.description, place: place, nextStep: nextStep, exit: .blocked)
         case let failure as UpsertFailure:
-            self.init("upsert", failure.description, place: place, exit: .blocked)
+            self.init(
+                "upsert", failure.description, place: place,
+                nextStep: "Correct the input or lindero.yaml, then run the same command again.", exit: .blocked)
         case let failure as LineOutput.Failure:
-            self.init("output", failure.description)
+            self.init("output", failure.description, nextStep: "Make room or give it a reader that stays, then run the same command again.")
         case is CancellationError:
-            self.init("cancelled", "The command was interrupted.", place: place)
+            self.init("cancelled", "The command was interrupted.", place: place,
+                nextStep: "Run the same command again.")
         default:
             self.init("internal", Self.words(error), place: place, nextStep: "Run it again with LINDERO_LOG_LEVEL=debug.")
         }
@@ -56,13 +64,17 @@ extension CommandFailure {
             let isPrivilege = server.sqlState.rawValue == "42501"
             self.init(
                 isPrivilege ? "privileges" : "server_\(server.sqlState)", server.description, place: place,
-                nextStep: isPrivilege ? "Grant what is missing, or run it as the owner of the database." : nil)
+                nextStep: isPrivilege
+                    ? "Grant what is missing, or run it as the owner of the database."
+                    : "Run `lindero check`, then the same command again.")
         case .timeout, .cancelled, .closed, .parameter, .protocolViolation:
             self.init("connection_lost", error.description, place: place, nextStep: "Run the same command again.")
         }
     }
 
     private init(connection failure: ConnectionFailure, place: String?) {
+        var exit = LinderoExit.failed
+        if failure.reason == .options || failure.sqlState?.rawValue == "42501" { exit = .blocked }
         let (code, nextStep) =
             switch failure.reason {
             case .authentication:
@@ -73,10 +85,23 @@ extension CommandFailure {
             case .options: ("connection_options", "Correct the connection string, service file or password file.")
             case .server where failure.sqlState?.rawValue == "3D000":
                 ("no_such_database", "Check the name of the database.")
+            case .server where failure.sqlState?.rawValue == "42501":
+                ("privileges", "Run `ALTER ROLE … REPLICATION;` for that role there, or name one that has it; then `lindero check`.")
             case .nameServiceDown, .timedOut, .lost, .resources, .server, .other:
                 ("unreachable", "Check host, port and network, then run the same command again.")
             }
-        self.init(code, failure.description, place: place, nextStep: nextStep)
+        self.init(code, failure.description, place: place, nextStep: nextStep, exit: exit)
+    }
+
+    private static func next(_ error: SecretError) -> String {
+        switch error {
+        case .missingVariable(let name, _), .emptyVariable(let name, _):
+            "Set \(name) (export \(name)=postgresql://…), then run the same command again."
+        case .unreadableFile(let path, _), .emptyFile(let path, _):
+            "Write the connection string into \(path), then run the same command again."
+        case .notAConnection, .prismaProxy: "Correct it, then run the same command again."
+        case .passwordInArgument, .malformedArgument: "Write it in one of these forms, then run the same command again."
+        }
     }
 
     /// An error's own words; for one that has none its type's name, since a dump could show values.

@@ -9,11 +9,11 @@ struct CommandFailure: Error, Sendable {
     /// Database, file or object concerned.
     var place: String?
     /// The next useful command or step.
-    var nextStep: String?
+    var nextStep: String
     var exit: LinderoExit
 
     init(
-        _ code: String, _ message: String, place: String? = nil, nextStep: String? = nil, exit: LinderoExit = .failed
+        _ code: String, _ message: String, place: String? = nil, nextStep: String, exit: LinderoExit = .failed
     ) {
         self.code = code
         self.message = message
@@ -26,8 +26,7 @@ struct CommandFailure: Error, Sendable {
     var text: String {
         var text = message.split(separator: "\n").map { "error: \($0)" }.joined(separator: "\n")
         if let place { text += "\n  where: \(place)" }
-        if let nextStep { text += "\n  next: \(nextStep)" }
-        return text
+        return text + "\n  next: \(nextStep)"
     }
 
     /// The form for scripts: one document with the key `error`.
@@ -37,7 +36,7 @@ struct CommandFailure: Error, Sendable {
                 "error",
                 .object([
                     ("code", .text(code)), ("message", .text(message)), ("where", .optional(place)),
-                    ("next", .optional(nextStep)),
+                    ("next", .text(nextStep)),
                 ])
             )
         ])

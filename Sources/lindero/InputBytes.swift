@@ -6,18 +6,30 @@ final class InputBytes: Sendable {
     static let pieceBytes = 1 << 20
 
     private let descriptor: Int32
+    private let path: String
     private let queue = DispatchQueue(label: "lindero.input")
 
     /// - Parameter path: `-` or `nil` for stdin.
     init(_ path: String?) throws {
         guard let path, path != "-" else {
             descriptor = STDIN_FILENO
+            self.path = "stdin"
             return
         }
+        self.path = path
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        if descriptor < 0 {
-            throw CommandFailure("input", String(cString: strerror(errno)), place: path, exit: .blocked)
+        if descriptor < 0 { throw Self.failure(errno, path: path) }
+        var status = stat()
+        if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            close(descriptor)
+            throw Self.failure(EISDIR, path: path)
         }
+    }
+
+    private static func failure(_ code: Int32, path: String) -> CommandFailure {
+        CommandFailure(
+            "input", "The input can't be read: \(String(cString: strerror(code))).", place: path,
+            nextStep: "Name a file that you may read, or - for stdin.", exit: .blocked)
     }
 
     deinit { if descriptor > STDIN_FILENO { close(descriptor) } }
@@ -25,6 +37,7 @@ final class InputBytes: Sendable {
     /// The next bytes; `nil` at the end.
     func read() async throws -> [UInt8]? {
         let descriptor = descriptor
+        let path = path
         return try await withCheckedThrowingContinuation { continuation in
             queue.async {
                 var count = 0
@@ -35,8 +48,7 @@ final class InputBytes: Sendable {
                     initialized = max(0, count)
                 }
                 if count < 0 {
-                    let words = String(cString: strerror(errno))
-                    continuation.resume(throwing: CommandFailure("input", "The input can't be read: \(words)."))
+                    continuation.resume(throwing: Self.failure(errno, path: path))
                 } else {
                     continuation.resume(returning: count == 0 ? nil : bytes)
                 }

@@ -13,6 +13,9 @@ struct Lindero: AsyncParsableCommand {
               lindero run
 
             Exit codes: 0 done, 1 failed, 2 blocked by the configuration or a precondition, 3 differences found.
+
+            Completions: lindero --generate-completion-script bash (or zsh, fish), such as
+              lindero --generate-completion-script bash > ~/.local/share/bash-completion/completions/lindero
             """,
         version: LinderoVersion.current,
         subcommands: [
@@ -37,11 +40,14 @@ struct Lindero: AsyncParsableCommand {
     /// Help and versions are printed as usual; a command line that makes no sense is a blocker like a bad file.
     private static func end(with error: any Error) -> Never {
         guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+        let words = CommandWords(CommandLine.arguments.dropFirst())
         if CommandLine.arguments.contains("--json") {
-            let failure = CommandFailure("usage", message(for: error), nextStep: "Run `lindero --help`.", exit: .blocked)
-            failure.report(asJSON: true)
+            let text = [message(for: error), words.suggestion].compactMap { $0 }.joined(separator: " ")
+            let call = words.known.map { " " + $0 }.joined()
+            CommandFailure("usage", text, nextStep: "Run `lindero\(call) --help`.", exit: .blocked).report(asJSON: true)
         } else {
-            StandardError.write(fullMessage(for: error) + "\n")
+            let lines = [words.suggestion, fullMessage(for: error)].compactMap { $0 }
+            StandardError.write(lines.joined(separator: "\n") + "\n")
         }
         Foundation.exit(LinderoExit.blocked.rawValue)
     }

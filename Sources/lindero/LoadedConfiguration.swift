@@ -18,7 +18,8 @@ struct LoadedConfiguration: Sendable {
         _ global: GlobalOptions, environment: [String: String] = ProcessInfo.processInfo.environment
     ) throws -> LoadedConfiguration {
         let path = global.config ?? defaultPath
-        guard FileManager.default.fileExists(atPath: path) else {
+        var isFolder = ObjCBool(false)
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             guard global.config == nil else {
                 throw CommandFailure(
                     "configuration", "The configuration file does not exist.", place: path,
@@ -28,15 +29,28 @@ struct LoadedConfiguration: Sendable {
                 configuration: try ConfigurationFile.fromEnvironment(environment), path: "environment",
                 resolver: SecretResolver(environment: environment))
         }
-        guard let data = FileManager.default.contents(atPath: path), let text = String(data: data, encoding: .utf8)
-        else {
-            throw CommandFailure(
-                "configuration", "The configuration file can't be read as UTF-8 text.", place: path, exit: .blocked)
-        }
+        let text = try text(of: path, isFolder: isFolder.boolValue)
         let folder = (path as NSString).deletingLastPathComponent
         return LoadedConfiguration(
             configuration: try ConfigurationFile.parse(text, path: path), path: path,
             resolver: SecretResolver(environment: environment, directory: folder.isEmpty ? "." : folder))
+    }
+
+    private static func text(of path: String, isFolder: Bool) throws -> String {
+        func failure(_ message: String, _ nextStep: String) -> CommandFailure {
+            CommandFailure("configuration", message, place: path, nextStep: nextStep, exit: .blocked)
+        }
+        if isFolder {
+            throw failure(
+                "The configuration file is a folder.", "Name the file itself: --config \(path)/\(defaultPath).")
+        }
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw failure("The configuration file can't be read.", "Give yourself the right to: chmod u+r \(path).")
+        }
+        guard let text = String(data: data, encoding: .utf8) else {
+            throw failure("The configuration file is not UTF-8 text.", "Save it as UTF-8, then run `lindero check`.")
+        }
+        return text
     }
 
     /// The database that holds the data.
@@ -83,7 +97,10 @@ struct Database: Sendable {
     /// Runs `body` with a connection; its errors say which database they are about.
     func connected<Result: Sendable>(_ body: (PostgresConnection) async throws -> Result) async throws -> Result {
         do {
-            return try await PostgresConnection.with(options, body)
+            return try await PostgresConnection.with(options) { connection in
+                if let failure = SupportedVersion.failure(await connection.serverVersion) { throw failure }
+                return try await body(connection)
+            }
         } catch let failure as CommandFailure {
             throw failure
         } catch {

@@ -47,7 +47,7 @@ struct Worker: Sendable {
 
     private func runAll(_ members: [Member]) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for member in members { group.addTask { try await run(member) } }
+            for member in members { group.addTask { try await runNamed(member) } }
             var failure: (any Error)?
             while let result = await group.nextResult() {
                 guard case .failure(let error) = result else { continue }
@@ -55,6 +55,16 @@ struct Worker: Sendable {
                 for member in members { member.state.drain() }
             }
             if let failure { throw failure }
+        }
+    }
+
+    /// Errors that a person reads say which direction they are about.
+    private func runNamed(_ member: Member) async throws {
+        do {
+            try await run(member)
+        } catch {
+            if Self.comesFromStopping(error) { throw error }
+            throw CommandFailure(error, place: member.task.settings.name)
         }
     }
 
@@ -99,7 +109,10 @@ extension Worker {
 
     /// Whether an error is only what stopping itself caused.
     private func isStopping(_ members: [Member], _ error: any Error) -> Bool {
-        guard members.allSatisfy(\.state.isDraining) else { return false }
+        members.allSatisfy(\.state.isDraining) && Self.comesFromStopping(error)
+    }
+
+    private static func comesFromStopping(_ error: any Error) -> Bool {
         switch error {
         case is CancellationError, PostgresError.cancelled, PostgresError.closed: return true
         default: return false

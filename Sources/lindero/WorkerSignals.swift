@@ -15,6 +15,7 @@ enum WorkerSignals {
         signalPipe = dup(ends.fileHandleForWriting.fileDescriptor)
         let thread = Thread {
             takeSignal(ends)
+            takeRepetitions(ends)
             onFirst()
             takeSignal(ends)
             StatusLine.clear()
@@ -31,6 +32,14 @@ enum WorkerSignals {
             }
         }
     }
+
+    /// `timeout` and others signal the process and its group at once: that is one wish, not two.
+    private static func takeRepetitions(_ ends: Pipe) {
+        var pipe = pollfd(fd: ends.fileHandleForReading.fileDescriptor, events: Int16(POLLIN), revents: 0)
+        while poll(&pipe, 1, repetitionMilliseconds) > 0 { takeSignal(ends) }
+    }
+
+    private static let repetitionMilliseconds: CInt = 20
 
     private static func takeSignal(_ ends: Pipe) {
         var byte: UInt8 = 0
@@ -69,16 +78,5 @@ final class StopRequest: Sendable {
             return false
         }
         if isRequested { handler() }
-    }
-}
-
-private final class AskedOnce: Sendable {
-    private let isAsked = Mutex(false)
-
-    func isFirst() -> Bool {
-        isAsked.withLock { asked in
-            defer { asked = true }
-            return !asked
-        }
     }
 }

@@ -51,7 +51,7 @@ public struct Preflight: Sendable {
             tables = try await CatalogReader.tables(origin.connection, matching: selected)
             policy = try OwnershipPolicy.resolve(configuration, tables: tables, otherNames: names)
         } catch let error as OwnershipError {
-            return findings + serverChecks(origin).source() + ownership(error)
+            return findings + serverChecks(origin).source() + ownership(error, of: origin.name)
         } catch {
             return findings + [failed(origin.name, error)]
         }
@@ -136,15 +136,17 @@ public struct Preflight: Sendable {
             longTransactionSeconds: longTransactionSeconds)
     }
 
-    private func ownership(_ error: OwnershipError) -> [PreflightFinding] {
+    private func ownership(_ error: OwnershipError, of database: String) -> [PreflightFinding] {
         error.problems.map { problem in
             let hint = problem.suggestion.map { " (did you mean \"\($0)\"?)" } ?? ""
-            return PreflightFinding(.blocker, .ownership, problem.message + hint, mark: problem.mark)
+            return PreflightFinding(
+                .blocker, .ownership, database: database, problem.message + hint, mark: problem.mark)
         }
     }
 
     private func failed(_ database: String, _ error: any Error) -> PreflightFinding {
-        PreflightFinding(.blocker, .checkFailed, database: database, "the check could not finish: \(error)")
+        PreflightFinding(.blocker, .checkFailed, database: database, "the check could not finish: \(error)",
+            fix: "connect there with psql as the same role to see what it may not read, then lindero check")
     }
 }
 

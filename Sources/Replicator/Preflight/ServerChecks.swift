@@ -2,8 +2,6 @@ import ReplicationCore
 
 /// Judges one server in its part: source of a stream, or target of one.
 struct ServerChecks {
-    static let oldestVersion = 140_000
-
     let database: String
     let facts: ServerFacts
     let configuration: LinderoConfiguration
@@ -19,13 +17,8 @@ struct ServerChecks {
     }
 
     func version() -> [PreflightFinding] {
-        guard facts.version < Self.oldestVersion else { return [] }
-        let version = facts.version >= 100_000 ? "\(facts.version / 10_000)" : "before 10"
-        return [
-            finding(
-                .blocker, .serverVersion, "the server is PostgreSQL \(version); Lindero needs 14 or later",
-                fix: "upgrade the server to 14 or later (pg_upgrade, or your provider's upgrade)")
-        ]
+        guard let failure = SupportedVersion.failure(facts.version) else { return [] }
+        return [finding(.blocker, .serverVersion, failure.message, fix: failure.nextStep)]
     }
 
     func source() -> [PreflightFinding] {

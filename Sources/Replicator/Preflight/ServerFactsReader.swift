@@ -12,7 +12,7 @@ enum ServerFactsReader {
         var facts = ServerFacts()
         facts.version = await connection.serverVersion
         // Older catalogs lack what the queries below name.
-        guard facts.version >= ServerChecks.oldestVersion else { return facts }
+        guard facts.version >= SupportedVersion.oldest else { return facts }
         if let row = try await connection.query(PreflightSQL.server(version: facts.version)).rows.first {
             fill(&facts, from: row)
         }

@@ -95,7 +95,18 @@ public struct ChangeFeed: Sendable {
         let published = try await source.query(
             "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)])
         if published.rowCount == 0 {
-            let tables = (settings.policy?.tables.keys.sorted() ?? []).map(\.sql).joined(separator: ", ")
+            let wanted = settings.policy?.tables.keys.sorted() ?? []
+            let keyless = try await PublishableTables(connection: source).keyless(among: wanted)
+            if !keyless.isEmpty {
+                logger.warning(
+                    "not followed: without a key a published table would refuse updates and deletes",
+                    metadata: [
+                        "direction": "\(settings.name)",
+                        "tables": "\(keyless.map(\.description).joined(separator: ", "))",
+                        "next": "lindero check",
+                    ])
+            }
+            let tables = wanted.filter { !keyless.contains($0) }.map(\.sql).joined(separator: ", ")
             let scope = tables.isEmpty ? "" : " FOR TABLE \(tables)"
             _ = try await source.execute(
                 "CREATE PUBLICATION \(SQLText.identifier(settings.publication))\(scope) "

@@ -115,8 +115,12 @@ public struct DirectionSupervisor: Sendable {
         let waitMilliseconds = attempt.backoff.nextMilliseconds()
         state.set(.reconnecting, problem: "\(error)")
         state.noteReconnect()
+        // Class 53: a full disk, no memory, no free connection.
+        let isFull = (error as? PostgresError)?.sqlState?.class == "53"
         logger.warning(
-            "lost the stream, trying again",
+            isFull
+                ? "a server is out of space or another resource; nothing is lost, give it more and this goes on by itself"
+                : "lost the stream, trying again",
             metadata: [
                 "direction": "\(settings.name)", "reason": "\(error)", "waitMilliseconds": "\(waitMilliseconds)",
             ])
@@ -137,7 +141,7 @@ extension DirectionSupervisor {
         ReplicationFailure(
             .rowMissing,
             "\(settings.name) stopped: \(words(change)) found no row on \(settings.targetName). Nothing of that transaction was applied.",
-            nextStep: "Run `lindero verify` to see what differs, restore the row, and start again; or set "
+            nextStep: "Restore the row on \(settings.targetName) and run `lindero run` again; or set "
                 + "`replication: { missing_row: count }` to count and pass such changes.")
     }
 

@@ -22,6 +22,12 @@ public struct SourceCheck: Sendable {
                 + "work meanwhile.", isBlocker: true)
     }
 
+    /// How a target that has missed changes becomes whole again.
+    private var copyAnew: String {
+        "To copy \(settings.targetName) anew: `lindero migrate --down`, empty its tables, drop the slot if it is there "
+            + "(SELECT pg_drop_replication_slot(\(SQLText.literal(settings.slot)));), then `lindero run`."
+    }
+
     struct Slot {
         var confirmedLSN: LSN
         var isActive: Bool
@@ -41,7 +47,7 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotMissing,
                 "Replication slot \(settings.slot) does not exist \(place). It may have been dropped, and changes may be gone.",
-                nextStep: "Run `lindero check`; a new copy of the target is needed unless the slot can be restored.",
+                nextStep: "Run `lindero check`. " + copyAnew,
                 isBlocker: true)
         }
         guard row[0] == "pgoutput", row[1] == row[5] else {
@@ -54,7 +60,7 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotInvalidated,
                 "Replication slot \(settings.slot) \(place) was invalidated: WAL that it needed is gone.",
-                nextStep: "Drop the slot and copy the target anew; then raise max_slot_wal_keep_size.", isBlocker: true)
+                nextStep: copyAnew + " Raise max_slot_wal_keep_size on \(settings.sourceName) first.", isBlocker: true)
         }
         return Slot(confirmedLSN: confirmed, isActive: row[2] == "true")
     }
@@ -66,7 +72,7 @@ public struct SourceCheck: Sendable {
                 .slotRecreated,
                 "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(slot.confirmedLSN), but the target has "
                     + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
-                nextStep: "Copy the target anew, or run `lindero verify` to see what differs.", isBlocker: true)
+                nextStep: copyAnew, isBlocker: true)
         }
         let current = try await currentLSN()
         guard appliedLSN <= current else {

@@ -14,7 +14,7 @@ public enum GuardCommand {
 
         public var description: String {
             switch self {
-            case .notMigrated: "The schema lindero is missing or old in this database. Run `lindero migrate`."
+            case .notMigrated: "The schema lindero is missing or old in this database."
             case .blocked(let problems): problems.map(\.description).joined(separator: "\n")
             }
         }

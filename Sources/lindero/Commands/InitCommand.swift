@@ -42,7 +42,9 @@ struct InitCommand: LinderoCommand {
         do {
             try text.write(toFile: path, atomically: true, encoding: .utf8)
         } catch {
-            throw CommandFailure("file", "The file can't be written: \(error.localizedDescription)", place: path)
+            throw CommandFailure(
+                "file", "The file can't be written.", place: path,
+                nextStep: "Name with --config a file in a folder that exists and that you may write to.", exit: .blocked)
         }
         let decisions = text.split(separator: "\n").count { $0.contains("# decide") }
         answer(

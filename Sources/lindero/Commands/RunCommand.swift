@@ -77,7 +77,13 @@ struct RunCommand: LinderoCommand {
 
     private func plan() async throws -> WorkerPlan {
         guard let adopted = try adoption.direction(), let publication else {
-            return try await WorkerPlan.make(try LoadedConfiguration.load(global))
+            let loaded = try LoadedConfiguration.load(global)
+            let plan = try await WorkerPlan.make(loaded)
+            for case .replica(let settings) in plan.tasks {
+                try await FirstStart(loaded: loaded, settings: settings).require(
+                    target: loaded.database(settings.targetName))
+            }
+            return plan
         }
         // A wrong address is told with its name before anything starts.
         try await adopted.source.connected { _ in }

@@ -1,0 +1,45 @@
+import Configuration
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// Before a replica's first start everything that `check` calls a blocker blocks `run` too: publishing a table without
+/// a key, for one, would make the source refuse its own service's updates.
+///
+/// Later starts go on without: what changed since pauses the direction, which mends itself.
+struct FirstStart {
+    let loaded: LoadedConfiguration
+    let settings: DirectionSettings
+
+    /// - Throws: `CommandFailure` with every blocker.
+    func require(target: Database) async throws {
+        // An adopted publication without rules decides alone what travels.
+        if settings.policy == nil { return }
+        if try await target.connected({ try await hasStarted($0) }) { return }
+        var connections: [String: ConnectionOptions] = [:]
+        for database in try loaded.databases() where [settings.sourceName, target.name].contains(database.name) {
+            connections[database.name] = database.options
+        }
+        let blockers = await Preflight(
+            configuration: loaded.configuration, connections: connections, ownSlots: [settings.slot]
+        ).run().blockers
+        guard let first = blockers.first else { return }
+        let messages = blockers.map { blocker in
+            blocker.mark.map { "\(loaded.path):\($0.line):\($0.column): " } ?? ""
+                + (blocker.database.map { "\($0): " } ?? "") + blocker.message
+        }
+        let fix = blockers.count == 1 ? first.fix.map { "\($0) Then run `lindero check`." } : nil
+        throw CommandFailure(
+            first.code.rawValue, messages.joined(separator: "\n"), place: settings.name,
+            nextStep: fix ?? "Run `lindero check`: it says of each how to mend it.", exit: .blocked)
+    }
+
+    /// Whether the target already holds the direction's slot and start.
+    private func hasStarted(_ target: PostgresConnection) async throws -> Bool {
+        let exists = try await target.query("SELECT pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
+        guard exists.rows.first?[0] == "t" else { return false }
+        return try await target.query(
+            "SELECT 1 FROM lindero.direction WHERE name = $1 AND start_lsn > '0/0'", [.text(settings.name)]
+        ).rowCount > 0
+    }
+}
