@@ -37,6 +37,7 @@ let package = Package(
                 .embedInCode("0001_progress.up.sql"), .embedInCode("0001_progress.down.sql"),
                 .embedInCode("0002_table_copy.up.sql"), .embedInCode("0002_table_copy.down.sql"),
                 .embedInCode("0003_ownership.up.sql"), .embedInCode("0003_ownership.down.sql"),
+                .embedInCode("0004_guard_identity.up.sql"), .embedInCode("0004_guard_identity.down.sql"),
             ],
             swiftSettings: strict),
         .target(

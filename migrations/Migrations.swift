@@ -25,6 +25,9 @@ public enum Migrations {
         Migration(
             version: 3, name: "ownership", up: text(PackageResources._003_ownership_up_sql),
             down: text(PackageResources._003_ownership_down_sql)),
+        Migration(
+            version: 4, name: "guard_identity", up: text(PackageResources._004_guard_identity_up_sql),
+            down: text(PackageResources._004_guard_identity_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

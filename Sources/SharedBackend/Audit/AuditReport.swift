@@ -49,7 +49,10 @@ public struct AuditReport: Sendable, Equatable {
     public static func read(
         connection: PostgresConnection, tables: [QualifiedName]? = nil, newestCount: Int = 20
     ) async throws -> AuditReport {
-        guard try await GuardReader(connection: connection).isMigrated() else { throw GuardCommand.Failure.notMigrated }
+        switch try await GuardReader(connection: connection).record() {
+        case .missing, .old: throw GuardCommand.Failure.notMigrated
+        case .unreadable, .current: break
+        }
         var filter = "true"
         var parameters: [PostgresParameter] = []
         if let tables {

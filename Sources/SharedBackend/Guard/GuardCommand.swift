@@ -62,9 +62,9 @@ public enum GuardCommand {
         try await Session(connection, policy: OwnershipPolicy(tables: [:]), sides: [], mode: nil).apply()
     }
 
-    /// - Returns: `nil` when no table is guarded.
+    /// - Returns: `nil` when no table is guarded, or this role may not know.
     public static func state(connection: PostgresConnection) async throws(PostgresError) -> State? {
-        guard try await GuardReader(connection: connection).isMigrated() else { return nil }
+        guard try await GuardReader(connection: connection).record() == .current else { return nil }
         let rows = try await connection.query(
             "SELECT schema_name, table_name, mode FROM lindero.guarded_table ORDER BY 1, 2"
         ).rows
@@ -91,6 +91,8 @@ extension GuardCommand {
         }
 
         func plan() async throws -> GuardPlan {
+            // What an older version recorded must not be taken for nothing.
+            if try await reader.record() == .old { throw Failure.notMigrated }
             let names = policy.tables.keys.sorted()
             return GuardPlanner.plan(
                 mode: mode, policy: policy,
@@ -99,7 +101,10 @@ extension GuardCommand {
         }
 
         func apply() async throws -> GuardPlan {
-            guard try await reader.isMigrated() else { throw Failure.notMigrated }
+            switch try await reader.record() {
+            case .missing, .old: throw Failure.notMigrated
+            case .unreadable, .current: break
+            }
             for attempt in 1... {
                 do {
                     return try await applyOnce()
@@ -145,8 +150,9 @@ extension GuardCommand {
                 guard let original = plan.originals[name], let access = after[name] else { continue }
                 _ = try await connection.query(
                     """
-                    INSERT INTO lindero.guarded_table (schema_name, table_name, table_oid, owner_name, mode)
-                    VALUES ($1, $2, pg_catalog.to_regclass(pg_catalog.format('%I.%I', $1::text, $2::text)), $3, $4)
+                    INSERT INTO lindero.guarded_table (schema_name, table_name, table_oid, owner_name, mode, database_id)
+                    VALUES ($1, $2, pg_catalog.to_regclass(pg_catalog.format('%I.%I', $1::text, $2::text)), $3, $4,
+                            \(GuardRecordReader.databaseID))
                     """,
                     [.text(name.schema), .text(name.name), .text(access.owner), .text(mode.rawValue)])
                 try await record(original.grants, of: name, moment: "before")
@@ -167,8 +173,11 @@ extension GuardCommand {
             _ = try await connection.query(
                 """
                 INSERT INTO lindero.guarded_grant
-                    (schema_name, table_name, moment, column_name, privilege, grantee, grantor, is_grantable)
-                SELECT $1, $2, $3, * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
+                    (schema_name, table_name, moment, column_name, privilege, grantee, grantor, is_grantable, column_number)
+                SELECT $1, $2, $3, g.*, a.attnum
+                FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[]) AS g(column_name)
+                     LEFT JOIN pg_catalog.pg_attribute a ON a.attname = g.column_name AND a.attnum > 0
+                          AND a.attrelid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', $1::text, $2::text))
                 """,
                 [
                     .text(name.schema), .text(name.name), .text(moment), array(grants.map(\.column)),

@@ -9,6 +9,8 @@ struct GuardPlanner {
     let snapshot: GuardSnapshot
 
     private var plan: GuardPlan
+    /// Audit functions that stay in use.
+    private var keptFunctions: Set<String> = []
     /// The side of each configured role that exists and serves one side.
     private let sideOfRole: [String: String]
 
@@ -49,7 +51,7 @@ struct GuardPlanner {
             }
             build(name, access)
         }
-        dropOrphans()
+        dropFunctions()
         plan.problems = plan.problems.reduce(into: []) { kept, problem in
             if !kept.contains(problem) { kept.append(problem) }
         }
@@ -57,10 +59,7 @@ struct GuardPlanner {
 
     private mutating func build(_ name: QualifiedName, _ access: TableAccess) {
         let record = snapshot.records[name]
-        if let record, record.isChanged(access) {
-            plan.notices.append(
-                "Somebody changed the grants of \"\(name)\" after the guard was applied; those changes are kept.")
-        }
+        if let record { notice(record, access) }
         var original = access
         original.grants = restorable(record?.undone(from: access) ?? access.grants, of: access)
         let root = snapshot.rootOfPartition[name] ?? name
@@ -94,12 +93,33 @@ struct GuardPlanner {
             if case .role(let role) = grant.grantee, snapshot.roles[role] == nil { return true }
             return snapshot.roles[grant.grantor] == nil
         }
-        for grant in lost.sorted(by: { $0.privilege < $1.privilege }) {
+        noticeLost(lost, of: access.table)
+        return grants.subtracting(lost)
+    }
+
+    private mutating func noticeLost(_ grants: Set<AccessGrant>, of table: QualifiedName) {
+        for grant in grants.sorted(by: { $0.privilege < $1.privilege }) {
             plan.notices.append(
-                "\(grant.privilege) on \"\(access.table)\" is not given back to \(grant.grantee.sql): "
+                "\(grant.privilege) on \"\(table)\" is not given back to \(grant.grantee.sql): "
                     + "the role or the column no longer exists.")
         }
-        return grants.subtracting(lost)
+    }
+
+    /// What became of a recorded table.
+    private mutating func notice(_ record: GuardRecord, _ access: TableAccess) {
+        noticeLost(record.lostBefore.subtracting(record.lostAfter), of: record.table)
+        let recorded = record.recordedName
+        if record.match == .identity, record.isNameTaken {
+            plan.notices.append(
+                "Table \"\(recorded)\" was guarded and is called \"\(record.table)\" now: that one gets its grants back. "
+                    + "What is called \"\(recorded)\" today is another table, and gets none of them.")
+        } else if record.match == .successor {
+            plan.notices.append(
+                "Table \"\(recorded)\" was guarded and dropped; another table has its name, and is treated as the same.")
+        } else if record.isChanged(access) {
+            plan.notices.append(
+                "Somebody changed the grants of \"\(recorded)\" after the guard was applied; those changes are kept.")
+        }
     }
 
     // MARK: enforce
@@ -187,7 +207,7 @@ struct GuardPlanner {
         return (own + members.keys).sorted()
     }
 
-    private func auditStatements(_ name: QualifiedName, _ audit: TableAudit?) -> [String] {
+    private mutating func auditStatements(_ name: QualifiedName, _ audit: TableAudit?) -> [String] {
         let installed = snapshot.triggers.filter { $0.table == name }
         let wanted = audit?.triggers ?? []
         let kept = installed.intersection(wanted.map(\.installed))
@@ -199,17 +219,13 @@ struct GuardPlanner {
             statements.append("REVOKE ALL ON FUNCTION lindero.\(SQLText.identifier(audit.functionName))() FROM PUBLIC;")
         }
         statements += wanted.filter { !kept.contains($0.installed) }.map(\.sql)
-        let functionName = TableAudit.functionName(of: name)
-        if wanted.isEmpty, snapshot.functions[functionName] != nil {
-            statements.append("DROP FUNCTION lindero.\(SQLText.identifier(functionName))();")
-        }
+        if let audit, !wanted.isEmpty { keptFunctions.insert(audit.functionName) }
         return statements
     }
 
-    /// Functions whose table was dropped or renamed.
-    private mutating func dropOrphans() {
-        let known = Set(snapshot.tables.keys.map(TableAudit.functionName))
-        for name in snapshot.functions.keys.sorted() where !known.contains(name) {
+    /// Functions that no table needs any more; last, since triggers of renamed tables may still name them before.
+    private mutating func dropFunctions() {
+        for name in snapshot.functions.keys.sorted() where !keptFunctions.contains(name) {
             let function = QualifiedName(schema: "lindero", name: name)
             plan.changes.append(
                 GuardPlan.TableChange(table: function, statements: ["DROP FUNCTION \(function.sql)();"]))

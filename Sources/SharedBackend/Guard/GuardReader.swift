@@ -7,9 +7,9 @@ struct GuardReader {
 
     /// - Parameter names: the tables under ownership; their partitions and recorded tables are added.
     func snapshot(of names: [QualifiedName], sides: [GuardSide]) async throws(PostgresError) -> GuardSnapshot {
-        let isReadable = try await isReadable()
+        let isReadable = try await record() == .current
         let triggers = try await triggers()
-        let records = isReadable ? try await records() : [:]
+        let records = isReadable ? try await GuardRecordReader(connection: connection).records() : [:]
         let roots = try await partitions(of: names)
         let wanted = Set(names).union(roots.keys).union(records.keys).union(triggers.map(\.table))
         let tables = try await access(wanted.sorted())
@@ -20,24 +20,27 @@ struct GuardReader {
             writableViews: try await views(on: names, roles: sides.flatMap(\.roles)))
     }
 
-    func isMigrated() async throws(PostgresError) -> Bool {
-        try await connection.query("SELECT 1 \(Self.recordSQL)").rowCount > 0
+    /// The guard's tables as this role sees them.
+    enum Record: Sendable {
+        case missing
+        /// An older Lindero made it, or is about to.
+        case old
+        case unreadable
+        case current
     }
 
     /// Looked up by name: a cast to `regclass` fails for a role that may not use the schema.
-    private static let recordSQL = """
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'lindero' AND c.relname = 'guarded_grant'
-        """
-
-    /// Whether there is a record, and this role may read it.
-    private func isReadable() async throws(PostgresError) -> Bool {
-        guard try await isMigrated() else { return false }
+    func record() async throws(PostgresError) -> Record {
         let sql = """
-            SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-            \(Self.recordSQL)
+            SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+                   a.attname IS NOT NULL
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'column_number'
+            WHERE n.nspname = 'lindero' AND c.relname = 'guarded_grant'
             """
-        return try await connection.query(sql).rows.first?[0] == "t"
+        guard let row = try await connection.query(sql).rows.first else { return .missing }
+        if row[1] != "t" { return .old }
+        return row[0] == "t" ? .current : .unreadable
     }
 
     private func roles() async throws(PostgresError) -> [String: RoleFacts] {
@@ -111,37 +114,6 @@ struct GuardReader {
         return tables
     }
 
-    /// A record follows its table's name; if that is gone, the table's OID, for a table that was renamed.
-    private func records() async throws(PostgresError) -> [QualifiedName: GuardRecord] {
-        let sql = """
-            SELECT g.schema_name, g.table_name, coalesce(n.nspname, g.schema_name), coalesce(c.relname, g.table_name),
-                   g.owner_name, g.mode
-            FROM lindero.guarded_table g
-                 LEFT JOIN pg_catalog.pg_class c ON c.relkind IN ('r', 'p') AND c.oid = coalesce(
-                    pg_catalog.to_regclass(pg_catalog.format('%I.%I', g.schema_name, g.table_name)), g.table_oid)
-                 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            """
-        var records: [QualifiedName: GuardRecord] = [:]
-        for row in try await connection.query(sql).rows {
-            records[Self.name(row[0], row[1])] = GuardRecord(
-                table: Self.name(row[2], row[3]), owner: row[4] ?? "", mode: GuardMode(rawValue: row[5] ?? "") ?? .audit,
-                before: [], after: [])
-        }
-        let grants = """
-            SELECT schema_name, table_name, moment, column_name, privilege, grantee, grantor, is_grantable
-            FROM lindero.guarded_grant
-            """
-        for row in try await connection.query(grants).rows {
-            let name = Self.name(row[0], row[1])
-            if row[2] == "before" {
-                records[name]?.before.insert(Self.grant(row, from: 3))
-            } else {
-                records[name]?.after.insert(Self.grant(row, from: 3))
-            }
-        }
-        return Dictionary(records.values.map { ($0.table, $0) }, uniquingKeysWith: { first, _ in first })
-    }
-
     private func triggers() async throws(PostgresError) -> Set<AuditTrigger.Installed> {
         let sql = """
             SELECT n.nspname, c.relname, t.tgname
@@ -196,12 +168,12 @@ struct GuardReader {
         }
     }
 
-    private static func name(_ schema: String?, _ name: String?) -> QualifiedName {
+    static func name(_ schema: String?, _ name: String?) -> QualifiedName {
         QualifiedName(schema: schema ?? "", name: name ?? "")
     }
 
     /// Cells: column, privilege, grantee, grantor, grantable.
-    private static func grant(_ row: PostgresRow, from first: Int) -> AccessGrant {
+    static func grant(_ row: PostgresRow, from first: Int) -> AccessGrant {
         AccessGrant(
             row[first + 1] ?? "", column: row[first], to: row[first + 2].map(Grantee.role) ?? .everyone,
             by: row[first + 3] ?? "", isGrantable: row[first + 4] == "t")

@@ -35,38 +35,3 @@ struct GuardSnapshot: Sendable {
         return role == other || facts.isSuperuser || facts.memberOf.contains(other)
     }
 }
-
-/// What Lindero wrote down about a table when it guarded it.
-struct GuardRecord: Sendable, Equatable {
-    var table: QualifiedName
-    var owner: String
-    var mode: GuardMode
-    var before: Set<AccessGrant>
-    var after: Set<AccessGrant>
-
-    /// The access list as it would be without the guard: what the guard took is given back, what it gave is taken,
-    /// and what others changed since then stays.
-    func undone(from access: TableAccess) -> Set<AccessGrant> {
-        let before = renamed(before, owner: access.owner)
-        let after = renamed(after, owner: access.owner)
-        var result = access.grants.subtracting(after.subtracting(before)).union(before.subtracting(after))
-        // One holder has a privilege from one grantor once, with or without the right to grant it on.
-        for grant in result where grant.isGrantable { result.remove(grant.grantable(false)) }
-        return result
-    }
-
-    /// Whether somebody else changed the access list since the guard.
-    func isChanged(_ access: TableAccess) -> Bool { renamed(after, owner: access.owner) != access.grants }
-
-    /// A new owner takes the old one's place in a table's access lists.
-    private func renamed(_ grants: Set<AccessGrant>, owner newOwner: String) -> Set<AccessGrant> {
-        guard newOwner != owner else { return grants }
-        return Set(
-            grants.map { grant in
-                var copy = grant
-                if copy.grantor == owner { copy.grantor = newOwner }
-                if copy.grantee == .role(owner) { copy.grantee = .role(newOwner) }
-                return copy
-            })
-    }
-}
