@@ -51,9 +51,7 @@ public struct StatusServer: Sendable {
     /// - Parameter onListening: called once, with the port that was really bound.
     /// - Throws: when the address can't be bound.
     public func run(onListening: @escaping @Sendable (HTTPAddress) -> Void = { _ in }) async throws {
-        let server = HTTPServer(
-            config: .init(address: try socketAddress(), timeout: 10, logger: .disabled),
-            handler: ClosureHTTPHandler { answer(to: $0) })
+        let server = HTTPServer(config: try configuration(), handler: ClosureHTTPHandler { answer(to: $0) })
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await server.run() }
             group.addTask {
@@ -69,9 +67,12 @@ public struct StatusServer: Sendable {
         }
     }
 
-    private func socketAddress() throws -> sockaddr_storage {
-        if address.isIPv6 { return try sockaddr_in6.inet6(ip6: address.host, port: address.port).makeStorage() }
-        return try sockaddr_in.inet(ip4: address.host, port: address.port).makeStorage()
+    /// The address keeps its own type: the server takes the socket's family from it.
+    private func configuration() throws -> HTTPServer.Configuration {
+        if address.isIPv6 {
+            return .init(address: try sockaddr_in6.inet6(ip6: address.host, port: address.port), timeout: 10, logger: .disabled)
+        }
+        return .init(address: try sockaddr_in.inet(ip4: address.host, port: address.port), timeout: 10, logger: .disabled)
     }
 }
 

@@ -137,10 +137,13 @@ extension Worker {
     private func serve(_ members: [Member], _ standbys: StandbyWatch) throws -> Task<Void, Never>? {
         guard let address else { return nil }
         let snapshot = WorkerSnapshot(plan: plan, members: members, standbys: standbys, worker: name)
-        let token = ProcessInfo.processInfo.environment["LINDERO_HTTP_TOKEN"]
+        let environment = ProcessInfo.processInfo.environment
+        let names = (environment["LINDERO_HTTP_NAMES"] ?? "").split { $0 == "," || $0 == " " }.map(String.init)
         let server: StatusServer
         do {
-            server = try StatusServer(address: address, token: token) { snapshot.make() }
+            server = try StatusServer(
+                address: address, names: names, token: environment["LINDERO_HTTP_TOKEN"], gates: plan.gates
+            ) { snapshot.make() }
         } catch {
             throw CommandFailure("http", "\(error)", nextStep: "Set LINDERO_HTTP_TOKEN, or give --http another address.", exit: .blocked)
         }
@@ -149,7 +152,7 @@ extension Worker {
                 try await server.run { bound in logger.info("status page", metadata: ["url": "http://\(bound)/"]) }
             } catch {
                 if !Task.isCancelled {
-                    logger.warning("no status page", metadata: ["address": "\(address)", "reason": "the address cannot be bound; give --http another"])
+                    logger.warning("no status page", metadata: ["address": "\(address)", "reason": "\(error)", "next": "give --http another address, or none"])
                 }
             }
         }

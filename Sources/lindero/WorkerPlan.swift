@@ -22,10 +22,13 @@ struct WorkerPlan: Sendable {
     var tasks: [Task]
     /// Standbys that PostgreSQL itself keeps: measured, never written.
     var standbys: [LagDirection] = []
+    /// The limits that the status page judges by.
+    var gates = Gates()
 
     /// Looks at the databases and decides; changes nothing.
     static func make(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
         var plan = try await withoutStandbys(loaded)
+        plan.gates = loaded.configuration.gates
         if try loaded.databases().contains(where: \.isPhysicalStandby) {
             plan.standbys = try await LagDirection.all(loaded).filter(\.isStandby)
         }

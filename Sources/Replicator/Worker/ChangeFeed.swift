@@ -21,6 +21,7 @@ public struct ChangeFeed: Sendable {
     /// Without `wal_level = logical` there is no feed: the state says what to set, and the rest of shared mode works.
     public func run() async throws {
         var backoff = Backoff()
+        let startedAtMilliseconds = Monotonic.milliseconds()
         while !state.isDraining && !Task.isCancelled {
             do {
                 try await follow()
@@ -28,13 +29,30 @@ public struct ChangeFeed: Sendable {
                 state.set(.paused, problem: failure.description)
                 logger.warning("no change feed", metadata: ["reason": "\(failure)"])
                 return try await waitForDrain()
-            } catch let error as PostgresError where error.isTransient && state.receivedLSN != .zero || error.isTakeover {
+            } catch let error as PostgresError {
                 if state.isDraining || Task.isCancelled { return }
-                state.set(.reconnecting, problem: "\(error)")
-                state.noteReconnect()
-                try await Task.sleep(for: .milliseconds(backoff.nextMilliseconds()))
+                let hasStreamed = state.receivedLSN != .zero
+                let waitedMilliseconds = Monotonic.milliseconds() - startedAtMilliseconds
+                if error.isObjectInUse {
+                    guard hasStreamed || waitedMilliseconds < DirectionSupervisor.takeoverMilliseconds else {
+                        throw DirectionSupervisor.slotInUse(settings)
+                    }
+                } else {
+                    guard error.isTransient, hasStreamed else { throw error }
+                }
+                try await pause(&backoff, because: error)
             }
         }
+    }
+
+    private func pause(_ backoff: inout Backoff, because error: PostgresError) async throws {
+        let waitMilliseconds = backoff.nextMilliseconds()
+        state.set(.reconnecting, problem: "\(error)")
+        state.noteReconnect()
+        logger.warning(
+            "lost the change feed, trying again",
+            metadata: ["slot": "\(settings.slot)", "reason": "\(error)", "waitMilliseconds": "\(waitMilliseconds)"])
+        try await Task.sleep(for: .milliseconds(waitMilliseconds))
     }
 
     private func follow() async throws {
@@ -92,25 +110,16 @@ public struct ChangeFeed: Sendable {
     }
 
     private func createObjects(on source: PostgresConnection) async throws {
-        let published = try await source.query(
-            "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)])
-        if published.rowCount == 0 {
-            let wanted = settings.policy?.tables.keys.sorted() ?? []
-            let keyless = try await PublishableTables(connection: source).keyless(among: wanted)
-            if !keyless.isEmpty {
+        // A publication that was adopted is its owner's business.
+        if settings.replication.publication == nil {
+            let publication = FeedPublication(name: settings.publication, source: source)
+            for skipped in try await publication.ensure(settings.policy?.tables.keys.sorted() ?? []) {
                 logger.warning(
-                    "not followed: without a key a published table would refuse updates and deletes",
+                    "a table is not in the change feed",
                     metadata: [
-                        "direction": "\(settings.name)",
-                        "tables": "\(keyless.map(\.description).joined(separator: ", "))",
-                        "next": "lindero check",
+                        "table": "\(skipped.table)", "reason": "\(skipped.reason)", "fix": "\(skipped.fix)",
                     ])
             }
-            let tables = wanted.filter { !keyless.contains($0) }.map(\.sql).joined(separator: ", ")
-            let scope = tables.isEmpty ? "" : " FOR TABLE \(tables)"
-            _ = try await source.execute(
-                "CREATE PUBLICATION \(SQLText.identifier(settings.publication))\(scope) "
-                    + "WITH (publish_via_partition_root = true)")
         }
         _ = try await source.query(
             """
@@ -122,9 +131,4 @@ public struct ChangeFeed: Sendable {
     private func waitForDrain() async throws {
         while !state.isDraining { try await Task.sleep(for: .milliseconds(100)) }
     }
-}
-
-extension PostgresError {
-    /// The slot is still held by a session that is about to end.
-    fileprivate var isTakeover: Bool { isObjectInUse }
 }

@@ -141,8 +141,8 @@ extension DirectionSupervisor {
         ReplicationFailure(
             .rowMissing,
             "\(settings.name) stopped: \(words(change)) found no row on \(settings.targetName). Nothing of that transaction was applied.",
-            nextStep: "Restore the row on \(settings.targetName) and run `lindero run` again; or set "
-                + "`replication: { missing_row: count }` to count and pass such changes.")
+            nextStep: "Restore the row on \(settings.targetName) and run `lindero run` again; it goes on at that "
+                + "transaction. Or set `replication: { missing_row: count }` to count and pass such changes.")
     }
 
     private static func refused(
@@ -155,10 +155,11 @@ extension DirectionSupervisor {
                 + "it goes on at that transaction.")
     }
 
-    private static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {
+    static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {
         ReplicationFailure(
             .slotInUse,
-            "Replication slot \(settings.slot) on \(settings.sourceName) (or its origin on \(settings.targetName)) "
+            "Replication slot \(settings.slot) on \(settings.sourceName)"
+                + (settings.backend == .shared ? " " : " (or its origin on \(settings.targetName)) ")
                 + "is in use by another session, probably another worker.",
             nextStep: "Run `lindero status` to see it; stop the other worker, then run `lindero run` again.",
             isBlocker: true)
