@@ -108,10 +108,12 @@ public struct ColumnUpsert: Sendable {
     private func header(
         _ record: RecordSplitter.Record, _ reader: UpsertRecordReader
     ) throws(UpsertFailure) -> [String] {
-        guard !record.isTooLong, let fields = CSVRecord.fields(of: record.bytes) else {
-            throw .header(UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed("quotes do not match")))
+        let names: [String]
+        do throws(UpsertRefusal) {
+            names = try fields(record).map { $0 ?? "" }
+        } catch {
+            throw .header(error)
         }
-        let names = fields.map { $0 ?? "" }
         for name in names {
             if let refusal = reader.refusal(column: name, lineNumber: record.lineNumber) { throw .header(refusal) }
         }
@@ -124,19 +126,31 @@ public struct ColumnUpsert: Sendable {
     private func parse(
         _ record: RecordSplitter.Record, _ header: [String]?, _ reader: UpsertRecordReader
     ) throws(UpsertRefusal) -> UpsertRecord {
-        guard !record.isTooLong else {
-            throw UpsertRefusal(
-                lineNumber: record.lineNumber, reason: .malformed("the record is longer than \(options.recordBytes) bytes"))
+        guard let header else {
+            try checkLength(record)
+            return try reader.record(json: record.bytes, lineNumber: record.lineNumber)
         }
-        guard let header else { return try reader.record(json: record.bytes, lineNumber: record.lineNumber) }
-        guard let fields = CSVRecord.fields(of: record.bytes) else {
-            throw UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed("quotes do not match"))
-        }
+        let fields = try fields(record)
         guard fields.count == header.count else {
             throw UpsertRefusal(
                 lineNumber: record.lineNumber,
                 reason: .malformed("\(fields.count) fields where the header has \(header.count)"))
         }
         return try reader.record(Array(zip(header, fields)), lineNumber: record.lineNumber)
+    }
+
+    private func fields(_ record: RecordSplitter.Record) throws(UpsertRefusal) -> [String?] {
+        try checkLength(record)
+        do {
+            return try CSVRecord.fields(of: record.bytes)
+        } catch {
+            throw UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed(error.what))
+        }
+    }
+
+    private func checkLength(_ record: RecordSplitter.Record) throws(UpsertRefusal) {
+        guard record.isTooLong else { return }
+        let what = "the record is longer than \(options.recordBytes) bytes"
+        throw UpsertRefusal(lineNumber: record.lineNumber, reason: .malformed(what))
     }
 }

@@ -15,6 +15,8 @@ struct JSONLine {
 
     /// The members of the object that fills `line`, in order.
     static func members(of line: [UInt8]) throws(Malformed) -> [(name: String, value: Value)] {
+        // All at once: what lies between two ASCII bytes of valid UTF-8 is valid too.
+        guard String(validating: line, as: UTF8.self) != nil else { throw Malformed(what: "it is not valid UTF-8") }
         var reader = JSONLine(bytes: line)
         let members = try reader.object()
         reader.skipSpace()
@@ -65,37 +67,82 @@ struct JSONLine {
         return text == "null" ? .null : .raw(text)
     }
 
-    /// Moves over a value without building it; nesting is counted, not recursed into.
+    /// Moves over a value without building it; nesting is kept in a list, not recursed into.
     private mutating func skipValue() throws(Malformed) {
-        var depth = 0
+        var open: [UInt8] = []
         repeat {
             skipSpace()
-            guard position < bytes.count else { throw Malformed(what: "the JSON object does not end") }
-            switch bytes[position] {
-            case UInt8(ascii: "{"), UInt8(ascii: "["):
-                depth += 1
-                position += 1
-            case UInt8(ascii: "}"), UInt8(ascii: "]"):
-                depth -= 1
-                position += 1
-            case UInt8(ascii: "\""): _ = try string()
-            case UInt8(ascii: ","), UInt8(ascii: ":"):
-                guard depth > 0 else { throw Malformed(what: "a value is missing") }
-                position += 1
-            default: try skipWord()
+            if take("{") {
+                open.append(UInt8(ascii: "{"))
+                skipSpace()
+                if position < bytes.count, bytes[position] != UInt8(ascii: "}") {
+                    try skipName()
+                    continue
+                }
+            } else if take("[") {
+                open.append(UInt8(ascii: "["))
+                skipSpace()
+                if position < bytes.count, bytes[position] != UInt8(ascii: "]") { continue }
+            } else if position < bytes.count, bytes[position] == UInt8(ascii: "\"") {
+                _ = try string()
+            } else {
+                try skipWord()
             }
-        } while depth > 0
-        guard depth == 0 else { throw Malformed(what: "brackets do not match") }
+            try skipEnds(&open)
+        } while !open.isEmpty
+    }
+
+    /// After a value: closes what ends here, and goes on to the next value of what does not.
+    private mutating func skipEnds(_ open: inout [UInt8]) throws(Malformed) {
+        while let container = open.last {
+            let isObject = container == UInt8(ascii: "{")
+            skipSpace()
+            guard !take(isObject ? "}" : "]") else {
+                open.removeLast()
+                continue
+            }
+            try expect(",")
+            if isObject { try skipName() }
+            return
+        }
+    }
+
+    private mutating func skipName() throws(Malformed) {
+        skipSpace()
+        _ = try string()
+        try expect(":")
     }
 
     private mutating func skipWord() throws(Malformed) {
         let start = position
         while position < bytes.count, !",:]} \t\r\n".utf8.contains(bytes[position]) { position += 1 }
-        let word = String(decoding: bytes[start..<position], as: UTF8.self)
-        let isNumber = word.utf8.first.map { $0 == UInt8(ascii: "-") || (48...57).contains($0) } ?? false
-        guard ["true", "false", "null"].contains(word) || isNumber && Double(word) != nil else {
-            throw Malformed(what: "a value is not JSON")
+        let word = bytes[start..<position]
+        guard ["true", "false", "null"].contains(where: { word.elementsEqual($0.utf8) }) || Self.isNumber(word) else {
+            throw Malformed(what: position < bytes.count ? "a value is not JSON" : "the JSON object does not end")
         }
+    }
+
+    /// Whether this is a number as RFC 8259 writes them.
+    private static func isNumber(_ word: ArraySlice<UInt8>) -> Bool {
+        var rest = word
+        func isDigit(_ byte: UInt8?) -> Bool { byte.map { (48...57).contains($0) } ?? false }
+        func skipDigits() -> Bool {
+            guard isDigit(rest.first) else { return false }
+            rest = rest.drop(while: isDigit)
+            return true
+        }
+        if rest.first == UInt8(ascii: "-") { rest.removeFirst() }
+        if rest.first == UInt8(ascii: "0") { rest.removeFirst() } else if !skipDigits() { return false }
+        if rest.first == UInt8(ascii: ".") {
+            rest.removeFirst()
+            if !skipDigits() { return false }
+        }
+        if rest.first == UInt8(ascii: "e") || rest.first == UInt8(ascii: "E") {
+            rest.removeFirst()
+            if rest.first == UInt8(ascii: "+") || rest.first == UInt8(ascii: "-") { rest.removeFirst() }
+            if !skipDigits() { return false }
+        }
+        return rest.isEmpty
     }
 
     private mutating func string() throws(Malformed) -> String {
@@ -141,6 +188,7 @@ struct JSONLine {
 
     private mutating func hexadecimal() throws(Malformed) -> UInt32 {
         guard position + 4 <= bytes.count,
+            bytes[position..<(position + 4)].allSatisfy({ UnicodeScalar($0).properties.isASCIIHexDigit }),
             let code = UInt32(String(decoding: bytes[position..<(position + 4)], as: UTF8.self), radix: 16)
         else { throw Malformed(what: "a \\u escape has no four digits") }
         position += 4

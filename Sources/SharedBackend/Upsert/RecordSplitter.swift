@@ -8,12 +8,19 @@ struct RecordSplitter {
         var isTooLong = false
     }
 
+    /// Where the next byte of CSV stands. A quote opens a quoted field at the field's start only.
+    private enum Place { case fieldStart, unquoted, quoted, afterQuoted }
+
+    private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
+
     let format: UpsertFormat
     let limitBytes: Int
     private var current: [UInt8] = []
     private var line = 1
     private var startLine = 1
-    private var isInQuotes = false
+    private var place = Place.fieldStart
+    /// Bytes of a byte order mark that were met at the input's start; `nil` after it.
+    private var markBytes: Int? = 0
     private var isTooLong = false
 
     init(format: UpsertFormat, limitBytes: Int) {
@@ -25,15 +32,22 @@ struct RecordSplitter {
     mutating func add(_ bytes: [UInt8]) -> [Record] {
         var records: [Record] = []
         for byte in bytes {
+            if let matched = markBytes {
+                if byte == Self.byteOrderMark[matched] {
+                    markBytes = matched + 1 < Self.byteOrderMark.count ? matched + 1 : nil
+                    continue
+                }
+                keepMark()
+            }
             if byte == 10 {
                 line += 1
                 // A quoted CSV field may go over lines.
-                if !isInQuotes {
+                if place != .quoted {
                     if let record = close() { records.append(record) }
                     continue
                 }
             }
-            if format == .csv && byte == UInt8(ascii: "\"") { isInQuotes.toggle() }
+            if format == .csv { place = next(byte) }
             if current.count < limitBytes { current.append(byte) } else { isTooLong = true }
         }
         return records
@@ -41,58 +55,40 @@ struct RecordSplitter {
 
     /// The last record, when the input does not end with a line's end.
     mutating func finish() -> Record? {
+        keepMark()
         line += 1
         return close()
+    }
+
+    /// What began like a byte order mark is none.
+    private mutating func keepMark() {
+        if let matched = markBytes, matched > 0 {
+            current += Self.byteOrderMark.prefix(matched)
+            place = .unquoted
+        }
+        markBytes = nil
+    }
+
+    private func next(_ byte: UInt8) -> Place {
+        switch (place, byte) {
+        case (.quoted, UInt8(ascii: "\"")): .afterQuoted
+        case (.quoted, _): .quoted
+        // A doubled quote, or the start of a field.
+        case (.afterQuoted, UInt8(ascii: "\"")), (.fieldStart, UInt8(ascii: "\"")): .quoted
+        case (_, UInt8(ascii: ",")): .fieldStart
+        default: .unquoted
+        }
     }
 
     private mutating func close() -> Record? {
         defer {
             current.removeAll(keepingCapacity: true)
             startLine = line
+            place = .fieldStart
             isTooLong = false
         }
         if current.last == 13 { current.removeLast() }
         guard isTooLong || current.contains(where: { ![32, 9].contains($0) }) else { return nil }
         return Record(lineNumber: startLine, bytes: isTooLong ? [] : current, isTooLong: isTooLong)
-    }
-}
-
-/// One CSV record's fields.
-enum CSVRecord {
-    /// RFC 4180. An empty field is NULL, a quoted empty one the empty string; `nil` when quotes do not match.
-    static func fields(of bytes: [UInt8]) -> [String?]? {
-        var fields: [String?] = []
-        var current: [UInt8] = []
-        var wasQuoted = false
-        var isInQuotes = false
-        var index = 0
-        func field() -> String? { current.isEmpty && !wasQuoted ? nil : String(decoding: current, as: UTF8.self) }
-        while index < bytes.count {
-            let byte = bytes[index]
-            index += 1
-            if isInQuotes {
-                if byte != UInt8(ascii: "\"") {
-                    current.append(byte)
-                } else if index < bytes.count, bytes[index] == byte {
-                    current.append(byte)
-                    index += 1
-                } else {
-                    isInQuotes = false
-                }
-            } else if byte == UInt8(ascii: "\"") {
-                guard current.isEmpty && !wasQuoted else { return nil }
-                (isInQuotes, wasQuoted) = (true, true)
-            } else if byte == UInt8(ascii: ",") {
-                fields.append(field())
-                current.removeAll(keepingCapacity: true)
-                wasQuoted = false
-            } else {
-                guard !wasQuoted else { return nil }
-                current.append(byte)
-            }
-        }
-        guard !isInQuotes else { return nil }
-        fields.append(field())
-        return fields
     }
 }

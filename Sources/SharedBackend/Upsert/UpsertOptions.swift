@@ -3,6 +3,7 @@ public enum UpsertFormat: String, Sendable, CaseIterable {
     /// One JSON object a line; keys are column names.
     case ndjson
     /// RFC 4180 with a header line. An empty field is NULL, a quoted empty field (`""`) the empty string.
+    /// A quote that does not begin a field is a quote.
     case csv
 }
 

@@ -87,19 +87,24 @@ struct UpsertRecordReader: Sendable {
         case .null: return nil
         case .text(let text): return isDocument ? Self.document(text) : text
         case .raw(let raw):
-            guard column?.category == "A", raw.hasPrefix("[") else { return raw }
-            return try Self.arrayLiteral(raw)
+            guard let column, column.category == "A", raw.hasPrefix("[") else { return raw }
+            return try Self.arrayLiteral(raw, ofDocuments: [199, 3807].contains(column.baseTypeOID))
         }
     }
 
-    /// A JSON array as PostgreSQL writes arrays.
-    private static func arrayLiteral(_ raw: String) throws(JSONLine.Malformed) -> String {
+    /// A JSON array as PostgreSQL writes arrays. Every element of a `json[]` or `jsonb[]` is a document, an array too.
+    private static func arrayLiteral(
+        _ raw: String, ofDocuments: Bool, dimensions: Int = 6
+    ) throws(JSONLine.Malformed) -> String {
+        guard dimensions > 0 else { throw JSONLine.Malformed(what: "an array of PostgreSQL has at most 6 dimensions") }
         var parts: [String] = []
-        for element in try JSONLine.elements(of: raw) {
-            switch element {
+        for value in try JSONLine.elements(of: raw) {
+            switch value {
             case .null: parts.append("NULL")
-            case .text(let text): parts.append(Self.element(text))
-            case .raw(let raw): parts.append(raw.hasPrefix("[") ? try arrayLiteral(raw) : Self.element(raw))
+            case .text(let text): parts.append(element(ofDocuments ? document(text) : text))
+            case .raw(let raw) where raw.hasPrefix("[") && !ofDocuments:
+                parts.append(try arrayLiteral(raw, ofDocuments: false, dimensions: dimensions - 1))
+            case .raw(let raw): parts.append(element(raw))
             }
         }
         return "{" + parts.joined(separator: ",") + "}"
