@@ -15,7 +15,7 @@ breaches() {
 while IFS= read -r -d '' file; do
   lines=$(wc -l <"$file")
   [ "$lines" -le 400 ] || breach "$file has $lines lines (400 at most): what is the second thing it does?"
-done < <(find Package.swift Sources Tests migrations deploy -type f \( -name '*.swift' -o -name '*.sh' \) -print0)
+done < <(find Package.swift Sources Tests migrations deploy -type f \( -name '*.swift' -o -name '*.sh' -o -name '*.py' \) -print0)
 
 imports='^(public |internal |private |@_exported |@preconcurrency )*import '
 others=(); for folder in Sources/*/; do [ "$folder" = Sources/PostgresClient/ ] || others+=("$folder"); done

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Measures Lindero beside other replicators on two throwaway PostgreSQL clusters, in turn, every table compared after
+# every run. The method and the last figures: deploy/bench/README.md.
+#
+#   deploy/bench.sh [workload…] [--peers LIST] [--runs N] [--scale small|full] [--keep] [--out FOLDER]
+#
+#   workload        oltp inserts updates hot bigtx latency copy (or W1 W2 W3 W3h W4 W5 W6); default: all
+#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain; default: all. drain reads the same stream with
+#                   pg_recvlogical and applies nothing: the limit
+#   --runs N        of each peer (default 3)
+#   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
+#   --keep          leave the clusters of the last workload running
+#   --out FOLDER    for results.json and chart.svg; default: deploy/bench, or deploy/bench/small
+#
+# Exit codes: 0 done, 1 a run failed, 2 wrong arguments, 3 a run's tables differed from the source's.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/deploy/prerequisites.sh"
+
+peers=native,native-binary,pglogical,pgcopydb,drain arguments=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h|--help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --peers) peers=${2:?--peers needs a list}; shift 2 ;;
+    --runs|--scale|--out) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
+    *) arguments+=("$1"); shift ;;
+  esac
+done
+
+need_build
+need_postgres
+python3 -c 'import ctypes, json, statistics' 2>/dev/null || apt_install python3
+case ,$peers, in *,pglogical,*) apt_install postgresql-15-pglogical ;; esac
+case ,$peers, in
+  *,pgcopydb,*)
+    if ! command -v pgcopydb >/dev/null && ! (apt_install pgcopydb); then
+      say "without pgcopydb, which this Debian does not have"
+      peers=$(printf '%s' ",$peers," | sed 's/,pgcopydb,/,/; s/^,//; s/,$//')
+    fi ;;
+esac
+
+# LINDERO_BIN=PROGRAM: one that is built already.
+[ -n "${LINDERO_BIN:-}" ] || say "building (release; the first time takes some minutes)"
+[ -n "${LINDERO_BIN:-}" ] || swift build --package-path "$root" -c release --product lindero >&2
+lindero=${LINDERO_BIN:-$(swift build --package-path "$root" -c release --show-bin-path)/lindero}
+export PYTHONDONTWRITEBYTECODE=1
+exec python3 "$root/deploy/bench/bench.py" --lindero "$lindero" --peers "$peers" ${arguments[@]+"${arguments[@]}"}

@@ -1,0 +1,175 @@
+"""Lindero and the others. Each starts from a slot that stands before the backlog, at a target that holds the same."""
+import os
+import signal
+import subprocess
+
+from clusters import BIN, DATABASE, PUBLICATION, Failed, end_with_parent, environment, wait_until
+
+
+def slot_is_idle(source, slot):
+    return source.value(f"SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'", "postgres") != "t"
+
+
+class Peer:
+    plugin, slot, preload, applies = "pgoutput", "bench_run", "", True
+
+    def __init__(self, bench, name):
+        self.bench, self.name = bench, name
+        self.source, self.target = bench.source, bench.target
+
+    def base_slot(self):
+        return "base_" + self.plugin
+
+    def copy_slot(self):
+        """A slot of this run's own, at the place where every run begins."""
+        self.source.sql(f"SELECT pg_copy_logical_replication_slot('{self.base_slot()}', '{self.slot}')")
+
+    def prepare(self):  # outside the clock
+        self.copy_slot()
+
+    def start(self):  # the clock starts just before
+        raise NotImplementedError
+
+    def has_reached_end(self, session):
+        return session.value("SELECT 1 FROM bench_marker WHERE id = 1") is not None
+
+    def check(self):
+        """Raises if it can be known already that this run will not end well."""
+
+    def stop(self):  # after the clock
+        pass
+
+    def worker_pid(self):
+        return None
+
+
+class Program(Peer):
+    """A replicator that is a program of its own."""
+
+    process = None
+
+    def arguments(self):
+        raise NotImplementedError
+
+    def start(self):
+        self.log = os.path.join(self.bench.workspace.folder, f"{self.name}.log")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.bench.workspace.folder,
+                env=environment(NO_COLOR="1"), preexec_fn=end_with_parent)
+
+    def said(self):
+        with open(self.log) as log:
+            return log.read()
+
+    def check(self):
+        if self.process.poll() is not None:
+            raise Failed(f"{self.name} ended with {self.process.returncode}: {self.said().strip()[-500:]}")
+
+    def stop(self):
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        wait_until(lambda: slot_is_idle(self.source, self.slot), f"the slot of {self.name} is free")
+
+    def worker_pid(self):
+        return self.process.pid if self.process is not None and self.process.poll() is None else None
+
+
+class Lindero(Program):
+    def arguments(self):
+        return [self.bench.lindero, "run", "--http", "none", "--source", self.source.conninfo(application="peer"),
+                "--target", self.target.conninfo(application="peer"), "--slot", self.slot,
+                "--publication", PUBLICATION]
+
+
+class Drain(Program):
+    """No replicator: PostgreSQL's own client reads the same stream to /dev/null. Nothing can be faster."""
+
+    applies = False
+
+    def arguments(self):
+        return [f"{BIN}/pg_recvlogical", "-d", self.source.conninfo(application="peer"), "-S", self.slot, "--start",
+                "--no-loop", "-E", self.bench.end_lsn, "-f", "/dev/null", "-o", "proto_version=2",
+                "-o", "streaming=on", "-o", "binary=true", "-o", f"publication_names={PUBLICATION}"]
+
+    def has_reached_end(self, session):
+        return self.process.poll() == 0
+
+    def check(self):
+        if self.process.poll():
+            super().check()
+
+
+class Native(Peer):
+    def __init__(self, bench, name):
+        super().__init__(bench, name)
+        self.options = ", binary = true" if name == "native-binary" else ""
+
+    def prepare(self):
+        self.copy_slot()
+        self.target.sql(f"""CREATE SUBSCRIPTION bench_subscription
+            CONNECTION '{self.source.conninfo(application="peer")}' PUBLICATION {PUBLICATION} WITH (
+                create_slot = false, copy_data = false, enabled = false, slot_name = {self.slot}{self.options})""")
+
+    def start(self):
+        self.target.sql("ALTER SUBSCRIPTION bench_subscription ENABLE")
+
+    def stop(self):
+        self.target.sql("ALTER SUBSCRIPTION bench_subscription DISABLE")
+        wait_until(lambda: slot_is_idle(self.source, self.slot), "the subscription's slot is free")
+        self.target.sql("ALTER SUBSCRIPTION bench_subscription SET (slot_name = none);"
+                        "DROP SUBSCRIPTION bench_subscription")
+
+
+class Pglogical(Peer):
+    """It makes its slot itself; ours takes that one's place while the subscription is disabled."""
+
+    plugin, preload = "pglogical_output", "pglogical"
+    slot = f"pgl_{DATABASE}_provider_subscriber"
+
+    def prepare(self):
+        node = self.target.conninfo(application="peer")
+        self.target.sql(f"""CREATE EXTENSION pglogical;
+            SELECT pglogical.create_node('target', '{node}');
+            SELECT pglogical.create_subscription('subscriber', '{self.source.conninfo(application="peer")}',
+                synchronize_structure := false, synchronize_data := false)""")
+        status = "SELECT status FROM pglogical.show_subscription_status()"
+        wait_until(lambda: self.target.value(status) == "replicating", "pglogical replicates", pause=0.1)
+        self.switch("disable")
+        wait_until(lambda: slot_is_idle(self.source, self.slot), "pglogical's slot is free")
+        self.source.sql(f"SELECT pg_drop_replication_slot('{self.slot}')")
+        self.copy_slot()
+        start = self.source.value(
+            f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{self.slot}'")
+        wait_until(lambda: self.origin_moved_to(start), "pglogical's origin is free")
+
+    def origin_moved_to(self, lsn):
+        try:
+            self.target.sql(f"SELECT pg_replication_origin_advance('{self.slot}', '{lsn}')")
+            return True
+        except Failed:
+            return False
+
+    def switch(self, what):
+        self.target.sql(f"SELECT pglogical.alter_subscription_{what}('subscriber', true)")
+
+    def start(self):
+        self.switch("enable")
+
+    def stop(self):
+        self.switch("disable")
+        wait_until(lambda: slot_is_idle(self.source, self.slot), "pglogical's slot is free")
+
+
+KINDS = {"lindero": Lindero, "native": Native, "native-binary": Native, "pglogical": Pglogical, "drain": Drain}
+
+
+def make(bench, name):
+    return KINDS[name](bench, name)
