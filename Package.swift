@@ -111,7 +111,7 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "lindero", "PostgresClient", "ReplicationCore", "TestSupport",
+                "lindero", "PostgresClient", "ReplicationCore", "Replicator", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -9,6 +9,10 @@ public enum LinderoProcess {
         public let output: String
         /// What it printed on stderr.
         public let errors: String
+
+        public init(exitCode: Int32, output: String, errors: String) {
+            (self.exitCode, self.output, self.errors) = (exitCode, output, errors)
+        }
     }
 
     public struct NotBuilt: Error, CustomStringConvertible {

@@ -91,7 +91,8 @@ struct DirectionRun: Sendable {
                 .otherSource,
                 "\(settings.sourceName) is another PostgreSQL cluster (system identifier \(systemIdentifier)) than the one "
                     + "that \(settings.targetName) was filled from (\(known.systemIdentifier)).",
-                nextStep: "Correct the address of \(settings.sourceName), or copy the target anew.", isBlocker: true)
+                nextStep: "Correct the address of \(settings.sourceName), then `lindero run`. If it is the source from now on: "
+                    + settings.copyAnew, isBlocker: true)
         }
         let applied = max(progress, known.startLSN)
         try await check.verify(slot: slot, appliedLSN: applied)

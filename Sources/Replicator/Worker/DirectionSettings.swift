@@ -45,3 +45,11 @@ public struct DirectionSettings: Sendable {
         return policy.tables[table]?.travels(column, from: sourceName, to: targetName, backend: backend) ?? false
     }
 }
+
+extension DirectionSettings {
+    /// How a target that has missed changes becomes whole again, as a next step.
+    var copyAnew: String {
+        "To copy \(targetName) anew: `lindero migrate --down`, empty its tables, drop the slot if it is there "
+            + "(SELECT pg_drop_replication_slot(\(SQLText.literal(slot)));), then `lindero run`."
+    }
+}

@@ -107,6 +107,9 @@ public struct DirectionSupervisor: Sendable {
             attempt.failuresAtLSN += 1
             return
         }
+        if error.isUndefinedObject, error.description.contains("\"\(settings.publication)\"") {
+            throw Self.publicationMissed(settings, after: state.durableLSN)
+        }
         guard error.isTransient, hasStreamed else { throw error }
         try await pause(&attempt, because: error)
     }
@@ -153,6 +156,14 @@ extension DirectionSupervisor {
             "\(settings.name) stopped: \(settings.targetName) refused \(words(change)): \(cause). Nothing of that transaction was applied.",
             nextStep: "Mend the row or the constraint on \(settings.targetName) and run `lindero run` again; "
                 + "it goes on at that transaction.")
+    }
+
+    private static func publicationMissed(_ settings: DirectionSettings, after lsn: LSN) -> ReplicationFailure {
+        ReplicationFailure(
+            .publicationMissing,
+            "Publication \(settings.publication) was not there on \(settings.sourceName) when changes after \(lsn) were "
+                + "made, so PostgreSQL cannot decode them. \(settings.targetName) has everything before, and nothing of them.",
+            nextStep: settings.copyAnew, isBlocker: true)
     }
 
     static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {

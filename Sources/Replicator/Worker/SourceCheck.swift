@@ -22,12 +22,6 @@ public struct SourceCheck: Sendable {
                 + "work meanwhile.", isBlocker: true)
     }
 
-    /// How a target that has missed changes becomes whole again.
-    private var copyAnew: String {
-        "To copy \(settings.targetName) anew: `lindero migrate --down`, empty its tables, drop the slot if it is there "
-            + "(SELECT pg_drop_replication_slot(\(SQLText.literal(settings.slot)));), then `lindero run`."
-    }
-
     struct Slot {
         var confirmedLSN: LSN
         var isActive: Bool
@@ -47,7 +41,7 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotMissing,
                 "Replication slot \(settings.slot) does not exist \(place). It may have been dropped, and changes may be gone.",
-                nextStep: "Run `lindero check`. " + copyAnew,
+                nextStep: "Run `lindero check`. " + settings.copyAnew,
                 isBlocker: true)
         }
         guard row[0] == "pgoutput", row[1] == row[5] else {
@@ -60,7 +54,7 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotInvalidated,
                 "Replication slot \(settings.slot) \(place) was invalidated: WAL that it needed is gone.",
-                nextStep: copyAnew + " Raise max_slot_wal_keep_size on \(settings.sourceName) first.", isBlocker: true)
+                nextStep: settings.copyAnew + " Raise max_slot_wal_keep_size on \(settings.sourceName) first.", isBlocker: true)
         }
         return Slot(confirmedLSN: confirmed, isActive: row[2] == "true")
     }
@@ -72,7 +66,7 @@ public struct SourceCheck: Sendable {
                 .slotRecreated,
                 "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(slot.confirmedLSN), but the target has "
                     + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
-                nextStep: copyAnew, isBlocker: true)
+                nextStep: settings.copyAnew, isBlocker: true)
         }
         let current = try await currentLSN()
         guard appliedLSN <= current else {
@@ -92,7 +86,8 @@ public struct SourceCheck: Sendable {
         throw ReplicationFailure(
             .publicationMissing,
             "Publication \(settings.publication) does not exist on \(settings.sourceName).",
-            nextStep: "Create it again with the same tables; `lindero check` prints the SQL.", isBlocker: true)
+            nextStep: "Create it again with the same tables. Changes made without it cannot be decoded: if there were any, "
+                + "start over. " + settings.copyAnew, isBlocker: true)
     }
 
     func systemIdentifier() async throws -> String {
