@@ -66,7 +66,7 @@ extension CommandFailure {
                 isPrivilege ? "privileges" : "server_\(server.sqlState)", server.description, place: place,
                 nextStep: isPrivilege
                     ? "Grant what is missing, or run it as the owner of the database."
-                    : "Run `lindero check`, then the same command again.")
+                    : Self.next(server.sqlState))
         case .timeout, .cancelled, .closed, .parameter, .protocolViolation:
             self.init("connection_lost", error.description, place: place, nextStep: "Run the same command again.")
         }
@@ -91,6 +91,15 @@ extension CommandFailure {
                 ("unreachable", "Check host, port and network, then run the same command again.")
             }
         self.init(code, failure.description, place: place, nextStep: nextStep, exit: exit)
+    }
+
+    private static func next(_ state: SQLState) -> String {
+        switch state.rawValue {
+        case "53100": "Free disk space on that server, then run the same command again: it goes on where it was."
+        case "53300": "Close connections or raise max_connections there, then run the same command again."
+        case "53400": "Run `lindero check`: a setting of the server is used up, such as max_replication_slots."
+        default: "Run `lindero check`, then the same command again."
+        }
     }
 
     private static func next(_ error: SecretError) -> String {

@@ -64,7 +64,9 @@ struct Worker: Sendable {
             try await run(member)
         } catch {
             if Self.comesFromStopping(error) { throw error }
-            throw CommandFailure(error, place: member.task.settings.name)
+            let settings = member.task.settings
+            let target = settings.backend == .shared ? "" : " to \(settings.target)"
+            throw CommandFailure(error, place: "\(settings.name) (\(settings.source)\(target))")
         }
     }
 
