@@ -23,7 +23,8 @@ _libc = ctypes.CDLL(None)
 
 
 def end_with_parent():
-    """In a child, before exec: SIGTERM when this script is gone, however it went."""
+    """In a child, before exec: SIGTERM when this script is gone, however it went; Ctrl-C is for the script alone."""
+    os.setpgid(0, 0)
     _libc.prctl(1, signal.SIGTERM)
 
 
@@ -89,9 +90,13 @@ class Session:
         return rows[0][0] if rows else None
 
     def close(self):
-        self.process.stdin.close()
+        self.process.terminate()
         self.process.stdout.close()
         self.process.wait()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
 
 
 class Cluster:
