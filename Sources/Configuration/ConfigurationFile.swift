@@ -3,6 +3,9 @@ import Yams
 
 /// The file `lindero.yaml`, or the environment in its place.
 public struct ConfigurationFile {
+    /// The `path` of problems when there is no file.
+    public static let environmentPath = "environment"
+
     /// Reads the text of a configuration file. What a database must answer is checked by `OwnershipPolicy.resolve`.
     ///
     /// - Parameter path: the file's name, for messages only.
@@ -16,7 +19,7 @@ public struct ConfigurationFile {
             throw ConfigurationError(problems: [YAMLProblem.describe(error, text: text, path: path)])
         }
         guard let root, !isEmpty(root) else {
-            let message = "the file is empty; lindero init writes one to start from"
+            let message = "the file is empty; lindero init --force writes one to start from"
             throw ConfigurationError(problems: [ConfigurationProblem(path: path, message: message)])
         }
         var parser = ConfigurationParser(path: path)
@@ -36,7 +39,7 @@ public struct ConfigurationFile {
         guard let url = environment["DATABASE_URL"], !url.isEmpty else {
             let message =
                 "there is no lindero.yaml here and DATABASE_URL is not set; set it, or run lindero init"
-            throw ConfigurationError(problems: [ConfigurationProblem(path: "environment", message: message)])
+            throw ConfigurationError(problems: [ConfigurationProblem(path: environmentPath, message: message)])
         }
         let primary = DatabaseSettings(name: "primary", url: .environment("DATABASE_URL"))
         return LinderoConfiguration(backend: .shared, databases: [primary], origin: primary.name)

@@ -15,7 +15,7 @@ extension CommandFailure {
             self = failure
         case let error as ConfigurationError:
             self.init(
-                "configuration", error.description, place: place, nextStep: "Correct the file, then run `lindero check`.",
+                "configuration", error.description, place: place, nextStep: Self.next(error),
                 exit: .blocked)
         case let error as OwnershipError:
             self.init(
@@ -100,6 +100,13 @@ extension CommandFailure {
         case "53400": "Run `lindero check`: a setting of the server is used up, such as max_replication_slots."
         default: "Run `lindero check`, then the same command again."
         }
+    }
+
+    private static func next(_ error: ConfigurationError) -> String {
+        let hasFile = error.problems.contains { $0.path != ConfigurationFile.environmentPath }
+        return hasFile
+            ? "Correct the file, then run `lindero check`."
+            : "Set DATABASE_URL (export DATABASE_URL=postgresql://…), or run `lindero init`."
     }
 
     private static func next(_ error: SecretError) -> String {

@@ -101,7 +101,8 @@ struct Database: Sendable {
                 if let failure = SupportedVersion.failure(await connection.serverVersion) { throw failure }
                 return try await body(connection)
             }
-        } catch let failure as CommandFailure {
+        } catch var failure as CommandFailure {
+            failure.place = failure.place ?? place
             throw failure
         } catch {
             throw CommandFailure(error, place: place)

@@ -124,7 +124,7 @@ private let mistakes: [Mistake] = [
     Mistake(
         "nothing", start + "gates: { max_lag: }",
         "gates.max_lag must be a duration such as 200ms, 2s or 24h, but is nothing"),
-    Mistake("empty", "# nothing here\n", "the file is empty; lindero init writes one"),
+    Mistake("empty", "# nothing here\n", "the file is empty; lindero init --force writes one"),
     Mistake("list", "- a\n- b", "the file must be a mapping"),
 ]
 

@@ -31,7 +31,7 @@ struct FileMistake: Sendable, CustomTestStringConvertible {
         FileMistake("quoteNeverClosed", "version: 1\nbackend: \"shared\n", "lindero.yaml:", "quote", "never closed"),
         FileMistake("keyWithoutColon", "version: 1\nbackend shared\norigin: a\n", "lindero.yaml:", "key: value"),
         FileMistake("tabInsteadOfSpaces", with(("  bot:  {", "\tbot:  {")), "lindero.yaml:4:1", "a tab indents this line"),
-        FileMistake("emptyFile", "", "lindero.yaml: the file is empty", "lindero init"),
+        FileMistake("emptyFile", "", "lindero.yaml: the file is empty", "lindero init --force"),
         FileMistake("commentsOnly", "# later\n", "the file is empty"),
         FileMistake("listInsteadOfMapping", "- version: 1\n", "lindero.yaml:1:1", "must be a mapping"),
         FileMistake("backend", with(("replica", "replika")), "lindero.yaml:2:10", "(did you mean \"replica\"?)"),
@@ -115,7 +115,7 @@ struct FileMistake: Sendable, CustomTestStringConvertible {
             expectComplaint(outcome, exit: 2, says: [words, "where: \(file)"])
         }
         let table = try await scene.run(["upsert", "geust", "--as", "bot", "-"])
-        expectComplaint(table, exit: 2, says: ["no table \"geust\" (did you mean \"guest\"?)"])
+        expectComplaint(table, exit: 2, says: ["no table \"geust\" (did you mean \"guest\"?)", "where: bot ("])
         let side = try await scene.run(["upsert", "guest", "--as", "bott", "-"])
         expectComplaint(side, exit: 2, says: ["no side \"bott\" (did you mean \"bot\"?)", "bot, sync"])
         #expect(try await scene.source.query("SELECT 1 FROM guest").rowCount == 0)

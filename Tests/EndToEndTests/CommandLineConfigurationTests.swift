@@ -55,7 +55,8 @@ final class ConfigurationFolder: Sendable {
         let outcome = try await LinderoProcess.run(["run"], folder: folder.path)
         #expect(outcome.exitCode == 2)
         #expect(outcome.errors.contains("DATABASE_URL"))
-        #expect(outcome.errors.contains("lindero init"))
+        #expect(outcome.errors.contains("next: Set DATABASE_URL"))
+        #expect(outcome.errors.contains("`lindero init`"))
     }
 
     @Test func namedFileThatIsMissingIsABlocker() async throws {

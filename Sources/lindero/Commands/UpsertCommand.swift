@@ -44,7 +44,7 @@ struct UpsertCommand: LinderoCommand {
 
     func perform() async throws {
         let loaded = try LoadedConfiguration.load(global)
-        let side = try chosenSide(loaded.configuration)
+        let side = try chosenSide(loaded)
         let database = try target(loaded, side: side)
         let upsert = try await prepare(loaded, side: side, database: database)
         let input = try InputBytes(file)
@@ -61,13 +61,15 @@ struct UpsertCommand: LinderoCommand {
         if summary.refused > 0 { throw ExitCode(LinderoExit.found.rawValue) }
     }
 
-    private func chosenSide(_ configuration: LinderoConfiguration) throws -> String {
-        let names = configuration.databases.filter { !$0.isPhysicalStandby }.map(\.name)
+    private func chosenSide(_ loaded: LoadedConfiguration) throws -> String {
+        let names = loaded.configuration.databases.filter { !$0.isPhysicalStandby }.map(\.name)
         if let side, names.contains(side) { return side }
         if side == nil, let only = names.first, names.count == 1 { return only }
         let nearest = side.flatMap { NearestWord.among(names, to: $0) }.map { " (did you mean \"\($0)\"?)" } ?? ""
         let problem = side.map { "There is no side \"\($0)\"\(nearest)." } ?? "Say with --as who writes."
-        throw CommandFailure("side", problem, nextStep: "Sides are \(names.joined(separator: ", ")).", exit: .blocked)
+        throw CommandFailure(
+            "side", problem, place: loaded.path,
+            nextStep: "Run it again with --as and one of: \(names.joined(separator: ", ")).", exit: .blocked)
     }
 
     /// Until the split both services write the origin.
