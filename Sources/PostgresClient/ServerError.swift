@@ -22,6 +22,9 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
     public let copyLine: Int?
     /// Such as `PL/pgSQL function check_phone() line 3 at RAISE`.
     public let routine: String?
+    /// The function of PostgreSQL's own code that raised the error, such as `ExecWithCheckOptions`; it tells apart what
+    /// one SQLSTATE stands for.
+    public let sourceFunction: String?
 
     /// The connection is gone after this error.
     public var isFatal: Bool { severity == "FATAL" || severity == "PANIC" }
@@ -29,7 +32,8 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
     public init(
         sqlState: SQLState, severity: String = "ERROR", message: String, detail: String? = nil,
         hint: String? = nil, schema: String? = nil, table: String? = nil, column: String? = nil,
-        constraint: String? = nil, dataType: String? = nil, context: String? = nil
+        constraint: String? = nil, dataType: String? = nil, context: String? = nil,
+        sourceFunction: String? = nil
     ) {
         let hidesText = sqlState.textQuotesValues
         self.sqlState = sqlState
@@ -45,6 +49,7 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         self.dataType = dataType
         copyLine = context.flatMap(ServerError.copyLine(in:))
         routine = context.flatMap(ServerError.routine(in:))
+        self.sourceFunction = sourceFunction
     }
 
     init(result: OpaquePointer) {
@@ -57,7 +62,8 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
             severity: field("V") ?? field("S") ?? "ERROR",
             message: field("M") ?? "the server gave no reason",
             detail: field("D"), hint: field("H"), schema: field("s"), table: field("t"), column: field("c"),
-            constraint: field("n"), dataType: field("d"), context: field("W"))
+            constraint: field("n"), dataType: field("d"), context: field("W"),
+            sourceFunction: field("R"))
     }
 
     public var description: String {

@@ -11,6 +11,8 @@ struct CommandFailure: Error, Sendable {
     /// The next useful command or step.
     var nextStep: String
     var exit: LinderoExit
+    /// What else scripts are told, beside the key `error`.
+    var details: [(String, JSONValue)] = []
 
     init(
         _ code: String, _ message: String, place: String? = nil, nextStep: String, exit: LinderoExit = .failed
@@ -29,7 +31,7 @@ struct CommandFailure: Error, Sendable {
         return text + "\n  next: \(nextStep)"
     }
 
-    /// The form for scripts: one document with the key `error`.
+    /// The form for scripts: one document with the key `error`, and the details.
     var json: JSONValue {
         .object([
             (
@@ -39,7 +41,7 @@ struct CommandFailure: Error, Sendable {
                     ("next", .text(nextStep)),
                 ])
             )
-        ])
+        ] + details)
     }
 
     /// Prints the failure where the person or the script looks for it.

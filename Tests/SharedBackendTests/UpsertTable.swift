@@ -66,3 +66,22 @@ struct UpsertTable {
         return (0..<result.rowCount).map { row in result.columns.indices.map { result[row: row, column: $0] } }
     }
 }
+
+extension UpsertTable {
+    /// A session that holds the locks of a statement in an open transaction.
+    func lock(_ statements: String...) async throws -> PostgresConnection {
+        let session = try await PostgresConnection.connect(ConnectionOptions(url))
+        _ = try await session.execute((["SET search_path = public", "BEGIN"] + statements).joined(separator: "; "))
+        return session
+    }
+
+    /// Sessions of this database that wait for a lock.
+    func blocked() async throws -> [[String?]] {
+        try await rows(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND state = 'active'")
+    }
+
+    func waitUntilBlocked() async throws {
+        try await waitUntil("the upsert waits for a lock") { try await !blocked().isEmpty }
+    }
+}

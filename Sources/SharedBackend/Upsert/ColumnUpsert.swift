@@ -34,7 +34,7 @@ public struct ColumnUpsert: Sendable {
     /// - Parameters:
     ///   - read: the next bytes of the input, of any length; `nil` at its end.
     ///   - onRefusal: called for each refused record, after its batch is committed.
-    /// - Throws: `UpsertFailure.header`; `PostgresError` for what no single record is to blame for; what `read` throws.
+    /// - Throws: `UpsertFailure.header`; `UpsertInterruption` for what no single record is to blame for.
     public func run(
         format: UpsertFormat, read: @Sendable () async throws -> [UInt8]?,
         onRefusal: @Sendable (UpsertRefusal) async throws -> Void
@@ -52,18 +52,20 @@ public struct ColumnUpsert: Sendable {
             try await flush(&writer, &pending, onRefusal)
         } catch {
             await writer.close()
-            throw error
+            if error is UpsertFailure { throw error }
+            try? await report(&pending, onRefusal)
+            let line = pending.outcome.lineNumber ?? pending.batch.records.first?.lineNumber
+            throw UpsertInterruption(summary: pending.outcome.summary, lineNumber: line, cause: error)
         }
         await writer.close()
-        return pending.summary
+        return pending.outcome.summary
     }
 
     /// What has been read and not yet applied.
     private struct Pending {
         var header: [String]?
         var batch = UpsertBatch()
-        var refusals: [UpsertRefusal] = []
-        var summary = UpsertSummary()
+        var outcome = UpsertOutcome()
     }
 
     private func take(
@@ -78,15 +80,12 @@ public struct ColumnUpsert: Sendable {
         do throws(UpsertRefusal) {
             parsed = try parse(record, pending.header, reader)
         } catch {
-            pending.refusals.append(error)
-            pending.summary.refused += 1
-            if pending.refusals.count >= options.batchRecords { try await flush(&writer, &pending, onRefusal) }
+            pending.outcome.refusals.append(error)
+            pending.outcome.summary.refused += 1
+            if pending.outcome.refusals.count >= options.batchRecords { try await flush(&writer, &pending, onRefusal) }
             return
         }
-        // The same key again: what came first is applied first.
-        if pending.batch.contains(key: parsed.key) || pending.batch.records.count >= options.batchRecords
-            || pending.batch.sizeBytes >= options.batchBytes
-        {
+        if pending.batch.records.count >= options.batchRecords || pending.batch.sizeBytes >= options.batchBytes {
             try await flush(&writer, &pending, onRefusal)
         }
         pending.batch.add(parsed)
@@ -98,9 +97,15 @@ public struct ColumnUpsert: Sendable {
     ) async throws {
         let batch = pending.batch
         pending.batch = UpsertBatch()
-        pending.summary += try await writer.apply(batch, refusals: &pending.refusals)
-        let refusals = pending.refusals.sorted { $0.lineNumber < $1.lineNumber }
-        pending.refusals.removeAll()
+        try await writer.apply(batch, &pending.outcome)
+        try await report(&pending, onRefusal)
+    }
+
+    private func report(
+        _ pending: inout Pending, _ onRefusal: @Sendable (UpsertRefusal) async throws -> Void
+    ) async throws {
+        let refusals = pending.outcome.refusals.sorted { $0.lineNumber < $1.lineNumber }
+        pending.outcome.refusals.removeAll()
         for refusal in refusals { try await onRefusal(refusal) }
     }
 

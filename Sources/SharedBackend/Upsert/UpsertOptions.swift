@@ -22,7 +22,16 @@ public struct UpsertOptions: Sendable {
     public init() {}
 }
 
-/// Why an upsert could not run, or had to stop. Batches before stay committed, and running it again is harmless.
+/// An upsert that had to stop. What is committed stays, and running it again is harmless.
+public struct UpsertInterruption: Error, Sendable {
+    /// What is committed.
+    public var summary: UpsertSummary
+    /// Everything before this line is committed or refused, nothing from there on; `nil` if that is not known.
+    public var lineNumber: Int?
+    public var cause: any Error
+}
+
+/// Why an upsert could not run.
 public enum UpsertFailure: Error, Sendable, Equatable, CustomStringConvertible {
     case unknownSide(String, sides: [String])
     case noMatchKey(table: String)

@@ -35,6 +35,9 @@ struct UpsertRecordReader: Sendable {
         if table.columns[position].isGenerated {
             return UpsertRefusal(lineNumber: lineNumber, column: column, reason: .generatedColumn)
         }
+        if table.columns[position].identity == .always, !ownership.match.contains(column) {
+            return UpsertRefusal(lineNumber: lineNumber, column: column, reason: .identityColumn)
+        }
         // The match key says which row is meant; naming it is not writing it.
         if ownership.match.contains(column) || ownership.mayWrite(column, side: side) { return nil }
         var owner = "nobody"

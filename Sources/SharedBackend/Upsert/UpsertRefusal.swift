@@ -7,11 +7,15 @@ public struct UpsertRefusal: Error, Sendable, Equatable, CustomStringConvertible
         case foreignColumn(owner: String, side: String)
         /// PostgreSQL computes the column.
         case generatedColumn
+        /// PostgreSQL numbers the column, and takes no other value for an existing row.
+        case identityColumn
         case missingKey
         /// The row does not exist, and the side does not create rows of this table.
         case mayNotInsert(side: String, table: String, owners: [String])
         /// The row does not exist, and a new one needs this column, which has no default.
         case incompleteInsert(owner: String?)
+        /// The row is another's by a policy, or would be.
+        case rowSecurity
         /// PostgreSQL refused the value or the row: the condition's name, and the constraint if there is one.
         case database(condition: String, constraint: String?)
     }
@@ -39,6 +43,8 @@ public struct UpsertRefusal: Error, Sendable, Equatable, CustomStringConvertible
             return "\(name) does not exist" + (nearest.map { " (did you mean \"\($0)\"?)" } ?? "")
         case .foreignColumn(let owner, let side): return "\(name) is owned by \(owner), not by \(side)"
         case .generatedColumn: return "\(name) is computed by PostgreSQL"
+        case .identityColumn: return "\(name) is GENERATED ALWAYS AS IDENTITY: PostgreSQL numbers it"
+        case .rowSecurity: return "row-level security does not let this role write the row"
         case .missingKey: return "\(name) is part of the match key and must be given, not null"
         case .mayNotInsert(let side, let table, let owners):
             let who = owners.isEmpty ? "nobody may" : "\(owners.joined(separator: " or ")) may"

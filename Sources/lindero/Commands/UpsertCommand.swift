@@ -54,11 +54,27 @@ struct UpsertCommand: LinderoCommand {
             summary = try await upsert.run(
                 format: format ?? .named(file), read: { try await input.read() },
                 onRefusal: { refusals.add($0) })
+        } catch let stop as UpsertInterruption {
+            throw failure(stop, refusals, place: database.place)
         } catch {
             throw CommandFailure(error, place: database.place)
         }
         answer(json(summary, refusals), lines: lines(summary))
         if summary.refused > 0 { throw ExitCode(LinderoExit.found.rawValue) }
+    }
+
+    /// The failure, and what was committed before it.
+    private func failure(_ stop: UpsertInterruption, _ refusals: Refusals, place: String) -> CommandFailure {
+        var failure = CommandFailure(stop.cause, place: place)
+        failure.details = [
+            ("committed", json(stop.summary, refusals)), ("stopped_at_line", .optional(stop.lineNumber.map { Int64($0) })),
+        ]
+        if !global.json {
+            let line = stop.lineNumber.map { " Nothing is applied from line \($0) on." } ?? ""
+            StandardOutput.write("stopped: \(counts(stop.summary))\(line)\n")
+        }
+        failure.nextStep += " Running it again leaves what is committed as it is."
+        return failure
     }
 
     private func chosenSide(_ loaded: LoadedConfiguration) throws -> String {
@@ -120,12 +136,18 @@ struct UpsertCommand: LinderoCommand {
     }
 
     private func lines(_ summary: UpsertSummary) -> [String] {
-        let retries = summary.retries > 0 ? ", \(summary.retries) batches tried again" : ""
         return [
-            "\(summary.records) records: \(summary.inserted) inserted, \(summary.updated) updated, "
-                + "\(summary.unchanged) unchanged, \(summary.refused) refused\(retries).",
+            counts(summary),
             "Next: " + (summary.refused > 0 ? "correct the refused lines and run it again" : "lindero audit"),
         ]
+    }
+}
+
+extension UpsertCommand {
+    private func counts(_ summary: UpsertSummary) -> String {
+        let retries = summary.retries > 0 ? ", \(summary.retries) batches tried again" : ""
+        return "\(summary.records) records: \(summary.inserted) inserted, \(summary.updated) updated, "
+            + "\(summary.unchanged) unchanged, \(summary.refused) refused\(retries)."
     }
 }
 
