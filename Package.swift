@@ -38,6 +38,7 @@ let package = Package(
                 .embedInCode("0002_table_copy.up.sql"), .embedInCode("0002_table_copy.down.sql"),
                 .embedInCode("0003_ownership.up.sql"), .embedInCode("0003_ownership.down.sql"),
                 .embedInCode("0004_guard_identity.up.sql"), .embedInCode("0004_guard_identity.down.sql"),
+                .embedInCode("0005_table_copy_chunk.up.sql"), .embedInCode("0005_table_copy_chunk.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -28,6 +28,9 @@ public enum Migrations {
         Migration(
             version: 4, name: "guard_identity", up: text(PackageResources._004_guard_identity_up_sql),
             down: text(PackageResources._004_guard_identity_down_sql)),
+        Migration(
+            version: 5, name: "table_copy_chunk", up: text(PackageResources._005_table_copy_chunk_up_sql),
+            down: text(PackageResources._005_table_copy_chunk_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

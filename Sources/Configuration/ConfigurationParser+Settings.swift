@@ -72,16 +72,49 @@ extension ConfigurationParser {
             case "memory_limit":
                 settings.memoryLimitBytes = memoryLimit(value, of: place) ?? settings.memoryLimitBytes
             case "copy":
-                for inner in self.entries(value, of: place, keys: ["jobs"]) {
-                    settings.copyJobs =
-                        count(inner.value, of: "\(place).jobs", in: 1...64) ?? settings.copyJobs
-                }
+                settings.copy = copy(value, of: place)
             default:
                 settings.omitForeignColumns = flag(value, of: place) ?? settings.omitForeignColumns
             }
         }
         checkAdoption(settings, entries: entries)
         return settings
+    }
+
+    private mutating func copy(_ node: Node, of place: String) -> CopySettings {
+        var copy = CopySettings()
+        for entry in entries(node, of: place, keys: ["jobs", "rate_limit", "chunk_size", "index_memory"]) {
+            let name = "\(place).\(entry.key)"
+            switch entry.key {
+            case "jobs": copy.jobs = count(entry.value, of: name, in: 1...64) ?? copy.jobs
+            case "rate_limit": copy.rateLimitBytes = rateLimit(entry.value, of: name) ?? copy.rateLimitBytes
+            case "chunk_size":
+                copy.chunkBytes = bytes(entry.value, of: name, atLeast: "1MB", 1_000_000) ?? copy.chunkBytes
+            default:
+                copy.indexMemoryBytes =
+                    bytes(entry.value, of: name, atLeast: "1MB", 1_000_000) ?? copy.indexMemoryBytes
+            }
+        }
+        return copy
+    }
+
+    /// Bytes a second, with or without the `/s`; below 100 kB a copy would look as if it stood still.
+    private mutating func rateLimit(_ node: Node, of place: String) -> Int? {
+        if case .scalar(let scalar) = node {
+            if scalar.string == "off" { return 0 }
+            if scalar.string.hasSuffix("/s") {
+                let plain = Node.scalar(.init(String(scalar.string.dropLast(2)), scalar.tag, scalar.style, scalar.mark))
+                return bytes(plain, of: place, atLeast: "100kB a second, or off", 100_000)
+            }
+        }
+        return bytes(node, of: place, atLeast: "100kB a second, or off", 100_000)
+    }
+
+    private mutating func bytes(_ node: Node, of place: String, atLeast words: String, _ least: Int) -> Int? {
+        guard let value = bytes(node, of: place) else { return nil }
+        if value >= least { return value }
+        report("\(place) must be at least \(words)", at: node)
+        return nil
     }
 
     private mutating func checkAdoption(_ settings: ReplicationSettings, entries: [Entry]) {
@@ -118,9 +151,6 @@ extension ConfigurationParser {
 
     /// Below a megabyte not even one wide row fits.
     private mutating func memoryLimit(_ node: Node, of place: String) -> Int? {
-        guard let value = bytes(node, of: place) else { return nil }
-        if value >= 1_000_000 { return value }
-        report("\(place) must be at least 1MB", at: node)
-        return nil
+        bytes(node, of: place, atLeast: "1MB", 1_000_000)
     }
 }

@@ -44,7 +44,11 @@ public enum ConfigurationTemplate {
           missing_row: stop              # stop | count: an update or delete whose row is not there
           heartbeat: 1s                  # off: none
           memory_limit: 64MB             # decoded changes that may wait in memory
-          copy: { jobs: 2 }              # tables copied at the same time
+          copy:
+            jobs: 2                      # connections that copy, and later build indexes, at the same time
+            # rate_limit: 50MB           # a second, all jobs together (default: off)
+            chunk_size: 128MiB           # larger tables are copied in pieces, each of them kept after a kill
+            index_memory: 256MiB         # maintenance_work_mem for each index built, unless the server's is larger
           omit_foreign_columns: false    # true: a target made by Lindero lacks columns that do not travel
 
         # Exact names, schema.name, or patterns such as "public.*". An exact name beats a pattern, a later pattern

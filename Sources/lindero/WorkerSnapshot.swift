@@ -55,8 +55,11 @@ struct WorkerSnapshot: Sendable {
         status.rows = progress.rows
         status.bytes = progress.bytes
         status.fraction = progress.fraction
-        status.bytesPerSecond = progress.bytesPerSecond
+        status.bytesPerSecond = progress.step == .data ? progress.bytesPerSecond : nil
         status.etaSeconds = progress.etaSeconds
+        status.indexesDone = progress.indexesDone
+        status.indexesTotal = progress.indexesTotal
+        status.indexFraction = progress.indexFraction
         return status
     }
 

@@ -16,12 +16,22 @@ enum WorkerStatus {
     }
 
     private static func copyText(_ copy: CopyProgress) -> String {
-        let cells = 20
-        let filled = Int(copy.fraction * Double(cells))
-        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: cells - filled)
-        var text = "copying [\(bar)] \(Int(copy.fraction * 100))%, \(copy.tablesDone)/\(copy.tablesTotal) tables, "
-        text += "\(copy.rows) rows, \(PlainText.bytes(copy.bytes)), \(PlainText.bytes(copy.bytesPerSecond))/s"
+        var text: String
+        switch copy.step {
+        case .data:
+            text = "copying \(bar(copy.fraction)), \(copy.tablesDone)/\(copy.tablesTotal) tables, "
+            text += "\(copy.rows) rows, \(PlainText.bytes(copy.bytes)), \(PlainText.bytes(copy.bytesPerSecond))/s"
+        case .indexes:
+            text = "building indexes \(bar(copy.indexFraction)), \(copy.indexesDone)/\(copy.indexesTotal) indexes and constraints"
+        }
         if let eta = copy.etaSeconds { text += ", \(PlainText.seconds(eta)) left" }
         return text
+    }
+
+    private static func bar(_ fraction: Double) -> String {
+        let cells = 20
+        let filled = Int(fraction * Double(cells))
+        return "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: cells - filled)
+            + "] \(Int(fraction * 100))%"
     }
 }

@@ -80,7 +80,7 @@ let hotelFile = """
               missing_row: count
               heartbeat: off
               memory_limit: 128MB
-              copy: { jobs: 4 }
+              copy: { jobs: 4, rate_limit: 50MB, chunk_size: 1GiB, index_memory: 64MB }
               omit_foreign_columns: true
             """, path: "x")
         var gates = Gates()
@@ -99,7 +99,10 @@ let hotelFile = """
         replication.missingRow = .count
         replication.heartbeatMilliseconds = 0
         replication.memoryLimitBytes = 128_000_000
-        replication.copyJobs = 4
+        replication.copy.jobs = 4
+        replication.copy.rateLimitBytes = 50_000_000
+        replication.copy.chunkBytes = 1 << 30
+        replication.copy.indexMemoryBytes = 64_000_000
         replication.omitForeignColumns = true
         #expect(configuration.replication == replication)
         #expect(configuration.databases[1].isPhysicalStandby)

@@ -120,6 +120,11 @@ private let mistakes: [Mistake] = [
         "a slot's name is at most 63 of a-z"),
     Mistake("flag", start + "replication: { omit_foreign_columns: yes }", "must be true or false"),
     Mistake("jobs", start + "replication: { copy: { jobs: 0 } }", "must be a number from 1 to 64"),
+    Mistake(
+        "rateWithoutUnit", start + "replication: { copy: { rate_limit: 50 } }", "replication.copy.rate_limit"),
+    Mistake("rateTooLow", start + "replication: { copy: { rate_limit: 5kB } }", "must be at least 100kB a second, or off"),
+    Mistake("copyKey", start + "replication: { copy: { ratelimit: 5MB } }", #"(did you mean "rate_limit"?)"#),
+    Mistake("chunkSize", start + "replication: { copy: { chunk_size: 5kB } }", "must be at least 1MB"),
     Mistake("nullName", start + "origin2: x", #"(did you mean "origin"?)"#),
     Mistake(
         "nothing", start + "gates: { max_lag: }",

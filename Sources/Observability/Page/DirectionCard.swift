@@ -62,10 +62,14 @@ struct DirectionCard {
             "\(PlainText.count(copy.rows)) rows", PlainText.bytes(copy.bytes),
         ]
         if let rate = copy.bytesPerSecond { facts.append("\(PlainText.bytes(rate))/s") }
+        let isIndexing = copy.indexesTotal > 0
+        if isIndexing {
+            facts.append("\(PlainText.count(copy.indexesDone)) of \(PlainText.count(copy.indexesTotal)) indexes and constraints")
+        }
         if let eta = copy.etaSeconds { facts.append("\(PlainText.seconds(eta)) left") }
-        let percent = Int(max(0, min(1, copy.fraction)) * 100)
+        let percent = Int(max(0, min(1, isIndexing ? copy.indexFraction : copy.fraction)) * 100)
         return """
-            <div class="copy"><p><strong>Initial copy</strong> <span>\(percent) %</span></p>
+            <div class="copy"><p><strong>\(isIndexing ? "Indexes" : "Initial copy")</strong> <span>\(percent) %</span></p>
             <progress max="100" value="\(percent)">\(percent) %</progress>
             <p class="dim">\(facts.joined(separator: " · "))</p></div>
             """

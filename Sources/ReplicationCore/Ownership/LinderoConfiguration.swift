@@ -106,10 +106,22 @@ public struct ReplicationSettings: Sendable, Equatable {
     public var heartbeatMilliseconds = 1_000
     /// Bytes of decoded changes that may wait in memory, per direction.
     public var memoryLimitBytes = 64 << 20
-    /// Tables copied at the same time.
-    public var copyJobs = 2
+    public var copy = CopySettings()
     /// Whether a target created by Lindero leaves out columns that do not travel.
     public var omitForeignColumns = false
+    public init() {}
+}
+
+/// How the initial copy may load both servers.
+public struct CopySettings: Sendable, Equatable {
+    /// Connections to each server that copy, and later build indexes, at the same time.
+    public var jobs = 2
+    /// Bytes that all jobs together may read from the source in a second; 0 is no limit.
+    public var rateLimitBytes = 0
+    /// Tables larger than this are copied in pieces of about this size, each of them kept after a kill.
+    public var chunkBytes = 128 << 20
+    /// What the target may use for each index that it builds, unless its own setting is larger.
+    public var indexMemoryBytes = 256 << 20
     public init() {}
 }
 

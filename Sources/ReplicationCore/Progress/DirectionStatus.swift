@@ -76,6 +76,10 @@ public struct CopyStatus: Sendable, Equatable, Decodable {
     public var bytes = 0
     /// 0 to 1; below 1 until the last table is done.
     public var fraction = 0.0
+    /// Indexes and constraints, built after the data; 0 of 0 until then.
+    public var indexesDone = 0
+    public var indexesTotal = 0
+    public var indexFraction = 0.0
     public var bytesPerSecond: Double?
     public var etaSeconds: Double?
 

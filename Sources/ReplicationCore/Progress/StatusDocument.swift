@@ -63,7 +63,8 @@ extension CopyStatus {
         .object([
             ("tablesDone", .optional(tablesDone)), ("tablesTotal", .optional(tablesTotal)), ("rows", .optional(rows)),
             ("bytes", .optional(bytes)), ("fraction", .number(fraction)),
-            ("bytesPerSecond", .optional(bytesPerSecond)), ("etaSeconds", .optional(etaSeconds)),
+            ("indexesDone", .optional(indexesDone)), ("indexesTotal", .optional(indexesTotal)),
+            ("indexFraction", .number(indexFraction)), ("bytesPerSecond", .optional(bytesPerSecond)), ("etaSeconds", .optional(etaSeconds)),
         ])
     }
 }

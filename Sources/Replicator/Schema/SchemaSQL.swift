@@ -98,25 +98,56 @@ enum SchemaSQL {
         FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = $1::oid
         """
 
+    /// The tables and their partitions.
+    private static let members = """
+        WITH RECURSIVE member AS (
+          SELECT root AS oid, 0 AS depth FROM unnest($1::oid[]) root
+          UNION ALL
+          SELECT i.inhrelid, member.depth + 1 FROM member JOIN pg_class p ON p.oid = member.oid AND p.relkind = 'p'
+            JOIN pg_inherits i ON i.inhparent = member.oid)
+        SELECT oid, depth FROM member
+        """
+
     /// Constraints that are not inherited; keys before foreign keys. `columns` are the constrained columns' names.
     static let constraints = """
         SELECT c.conrelid::regclass::text AS table, c.conname AS name, c.contype AS kind,
                pg_get_constraintdef(c.oid) AS definition, c.confrelid::text AS referenced,
+               coalesce((SELECT sum(pg_relation_size(member.oid)) FROM
+                 (SELECT c.conindid AS oid UNION SELECT relid FROM pg_partition_tree(c.conindid)) member), 0)::bigint::text AS size,
+               pg_partition_root(c.conrelid)::regclass::text AS root,
                ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey))::text AS columns
         FROM pg_constraint c
-        WHERE c.conrelid = ANY($1::oid[]) AND c.conparentid = 0 AND c.contype IN ('p', 'u', 'x', 'c', 'f')
-        ORDER BY CASE c.contype WHEN 'p' THEN 0 WHEN 'u' THEN 1 WHEN 'x' THEN 2 WHEN 'c' THEN 3 ELSE 4 END, 1, 2
+        JOIN (\(members)) member ON member.oid = c.conrelid
+        WHERE c.conparentid = 0 AND c.conislocal AND c.contype IN ('p', 'u', 'x', 'c', 'f')
+        ORDER BY CASE c.contype WHEN 'p' THEN 0 WHEN 'u' THEN 1 WHEN 'x' THEN 2 WHEN 'c' THEN 3 ELSE 4 END, member.depth, 1, 2
         """
 
-    /// Indexes that belong to no constraint.
+    /// Indexes that belong to no constraint. A partitioned one is made alone (`ON ONLY`), and then those of the
+    /// partitions are attached, so that all keep their names.
     static let indexes = """
         SELECT i.indrelid::regclass::text AS table, ic.relname AS name, n.nspname AS schema, pg_get_indexdef(i.indexrelid) AS definition,
+               coalesce((SELECT sum(pg_relation_size(member.oid)) FROM
+                 (SELECT i.indexrelid AS oid UNION SELECT relid FROM pg_partition_tree(i.indexrelid)) member), 0)::bigint::text AS size,
+               pg_partition_root(i.indrelid)::regclass::text AS root,
                ARRAY(SELECT a.attname FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
                      WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid)::text AS columns
         FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_namespace n ON n.oid = ic.relnamespace
-        WHERE i.indrelid = ANY($1::oid[]) AND i.indisvalid
+        JOIN (\(members)) member ON member.oid = i.indrelid
+        WHERE i.indisvalid
           AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid)
-        ORDER BY 1, 2
+        ORDER BY member.depth, 1, 2
+        """
+
+    /// Indexes of partitions that are part of their parent's index, as ALTER INDEX statements, lowest first.
+    static let attachments = """
+        SELECT pg_partition_root(i.indrelid)::regclass::text AS root,
+               format('ALTER INDEX %s ATTACH PARTITION %s', h.inhparent::regclass, h.inhrelid::regclass) AS sql,
+               h.inhparent::regclass::text AS parent, h.inhrelid::regclass::text AS child
+        FROM pg_index i JOIN pg_inherits h ON h.inhrelid = i.indexrelid JOIN pg_index p ON p.indexrelid = h.inhparent
+        JOIN (\(members)) member ON member.oid = i.indrelid
+        WHERE i.indisvalid AND p.indisvalid
+          AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid)
+        ORDER BY member.depth DESC, 2
         """
 }

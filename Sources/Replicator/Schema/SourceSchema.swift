@@ -6,7 +6,7 @@ struct SourceSchema: Sendable {
     /// Schemas, extensions, types, sequences, tables with their partitions: what the copy needs.
     var beforeCopy: [String] = []
     /// Keys, constraints, indexes, sequence owners, foreign keys: faster, and sometimes only possible, with the data.
-    var afterCopy: [String] = []
+    var afterCopy: [SchemaStep] = []
     /// What was left out, for people.
     var notes: [String] = []
 
@@ -33,7 +33,15 @@ struct SourceSchema: Sendable {
         let names = Dictionary(tables.map { ($0.name.sql, $0.name) }, uniquingKeysWith: { first, _ in first })
         try await schema.addConstraints(source, oids, known: Set(known.map { "\($0.oid)" }), names, keeps)
         try await schema.addIndexes(source, oids, names, keeps)
-        for row in try await source.query(SchemaSQL.sequenceOwners, [oids]).rows { schema.afterCopy += [row["sql"] ?? ""] }
+        try await schema.addAttachments(source, oids)
+        for row in try await source.query(SchemaSQL.sequenceOwners, [oids]).rows {
+            schema.afterCopy.append(SchemaStep(stage: .owner, table: "", sql: row["sql"] ?? ""))
+        }
+        // Whoever reads the target, the applier included, is to find good plans at once.
+        for table in tables {
+            schema.afterCopy.append(
+                SchemaStep(stage: .statistics, table: table.name.sql, sql: "ANALYZE \(table.name.sql)"))
+        }
         return schema
     }
 
@@ -101,12 +109,13 @@ struct SourceSchema: Sendable {
                 notes.append("Foreign key \(name) of \(table) points out of the replicated tables and was left out.")
                 continue
             }
-            guard holds(row["columns"], table, names, keeps) else {
+            guard holds(row["columns"], row["root"] ?? table, names, keeps) else {
                 notes.append("Constraint \(name) of \(table) uses a column that stays behind and was left out.")
                 continue
             }
             afterCopy.append(
-                Self.unless(
+                Self.step(
+                    row["kind"] == "f" ? .foreignKey : .key, row, unless:
                     "EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = \(SQLText.literal(table))::pg_catalog.regclass "
                         + "AND conname = \(SQLText.literal(name)))",
                     "ALTER TABLE \(table) ADD CONSTRAINT \(SQLText.identifier(name)) \(definition)"))
@@ -121,13 +130,14 @@ struct SourceSchema: Sendable {
             guard let table = row["table"], let schema = row["schema"], let name = row["name"],
                 let definition = row["definition"]
             else { continue }
-            guard holds(row["columns"], table, names, keeps) else {
+            guard holds(row["columns"], row["root"] ?? table, names, keeps) else {
                 notes.append("Index \(name) of \(table) uses a column that stays behind and was left out.")
                 continue
             }
             let index = QualifiedName(schema: schema, name: name)
             afterCopy.append(
-                Self.unless("pg_catalog.to_regclass(\(SQLText.literal(index.sql))) IS NOT NULL", definition))
+                Self.step(
+                    .index, row, unless: "pg_catalog.to_regclass(\(SQLText.literal(index.sql))) IS NOT NULL", definition))
         }
     }
 
@@ -138,6 +148,26 @@ struct SourceSchema: Sendable {
         let plain = table.split(separator: ".").map { $0.filter { $0 != "\"" } }
         let name = names[table] ?? QualifiedName(schema: String(plain.first ?? ""), name: String(plain.last ?? ""))
         return SQLText.elements(ofArray: columns ?? "{}").allSatisfy { keeps(name, $0) }
+    }
+
+    /// Attaches what could be made, in the order it has to be.
+    private mutating func addAttachments(_ source: PostgresConnection, _ oids: PostgresParameter) async throws {
+        for row in try await source.query(SchemaSQL.attachments, [oids]).rows {
+            guard let sql = row["sql"], let parent = row["parent"], let child = row["child"] else { continue }
+            let areThere = [parent, child].map { "pg_catalog.to_regclass(\(SQLText.literal($0))) IS NOT NULL" }
+            afterCopy.append(
+                SchemaStep(
+                    stage: .attachment, table: row["root"] ?? "",
+                    sql: Self.unless("NOT (\(areThere.joined(separator: " AND ")))", sql)))
+        }
+    }
+
+    private static func step(
+        _ stage: SchemaStep.Stage, _ row: PostgresRow, unless condition: String, _ sql: String
+    ) -> SchemaStep {
+        SchemaStep(
+            stage: stage, table: row["root"] ?? row["table"] ?? "", sql: unless(condition, sql),
+            sizeBytes: row["size"].flatMap { Int($0) } ?? 0)
     }
 
     /// A statement that is skipped when its object is there already: the whole script can run again after a crash.

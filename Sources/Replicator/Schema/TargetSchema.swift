@@ -37,21 +37,6 @@ struct TargetSchema {
         return schema
     }
 
-    /// Runs what waits for the data. Safe to run again.
-    func finish(_ schema: SourceSchema) async throws {
-        for statement in schema.afterCopy where !statement.isEmpty {
-            do {
-                _ = try await target.execute(statement)
-            } catch {
-                if error.isTransient { throw error }
-                throw ReplicationFailure(
-                    .schemaDiffers,
-                    "A key, constraint or index could not be made on the target: \(error). The statement was: \(statement)",
-                    nextStep: "Mend the cause and start again; the copied tables are kept.", isBlocker: true)
-            }
-        }
-    }
-
     private func check(_ present: [TableDescription]) throws {
         var mismatches: [String] = []
         for table in present {

@@ -5,8 +5,8 @@ import ReplicationCore
 /// Brings a target from nothing to the start of the stream: publication, slot, tables, data, keys.
 ///
 /// Every step can be killed and run again. The direction's row is written before the slot is made, so a slot without
-/// a start position is known to be ours and unfinished; finished tables are never copied twice, the others are copied
-/// with a newer snapshot, and the applier skips for each table what its copy already holds.
+/// a start position is known to be ours and unfinished; finished tables and parts of tables are never copied twice, the
+/// others are copied with a newer snapshot, and the applier skips for each table what its copy already holds.
 public struct InitialSync: Sendable {
     let settings: DirectionSettings
     let state: DirectionState
@@ -33,15 +33,19 @@ public struct InitialSync: Sendable {
 
     private func sync(source: PostgresConnection, target: PostgresConnection) async throws {
         let record = DirectionRecord(connection: target, settings: settings)
+        if try await isDone(record) { return }
+        try await CopyGate(settings: settings).enter(target)
+        // Another worker may have done it while we waited.
+        if try await isDone(record) { return }
         let known = try await record.read()
+        let isResumed = known.map { $0.startLSN != .zero } ?? false
         let tables = try await publishedTables(source)
         let finished = try await TableCopyState.read(target, direction: settings.name)
-        if let known, known.startLSN != .zero, known.isPrepared { return }
         state.set(.copying)
-        let check = SourceCheck(settings: settings, connection: source)
         let objects = ReplicationObjects(settings: settings, source: source)
         if known == nil {
             guard try await !objects.slotExists() else { throw objects.foreignSlot() }
+            let check = SourceCheck(settings: settings, connection: source)
             try await record.create(systemIdentifier: check.systemIdentifier(), startLSN: .zero)
         }
         try await objects.ensurePublication(tables.map(\.name))
@@ -50,51 +54,44 @@ public struct InitialSync: Sendable {
         for note in plan.notes { logger.notice("\(note)") }
         let targets = try await CatalogReader.tables(target, matching: tables.map(\.name))
         let pending = tables.filter { finished[$0.name] == nil }
-        try await requireEmpty(pending, on: target)
-        try await copy(
-            pending, finished: Array(finished.values), targets: targets, record: record, source: source,
-            isResumed: known.map { $0.startLSN != .zero } ?? false)
+        let kept = try await keptParts(of: pending, isResumed: isResumed, target: target)
+        try await requireEmpty(pending.filter { kept[$0.name] == nil }, on: target)
+        if !isResumed || !pending.isEmpty {
+            try await SnapshotRun(
+                settings: settings, state: state, logger: logger, source: source, target: target,
+                targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+            ).run(pending, kept: kept, finished: finished, startLSN: isResumed ? known?.startLSN : nil)
+        }
         let created = try await record.createdTables()
         let whole = try await SourceSchema.read(
             source, tables: tables.filter { created.contains($0.name.sql) }, known: tables,
             keeps: { table, column in targets.first { $0.name == table }?.column(column) != nil },
             travels: { settings.travels($0, $1) })
-        try await schema.finish(whole)
+        try await IndexBuilder(settings: settings, state: state, logger: logger, target: target).run(whole)
         try await record.markPrepared()
     }
 
-    /// Copies with the snapshot that comes with a slot: the direction's own, or a temporary one when it exists.
-    private func copy(
-        _ pending: [TableDescription], finished: [TableCopyState], targets: [TableDescription], record: DirectionRecord,
-        source: PostgresConnection, isResumed: Bool
-    ) async throws {
-        if isResumed && pending.isEmpty { return }
-        let walsender = try await ReplicationConnection.connect(settings.source)
-        do {
-            let name = isResumed ? "\(settings.slot.prefix(50))_resume" : settings.slot
-            if !isResumed, try await ReplicationObjects(settings: settings, source: source).slotExists() {
-                // Made by a run that died before it could note where the slot begins; nothing was copied with it.
-                try await walsender.dropSlot(settings.slot)
+    private func isDone(_ record: DirectionRecord) async throws -> Bool {
+        guard let known = try await record.read() else { return false }
+        return known.startLSN != .zero && known.isPrepared
+    }
+
+    /// Finished parts of tables that are not finished; whatever else is noted is forgotten.
+    private func keptParts(
+        of pending: [TableDescription], isResumed: Bool, target: PostgresConnection
+    ) async throws -> [QualifiedName: ChunkLedger.Kept] {
+        let ledger = ChunkLedger(connection: target, direction: settings.name)
+        let names = Set(pending.map(\.name))
+        var kept: [QualifiedName: ChunkLedger.Kept] = [:]
+        for (name, parts) in try await ledger.read() {
+            if isResumed, names.contains(name) {
+                kept[name] = parts
+            } else {
+                // Its rows stay, and are somebody's from now on.
+                try await ledger.forget(name)
             }
-            let slot = try await SlotCreation(source: source, logger: logger).create(
-                name, temporary: isResumed, on: walsender)
-            let lsn = LSN(slot.consistentPoint)
-            if !isResumed { try await record.setStart(lsn) }
-            logger.info("copying", metadata: ["tables": "\(pending.count)", "snapshot": "\(lsn)"])
-            let sizes = try await Self.sizes(of: pending, on: source)
-            let state = state
-            let queue = CopyQueue(
-                pending.map { CopyQueue.Item(table: $0, sizeBytes: sizes[$0.oid] ?? 0) }, finished: finished,
-                report: { state.note(copy: $0) })
-            try await SnapshotCopier(
-                settings: settings, snapshot: slot.snapshotName ?? "", snapshotLSN: lsn, queue: queue,
-                targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-            ).run()
-            await walsender.close()
-        } catch {
-            await walsender.close()
-            throw error
         }
+        return kept
     }
 
     /// The direction's tables: roots of partition trees, not their partitions.
@@ -120,21 +117,5 @@ public struct InitialSync: Sendable {
                 nextStep: "Empty these tables, or adopt a slot with `replication: { snapshot: never, slot: … }` if their "
                     + "content is the source's at that slot's start.", isBlocker: true)
         }
-    }
-
-    private static func sizes(of tables: [TableDescription], on source: PostgresConnection) async throws -> [UInt32: Int] {
-        let oids = "{" + tables.map { "\($0.oid)" }.joined(separator: ",") + "}"
-        let rows = try await source.query(
-            """
-            SELECT oid::text, (SELECT sum(pg_catalog.pg_table_size(relid)) FROM pg_catalog.pg_partition_tree(oid)
-                               UNION ALL SELECT pg_catalog.pg_table_size(oid) ORDER BY 1 DESC NULLS LAST LIMIT 1)::bigint::text
-            FROM pg_catalog.unnest($1::oid[]) oid
-            """, [.text(oids)]
-        ).rows
-        return Dictionary(
-            rows.compactMap { row in
-                guard let oid = row[0].flatMap({ UInt32($0) }), let size = row[1].flatMap({ Int($0) }) else { return nil }
-                return (oid, size)
-            }, uniquingKeysWith: { first, _ in first })
     }
 }

@@ -1,64 +1,79 @@
 import PostgresClient
 import ReplicationCore
 
-/// Copies tables as one exported snapshot shows them; each table commits together with the record that it is done.
+/// Copies tables as one exported snapshot shows them; each part commits together with the record that it is done.
 struct SnapshotCopier: Sendable {
     let settings: DirectionSettings
     /// Name of the exported snapshot; its exporter must stay connected until `run` returns.
     let snapshot: String
     let snapshotLSN: LSN
-    let queue: CopyQueue
     /// The target's tables, by name.
     let targets: [QualifiedName: TableDescription]
+    let rate: CopyRate
 
-    func run() async throws {
+    func run(_ queue: CopyQueue) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<max(1, settings.replication.copyJobs) { group.addTask { try await job() } }
+            for _ in 0..<min(queue.count, max(1, settings.replication.copy.jobs)) {
+                group.addTask { try await job(queue) }
+            }
             try await group.waitForAll()
         }
     }
 
-    private func job() async throws {
-        var targetOptions = settings.target
-        targetOptions.settings += [(name: "session_replication_role", value: "replica")]
-        let options = targetOptions
+    /// A session of the source whose transaction shows the snapshot.
+    func withSource(_ body: (PostgresConnection) async throws -> Void) async throws {
         try await PostgresConnection.with(settings.source) { source in
             _ = try await source.execute(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT \(SQLText.literal(snapshot))")
-            try await PostgresConnection.with(options) { target in
-                while let table = queue.next() {
-                    try Task.checkCancellation()
-                    try await copy(table, from: source, to: target)
-                }
-            }
+                """
+                SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0;
+                BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT \(SQLText.literal(snapshot))
+                """)
+            try await body(source)
             _ = try await source.execute("COMMIT")
         }
     }
 
-    private func copy(_ table: TableDescription, from source: PostgresConnection, to target: PostgresConnection) async throws {
-        guard let destination = targets[table.name] else {
-            throw SchemaMismatch(table: table.name, problems: [.missingTable])
+    /// A session of the target that writes copied rows.
+    func withTarget(_ body: (PostgresConnection) async throws -> Void) async throws {
+        var options = settings.target
+        options.settings += [(name: "session_replication_role", value: "replica")]
+        try await PostgresConnection.with(options) { target in
+            try await CopyGate(settings: settings).join(target)
+            try await body(target)
         }
-        let columns = table.columns.filter { column in
-            !column.isGenerated && settings.travels(table.name, column.name)
-                && destination.column(column.name)?.isGenerated == false
+    }
+
+    private func job(_ queue: CopyQueue) async throws {
+        try await withSource { source in
+            try await withTarget { target in
+                while let item = queue.next() {
+                    try Task.checkCancellation()
+                    try await copy(item, queue, from: source, to: target)
+                }
+            }
         }
-        let isBinary = columns.allSatisfy { column in
-            destination.column(column.name).map { TypeCompatibility.isBinarySafe(source: column, target: $0) } ?? false
+    }
+
+    private func copy(
+        _ item: CopyQueue.Item, _ queue: CopyQueue, from source: PostgresConnection, to target: PostgresConnection
+    ) async throws {
+        let part = item.part
+        guard let destination = targets[part.table.name] else {
+            throw SchemaMismatch(table: part.table.name, problems: [.missingTable])
         }
-        let list = SQLText.list(columns.map(\.name))
-        let format = isBinary ? " (FORMAT binary)" : ""
-        // A partitioned root holds no rows itself; a query through it reads its partitions.
-        let rows = columns.isEmpty || table.kind == .partitioned ? "(SELECT \(list) FROM \(table.name.sql))" : "\(table.name.sql) (\(list))"
-        _ = try await target.execute("BEGIN")
+        let columns = CopyColumns(part.table, to: destination, settings: settings)
+        let ledger = ChunkLedger(connection: target, direction: settings.name)
         do {
-            try await source.beginCopyOut("COPY \(rows) TO STDOUT\(format)")
-            try await target.beginCopyIn("COPY \(table.name.sql)\(columns.isEmpty ? "" : " (\(list))") FROM STDIN\(format)")
-            let bytes = try await pump(from: source, to: target)
-            let count = try await target.endCopyIn()
-            try await record(table.name, rows: count, bytes: bytes, on: target)
+            _ = try await target.execute("BEGIN")
+            try await source.beginCopyOut(columns.source(of: part))
+            try await target.beginCopyIn(columns.target(of: part.table.name))
+            let bytes = try await pump(from: source, to: target) { queue.add(bytes: $0, of: item) }
+            let rows = try await target.endCopyIn()
+            try await ledger.note(part, snapshotLSN: snapshotLSN, rows: rows, bytes: bytes)
             _ = try await target.execute("COMMIT")
-            queue.finishTable(rows: count)
+            guard queue.finish(item, rows: rows) else { return }
+            if part.stretch != nil { try await ledger.finish(part.table.name) }
+            queue.finishTable()
         } catch {
             // The connections end with the job; the server rolls back what is open.
             await target.close()
@@ -66,29 +81,21 @@ struct SnapshotCopier: Sendable {
         }
     }
 
-    /// Reads the next chunk while the last is written.
-    private func pump(from source: PostgresConnection, to target: PostgresConnection) async throws -> Int {
+    /// Reads the next piece while the last is written.
+    private func pump(
+        from source: PostgresConnection, to target: PostgresConnection, report: (Int) -> Void
+    ) async throws -> Int {
         var total = 0
-        var next = try await source.readCopy(minimumBytes: 512 << 10)
-        while let chunk = next {
-            async let following = source.readCopy(minimumBytes: 512 << 10)
-            try await target.writeCopy(chunk)
-            total += chunk.count
-            queue.add(bytes: chunk.count)
+        let pieceBytes = rate.pieceBytes
+        var next = try await source.readCopy(minimumBytes: pieceBytes)
+        while let piece = next {
+            try await rate.pay(piece.count)
+            async let following = source.readCopy(minimumBytes: pieceBytes)
+            try await target.writeCopy(piece)
+            total += piece.count
+            report(piece.count)
             next = try await following
         }
         return total
-    }
-
-    private func record(_ table: QualifiedName, rows: Int, bytes: Int, on target: PostgresConnection) async throws {
-        _ = try await target.query(
-            """
-            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
-            VALUES ($1, $2, $3, $4::pg_catalog.pg_lsn, $5::bigint, $6::bigint)
-            """,
-            [
-                .text(settings.name), .text(table.schema), .text(table.name), .text(snapshotLSN.description),
-                .text("\(rows)"), .text("\(bytes)"),
-            ])
     }
 }

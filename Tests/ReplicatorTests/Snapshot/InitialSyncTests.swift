@@ -152,7 +152,7 @@ struct FreshPair {
         let schema = (0..<6).map { "CREATE TABLE t\($0) (id int PRIMARY KEY, v text); INSERT INTO t\($0) SELECT i, repeat('x', 200) FROM generate_series(1, 8000) i;" }
             .joined(separator: "\n")
         var replication = ReplicationSettings()
-        replication.copyJobs = 1
+        replication.copy.jobs = 1
         let pair = try await FreshPair(schema, replication: replication)
         // Killed after the second table.
         let state = DirectionState()
