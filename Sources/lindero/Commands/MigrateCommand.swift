@@ -7,7 +7,8 @@ struct MigrateCommand: LinderoCommand {
         commandName: "migrate", abstract: "Bring the schema lindero in each database up to date, or remove it.",
         discussion: """
             Lindero keeps its own tables in the schema lindero and touches no table of yours here. Running it twice \
-            changes nothing; physical standbys are passed over.
+            changes nothing. Physical standbys are passed over; with backend: shared all services are in one database, \
+            which is reached as the origin.
 
             Examples:
               lindero migrate --dry-run     print the SQL that would run
@@ -28,7 +29,7 @@ struct MigrateCommand: LinderoCommand {
     }
 
     func perform() async throws {
-        let databases = try LoadedConfiguration.load(global).databases().filter { !$0.isPhysicalStandby }
+        let databases = try databases(try LoadedConfiguration.load(global))
         var reports: [MigrationReport] = []
         for database in databases {
             let report = try await database.connected { connection in
@@ -39,6 +40,13 @@ struct MigrateCommand: LinderoCommand {
         answer(
             .object([("databases", .array(reports.map(\.json)))]),
             lines: reports.flatMap { $0.lines } + ["Next: \(nextCommand)"])
+    }
+
+    /// The databases that Lindero keeps something in. A service that shares the origin's database logs in there with
+    /// a role of its own, which has nothing to do with the schema lindero.
+    private func databases(_ loaded: LoadedConfiguration) throws -> [Database] {
+        if loaded.configuration.backend == .shared { return [try loaded.origin()] }
+        return try loaded.databases().filter { !$0.isPhysicalStandby }
     }
 
     private var nextCommand: String {
