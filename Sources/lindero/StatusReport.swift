@@ -28,6 +28,10 @@ struct StatusReport: Sendable {
     var gates: [Gate] = []
     /// `nil` when nothing is guarded or it cannot be read.
     var guardState: GuardCommand.State?
+    /// What would bring the guard back to what it should be; `nil` when it is off or that cannot be told.
+    var guardReview: GuardPlan?
+    /// Why it cannot be told.
+    var guardProblem: String?
 
     static func read(_ loaded: LoadedConfiguration) async throws -> StatusReport {
         var report = StatusReport(backend: loaded.configuration.backend)
@@ -41,9 +45,24 @@ struct StatusReport: Sendable {
             report.databases.append(status)
         }
         report.directions = try await LagCommand.read(try await LagDirection.all(loaded))
-        report.guardState = try await loaded.origin().connected { try await GuardCommand.state(connection: $0) }
+        try await report.readGuard(loaded)
         report.gates = report.directions.flatMap { gates(loaded.configuration.gates, $0) }
         return report
+    }
+
+    private mutating func readGuard(_ loaded: LoadedConfiguration) async throws {
+        let origin = try loaded.origin()
+        guardState = try await origin.connected { try await GuardCommand.state(connection: $0) }
+        guard guardState != nil else { return }
+        do {
+            guardReview = try await origin.connected { connection in
+                try await GuardCommand.review(
+                    connection: connection, policy: try await loaded.policy(connection),
+                    configuration: loaded.configuration)
+            }
+        } catch let failure as CommandFailure {
+            guardProblem = failure.message
+        }
     }
 
     private static func gates(_ gates: Gates, _ direction: LagReport) -> [Gate] {
@@ -99,6 +118,10 @@ extension StatusReport {
                 guardState.map { state in
                     .object([
                         ("mode", .text(state.mode.rawValue)), ("tables", .texts(state.tables.map(\.description))),
+                        ("drift", .optional(guardReview?.drift ?? guardProblem)),
+                        ("statements", .optional(guardReview.map { Int64($0.statements.count) })),
+                        ("problems", .texts(guardReview?.problems.map(\.description) ?? [])),
+                        ("notices", .texts(guardReview?.notices ?? [])),
                     ])
                 } ?? .null
             ),
@@ -121,6 +144,7 @@ extension StatusReport {
         let guarding =
             guardState.map { "guard: \($0.mode.rawValue) on \($0.tables.count) tables" }
             ?? "guard: off (lindero guard plan)"
-        return lines + [guarding]
+        let drift = (guardReview?.drift ?? guardProblem).map { [$0] } ?? []
+        return lines + [guarding] + drift
     }
 }

@@ -32,6 +32,8 @@ struct Worker: Sendable {
         let standbys = StandbyWatch(plan.standbys, logger: logger)
         let watching = Task { await standbys.run() }
         defer { watching.cancel() }
+        let guarding = Task { if let loaded = plan.loaded { await GuardWatch(loaded: loaded, logger: logger).run() } }
+        defer { guarding.cancel() }
         let serving = try serve(members, standbys)
         defer { serving?.cancel() }
         let result = await work.result

@@ -24,11 +24,14 @@ struct WorkerPlan: Sendable {
     var standbys: [LagDirection] = []
     /// The limits that the status page judges by.
     var gates = Gates()
+    /// Whose guard is looked at; `nil` without a configuration.
+    var loaded: LoadedConfiguration?
 
     /// Looks at the databases and decides; changes nothing.
     static func make(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
         var plan = try await withoutStandbys(loaded)
         plan.gates = loaded.configuration.gates
+        plan.loaded = loaded
         if try loaded.databases().contains(where: \.isPhysicalStandby) {
             plan.standbys = try await LagDirection.all(loaded).filter(\.isStandby)
         }

@@ -62,6 +62,8 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case targetPrivilege = "target_privilege"
         case roleMissing = "role_missing"
         case roleTooStrong = "role_too_strong"
+        case guardDrift = "guard_drift"
+        case guardNotice = "guard_notice"
     }
 
     public var severity: Severity

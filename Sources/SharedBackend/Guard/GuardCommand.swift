@@ -62,6 +62,17 @@ public enum GuardCommand {
         try await Session(connection, policy: OwnershipPolicy(tables: [:]), sides: [], mode: nil).apply()
     }
 
+    /// What it would take to bring the database back to the mode that it is guarded in: an empty plan when nothing
+    /// changed since, neither there nor in the configuration. Changes nothing.
+    ///
+    /// - Returns: `nil` when no table is guarded, or this role may not know.
+    public static func review(
+        connection: PostgresConnection, policy: OwnershipPolicy, configuration: LinderoConfiguration
+    ) async throws -> GuardPlan? {
+        guard let state = try await state(connection: connection) else { return nil }
+        return try await plan(connection: connection, policy: policy, configuration: configuration, mode: state.mode)
+    }
+
     /// - Returns: `nil` when no table is guarded, or this role may not know.
     public static func state(connection: PostgresConnection) async throws(PostgresError) -> State? {
         guard try await GuardReader(connection: connection).record() == .current else { return nil }

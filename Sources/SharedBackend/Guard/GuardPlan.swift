@@ -25,6 +25,17 @@ public struct GuardPlan: Sendable {
     /// Whether the database already is as the plan wants it.
     public var isEmpty: Bool { changes.isEmpty }
 
+    /// For a plan of the mode that is in force: what is wrong with the guard; `nil` when nothing is.
+    public var drift: String? {
+        if let problem = problems.first {
+            let others = problems.count > 1 ? " (and \(problems.count - 1) more: lindero guard plan)" : ""
+            return "guard does not hold: \(problem)\(others)"
+        }
+        guard !isEmpty else { return nil }
+        let names = changes.prefix(3).map { "\"\($0.table)\"" }.joined(separator: ", ")
+        return "guard has drifted: \(statements.count) statements on \(names)\(changes.count > 3 ? ", …" : "")"
+    }
+
     /// All statements, in order.
     public var statements: [String] { changes.flatMap(\.statements) }
 

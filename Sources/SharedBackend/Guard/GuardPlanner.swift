@@ -8,11 +8,11 @@ struct GuardPlanner {
     let sides: [GuardSide]
     let snapshot: GuardSnapshot
 
-    private var plan: GuardPlan
+    var plan: GuardPlan
     /// Audit functions that stay in use.
     private var keptFunctions: Set<String> = []
     /// The side of each configured role that exists and serves one side.
-    private let sideOfRole: [String: String]
+    let sideOfRole: [String: String]
 
     static func plan(
         mode: GuardMode?, policy: OwnershipPolicy, descriptions: [TableDescription], sides: [GuardSide],
@@ -97,31 +97,6 @@ struct GuardPlanner {
         return grants.subtracting(lost)
     }
 
-    private mutating func noticeLost(_ grants: Set<AccessGrant>, of table: QualifiedName) {
-        for grant in grants.sorted(by: { $0.privilege < $1.privilege }) {
-            plan.notices.append(
-                "\(grant.privilege) on \"\(table)\" is not given back to \(grant.grantee.sql): "
-                    + "the role or the column no longer exists.")
-        }
-    }
-
-    /// What became of a recorded table.
-    private mutating func notice(_ record: GuardRecord, _ access: TableAccess) {
-        noticeLost(record.lostBefore.subtracting(record.lostAfter), of: record.table)
-        let recorded = record.recordedName
-        if record.match == .identity, record.isNameTaken {
-            plan.notices.append(
-                "Table \"\(recorded)\" was guarded and is called \"\(record.table)\" now: that one gets its grants back. "
-                    + "What is called \"\(recorded)\" today is another table, and gets none of them.")
-        } else if record.match == .successor {
-            plan.notices.append(
-                "Table \"\(recorded)\" was guarded and dropped; another table has its name, and is treated as the same.")
-        } else if record.isChanged(access) {
-            plan.notices.append(
-                "Somebody changed the grants of \"\(recorded)\" after the guard was applied; those changes are kept.")
-        }
-    }
-
     // MARK: enforce
 
     /// The access list under which each side's roles can write what their side may, and nothing else.
@@ -161,7 +136,7 @@ struct GuardPlanner {
         return desired
     }
 
-    private func rights(_ ownership: TableOwnership, _ root: QualifiedName) -> [String: ColumnRights] {
+    func rights(_ ownership: TableOwnership, _ root: QualifiedName) -> [String: ColumnRights] {
         let primaryKey = descriptions[root]?.primaryKey ?? []
         return Dictionary(
             sides.map { ($0.name, ColumnRights(ownership, side: $0.name, primaryKey: primaryKey)) },
@@ -174,15 +149,6 @@ struct GuardPlanner {
             grant.privilege == wanted.privilege && grant.grantee == wanted.grantee
                 && (grant.column == nil || grant.column == wanted.column)
         }
-    }
-
-    private mutating func noticePublic(_ access: TableAccess, _ desired: Set<AccessGrant>) {
-        let lost = access.grants.subtracting(desired).filter { $0.grantee == .everyone }
-        guard !lost.isEmpty else { return }
-        let privileges = Set(lost.map(\.privilege)).sorted().joined(separator: ", ")
-        plan.notices.append(
-            "PUBLIC loses \(privileges) on \"\(access.table)\"; a role that is not in lindero.yaml and wrote through it "
-                + "needs a grant of its own.")
     }
 
     // MARK: audit
@@ -229,93 +195,6 @@ struct GuardPlanner {
             let function = QualifiedName(schema: "lindero", name: name)
             plan.changes.append(
                 GuardPlan.TableChange(table: function, statements: ["DROP FUNCTION \(function.sql)();"]))
-        }
-    }
-
-    // MARK: problems
-
-    private mutating func checkRoles() {
-        if sides.allSatisfy({ $0.roles.isEmpty }) {
-            plan.problems.append(.noRoles)
-            return
-        }
-        for side in sides {
-            if side.roles.isEmpty { plan.problems.append(.sideWithoutRoles(side: side.name)) }
-            for role in side.roles { check(role, of: side) }
-        }
-        if mode == .enforce { noticeViews() }
-    }
-
-    private mutating func check(_ role: String, of side: GuardSide) {
-        guard let facts = snapshot.roles[role] else {
-            let nearest = NearestWord.among(snapshot.roles.keys.filter { !$0.hasPrefix("pg_") }.sorted(), to: role)
-            plan.problems.append(.roleMissing(role: role, side: side.name, suggestion: nearest))
-            return
-        }
-        let serving = sides.filter { $0.roles.contains(role) }.map(\.name)
-        if serving.count > 1 { plan.problems.append(.roleOnTwoSides(role: role, sides: serving)) }
-        guard mode == .enforce else { return }
-        if facts.isSuperuser {
-            plan.problems.append(.superuser(role: role, side: side.name))
-            return
-        }
-        for other in sides where other.name != side.name {
-            for otherRole in other.roles where facts.memberOf.contains(otherRole) {
-                plan.problems.append(
-                    .memberOfOtherSide(role: role, side: side.name, other: otherRole, otherSide: other.name))
-            }
-        }
-        if facts.memberOf.contains("pg_write_all_data") { plan.problems.append(.writesAllData(role: role)) }
-        let owned = Dictionary(grouping: snapshot.tables.values.filter { isGoverned($0.table) }, by: \.owner)
-        for (owner, tables) in owned.sorted(by: { $0.key < $1.key }) where snapshot.acts(role, as: owner) {
-            plan.problems.append(.actsAsOwner(role: role, owner: owner, tables: tables.map(\.table).sorted()))
-        }
-    }
-
-    private func isGoverned(_ table: QualifiedName) -> Bool {
-        policy.tables[snapshot.rootOfPartition[table] ?? table] != nil
-    }
-
-    /// Rights that come another way than by a side's own grants.
-    private mutating func checkTable(_ original: TableAccess, _ desired: Set<AccessGrant>) {
-        let root = snapshot.rootOfPartition[original.table] ?? original.table
-        guard let ownership = policy.tables[root] else { return }
-        let rights = self.rights(ownership, root)
-        for (role, side) in sideOfRole.sorted(by: { $0.key < $1.key }) {
-            guard let rights = rights[side], let facts = snapshot.roles[role], !facts.isSuperuser else { continue }
-            var excess: [String: Set<String>] = [:]
-            for grant in desired where grant.isWrite && !rights.allows(grant) {
-                guard case .role(let holder) = grant.grantee, holder != role, holder != original.owner,
-                    sideOfRole[holder] == nil, facts.memberOf.contains(holder)
-                else { continue }
-                let column = grant.column.map { " (\(SQLText.identifier($0)))" } ?? ""
-                excess[holder, default: []].insert(grant.privilege + column)
-            }
-            for (holder, privileges) in excess.sorted(by: { $0.key < $1.key }) {
-                plan.problems.append(
-                    .inherits(role: role, from: holder, table: original.table, privileges: privileges.sorted()))
-            }
-            for grant in original.grants where grant.isWrite && grant.grantor == role && role != original.owner {
-                plan.problems.append(
-                    .grantedOnward(
-                        role: role, privilege: grant.privilege, table: original.table,
-                        grantee: grant.grantee == .everyone ? "PUBLIC" : name(grant.grantee)))
-            }
-        }
-    }
-
-    private func name(_ grantee: Grantee) -> String {
-        switch grantee {
-        case .everyone: "PUBLIC"
-        case .role(let role): role
-        }
-    }
-
-    private mutating func noticeViews() {
-        for view in snapshot.writableViews {
-            plan.notices.append(
-                "Role \"\(view.role)\" may write to \"\(view.table)\" through the view \"\(view.view)\", with the rights of "
-                    + "the view's owner. Revoke that, or make the view security_invoker.")
         }
     }
 }

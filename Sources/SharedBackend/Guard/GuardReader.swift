@@ -17,7 +17,9 @@ struct GuardReader {
             currentRole: try await connection.query("SELECT current_user").rows.first?[0] ?? "",
             roles: try await roles(), tables: tables, rootOfPartition: roots, records: records,
             triggers: triggers, functions: try await functions(),
-            writableViews: try await views(on: names, roles: sides.flatMap(\.roles)))
+            bypass: try await GuardBypassReader(
+                connection: connection, tables: (names + roots.keys).sorted(), roles: sides.flatMap(\.roles)
+            ).read())
     }
 
     /// The guard's tables as this role sees them.
@@ -139,33 +141,6 @@ struct GuardReader {
         var functions: [String: String] = [:]
         for row in try await connection.query(sql).rows { functions[row[0] ?? ""] = row[1] ?? "" }
         return functions
-    }
-
-    /// Views that write with their owner's rights, which column grants of the table don't reach.
-    private func views(
-        on names: [QualifiedName], roles: [String]
-    ) async throws(PostgresError) -> [GuardSnapshot.WritableView] {
-        let sql = """
-            SELECT DISTINCT vn.nspname, v.relname, n.nspname, c.relname, r.rolname
-            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                 JOIN pg_catalog.pg_depend d ON d.refobjid = c.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                      AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-                 JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
-                 JOIN pg_catalog.pg_class v ON v.oid = w.ev_class AND v.relkind = 'v'
-                 JOIN pg_catalog.pg_namespace vn ON vn.oid = v.relnamespace
-                 JOIN pg_catalog.pg_roles r ON r.rolname = ANY ($3::text[]) AND NOT r.rolsuper
-            WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-              AND pg_catalog.pg_relation_is_updatable(v.oid, true) <> 0
-              AND NOT coalesce('security_invoker=true' = ANY (v.reloptions) OR 'security_invoker=on' = ANY (v.reloptions), false)
-              AND (pg_catalog.has_any_column_privilege(r.oid, v.oid, 'INSERT, UPDATE')
-                   OR pg_catalog.has_table_privilege(r.oid, v.oid, 'DELETE'))
-            ORDER BY 1, 2, 3, 4, 5
-            """
-        let parameters = Self.parameters(names) + [.text(SQLText.arrayLiteral(roles))]
-        return try await connection.query(sql, parameters).rows.map { row in
-            GuardSnapshot.WritableView(
-                view: Self.name(row[0], row[1]), table: Self.name(row[2], row[3]), role: row[4] ?? "")
-        }
     }
 
     static func name(_ schema: String?, _ name: String?) -> QualifiedName {

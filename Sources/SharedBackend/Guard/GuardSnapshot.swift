@@ -20,14 +20,7 @@ struct GuardSnapshot: Sendable {
     var triggers: Set<AuditTrigger.Installed>
     /// Source text of each function in schema `lindero` that a guard made, by name.
     var functions: [String: String]
-    /// Views through which a role of a side may write to a guarded table with the view owner's rights.
-    var writableViews: [WritableView]
-
-    struct WritableView: Sendable, Equatable {
-        var view: QualifiedName
-        var table: QualifiedName
-        var role: String
-    }
+    var bypass: GuardBypass
 
     /// Whether the role can act as the other: it is the same, a member, or a superuser.
     func acts(_ role: String, as other: String) -> Bool {

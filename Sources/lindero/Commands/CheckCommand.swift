@@ -3,6 +3,7 @@ import Configuration
 import PostgresClient
 import ReplicationCore
 import Replicator
+import SharedBackend
 
 struct CheckCommand: LinderoCommand {
     static let configuration = CommandConfiguration(
@@ -24,7 +25,7 @@ struct CheckCommand: LinderoCommand {
         for database in try loaded.databases() { connections[database.name] = database.options }
         let preflight = Preflight(
             configuration: loaded.configuration, connections: connections, ownSlots: await ownSlots(loaded))
-        let report = await preflight.run()
+        let report = PreflightReport(findings: await preflight.run().findings + (await guardFindings(loaded)))
         answer(
             .object([
                 ("blocked", .bool(report.isBlocked)),
@@ -32,6 +33,25 @@ struct CheckCommand: LinderoCommand {
             ]),
             lines: report.findings.map { text($0, path: loaded.path) } + summary(report))
         if report.isBlocked { throw ExitCode(LinderoExit.blocked.rawValue) }
+    }
+
+    /// Whether a guard that is on still is what it should be. What keeps this from being read, the preflight tells.
+    private func guardFindings(_ loaded: LoadedConfiguration) async -> [PreflightFinding] {
+        guard let origin = try? loaded.origin() else { return [] }
+        let review = try? await origin.connected { connection in
+            try await GuardCommand.review(
+                connection: connection, policy: try await loaded.policy(connection), configuration: loaded.configuration)
+        }
+        guard let review else { return [] }
+        var findings = review.notices.map { PreflightFinding(.warning, .guardNotice, database: origin.name, $0) }
+        if let drift = review.drift {
+            let fix = review.problems.isEmpty ? "lindero guard plan, then lindero guard apply" : "lindero guard plan"
+            findings.append(
+                PreflightFinding(
+                    .warning, .guardDrift, database: origin.name, drift,
+                    fix: "\(fix) --mode \(review.mode?.rawValue ?? "enforce")"))
+        }
+        return findings
     }
 
     /// Slots of ours that exist already need no free place. Without a connection there are none to name; the report

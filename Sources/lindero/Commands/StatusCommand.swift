@@ -21,6 +21,9 @@ struct StatusCommand: LinderoCommand {
 
     private func next(_ report: StatusReport) -> String {
         if report.databases.contains(where: { $0.problem != nil }) { return "lindero check" }
+        if let review = report.guardReview, review.drift != nil {
+            return review.problems.isEmpty ? "lindero guard apply --mode \(review.mode?.rawValue ?? "enforce")" : "lindero guard plan"
+        }
         let next = LagCommand.next(report.directions)
         return next == "lindero status" ? "lindero lag --watch" : next
     }
