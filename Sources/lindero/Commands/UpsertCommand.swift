@@ -45,7 +45,7 @@ struct UpsertCommand: LinderoCommand {
     func perform() async throws {
         let loaded = try LoadedConfiguration.load(global)
         let side = try chosenSide(loaded)
-        let database = try target(loaded, side: side)
+        let database = try await UpsertTarget.database(loaded, side: side)
         let upsert = try await prepare(loaded, side: side, database: database)
         let input = try InputBytes(file)
         let refusals = Refusals(isJSON: global.json)
@@ -66,12 +66,13 @@ struct UpsertCommand: LinderoCommand {
     /// The failure, and what was committed before it.
     private func failure(_ stop: UpsertInterruption, _ refusals: Refusals, place: String) -> CommandFailure {
         var failure = CommandFailure(stop.cause, place: place)
+        guard stop.summary.records > 0 else { return failure }
         failure.details = [
-            ("committed", json(stop.summary, refusals)), ("stopped_at_line", .optional(stop.lineNumber.map { Int64($0) })),
+            ("committed", json(stop.summary, refusals)), ("stopped_at_line", .optional(stop.lineNumber)),
         ]
         if !global.json {
             let line = stop.lineNumber.map { " Nothing is applied from line \($0) on." } ?? ""
-            StandardOutput.write("stopped: \(counts(stop.summary))\(line)\n")
+            StandardError.write("stopped: \(counts(stop.summary))\(line)\n")
         }
         failure.nextStep += " Running it again leaves what is committed as it is."
         return failure
@@ -86,11 +87,6 @@ struct UpsertCommand: LinderoCommand {
         throw CommandFailure(
             "side", problem, place: loaded.path,
             nextStep: "Run it again with --as and one of: \(names.joined(separator: ", ")).", exit: .blocked)
-    }
-
-    /// Until the split both services write the origin.
-    private func target(_ loaded: LoadedConfiguration, side: String) throws -> Database {
-        loaded.configuration.backend == .split ? try loaded.database(side) : try loaded.origin()
     }
 
     private func prepare(

@@ -1,0 +1,37 @@
+import PostgresClient
+
+/// Which database an upsert writes, and as whom.
+enum UpsertTarget {
+    /// - Parameter side: in whose name records are written.
+    static func database(_ loaded: LoadedConfiguration, side: String) async throws -> Database {
+        switch loaded.configuration.backend {
+        case .split: return try loaded.database(side)
+        // The other entry is the copy, which only the worker writes: until the split both services write the origin.
+        case .replica: return try loaded.origin()
+        case .shared:
+            let own = try loaded.database(side)
+            let origin = try loaded.origin()
+            guard own.name != origin.name else { return own }
+            guard try await identity(own) == identity(origin) else {
+                throw CommandFailure(
+                    "not_shared",
+                    "Backend shared means one database, but \"\(own.name)\" is another one than the origin \"\(origin.name)\".",
+                    place: "\(own.place), \(origin.place)",
+                    nextStep: "Correct the URLs under databases: (`lindero check` tells where they lead).", exit: .blocked)
+            }
+            return own
+        }
+    }
+
+    /// The same for two connections to one database, whatever host, role or pooler they go through.
+    private static func identity(_ database: Database) async throws -> String? {
+        try await database.connected { connection in
+            try await connection.query(
+                """
+                SELECT s.system_identifier || '/' || d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+                WHERE d.datname = pg_catalog.current_database()
+                """
+            ).rows.first?[0]
+        }
+    }
+}
