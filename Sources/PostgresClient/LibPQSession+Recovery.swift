@@ -5,14 +5,13 @@ extension LibPQSession {
     /// server that does not come to an end within the grace period loses us.
     func recover() {
         guard let handle = try? opened() else { return }
-        allow(milliseconds: Self.graceMilliseconds)
         wake.clear()
         let isBusy = PQtransactionStatus(handle) == PQTRANS_ACTIVE || PQpipelineStatus(handle) != PQ_PIPELINE_OFF
         guard isBusy, mode != .stream else { return }
-        let request = CancelRequest(for: handle, raising: wake)
         do throws(PostgresError) {
-            try drain()
+            let request = try stop(handle)
             // A request still on its way could stop the next statement instead.
+            allow(milliseconds: Self.graceMilliseconds)
             while !request.isFinished {
                 try waitForWake()
                 wake.clear()
@@ -21,6 +20,23 @@ extension LibPQSession {
         } catch {
             close("the server did not stop a statement that was cancelled")
         }
+    }
+
+    /// Asks again every now and then: a server drops a request that comes before it has begun the statement.
+    private func stop(_ handle: OpaquePointer) throws(PostgresError) -> CancelRequest {
+        var request = CancelRequest(for: handle, raising: wake)
+        for _ in 1..<Self.cancelAttempts {
+            allow(milliseconds: Self.graceMilliseconds / Self.cancelAttempts)
+            do {
+                try drain()
+                return request
+            } catch .timeout {
+                if request.isFinished { request = CancelRequest(for: handle, raising: wake) }
+            }
+        }
+        allow(milliseconds: Self.graceMilliseconds / Self.cancelAttempts)
+        try drain()
+        return request
     }
 
     private func drain() throws(PostgresError) {

@@ -14,6 +14,8 @@ final class LibPQSession: @unchecked Sendable {
 
     /// How long a cancelled statement may take to end before the connection is given up.
     static let graceMilliseconds = 2_000
+    /// How often it is asked to end meanwhile.
+    static let cancelAttempts = 8
 
     private var handle: OpaquePointer?
     let options: ConnectionOptions
