@@ -14,6 +14,8 @@ public struct ConfigurationDraft {
     }
 
     private let sides: [Side]
+    /// How the database was reached, as the file says it.
+    private let reference: String
     /// The database that gets what nobody is known to own.
     private var fallback: String { sides[0].name }
 
@@ -21,16 +23,20 @@ public struct ConfigurationDraft {
     ///   - tables: as `CatalogReader` describes them; partitions are passed over.
     ///   - databaseName: what the file shall call the database.
     ///   - roles: privileges of the services' login roles; empty when unknown.
+    ///   - reference: how the file reaches the database: `env:NAME`, `file:PATH`, `service:NAME`, or a connection
+    ///     string without a password.
     public static func write(
-        tables: [TableDescription], databaseName: String, roles: [RoleGrants] = []
+        tables: [TableDescription], databaseName: String, roles: [RoleGrants] = [],
+        reference: String = "env:DATABASE_URL"
     ) -> String {
         let draft = ConfigurationDraft(
-            databaseName: databaseName, tables: tables, roles: roles)
+            databaseName: databaseName, tables: tables, roles: roles, reference: YAMLText.reference(reference))
         let listed = tables.filter { !$0.isPartition }.sorted { $0.name < $1.name }
         return draft.header() + draft.tablesSection(listed)
     }
 
-    private init(databaseName: String, tables: [TableDescription], roles: [RoleGrants]) {
+    private init(databaseName: String, tables: [TableDescription], roles: [RoleGrants], reference: String) {
+        self.reference = reference
         let telling = Self.rolesThatDiffer(roles, tables: tables)
         guard telling.count > 1 else {
             sides = [Side(name: Self.validName(databaseName, taken: []), grants: nil)]
@@ -92,12 +98,12 @@ public struct ConfigurationDraft {
 
             """
         for side in sides {
-            text += "  \(YAMLText.word(side.name)): { url: env:DATABASE_URL"
+            text += "  \(YAMLText.word(side.name)): { url: \(reference)"
             if let role = side.grants?.role { text += ", roles: [\(YAMLText.word(role))]" }
             text += " }\n"
         }
         if sides.count == 1 {
-            text += "  # add the other service: sync: { url: env:DATABASE_URL, roles: [sync_app] }\n"
+            text += "  # add the other service: sync: { url: \(reference), roles: [sync_app] }\n"
         }
         text += "origin: \(YAMLText.word(fallback))\n"
         return text + "defaults: { unlisted_column: error, conflict: queue }\n"

@@ -1,5 +1,10 @@
 /// The commented `lindero.yaml` that `lindero init` writes: it works as it stands, with `DATABASE_URL` set.
 public enum ConfigurationTemplate {
+    /// The template with another reference to the database.
+    public static func text(reference: String) -> String {
+        text.replacing("url: env:DATABASE_URL", with: "url: \(YAMLText.reference(reference))")
+    }
+
     public static let text = """
         # lindero.yaml - who owns every column, and where the data goes.
         # Check it with: lindero check

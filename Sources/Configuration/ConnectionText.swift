@@ -4,13 +4,17 @@ enum ConnectionText {
         text.hasPrefix("postgres://") || text.hasPrefix("postgresql://")
     }
 
+    /// libpq's keywords whose values are secrets.
+    static let secretKeywords: Set<String> = [
+        "password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
+    ]
+
     /// Whether a URI carries a password: `user:secret@host`, or a `password` parameter.
     static func uriHoldsPassword(_ text: String) -> Bool {
         guard let start = text.firstRange(of: "://")?.upperBound else { return false }
         let rest = text[start...]
         let (base, query) = splitQuery(rest)
-        let secrets: Set<String> = ["password", "sslpassword"]
-        if query.contains(where: { secrets.contains(String($0.prefix { $0 != "=" }).lowercased()) }) {
+        if query.contains(where: { secretKeywords.contains(String($0.prefix { $0 != "=" }).lowercased()) }) {
             return true
         }
         // A password may itself hold "@" or "/" where somebody forgot to encode it: look before the last "@".

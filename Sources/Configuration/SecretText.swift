@@ -30,8 +30,7 @@ enum SecretText {
         guard let keywords = ConnectionText.keywords(text) else {
             throw .malformed(suggestion: nearestForm(to: text))
         }
-        let secrets: Set<String> = ["password", "sslpassword"]
-        if !secrets.isDisjoint(with: keywords) { throw .containsPassword }
+        if !ConnectionText.secretKeywords.isDisjoint(with: keywords) { throw .containsPassword }
         return .conninfo(text)
     }
 

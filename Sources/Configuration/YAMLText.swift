@@ -19,6 +19,14 @@ enum YAMLText {
         return parts.allSatisfy { word($0) == $0 } ? text : quoted(text)
     }
 
+    /// The reference to a connection: bare as people write it, when YAML takes it so everywhere.
+    static func reference(_ text: String) -> String {
+        let isPlain = text.unicodeScalars.allSatisfy {
+            "a"..."z" ~= $0 || "A"..."Z" ~= $0 || "0"..."9" ~= $0 || "_-.:/@?=".unicodeScalars.contains($0)
+        }
+        return isPlain && text.first?.isLetter == true && text.last != ":" ? text : quoted(text)
+    }
+
     static func list(_ words: [String]) -> String { "[" + words.map(word).joined(separator: ", ") + "]" }
 
     /// One line of text for a comment.

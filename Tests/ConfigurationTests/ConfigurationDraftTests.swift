@@ -104,4 +104,17 @@ import Testing
         let configuration = try ConfigurationFile.parse(text, path: "draft")
         #expect(try OwnershipPolicy.resolve(configuration, tables: tables).tables.count == 1_000)
     }
+
+    @Test(arguments: [
+        ("service:hotel", SecretReference.conninfo("service='hotel'")), ("env:HOTEL_URL", .environment("HOTEL_URL")),
+        ("file:/run/secrets/a b: c, #d", .file("/run/secrets/a b: c, #d")), ("file:x:", .file("x:")),
+        ("postgresql://me@localhost/hotel?sslmode=require", .conninfo("postgresql://me@localhost/hotel?sslmode=require")),
+        ("host=a dbname='b c'", .conninfo("host=a dbname='b c'")),
+    ])
+    func theFileReachesTheDatabaseAsItWasReached(_ reference: String, _ expected: SecretReference) throws {
+        let draft = ConfigurationDraft.write(tables: tables, databaseName: "primary", reference: reference)
+        #expect(try ConfigurationFile.parse(draft, path: "draft").databases.map(\.url) == [expected])
+        let template = ConfigurationTemplate.text(reference: reference)
+        #expect(try ConfigurationFile.parse(template, path: "template").databases.map(\.url) == [expected])
+    }
 }

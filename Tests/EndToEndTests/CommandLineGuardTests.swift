@@ -81,4 +81,37 @@ private final class SharedScene: Sendable {
             #expect(outcome.output.contains(words) && !outcome.output.contains("sync:"))
         }
     }
+
+    @Test func initWritesTheReferenceThatItWasGivenAndNeverASecret() async throws {
+        let scene = try await SharedScene()
+        let folder = try ConfigurationFolder()
+        let services = "[hotel]\n" + scene.url.dropFirst("postgresql://".count).split(whereSeparator: { "@:/".contains($0) })
+            .enumerated().map { ["user", "host", "port", "dbname"][$0.offset] + "=" + $0.element + "\n" }.joined()
+        try folder.write(services, to: "services.conf")
+        let environment = ["PGSERVICEFILE": folder.path + "/services.conf", "HOTEL_URL": scene.url]
+        try folder.write(scene.url + "\n", to: "url.txt")
+        for reference in ["service:hotel", "env:HOTEL_URL", "file:url.txt", scene.url] {
+            try? FileManager.default.removeItem(atPath: folder.path + "/lindero.yaml")
+            let arguments = ["init", "--from-database", "--url", reference]
+            let outcome = try await LinderoProcess.run(arguments, environment: environment, folder: folder.path)
+            #expect(outcome.exitCode == 0, "\(outcome.errors)")
+            #expect(try folder.text().contains("url: \(reference)"))
+            let check = try await LinderoProcess.run(["status"], environment: environment, folder: folder.path)
+            #expect(check.exitCode == 0, "\(check.errors)")
+        }
+        // A relative path is the file's own folder's from then on.
+        try FileManager.default.createDirectory(atPath: folder.path + "/sub", withIntermediateDirectories: true)
+        let arguments = ["init", "--from-database", "--url", "file:url.txt", "--config", "sub/lindero.yaml"]
+        #expect(try await LinderoProcess.run(arguments, folder: folder.path).exitCode == 0)
+        #expect(try await LinderoProcess.run(["status", "--config", "sub/lindero.yaml"], folder: folder.path).exitCode == 0)
+
+        let secret = scene.url.replacingOccurrences(of: "postgres@", with: "postgres:verysecret@")
+        for flags in [["--from-database"], []] {
+            let refused = try await LinderoProcess.run(
+                ["init", "--config", "other.yaml", "--url", secret] + flags, folder: folder.path)
+            #expect(refused.exitCode == 2)
+            #expect(refused.errors.contains("--url env:NAME") && !refused.errors.contains("verysecret"))
+            #expect(!FileManager.default.fileExists(atPath: folder.path + "/other.yaml"))
+        }
+    }
 }

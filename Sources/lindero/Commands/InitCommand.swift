@@ -12,6 +12,8 @@ struct InitCommand: LinderoCommand {
             With --from-database the file lists every table and column of DATABASE_URL. Owners are guessed from the \
             privileges of the login roles; what nobody can know is marked with "decide" for a person.
 
+            The file reaches the database by what --url says. Passwords never stand in it, nor in arguments.
+
             Examples:
               lindero init
               DATABASE_URL=postgresql://localhost/hotel lindero init --from-database
@@ -36,7 +38,9 @@ struct InitCommand: LinderoCommand {
                 "file_exists", "The file exists already and was not changed.", place: path,
                 nextStep: "Run `lindero check` to check it, or `lindero init --force` to replace it.", exit: .blocked)
         }
-        let text = fromDatabase ? try await draft() : ConfigurationTemplate.text
+        if !fromDatabase { try requireReference() }
+        let reference = reference(path: path)
+        let text = fromDatabase ? try await draft(reference) : ConfigurationTemplate.text(reference: reference)
         // What Lindero writes must be what Lindero reads.
         let configuration = try ConfigurationFile.parse(text, path: path)
         do {
@@ -62,13 +66,33 @@ struct InitCommand: LinderoCommand {
         return lines + ["Next: lindero check\(option)"]
     }
 
-    private func draft() async throws -> String {
+    /// Refuses what must not be written. Whether there is anything behind it does not matter yet.
+    private func requireReference() throws {
+        do {
+            _ = try SecretResolver().conninfo(argument: url, name: "--url")
+        } catch {
+            switch error {
+            case .passwordInArgument, .malformedArgument: throw error
+            default: return
+            }
+        }
+    }
+
+    /// What the file says about the database. Its relative paths start at its own folder, an argument's at this one.
+    private func reference(path: String) -> String {
+        guard url.hasPrefix("file:"), (path as NSString).deletingLastPathComponent != "" else { return url }
+        let file = String(url.dropFirst("file:".count))
+        return "file:" + URL(fileURLWithPath: file).standardizedFileURL.path
+    }
+
+    private func draft(_ reference: String) async throws -> String {
         let conninfo = try SecretResolver().conninfo(argument: url, name: "--url")
         let database = Database(name: "primary", options: ConnectionOptions(conninfo))
         return try await database.connected { connection in
             let tables = try await CatalogReader.tables(connection)
             let roles = try await GrantReader.roles(connection, tables: tables)
-            return ConfigurationDraft.write(tables: tables, databaseName: database.name, roles: roles)
+            return ConfigurationDraft.write(
+                tables: tables, databaseName: database.name, roles: roles, reference: reference)
         }
     }
 }
