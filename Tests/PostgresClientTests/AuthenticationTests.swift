@@ -187,7 +187,7 @@ import Testing
     @Test func unknownServiceIsAnOptionsFailure() async throws {
         let server = try await SecureServer.shared()
         let (outcome, _) = try await draft(server, service: "motel", password: SecureServer.password)
-        #expect(outcome.exitCode == 1)
+        #expect(outcome.exitCode == 2)
         #expect(outcome.errors.contains("definition of service \"motel\" not found"))
         #expect(outcome.errors.contains("Correct the connection string, service file"))
         #expect(!(outcome.output + outcome.errors).contains(SecureServer.password))
