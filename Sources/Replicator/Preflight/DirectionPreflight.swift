@@ -40,9 +40,20 @@ struct DirectionPreflight {
             policy: policy,
             sourceTables: tables,
             targetTables: Dictionary(twins.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
-            facts: try await ServerFactsReader.tables(target.connection, twins)
+            facts: try await ServerFactsReader.tables(target.connection, twins),
+            unfinished: try await unfinished(target)
         ).findings()
         return findings
+    }
+
+    /// Quoted names of tables that Lindero made and whose copy is not complete: their keys come after the data.
+    private func unfinished(_ target: PreflightSide) async throws(PostgresError) -> Set<String> {
+        let exists = try await target.connection.query("SELECT pg_catalog.to_regclass('lindero.direction')::text")
+        guard exists.firstValue != nil else { return [] }
+        let tables = try await target.connection.query(
+            "SELECT created_tables::text FROM lindero.direction WHERE name = $1 AND prepared_at IS NULL",
+            [.text("\(source.name)->\(target.name)")])
+        return Set(SQLText.elements(ofArray: tables.firstValue ?? "{}"))
     }
 
     private var isSameCluster: Bool {
