@@ -37,7 +37,7 @@ def draw(panel, x, y):
             low, last = (left + room * edge / most for edge in (figure.least, figure.most))
             parts.append(f'<path d="M{low:.1f} {middle:.1f}H{last:.1f}M{low:.1f} {middle - 3:.1f}v6'
                          f'M{last:.1f} {middle - 3:.1f}v6" stroke="#343a40" fill="none"/>')
-        times = "" if ratio is None else f"  {ratio:.2f}×"
+        times = "" if ratio is None else f" · {ratio:.2f}×"
         parts.append(label(max(last, end) + 6, middle + 4, value + times, 11, weight=weight))
         y += STEP
     return parts
