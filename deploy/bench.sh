@@ -3,6 +3,7 @@
 # every run. The method and the last figures: deploy/bench/README.md.
 #
 #   deploy/bench.sh [workload…] [--peers LIST] [--runs N] [--scale small|full] [--keep] [--out FOLDER]
+#   deploy/bench.sh --draw            writes the tables and the chart anew from results.json; measures nothing
 #
 #   workload        oltp inserts updates hot bigtx latency copy (or W1 W2 W3 W3h W4 W5 W6); default: all
 #   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain; default: all. drain reads the same stream with
@@ -18,11 +19,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/prerequisites.sh"
 
 peers=native,native-binary,pglogical,pgcopydb,drain arguments=()
+export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in
-    -h|--help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --peers) peers=${2:?--peers needs a list}; shift 2 ;;
     --runs|--scale|--out) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
+    --draw) exec python3 "$root/deploy/bench/bench.py" --draw ${arguments[@]+"${arguments[@]}"} ;;
     *) arguments+=("$1"); shift ;;
   esac
 done
@@ -43,5 +46,4 @@ esac
 [ -n "${LINDERO_BIN:-}" ] || say "building (release; the first time takes some minutes)"
 [ -n "${LINDERO_BIN:-}" ] || swift build --package-path "$root" -c release --product lindero >&2
 lindero=${LINDERO_BIN:-$(swift build --package-path "$root" -c release --show-bin-path)/lindero}
-export PYTHONDONTWRITEBYTECODE=1
 exec python3 "$root/deploy/bench/bench.py" --lindero "$lindero" --peers "$peers" ${arguments[@]+"${arguments[@]}"}

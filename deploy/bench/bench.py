@@ -29,7 +29,8 @@ def arguments():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", choices=["small", "full"], default="full")
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--lindero", required=True)
+    parser.add_argument("--draw", action="store_true")
+    parser.add_argument("--lindero")
     parser.add_argument("--out")
     options = parser.parse_args()
     options.workloads = [workloads.ALIASES.get(name, name) for name in options.workloads] or list(workloads.ALL)
@@ -116,6 +117,17 @@ def measure(bench, key, options):
                 runs=records)
 
 
+def draw(folder):
+    path = os.path.join(folder, "results.json")
+    if not os.path.exists(path):
+        raise Failed(f"{path} is not there: measure first")
+    with open(path) as file:
+        results = json.load(file)
+    report.write(results, folder)
+    print(report.text(results))
+    return 0
+
+
 def interrupted(number, _):
     raise SystemExit(128 + number)
 
@@ -124,6 +136,8 @@ def main():
     options = arguments()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, interrupted)
+    if options.draw:
+        return draw(options.out)
     facts = machine()
     results = earlier(options, facts)
     measured = dict(results, workloads={})

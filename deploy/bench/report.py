@@ -85,11 +85,13 @@ def rows(key, runs):
             times = ratio(by_peer, peer, more_is_better)
             cells = ["" if cell is None else number(cell) for cell in cpu_cells(runs, peer)]
             what = unit if title == "throughput" else f"{title}, {unit}"
-            yield [LABELS.get(peer, peer), what, spread(figure), "" if times is None else f"{times:.2f} ×", *cells]
+            others = foreign_share([run for run in runs if run["verified"] and run["peer"] == peer])
+            yield [LABELS.get(peer, peer), what, spread(figure), "" if times is None else f"{times:.2f} ×", *cells,
+                   f"{100 * others:.0f} %"]
 
 
 HEADINGS = ["peer", "figure", "median (min–max)", "÷ native", "walsender CPU s", "target CPU s", "worker CPU s",
-            "worker µs/change", "worker peak MiB"]
+            "worker µs/change", "worker peak MiB", "others' CPU"]
 
 
 def foreign_share(runs):
@@ -103,7 +105,7 @@ def footnotes(entry):
     bad = [run for run in runs if not run["verified"]]
     count = max(run["run"] for run in runs)
     yield (f"{entry['date']}, commit {entry['commit']}, {count} run{'s' if count > 1 else ''} of each peer, "
-           f"{100 * foreign_share(runs):.0f} % of the CPU time went to others on the machine")
+           f"{100 * foreign_share(runs):.0f} % of the CPU time used went to others on the machine")
     for run in bad:
         yield f"not counted: {run['peer']} run {run['run']}: {run['problem'][:300]}"
 
