@@ -3,7 +3,7 @@ import CLibPQ
 /// What the server said when it refused something.
 ///
 /// It never holds row values. For data exceptions, constraint violations and errors raised by PL/pgSQL
-/// (classes 22, 23, P0) the server's own text quotes values, so `message` is the condition's name and there is
+/// (classes 22, 23, P0, and RAISE with any code) the server's own text quotes values, so `message` is the condition's name and there is
 /// no detail; the names of the table, column and constraint are kept, which is what is needed to act.
 public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
     public let sqlState: SQLState
@@ -35,20 +35,23 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         constraint: String? = nil, dataType: String? = nil, context: String? = nil,
         sourceFunction: String? = nil
     ) {
-        let hidesText = sqlState.textQuotesValues
+        let routine = context.flatMap(ServerError.routine(in:))
+        // RAISE in a function may give any code to a text that quotes anything; a script's own block is not one.
+        let isRaised = sourceFunction == "exec_stmt_raise" && routine?.contains("inline_code_block") == false
+        let hidesText = sqlState.textQuotesValues || isRaised
         self.sqlState = sqlState
         self.severity = severity
         self.message = hidesText ? sqlState.conditionName : message
-        self.detail = ServerError.safeDetail(detail, sqlState)
+        self.detail = isRaised ? nil : ServerError.safeDetail(detail, sqlState)
         // RAISE writes its own hints, which may quote anything.
-        self.hint = sqlState.class == "P0" ? nil : hint
+        self.hint = sqlState.class == "P0" || isRaised ? nil : hint
         self.schema = schema
         self.table = table
         self.column = column ?? context.flatMap(ServerError.copyColumn(in:))
         self.constraint = constraint
         self.dataType = dataType
         copyLine = context.flatMap(ServerError.copyLine(in:))
-        routine = context.flatMap(ServerError.routine(in:))
+        self.routine = routine
         self.sourceFunction = sourceFunction
     }
 
@@ -72,7 +75,7 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         if let constraint { text += ", constraint \"\(constraint)\"" }
         if let dataType { text += ", type \(dataType)" }
         if let copyLine { text += ", line \(copyLine) of the input" }
-        if sqlState.textQuotesValues, let routine { text += ", in \(routine)" }
+        if sqlState.textQuotesValues || sourceFunction == "exec_stmt_raise", let routine { text += ", in \(routine)" }
         text += " (SQLSTATE \(sqlState))"
         if let detail { text += ". \(detail)" }
         if let hint { text += ". Hint: \(hint)" }

@@ -37,6 +37,31 @@ import Testing
         }
     }
 
+    @Test func textThatATriggerRaisesIsHiddenWhateverItsCode() async throws {
+        try await withConnection { connection async throws in
+            _ = try await connection.execute(
+                """
+                CREATE FUNCTION pg_temp.complain() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                  RAISE 'phone +34 600' USING ERRCODE = '42501', DETAIL = 'phone +34 600', HINT = 'phone +34 600'; END $$
+                """)
+            do {
+                _ = try await connection.query("SELECT pg_temp.complain()")
+                Issue.record("it was not refused")
+            } catch PostgresError.server(let error) {
+                #expect(error.sourceFunction == "exec_stmt_raise")
+                #expect(!String(reflecting: error).contains("600") && !"\(error)".contains("600"))
+                #expect("\(error)".contains("insufficient_privilege") && "\(error)".contains("complain() line 2 at RAISE"))
+            }
+            await #expect(throws: PostgresError.server(ServerError(sqlState: SQLState("55000"), message: "known words"))) {
+                do {
+                    _ = try await connection.execute("DO $$ BEGIN RAISE 'known words' USING ERRCODE = '55000'; END $$")
+                } catch PostgresError.server(let error) {
+                    throw PostgresError.server(ServerError(sqlState: error.sqlState, message: error.message))
+                }
+            }
+        }
+    }
+
     @Test func zeroByteInTextIsRefusedInsteadOfCuttingTheValue() async throws {
         try await withConnection { connection async throws in
             for parameter in [PostgresParameter.text("a\0b"), .textBytes([97, 0, 98])] {

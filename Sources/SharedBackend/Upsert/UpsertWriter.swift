@@ -108,22 +108,30 @@ struct UpsertWriter {
         let isDomains = error.sqlState.class == "23" && error.table == nil
         guard error.sqlState.class == "22" || error.sqlState.rawValue == "54001" || isDomains else { return nil }
         var suspects = record.columns.indices[...]
-        guard await !converts(record, suspects) else { return nil }
+        guard await converts(record, suspects) == false else { return nil }
         while suspects.count > 1 {
             let half = suspects.prefix(suspects.count / 2)
-            suspects = await converts(record, half) ? suspects.dropFirst(half.count) : half
+            guard let isFine = await converts(record, half) else { return nil }
+            suspects = isFine ? suspects.dropFirst(half.count) : half
         }
         return suspects.first.map { record.columns[$0] }
     }
 
-    private func converts(_ record: UpsertRecord, _ columns: Range<Int>.SubSequence) async -> Bool {
+    /// Whether these columns can hold the record's values; `nil` when that can't be asked.
+    private func converts(_ record: UpsertRecord, _ columns: Range<Int>.SubSequence) async -> Bool? {
         let tests = columns.enumerated().compactMap { place, index in
             table.column(record.columns[index]).map { UpsertColumn(description: $0).fits("$\(place + 1)::pg_catalog.text") }
         }
         let values = columns.map { record.values[$0].map { PostgresParameter.text($0) } ?? .null }
-        let result = try? await connection?.query(
-            "SELECT \(tests.joined(separator: " AND "))", values, timeoutMilliseconds: limits.statementTimeoutMilliseconds)
-        return result?.rows.first?[0] == "t"
+        do {
+            let result = try await connection?.query(
+                "SELECT \(tests.joined(separator: " AND "))", values,
+                timeoutMilliseconds: limits.statementTimeoutMilliseconds)
+            return result?.rows.first.map { $0[0] == "t" }
+        } catch {
+            guard case .server(let refused) = error, Self.isRecordsFault(refused) else { return nil }
+            return false
+        }
     }
 
     private mutating func attempt(_ batch: UpsertBatch) async throws -> (UpsertSummary, [UpsertRefusal]) {
