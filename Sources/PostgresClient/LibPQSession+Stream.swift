@@ -22,7 +22,10 @@ extension LibPQSession {
         var isSocketRead = false
         while batch.bytes.count < maximumBytes || batch.messages.isEmpty {
             let start = batch.bytes.count
-            switch try takeCopyData(into: &batch.bytes) {
+            let taken = try takeCopyData(into: &batch.bytes)
+            // Said before the first message that follows: nothing after it may count as received.
+            if let omission { throw .server(omission) }
+            switch taken {
             case .data:
                 batch.messages.append(start..<batch.bytes.count)
                 isSocketRead = false

@@ -25,6 +25,8 @@ final class LibPQSession: @unchecked Sendable {
     var scratch: [UInt8] = []
     /// The server's last words, when it ends an idle session.
     private var farewell: ServerError?
+    /// What the server said it leaves out of the stream.
+    private(set) var omission: ServerError?
     private var closedReason = "it was closed before"
     /// Whether a pipeline has steps on their way that no Sync has ended yet.
     var hasOpenPipeline = false
@@ -69,6 +71,7 @@ final class LibPQSession: @unchecked Sendable {
         self.handle = nil
         mode = .idle
         hasOpenPipeline = false
+        omission = nil
         closedReason = reason
         PQfinish(handle)
     }
@@ -96,6 +99,8 @@ final class LibPQSession: @unchecked Sendable {
 
     private func note(_ notice: ServerError) {
         if notice.isFatal { farewell = notice }
+        // From 18 on a publication that is missing is no error any more: the server warns, and skips its changes.
+        if mode == .stream, notice.isOmission { omission = notice }
         options.noticeHandler?(notice)
     }
 

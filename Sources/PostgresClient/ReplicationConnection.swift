@@ -23,6 +23,8 @@ public actor ReplicationConnection {
     public static func connect(_ options: ConnectionOptions) async throws(PostgresError) -> ReplicationConnection {
         var options = options
         options.isReplication = true
+        // A stream that leaves something out says so in a warning, which a role's own settings must not hide.
+        options.settings.append((name: "client_min_messages", value: "warning"))
         let connection = try ReplicationConnection(options)
         try await connection.open()
         return connection
@@ -124,7 +126,7 @@ public actor ReplicationConnection {
     ///   moment. The server sends one by one, and waking for each costs more than the message; a caller that has work
     ///   left loses nothing by waiting.
     /// - Returns: an empty batch when nothing came within `waitMilliseconds`.
-    /// - Throws: `.server` when the server ended the stream with an error.
+    /// - Throws: `.server` when the server ended the stream with an error, or warned that it leaves changes out.
     public func receive(
         maximumBytes: Int, waitMilliseconds: Int, isWorthGathering: @Sendable () -> Bool = { false }
     ) async throws(PostgresError) -> ReplicationBatch {

@@ -55,6 +55,9 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         self.sourceFunction = sourceFunction
     }
 
+    /// A warning that something is left out because what it depends on is not there (55000).
+    public var isOmission: Bool { severity == "WARNING" && sqlState.rawValue == "55000" }
+
     init(result: OpaquePointer) {
         func field(_ code: CInt) -> String? {
             PQresultErrorField(result, code).map { String(cString: $0) }

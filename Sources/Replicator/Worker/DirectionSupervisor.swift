@@ -184,7 +184,11 @@ extension PostgresError {
     }
     /// A slot or origin that another session holds.
     var isObjectInUse: Bool { code == "55006" }
-    var isUndefinedObject: Bool { code == "42704" }
+    /// Something that does not exist; of a publication, PostgreSQL 18 only warns.
+    var isUndefinedObject: Bool {
+        if case .server(let error) = self, error.isOmission { return true }
+        return code == "42704"
+    }
     /// A table or column changed since the statement was prepared.
     var isSchemaChange: Bool { ["42P01", "42703", "0A000", "42804", "42P16"].contains(code) }
 }
