@@ -60,7 +60,8 @@ printf '%s\n' \
   '{"bookingId":"beds24-1","beds24Status":"arrived","guestName":"Ana"}' \
   '{"bookingId":"beds24-2","crmNotes":"not mine"}' >"$work/upsert.ndjson"
 say_command "lindero upsert Reservas --as sync upsert.ndjson"
-lindero_at "$work" upsert Reservas --as sync "$work/upsert.ndjson" >"$work/upsert.out" 2>&1 || true
+# As sync's service has it now: its own role in the shared database.
+SYNC_DATABASE_URL=$(url bot sync_app) lindero_at "$work" upsert Reservas --as sync "$work/upsert.ndjson" >"$work/upsert.out" 2>&1 || true
 sed 's/^/   /' "$work/upsert.out"
 check_upsert
 watch_lag 3
