@@ -39,6 +39,8 @@ let package = Package(
                 .embedInCode("0003_ownership.up.sql"), .embedInCode("0003_ownership.down.sql"),
                 .embedInCode("0004_guard_identity.up.sql"), .embedInCode("0004_guard_identity.down.sql"),
                 .embedInCode("0005_table_copy_chunk.up.sql"), .embedInCode("0005_table_copy_chunk.down.sql"),
+                .embedInCode("0006_quarantine.up.sql"), .embedInCode("0006_quarantine.down.sql"),
+                .embedInCode("0007_applied_lsn.up.sql"), .embedInCode("0007_applied_lsn.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -31,6 +31,12 @@ public enum Migrations {
         Migration(
             version: 5, name: "table_copy_chunk", up: text(PackageResources._005_table_copy_chunk_up_sql),
             down: text(PackageResources._005_table_copy_chunk_down_sql)),
+        Migration(
+            version: 6, name: "quarantine", up: text(PackageResources._006_quarantine_up_sql),
+            down: text(PackageResources._006_quarantine_down_sql)),
+        Migration(
+            version: 7, name: "applied_lsn", up: text(PackageResources._007_applied_lsn_up_sql),
+            down: text(PackageResources._007_applied_lsn_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

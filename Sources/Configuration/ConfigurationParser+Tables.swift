@@ -27,7 +27,7 @@ extension ConfigurationParser {
         var rule = TableRule(pattern: entry.key)
         rule.marks[""] = Self.mark(entry.keyNode)
         let place = "tables.\(entry.key)"
-        let keys = ["match", "insert", "delete", "private", "columns"]
+        let keys = ["match", "insert", "delete", "private", "on_error", "columns"]
         for inner in entries(entry.value, of: place, keys: keys) {
             let innerPlace = "\(place).\(inner.key)"
             switch inner.key {
@@ -37,6 +37,7 @@ extension ConfigurationParser {
             case "delete": rule.deleteOwners = owners(inner.value, of: innerPlace, databases: databases)
             case "private":
                 rule.privateColumns = marked(words(inner.value, of: innerPlace), as: "private", in: &rule)
+            case "on_error": rule.onError = choice(inner.value, of: innerPlace) ?? rule.onError
             default:
                 columns(inner.value, of: innerPlace, databases: databases, defaults: defaults, into: &rule)
             }

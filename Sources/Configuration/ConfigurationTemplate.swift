@@ -66,6 +66,7 @@ public enum ConfigurationTemplate {
         #     insert: sync                 # who makes rows (default: everybody who owns a column)
         #     delete: sync
         #     private: [crmNotes]          # never leaves its owner's database
+        #     on_error: stop               # stop | quarantine: a change that the target refuses
         #     columns:
         #       primary: [lastBotInteraction, crmNotes]
         #       sync: "*"                  # every column not named elsewhere

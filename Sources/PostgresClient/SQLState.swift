@@ -33,6 +33,12 @@ public struct SQLState: Sendable, Hashable, CustomStringConvertible {
         "57P03",  // cannot_connect_now
     ]
 
-    /// Texts of these classes quote row values: data exceptions, constraint violations, and what PL/pgSQL raises.
-    var textQuotesValues: Bool { ["22", "23", "P0"].contains(self.class) }
+    /// Whether the server's text may quote row values. Only classes that speak of objects, sessions and resources are
+    /// trusted: a function or an extension may raise any other with whatever it holds.
+    var textQuotesValues: Bool { !SQLState.plainClasses.contains(self.class) }
+
+    private static let plainClasses: Set<String> = [
+        "00", "01", "02", "03", "08", "0A", "0B", "0L", "0P", "25", "26", "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42",
+        "53", "54", "55", "57", "58", "72", "F0",
+    ]
 }

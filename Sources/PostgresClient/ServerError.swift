@@ -2,9 +2,9 @@ import CLibPQ
 
 /// What the server said when it refused something.
 ///
-/// It never holds row values. For data exceptions, constraint violations and errors raised by PL/pgSQL
-/// (classes 22, 23, P0, and RAISE with any code) the server's own text quotes values, so `message` is the condition's name and there is
-/// no detail; the names of the table, column and constraint are kept, which is what is needed to act.
+/// It never holds row values. Except for classes that speak of objects, sessions and resources alone, and never when
+/// a PL/pgSQL function raised it, the server's own text may quote values, so `message` is the condition's name and
+/// there is no detail; the names of the table, column and constraint are kept, which is what is needed to act.
 public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
     public let sqlState: SQLState
     /// `ERROR`, `FATAL`, `PANIC`; for notices `WARNING`, `NOTICE` and so on.
@@ -42,9 +42,8 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         self.sqlState = sqlState
         self.severity = severity
         self.message = hidesText ? sqlState.conditionName : message
-        self.detail = isRaised ? nil : ServerError.safeDetail(detail, sqlState)
-        // RAISE writes its own hints, which may quote anything.
-        self.hint = sqlState.class == "P0" || isRaised ? nil : hint
+        self.detail = hidesText ? nil : ServerError.safeDetail(detail, sqlState)
+        self.hint = hidesText ? nil : hint
         self.schema = schema
         self.table = table
         self.column = column ?? context.flatMap(ServerError.copyColumn(in:))

@@ -69,7 +69,7 @@ struct TargetFacts: Sendable {
         guard isMigrated.rowCount > 0 else { return facts }
         let result = try await connection.query(
             """
-            SELECT d.state, d.problem, d.start_lsn::text AS start, d.prepared_at::text AS prepared,
+            SELECT d.state, d.problem, d.start_lsn::text AS start, to_jsonb(d) ->> 'applied_lsn' AS applied, d.prepared_at::text AS prepared,
                    h.sent_at::text AS sent, h.source_lsn::text AS seen,
                    h.p50_ms::text AS p50, h.p95_ms::text AS p95, h.p99_ms::text AS p99, h.rows_per_second::text AS rate
             FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name WHERE d.name = $1
@@ -84,6 +84,12 @@ struct TargetFacts: Sendable {
         facts.endToEnd.p95Milliseconds = row["p95"].flatMap { Double($0) }
         facts.endToEnd.p99Milliseconds = row["p99"].flatMap { Double($0) }
         facts.rowsPerSecond = row["rate"].flatMap { Double($0) }
+        let applied = row["applied"].flatMap { LSN($0) }
+        if let applied, let start = row["start"].flatMap({ LSN($0) }) {
+            facts.appliedLSN = max(applied, start)
+            return facts
+        }
+        // Written by a worker that knew the origin alone.
         let lsns = [row["start"], row["seen"], try await progress(connection, direction: direction)]
         facts.appliedLSN = lsns.compactMap { $0.flatMap { LSN($0) } }.max()
         return facts

@@ -11,22 +11,33 @@ struct LoadedConfiguration: Sendable {
     var configuration: LinderoConfiguration
     /// The file, or `environment`.
     var path: String
+    private var isFromFile: Bool { path != Self.environmentPath }
+    private static let environmentPath = "environment"
     private let resolver: SecretResolver
 
     /// Reads the file that was asked for, else `lindero.yaml`, else `DATABASE_URL`.
     static func load(
         _ global: GlobalOptions, environment: [String: String] = ProcessInfo.processInfo.environment
     ) throws -> LoadedConfiguration {
-        let path = global.config ?? defaultPath
+        try load(file: global.config, environment: environment)
+    }
+
+    /// As the file is now.
+    func reloaded() throws -> LoadedConfiguration { isFromFile ? try Self.load(file: path) : self }
+
+    private static func load(
+        file: String?, environment: [String: String] = ProcessInfo.processInfo.environment
+    ) throws -> LoadedConfiguration {
+        let path = file ?? defaultPath
         var isFolder = ObjCBool(false)
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-            guard global.config == nil else {
+            guard file == nil else {
                 throw CommandFailure(
                     "configuration", "The configuration file does not exist.", place: path,
                     nextStep: "Run `lindero init --config \(path)` to write one.", exit: .blocked)
             }
             return LoadedConfiguration(
-                configuration: try ConfigurationFile.fromEnvironment(environment), path: "environment",
+                configuration: try ConfigurationFile.fromEnvironment(environment), path: environmentPath,
                 resolver: SecretResolver(environment: environment))
         }
         let text = try text(of: path, isFolder: isFolder.boolValue)

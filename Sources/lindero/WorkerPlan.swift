@@ -104,10 +104,17 @@ struct WorkerPlan: Sendable {
             return (slot, isAdopted ? nil : try await loaded.policy(connection))
         }
         try await target.connected { try await requireWritable($0, target) }
-        return DirectionSettings(
+        var settings = DirectionSettings(
             sourceName: origin.name, targetName: target.name, source: origin.options, target: target.options,
             slot: replication.slot ?? slot, publication: replication.publication ?? slot, backend: .replica,
             replication: replication, policy: policy)
+        if !isAdopted {
+            settings.policyReader = {
+                let fresh = try loaded.reloaded()
+                return try await fresh.origin().connected { try await fresh.policy($0) }
+            }
+        }
+        return settings
     }
 }
 

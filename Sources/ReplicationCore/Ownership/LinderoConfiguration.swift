@@ -125,6 +125,14 @@ public struct CopySettings: Sendable, Equatable {
     public init() {}
 }
 
+/// What becomes of a change that cannot be applied.
+public enum OnError: String, Sendable, CaseIterable {
+    /// The direction stops before its transaction.
+    case stop
+    /// It is kept in `lindero.quarantine` for a person, and the rest of its transaction goes on.
+    case quarantine
+}
+
 /// One entry under `tables:`.
 public struct TableRule: Sendable, Equatable {
     /// `Name`, `schema.Name`, or a pattern with `*` and `?`.
@@ -136,6 +144,8 @@ public struct TableRule: Sendable, Equatable {
     /// Columns by owner; `*` stands for every column not named elsewhere.
     public var owned: [String: [String]]
     public var shared: [String: SharedColumnRule]
+    /// What happens to a change that the target refuses.
+    public var onError = OnError.stop
     /// Where in the file each name stands: `""` for the entry itself, `match NAME` and `private NAME` for those
     /// lists, else the column name under `columns`.
     public var marks: [String: SourceMark]

@@ -13,6 +13,7 @@ public struct TableOwnership: Sendable, Equatable {
     public var privateColumns: Set<String>
     /// Every column of the table that is not generated.
     public var columns: [String: ColumnOwner]
+    public var onError = OnError.stop
 
     public init(
         table: QualifiedName, match: [String], insertOwners: Set<String>, deleteOwners: Set<String>,

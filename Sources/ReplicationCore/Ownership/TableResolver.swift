@@ -27,9 +27,11 @@ struct TableResolver {
         let privateColumns = rule.privateColumns.filter { column in
             known(column, use: "private", mark: "private \(column)") != nil
         }
-        return TableOwnership(
+        var ownership = TableOwnership(
             table: table.name, match: match, insertOwners: insertOwners, deleteOwners: deleteOwners,
             privateColumns: Set(privateColumns), columns: columns)
+        ownership.onError = rule.onError
+        return ownership
     }
 
     private mutating func matchColumns() -> [String] {

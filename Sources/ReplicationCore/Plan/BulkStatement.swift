@@ -36,9 +36,9 @@ public struct BulkStatement: Sendable {
             )
         case .update:
             let values = shape.written.enumerated().map { "\(name($1)) = s.v\($0)" }.joined(separator: ", ")
-            return ("UPDATE \(table) AS t SET \(values) FROM \(rows) WHERE \(found)", types)
+            return ("UPDATE \(plan.onlyTable) AS t SET \(values) FROM \(rows) WHERE \(found)", types)
         case .delete:
-            return ("DELETE FROM \(table) AS t USING \(rows) WHERE \(found)", types)
+            return ("DELETE FROM \(plan.onlyTable) AS t USING \(rows) WHERE \(found)", types)
         case .truncate:
             return ("", [])
         }

@@ -53,7 +53,7 @@ public struct GroupPlanner {
         if commitLSN < tables[index].copiedUpTo { return }
         plan.changeCount += 1
         if tables[index].isBulk, tables[index].add(change, chunk: place.chunk, chunks: chunks, plan: &plan) { return }
-        tables[index].emit(into: &plan, chunks: chunks)
+        if tables[index].firesTriggers { flushAll() } else { tables[index].emit(into: &plan, chunks: chunks) }
         plan.steps.append(row)
     }
 

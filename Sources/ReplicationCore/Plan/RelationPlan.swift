@@ -6,6 +6,8 @@ public struct RelationPlan: Sendable {
         public var name: String
         /// Type of a single-value parameter: the target's type under all domains.
         public var typeOID: UInt32
+        /// The same in SQL; `nil` when a cast to it could change the value.
+        public var typeName: String?
         /// Type of an array parameter and of its elements; 0 when the column cannot travel in arrays.
         public var arrayOID: UInt32
         public var elementOID: UInt32
@@ -33,6 +35,13 @@ public struct RelationPlan: Sendable {
     public let sourceWidth: Int
     /// Whether many rows may go into one statement.
     public let isBulk: Bool
+    /// Whether its triggers see each change, and with it what other tables hold at that moment.
+    public let firesTriggers: Bool
+    /// Whether children inherit from the target's table: a change of it must not reach them.
+    public let isOrdinary: Bool
+
+    /// The table in SQL, without the tables that inherit from it.
+    public var onlyTable: String { (isOrdinary ? "ONLY " : "") + table.sql }
 
     /// Compares the definition with the target's table and lays out the columns that travel.
     ///
@@ -76,7 +85,8 @@ public struct RelationPlan: Sendable {
             table: target.name, columns: columns, identity: identity,
             sendsFullOldRow: relation.replicaIdentity == .full,
             withheldCount: relation.columns.count - columns.count, copiedUpTo: copiedUpTo,
-            sourceWidth: relation.columns.count, isBulk: isBulk && allowsBulk && identity != .wholeRow)
+            sourceWidth: relation.columns.count, isBulk: isBulk && allowsBulk && identity != .wholeRow,
+            firesTriggers: !allowsBulk, isOrdinary: target.kind == .ordinary)
     }
 
     /// With `REPLICA IDENTITY FULL` the stream marks every column as key: a unique, never-null key of the target
@@ -99,6 +109,7 @@ extension RelationPlan.Column {
         self.sourceIndex = sourceIndex
         name = column.name
         typeOID = column.baseTypeOID
+        typeName = column.castName
         if isBinary {
             // Arrays of arrays do not exist: an array column has no array parameter in binary form.
             arrayOID = column.category == "A" ? 0 : column.baseArrayOID
@@ -119,6 +130,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case typeDiffers(String, targetType: String)
         case generatedKey(String)
         case withheldKey(String)
+        /// The ownership rules were read before the column came.
+        case unownedColumn(String)
     }
 
     public var table: QualifiedName
@@ -136,6 +149,7 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
             case .missingColumn(let name): "Column \(table).\(name) does not exist on the target."
             case .typeDiffers(let name, let type): "Column \(table).\(name) is \(type) on the target, and another type on the source."
             case .generatedKey(let name): "Key column \(table).\(name) is generated on the target."
+            case .unownedColumn(let name): "Column \(table).\(name) is new on the source, and nobody owns it yet."
             case .withheldKey(let name): "Key column \(table).\(name) is private, so rows cannot be found on the target."
             }
         }.joined(separator: " ")

@@ -24,13 +24,16 @@ public struct RowStatement: Sendable, Equatable {
         let table = plan.table.sql
         let values = shape.written.map { (SQLText.identifier(plan.columns[$0].name), parameter($0)) }
         let condition = shape.compared.map { index in
-            let comparison = shape.isWholeRow ? " IS NOT DISTINCT FROM " : " = "
-            return SQLText.identifier(plan.columns[index].name) + comparison + parameter(index)
+            let name = SQLText.identifier(plan.columns[index].name)
+            guard shape.isWholeRow else { return "\(name) = \(parameter(index))" }
+            // As bytes: some types have no equality, others one that lives elsewhere or takes different values as equal.
+            guard let type = plan.columns[index].typeName else { return "\(name) IS NOT DISTINCT FROM \(parameter(index))" }
+            return "pg_catalog.record_image_eq(ROW(\(name)::\(type)), ROW(\(parameter(index))))"
         }.joined(separator: " AND ")
         // Without a key, equal rows cannot be told apart; exactly one of them is changed.
         let found =
             shape.isWholeRow
-            ? "(tableoid, ctid) = (SELECT tableoid, ctid FROM \(table) WHERE \(condition.isEmpty ? "true" : condition)"
+            ? "(tableoid, ctid) = (SELECT tableoid, ctid FROM \(plan.onlyTable) WHERE \(condition.isEmpty ? "true" : condition)"
                 + " LIMIT 1)"
             : condition
         switch shape.kind {
@@ -43,9 +46,9 @@ public struct RowStatement: Sendable, Equatable {
                 : "INSERT INTO \(table) (\(names)) OVERRIDING SYSTEM VALUE VALUES (\(parameters))"
         case .update:
             let assignments = values.map { "\($0.0) = \($0.1)" }.joined(separator: ", ")
-            sql = "UPDATE \(table) SET \(assignments) WHERE \(found)"
+            sql = "UPDATE \(plan.onlyTable) SET \(assignments) WHERE \(found)"
         case .delete:
-            sql = "DELETE FROM \(table) WHERE \(found)"
+            sql = "DELETE FROM \(plan.onlyTable) WHERE \(found)"
         case .truncate:
             sql = ""
         }
@@ -56,7 +59,9 @@ public struct RowStatement: Sendable, Equatable {
     ///
     /// `CASCADE` is not repeated: the source lists every table it reached, and a table that only the target has
     /// must not be emptied from afar.
-    public static func truncate(_ tables: [QualifiedName], restartsIdentity: Bool) -> String {
-        "TRUNCATE " + tables.map { "\($0.sql)" }.joined(separator: ", ") + (restartsIdentity ? " RESTART IDENTITY" : "")
+    ///
+    /// - Parameter tables: as `RelationPlan.onlyTable` names them.
+    public static func truncate(_ tables: [String], restartsIdentity: Bool) -> String {
+        "TRUNCATE " + tables.joined(separator: ", ") + (restartsIdentity ? " RESTART IDENTITY" : "")
     }
 }

@@ -22,6 +22,7 @@ struct TableNet {
     let definition: Int
     let relation: RelationPlan?
     let isBulk: Bool
+    let firesTriggers: Bool
     let copiedUpTo: LSN
     private let keyIndexes: [Int]
     private var rows: [Row] = []
@@ -32,6 +33,7 @@ struct TableNet {
         self.definition = definition
         self.relation = relation
         isBulk = relation?.isBulk ?? false
+        firesTriggers = relation?.firesTriggers ?? false
         copiedUpTo = relation?.copiedUpTo ?? .zero
         keyIndexes = relation.map { plan in plan.keyColumns.map { plan.columns[$0].sourceIndex } } ?? []
     }

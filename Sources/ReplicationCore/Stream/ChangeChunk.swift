@@ -69,6 +69,8 @@ public struct TransactionSpan: Sendable, Equatable {
     public var origin: String?
     /// Its changes in `ChangeChunk.changes`.
     public var changes: Range<Int>
+    /// How many of its changes came in earlier chunks.
+    public var precedingCount = 0
     public var isCommitted: Bool { endLSN != .zero }
 }
 

@@ -72,6 +72,7 @@ public struct TransactionAssembler: Sendable {
             guard chunk.arena.sizeBytes >= cutBytes else { return nil }
             current.changes = current.changes.lowerBound..<chunk.changes.count
             chunk.transactions.append(current)
+            current.precedingCount += current.changes.count
             current.changes = 0..<0
             open = current
             return exchange(with: ChangeChunk())

@@ -9,6 +9,8 @@ public struct ApplyCounters: Sendable, Equatable {
     public var ignored = 0
     /// Updates and deletes whose row was not on the target.
     public var missingRows = 0
+    /// Changes set aside for a person.
+    public var quarantined = 0
     /// Groups that were applied again in exact order.
     public var fallbacks = 0
 
@@ -20,6 +22,7 @@ public struct ApplyCounters: Sendable, Equatable {
         withheld += other.withheld
         ignored += other.ignored
         missingRows += other.missingRows
+        quarantined += other.quarantined
         fallbacks += other.fallbacks
     }
 }

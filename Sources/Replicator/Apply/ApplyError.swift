@@ -22,6 +22,8 @@ struct FailedChange: Sendable, CustomStringConvertible {
     var xid: UInt32
     /// LSN of the source's commit record.
     var commitLSN: LSN
+    /// Among the changes of its source transaction, from 0.
+    var position: Int
 
     var description: String { "\(kind) on \(table) in the source's transaction \(xid), committed at \(commitLSN)" }
 }

@@ -13,12 +13,13 @@ struct ApplyLoop: Sendable {
     let plans: PlanCache
     let startLSN: LSN
     let exactUpTo: LSN
+    let quarantine: QuarantineOrders
     let worker: String
 
     func run() async throws {
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
-            exactUpTo: exactUpTo, lookAhead: { mailbox.takeNow(limitBytes: Self.groupBytes) })
+            exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limitBytes: Self.groupBytes) })
         defer { state.finishApplier() }
         while let group = await nextGroup(applier) {
             try Task.checkCancellation()

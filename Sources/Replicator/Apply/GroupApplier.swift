@@ -12,16 +12,20 @@ final class GroupApplier {
     private var executor: GroupExecutor
     /// Source transactions that committed up to here are applied in exact order.
     private let exactUpTo: LSN
+    /// Changes that are known to be refused, and may be set aside.
+    private let quarantine: QuarantineOrders
     /// What has arrived in the meantime, if anything.
     private let lookAhead: () -> [ChangeChunk]?
     private var ahead: PreparedGroup?
 
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
-        startLSN: LSN, exactUpTo: LSN, lookAhead: @escaping () -> [ChangeChunk]? = { nil }
+        startLSN: LSN, exactUpTo: LSN, quarantine: QuarantineOrders = QuarantineOrders(),
+        lookAhead: @escaping () -> [ChangeChunk]? = { nil }
     ) {
         self.settings = settings
         self.exactUpTo = exactUpTo
+        self.quarantine = quarantine
         self.lookAhead = lookAhead
         builder = StepBuilder(plans: plans)
         executor = GroupExecutor(
@@ -83,7 +87,8 @@ final class GroupApplier {
                 // What was applied of a large transaction is gone from memory: only the stream can bring it again.
                 guard !hadPiece else { throw ApplyError.bulkFailed(upTo: group.firstCommitLSN) }
                 await executor.rollBack()
-                try await builder.statements.forget(on: executor.connection)
+                try await executor.forgetStatements()
+                builder.statements.forget()
                 builder.counters.fallbacks += 1
             }
         }
@@ -127,7 +132,11 @@ final class GroupApplier {
             }
             var batch = StepBatch()
             for index in span.changes {
-                builder.add(chunk.changes[index], in: span, chunk: chunk, to: &batch)
+                if let reason = quarantine[span, index] {
+                    builder.setAside(index, in: span, chunk: chunk, direction: settings.name, because: reason, to: &batch)
+                } else {
+                    builder.add(index, in: span, chunk: chunk, to: &batch)
+                }
                 if batch.isFull { try await run(&batch) }
             }
             try await run(&batch)

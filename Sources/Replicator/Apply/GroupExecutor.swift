@@ -74,11 +74,18 @@ struct GroupExecutor: Sendable {
         // Nothing to write: the position alone is worth a transaction now and then, not each time.
         let isIdle = !transaction.isOpen && heartbeat == nil
         guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
-        try await transaction.commit(
-            endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures)
+        do {
+            try await transaction.commit(
+                endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures)
+        } catch let failure as PipelineError {
+            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
+            throw ApplyError.refused(nil, failure.error)
+        }
         recordedAtMilliseconds = now
         durableLSN = endLSN
     }
 
     mutating func rollBack() async { await transaction.rollBack() }
+
+    mutating func forgetStatements() async throws { try await transaction.forgetStatements() }
 }

@@ -44,6 +44,10 @@ struct PlanCache {
                 entries[definition] = .ignored
                 continue
             }
+            let unowned = settings.unownedColumns(relation)
+            guard unowned.isEmpty else {
+                return (definition, SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }))
+            }
             let table = tables.first { $0.name == relation.name }
             do {
                 let plan = try RelationPlan.make(

@@ -21,7 +21,10 @@ struct ProgressOrigin {
         _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_session_setup($1)", [.text(name)])
         let progress = try await connection.query(
             "SELECT pg_catalog.pg_replication_origin_session_progress(true)::text")
-        return progress.rows.first?[0].flatMap { LSN($0) } ?? .zero
+        let origin = progress.firstValue.flatMap { LSN($0) } ?? .zero
+        // Since PostgreSQL 16 the origin advances with an aborted transaction, too; the row went back with its data.
+        let row = try await connection.query("SELECT applied_lsn::text FROM lindero.direction WHERE name = $1", [.text(direction)])
+        return row.firstValue.flatMap { LSN($0) } ?? origin
     }
 
     /// Origins belong to the whole cluster, so the name carries the database's OID: a database that was dropped

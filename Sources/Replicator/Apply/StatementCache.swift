@@ -40,11 +40,9 @@ struct StatementCache {
         return name
     }
 
-    /// After a failed pipeline nothing that it was to prepare is certain. Names are never used twice, so what is
-    /// still prepared does no harm until it is thrown away here.
-    mutating func forget(on connection: PostgresConnection) async throws {
+    /// Forgets every name: the statements were thrown away. Names are never used twice.
+    mutating func forget() {
         names.removeAll()
         generation += 1
-        _ = try await connection.execute("DEALLOCATE ALL")
     }
 }

@@ -23,7 +23,7 @@ struct StepBuilder {
             case .bulk(let statement):
                 add(statement, of: plan, chunks: chunks, to: &batch)
             case .row(let chunk, let change, let span):
-                add(chunks[chunk].changes[change], in: chunks[chunk].transactions[span], chunk: chunks[chunk], to: &batch)
+                add(change, in: chunks[chunk].transactions[span], chunk: chunks[chunk], to: &batch)
             }
             if batch.isFull {
                 batches.append(batch)
@@ -41,8 +41,14 @@ struct StepBuilder {
     }
 
     /// Adds one change in exact form.
-    mutating func add(_ change: Change, in span: TransactionSpan, chunk: ChangeChunk, to batch: inout StepBatch) {
-        if change.kind == .truncate { return addTruncation(chunk.truncations[change.relation], span, &batch) }
+    ///
+    /// - Parameter index: of the change in the chunk.
+    mutating func add(_ index: Int, in span: TransactionSpan, chunk: ChangeChunk, to batch: inout StepBatch) {
+        let change = chunk.changes[index]
+        let position = span.position(of: index)
+        if change.kind == .truncate {
+            return addTruncation(chunk.truncations[change.relation], span, position, &batch)
+        }
         guard let plan = plans.plan(change.relation) else { return counters.ignored += 1 }
         if span.commitLSN < plan.copiedUpTo { return }
         switch RowChange.resolve(change, plan: plan, arena: chunk.arena) {
@@ -58,7 +64,7 @@ struct StepBuilder {
             batch.add(
                 .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
                 rows: change.kind == .insert ? nil : 1,
-                change: FailedChange(table: plan.table, kind: change.kind, span: span))
+                change: FailedChange(table: plan.table, kind: change.kind, span: span, position: position))
             counters.changes += 1
         }
     }
@@ -81,25 +87,30 @@ struct StepBuilder {
     }
 
     private mutating func addTruncation(
-        _ truncation: Truncation, _ span: TransactionSpan, _ batch: inout StepBatch
+        _ truncation: Truncation, _ span: TransactionSpan, _ position: Int, _ batch: inout StepBatch
     ) {
-        let tables = truncation.relations.compactMap { definition -> QualifiedName? in
+        let reached = truncation.relations.compactMap { definition -> RelationPlan? in
             guard let plan = plans.plan(definition), span.commitLSN >= plan.copiedUpTo else { return nil }
-            return plan.table
+            return plan
         }
-        guard let first = tables.first else { return counters.ignored += 1 }
-        let sql = RowStatement.truncate(tables, restartsIdentity: truncation.restartsIdentity)
+        guard let first = reached.first?.table else { return counters.ignored += 1 }
+        let sql = RowStatement.truncate(reached.map(\.onlyTable), restartsIdentity: truncation.restartsIdentity)
         batch.add(
             .query(sql: sql, parameters: [], parameterTypes: []), sizeBytes: sql.utf8.count, rows: nil,
-            change: FailedChange(table: first, kind: .truncate, span: span))
+            change: FailedChange(table: first, kind: .truncate, span: span, position: position))
         counters.changes += 1
     }
 }
 
 extension FailedChange {
-    init(table: QualifiedName, kind: Change.Kind, span: TransactionSpan) {
-        self.init(table: table, kind: kind, xid: span.xid, commitLSN: span.commitLSN)
+    init(table: QualifiedName, kind: Change.Kind, span: TransactionSpan, position: Int) {
+        self.init(table: table, kind: kind, xid: span.xid, commitLSN: span.commitLSN, position: position)
     }
+}
+
+extension TransactionSpan {
+    /// A change's place in its source transaction, however that was cut.
+    func position(of index: Int) -> Int { precedingCount + index - changes.lowerBound }
 }
 
 extension ChangeArena {

@@ -6,6 +6,8 @@ struct TargetTransaction {
     let connection: PostgresConnection
     let direction: String
     private(set) var isOpen = false
+    /// Whether the progress statement is prepared on this connection.
+    private var hasStatement = false
     /// Whether a piece of a large source transaction is in it.
     var hasPiece: Bool { isOpen }
 
@@ -36,25 +38,45 @@ struct TargetTransaction {
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures()
     ) async throws {
         var steps: [PipelineStep] = []
-        if heartbeat != nil || !isOpen {
-            // A transaction that writes nothing leaves no commit record, and so no progress.
-            steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures))
-        }
+        if !hasStatement { steps.append(.prepare(name: Self.progressName, sql: Self.progressSQL, parameterTypes: Self.progressTypes)) }
+        // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
+        if isOpen { steps.append(.query(sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: [], parameterTypes: [])) }
+        if let heartbeat { steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures)) }
         let time = commitTime ?? heartbeat?.sentAt
         steps.append(
-            .query(
-                sql: "SELECT pg_catalog.pg_replication_origin_xact_setup($1, \(time == nil ? "clock_timestamp()" : "$2"))",
-                parameters: [.binary(bigEndian(endLSN.rawValue))]
-                    + (time.map { [.binary(bigEndian(UInt64(bitPattern: $0.microseconds)))] } ?? []),
-                parameterTypes: [OID.pgLSN] + (time == nil ? [] : [OID.timestamptz])))
+            .execute(
+                name: Self.progressName,
+                parameters: [
+                    .text(direction), .binary(bigEndian(endLSN.rawValue)),
+                    time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
+                ], binaryResult: false))
         steps.append(.query(sql: "COMMIT", parameters: [], parameterTypes: []))
         do {
             _ = try await run(steps)
-            isOpen = false
         } catch let failure as PipelineError {
-            throw failure.error
+            guard failure.error.sqlState == Self.divisionByZero else { throw failure }
+            throw ProgressError.noRow
         }
+        isOpen = false
+        hasStatement = true
     }
+
+    /// After a failed pipeline nothing that it prepared is certain.
+    mutating func forgetStatements() async throws {
+        _ = try await connection.execute("DEALLOCATE ALL")
+        hasStatement = false
+    }
+
+    private static let progressName = "lindero_progress"
+    private static let divisionByZero = SQLState("22012")
+    /// The row and the origin move together; a transaction that writes nothing else has a commit record by it. Without
+    /// its row the direction would lose its place: then it divides by zero, and nothing commits.
+    static let progressSQL = """
+        WITH written AS (UPDATE lindero.direction SET applied_lsn = $2 WHERE name = $1 RETURNING 1)
+        SELECT pg_catalog.pg_replication_origin_xact_setup($2, coalesce($3, pg_catalog.clock_timestamp()))
+        FROM (SELECT 1 / count(*) AS found FROM written) AS counted WHERE found = 1
+        """
+    static let progressTypes = [OID.text, OID.pgLSN, OID.timestamptz]
 
     /// Ends the transaction without effect. A connection that cannot is left to be closed.
     mutating func rollBack() async {
@@ -64,24 +86,26 @@ struct TargetTransaction {
     }
 
     private static func seen(
-        direction: String, heartbeat: Heartbeat?, endLSN: LSN, figures: LiveFigures
+        direction: String, heartbeat: Heartbeat, endLSN: LSN, figures: LiveFigures
     ) -> PipelineStep {
-        let time = heartbeat.map { PostgresParameter.binary(bigEndian(UInt64(bitPattern: $0.sentAt.microseconds))) }
+        let time = PostgresParameter.binary(bigEndian(UInt64(bitPattern: heartbeat.sentAt.microseconds)))
         return .query(
             sql: """
-                INSERT INTO lindero.heartbeat AS known (direction, source_lsn, sent_at, seen_at, p50_ms, p95_ms, p99_ms, rows_per_second)
-                VALUES ($1, $2, coalesce($3, clock_timestamp()), clock_timestamp(), $4, $5, $6, $7)
+                INSERT INTO lindero.heartbeat (direction, source_lsn, sent_at, seen_at, p50_ms, p95_ms, p99_ms, rows_per_second)
+                VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6, $7)
                 ON CONFLICT (direction) DO UPDATE SET source_lsn = excluded.source_lsn,
-                  sent_at = coalesce($3, known.sent_at),
-                  seen_at = CASE WHEN $3 IS NULL THEN known.seen_at ELSE excluded.seen_at END,
+                  sent_at = excluded.sent_at, seen_at = excluded.seen_at,
                   p50_ms = excluded.p50_ms, p95_ms = excluded.p95_ms, p99_ms = excluded.p99_ms,
                   rows_per_second = excluded.rows_per_second
                 """,
-            parameters: [.text(direction), .binary(bigEndian(endLSN.rawValue)), time ?? .null]
+            parameters: [.text(direction), .binary(bigEndian(endLSN.rawValue)), time]
                 + figures.values.map { value in value.map { .binary(bigEndian($0.bitPattern)) } ?? .null },
             parameterTypes: [OID.text, OID.pgLSN, OID.timestamptz] + figures.values.map { _ in OID.float8 })
     }
 }
+
+/// The direction's row is gone from the target: somebody removed it while the worker ran.
+enum ProgressError: Error { case noRow }
 
 /// A worker's own measurements; `nil` until there are any.
 struct LiveFigures: Sendable {
@@ -95,6 +119,7 @@ struct LiveFigures: Sendable {
 
 /// OIDs of the built-in types that Lindero itself passes.
 enum OID {
+    static let bytea: UInt32 = 17
     static let text: UInt32 = 25
     static let float8: UInt32 = 701
     static let timestamptz: UInt32 = 1184

@@ -13,6 +13,8 @@ struct DirectionRun: Sendable {
     var allowsBinary = true
     /// Source transactions that committed up to here failed in bulk and are applied in exact order.
     var exactUpTo = LSN.zero
+    /// Changes that the target refused and that are to be set aside.
+    var quarantine = QuarantineOrders()
 
     /// Streams until the direction is drained.
     func run() async throws {
@@ -52,7 +54,7 @@ struct DirectionRun: Sendable {
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
-                exactUpTo: exactUpTo, worker: worker)
+                exactUpTo: exactUpTo, quarantine: quarantine, worker: worker)
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             try await runTogether(reader, loop, heartbeat)
             await stream.close()
@@ -93,6 +95,14 @@ struct DirectionRun: Sendable {
                     + "that \(settings.targetName) was filled from (\(known.systemIdentifier)).",
                 nextStep: "Correct the address of \(settings.sourceName), then `lindero run`. If it is the source from now on: "
                     + settings.copyAnew, isBlocker: true)
+        }
+        guard known.slot == settings.slot else {
+            throw ReplicationFailure(
+                .otherSlot,
+                "\(settings.name) on \(settings.targetName) belongs to replication slot \(known.slot), not to \(settings.slot): "
+                    + "another slot has another position, and changes would be missing.",
+                nextStep: "Go on with slot \(known.slot). To start over from \(settings.slot): " + settings.copyAnew,
+                isBlocker: true)
         }
         let applied = max(progress, known.startLSN)
         try await check.verify(slot: slot, appliedLSN: applied)

@@ -15,6 +15,10 @@ public struct DirectionSettings: Sendable {
     public var replication: ReplicationSettings
     /// Who owns what; `nil` when an adopted publication alone decides, and everything in it travels.
     public var policy: OwnershipPolicy?
+    /// Reads the ownership rules anew, for columns that came while the stream ran; `nil` when there are none.
+    public var policyReader: (@Sendable () async throws -> OwnershipPolicy)?
+    /// Columns of the source that no rule speaks of and that stay there, such as generated ones.
+    var stayingColumns: Set<ColumnName> = []
 
     public init(
         sourceName: String, targetName: String, source: ConnectionOptions, target: ConnectionOptions,
@@ -39,6 +43,18 @@ public struct DirectionSettings: Sendable {
         return policy.map { $0.tables[table] != nil } ?? true
     }
 
+    /// Columns that came to the source after the ownership rules were resolved.
+    func unownedColumns(_ relation: RelationMessage) -> [String] {
+        guard policyReader != nil, let ownership = policy?.tables[relation.name] else { return [] }
+        return relation.columns.map(\.name).filter { column in
+            ownership.columns[column] == nil && !ownership.match.contains(column)
+                && !stayingColumns.contains(ColumnName(table: relation.name, column: column))
+        }
+    }
+
+    /// Whether a refused change of the table is set aside rather than stop the direction.
+    func quarantines(_ table: QualifiedName) -> Bool { policy?.tables[table]?.onError == .quarantine }
+
     /// Whether a column may be written to the target.
     func travels(_ table: QualifiedName, _ column: String) -> Bool {
         guard let policy else { return true }
@@ -52,4 +68,10 @@ extension DirectionSettings {
         "To copy \(targetName) anew: `lindero migrate --down`, empty its tables, drop the slot if it is there "
             + "(SELECT pg_drop_replication_slot(\(SQLText.literal(slot)));), then `lindero run`."
     }
+}
+
+/// A column of a table.
+struct ColumnName: Hashable, Sendable {
+    var table: QualifiedName
+    var column: String
 }

@@ -30,13 +30,14 @@ public struct DirectionSupervisor: Sendable {
     ///
     /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
     public func run() async throws {
-        var attempt = Attempt(startedAtMilliseconds: Monotonic.milliseconds())
+        var attempt = Attempt(settings: settings, startedAtMilliseconds: Monotonic.milliseconds())
         while !state.isDraining && !Task.isCancelled {
             do {
                 try await prepare()
-                var run = DirectionRun(settings: settings, state: state, logger: logger, worker: worker)
+                var run = DirectionRun(settings: attempt.settings, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
+                run.quarantine = attempt.quarantine
                 try await run.run()
             } catch {
                 if state.isDraining || Task.isCancelled { break }
@@ -53,9 +54,12 @@ public struct DirectionSupervisor: Sendable {
     }
 
     private struct Attempt {
+        /// With the newest ownership rules.
+        var settings: DirectionSettings
         let startedAtMilliseconds: Int64
         var backoff = Backoff()
         var exactUpTo = LSN.zero
+        var quarantine = QuarantineOrders()
         var allowsBinary = true
         var lastLSN = LSN.zero
         var failuresAtLSN = 0
@@ -68,8 +72,11 @@ public struct DirectionSupervisor: Sendable {
             attempt.lastLSN = state.durableLSN
             attempt.failuresAtLSN = 0
             attempt.backoff.reset()
+            attempt.quarantine.forget(upTo: state.durableLSN)
         }
         switch error {
+        case ApplyError.schemaDiffers(let mismatch) where mismatch.isUnowned:
+            attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
         case ApplyError.schemaDiffers(let mismatch):
             try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
         case ApplyError.bulkFailed(let upTo):
@@ -78,11 +85,17 @@ public struct DirectionSupervisor: Sendable {
             attempt.allowsBinary = false
             logger.info("values travel as text", metadata: ["direction": "\(settings.name)", "table": "\(table)"])
         case ApplyError.missingRow(let change):
-            throw Self.missingRow(change, settings)
+            guard setAside(change, nil, &attempt) else { throw Self.missingRow(change, settings) }
         case ApplyError.refused(let change, let cause):
             // A definition that changed under a prepared statement mends itself when plans are made anew.
             attempt.failuresAtLSN += 1
-            guard cause.isSchemaChange, attempt.failuresAtLSN < 3 else { throw Self.refused(change, cause, settings) }
+            if cause.isSchemaChange, attempt.failuresAtLSN < 3 { return }
+            guard setAside(change, cause, &attempt) else { throw Self.refused(change, cause, settings) }
+        case ProgressError.noRow:
+            throw ReplicationFailure(
+                .progressLost,
+                "\(settings.name) has no row in lindero.direction on \(settings.targetName) any more: somebody removed it.",
+                nextStep: "Restore the row from a backup of \(settings.targetName). " + settings.copyAnew, isBlocker: true)
         case let failure as ReplicationFailure:
             throw failure
         case let error as PostgresError:
@@ -94,6 +107,22 @@ public struct DirectionSupervisor: Sendable {
         default:
             throw error
         }
+    }
+
+    /// Orders a refused change into the quarantine, if its table allows that and it was not tried before.
+    private func setAside(_ change: FailedChange?, _ cause: PostgresError?, _ attempt: inout Attempt) -> Bool {
+        guard let change, change.kind != .truncate, settings.quarantines(change.table) else { return false }
+        let reason = QuarantineOrders.Reason(
+            sqlState: cause?.sqlState?.rawValue, text: cause.map { "\($0)" } ?? "no row was found on \(settings.targetName)")
+        guard attempt.quarantine.add(change, because: reason) else { return false }
+        attempt.exactUpTo = max(attempt.exactUpTo, change.commitLSN)
+        logger.error(
+            "a change goes into quarantine",
+            metadata: [
+                "direction": "\(settings.name)", "change": "\(change)", "reason": "\(reason.text)",
+                "next": "lindero quarantine list",
+            ])
+        return true
     }
 
     private func recover(from error: PostgresError, _ attempt: inout Attempt, hasStreamed: Bool) async throws {

@@ -13,6 +13,8 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case changeRefused = "change_refused"
         case rowMissing = "row_missing"
         case privileges = "privileges"
+        case progressLost = "progress_lost"
+        case otherSlot = "other_slot"
         case walLevel = "wal_level"
         case unsupportedVersion = "unsupported_version"
         case schemaDiffers = "schema_differs"

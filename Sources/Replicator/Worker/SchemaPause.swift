@@ -42,7 +42,7 @@ struct SchemaPause: Sendable {
             case .typeDiffers(let name, let type): table?.column(name)?.type != type
             case .generatedKey(let name): table?.column(name)?.isGenerated == false
             // Only another configuration, and so a restart, mends this.
-            case .withheldKey: false
+            case .withheldKey, .unownedColumn: false
             }
         }
     }
@@ -82,6 +82,8 @@ enum MendingSQL {
                 + "USING \(SQLText.identifier(name))::\(column.type);"
         case .generatedKey(let name):
             return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) DROP EXPRESSION;"
+        case .unownedColumn(let name):
+            return "-- give \(name) of \(table) an owner in lindero.yaml."
         case .withheldKey(let name):
             return "-- take \(name) out of `private:` of \(table) in lindero.yaml and start again."
         }
@@ -104,7 +106,7 @@ extension SchemaMismatch {
         problems.allSatisfy { problem in
             switch problem {
             case .missingTable, .missingColumn: true
-            case .typeDiffers, .generatedKey, .withheldKey: false
+            case .typeDiffers, .generatedKey, .withheldKey, .unownedColumn: false
             }
         }
     }

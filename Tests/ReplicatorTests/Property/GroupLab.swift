@@ -36,7 +36,11 @@ final class GroupLab {
         source = pair.source
         observer = pair.target
         settings = pair.settings
-        _ = try await PostgresConnection.with(settings.target) { try await Migrator(connection: $0).migrate() }
+        let settings = settings
+        try await PostgresConnection.with(settings.target) { target in
+            _ = try await Migrator(connection: target).migrate()
+            try await DirectionRecord(connection: target, settings: settings).create(systemIdentifier: "1", startLSN: .zero)
+        }
     }
 
     func close() async {

@@ -64,11 +64,11 @@ final class ReplicaPair: Sendable {
         }
     }
 
-    func start(_ state: DirectionState) -> Task<Void, any Error> {
+    func start(_ state: DirectionState, settings: DirectionSettings? = nil) -> Task<Void, any Error> {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let quiet = logger
-        let settings = settings
+        let settings = settings ?? self.settings
         return Task {
             _ = try await PostgresConnection.with(settings.target) { try await Migrator(connection: $0).migrate() }
             try await DirectionSupervisor(

@@ -1,0 +1,68 @@
+import PostgresClient
+import ReplicationCore
+
+/// Changes of the source that the target refused once, and that are to be set aside when they come again.
+struct QuarantineOrders: Sendable {
+    struct Reason: Sendable {
+        var sqlState: String?
+        /// Without values.
+        var text: String
+    }
+
+    private struct Place: Hashable {
+        var commitLSN: LSN
+        var position: Int
+    }
+
+    private var reasons: [Place: Reason] = [:]
+
+    /// Notes a refused change; false when it was noted before, so that setting it aside did not help.
+    mutating func add(_ change: FailedChange, because reason: Reason) -> Bool {
+        reasons.updateValue(reason, forKey: Place(commitLSN: change.commitLSN, position: change.position)) == nil
+    }
+
+    /// Forgets what lies behind the progress: it will not come again.
+    mutating func forget(upTo durableLSN: LSN) {
+        reasons = reasons.filter { $0.key.commitLSN >= durableLSN }
+    }
+
+    /// Why the change at `index` of its chunk is to be set aside; `nil` for one that is to be applied.
+    subscript(_ span: TransactionSpan, _ index: Int) -> Reason? {
+        if reasons.isEmpty { return nil }
+        return reasons[Place(commitLSN: span.commitLSN, position: span.position(of: index))]
+    }
+}
+
+extension StepBuilder {
+    /// Adds the change to the quarantine instead of its table.
+    mutating func setAside(
+        _ index: Int, in span: TransactionSpan, chunk: ChangeChunk, direction: String,
+        because reason: QuarantineOrders.Reason, to batch: inout StepBatch
+    ) {
+        let change = chunk.changes[index]
+        let relation = chunk.relations.definitions[change.relation]
+        guard let bytes = PGOutputEncoder.change(change, relation: relation.id, arena: chunk.arena) else { return }
+        let position = span.position(of: index)
+        let parameters: [PostgresParameter] = [
+            .text(direction), .text(relation.name.schema), .text(relation.name.name), .text("\(change.kind)"),
+            .text("\(span.xid)"), .text("\(span.commitLSN)"),
+            .binary(bigEndian(UInt64(bitPattern: span.commitTime.microseconds))), .text("\(position)"),
+            reason.sqlState.map { .text($0) } ?? .null, .text(reason.text),
+            .binary(PGOutputEncoder.relation(relation)), .binary(bytes),
+        ]
+        batch.add(
+            .query(sql: Self.quarantineSQL, parameters: parameters, parameterTypes: Self.quarantineTypes),
+            sizeBytes: bytes.count + 512, rows: 1,
+            change: FailedChange(table: relation.name, kind: change.kind, span: span, position: position))
+        counters.quarantined += 1
+    }
+
+    private static let quarantineSQL = """
+        INSERT INTO lindero.quarantine (direction, schema_name, table_name, operation, source_xid, commit_lsn,
+          commit_time, position, sqlstate, reason, relation, change)
+        VALUES ($1, $2, $3, $4, $5::bigint, $6::pg_lsn, $7, $8::bigint, $9, $10, $11, $12)
+        """
+    private static let quarantineTypes =
+        [UInt32](repeating: OID.text, count: 6) + [OID.timestamptz] + [UInt32](repeating: OID.text, count: 3)
+        + [OID.bytea, OID.bytea]
+}
