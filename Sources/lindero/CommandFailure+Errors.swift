@@ -46,6 +46,8 @@ extension CommandFailure {
             self.init(
                 "upsert", failure.description, place: place,
                 nextStep: "Correct the input or lindero.yaml, then run the same command again.", exit: .blocked)
+        case let error as QuarantineError:
+            self.init(quarantine: error, place: place)
         case let failure as LineOutput.Failure:
             self.init("output", failure.description, nextStep: "Make room or give it a reader that stays, then run the same command again.")
         case is CancellationError:
@@ -53,6 +55,22 @@ extension CommandFailure {
                 nextStep: "Run the same command again.")
         default:
             self.init("internal", Self.words(error), place: place, nextStep: "Run it again with LINDERO_LOG_LEVEL=debug.")
+        }
+    }
+
+    private init(quarantine error: QuarantineError, place: String?) {
+        let list = "Run `lindero quarantine list --all`."
+        switch error {
+        case .unknown(let id):
+            self.init("quarantine", "There is no change \(id) in quarantine.", place: place, nextStep: list, exit: .blocked)
+        case .alreadyDecided(let id, let state):
+            self.init("quarantine", "Change \(id) is \(state.rawValue) already.", place: place, nextStep: list, exit: .blocked)
+        case .refused(let id, let reason):
+            self.init(
+                "quarantine", "Change \(id) is still refused: \(reason). It stays in quarantine.", place: place,
+                nextStep: "Mend the cause and run `lindero quarantine retry \(id)` again, or `lindero quarantine discard \(id)`.")
+        case .cannotBeRead(let id):
+            self.init("quarantine", "Change \(id) cannot be read: its row in lindero.quarantine was altered.", place: place, nextStep: list)
         }
     }
 

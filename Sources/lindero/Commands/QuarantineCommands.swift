@@ -1,0 +1,192 @@
+import ArgumentParser
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+struct QuarantineGroup: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "quarantine", abstract: "Changes that a target refused and that wait for a person.",
+        discussion: """
+            A table with `on_error: quarantine` in lindero.yaml does not stop its direction: a change that the target \
+            refuses is kept in lindero.quarantine on the target, and the rest of its transaction goes on.
+
+            Examples:
+              lindero quarantine list
+              lindero quarantine show 7 --show-values
+              lindero quarantine retry 7
+              lindero quarantine discard 7
+            """,
+        subcommands: [QuarantineList.self, QuarantineShow.self, QuarantineRetry.self, QuarantineDiscard.self])
+}
+
+/// The targets whose quarantine a command looks at, each with its direction.
+private enum QuarantinePlace {
+    static func all(_ global: GlobalOptions) async throws -> [DirectionSettings] {
+        let plan = try await WorkerPlan.make(try LoadedConfiguration.load(global))
+        let settings = plan.tasks.compactMap { task -> DirectionSettings? in
+            if case .replica(let settings) = task { settings } else { nil }
+        }
+        guard !settings.isEmpty else {
+            throw CommandFailure(
+                "quarantine", "There is no quarantine in the backend \(plan.backend.rawValue): nothing is applied to another database.",
+                nextStep: "Run `lindero status`.", exit: .blocked)
+        }
+        return settings
+    }
+
+    /// The one target; with several, the change's number alone would not say which.
+    static func one(_ global: GlobalOptions, target: String?) async throws -> DirectionSettings {
+        let all = try await all(global)
+        let found = target.map { name in all.filter { $0.targetName == name } } ?? all
+        guard found.count == 1, let settings = found.first else {
+            let names = all.map(\.targetName).joined(separator: ", ")
+            throw CommandFailure(
+                "quarantine", "Which target is meant?", nextStep: "Give --target with one of: \(names).", exit: .blocked)
+        }
+        return settings
+    }
+}
+
+struct QuarantineList: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "The changes in quarantine; exits with 3 when some are open.",
+        discussion: """
+            Example:
+              lindero quarantine list --all --json
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Flag(help: "Also those that were applied or discarded.")
+    var all = false
+
+    func perform() async throws {
+        var changes: [QuarantinedChange] = []
+        for settings in try await QuarantinePlace.all(global) {
+            changes += try await PostgresConnection.with(settings.target) { connection in
+                let store = QuarantineStore(connection: connection)
+                return try await store.exists() ? try await store.list(onlyOpen: !all) : []
+            }
+        }
+        answer(.object([("changes", .array(changes.map(\.json)))]), lines: lines(changes))
+        if changes.contains(where: { $0.state == .open }) { throw ExitCode(LinderoExit.found.rawValue) }
+    }
+
+    private func lines(_ changes: [QuarantinedChange]) -> [String] {
+        if changes.isEmpty { return ["Nothing is in quarantine.", "Next: lindero status"] }
+        var table = TextTable(["id", "state", "direction", "change", "committed", "reason"])
+        for change in changes {
+            table.add([
+                "\(change.id)", change.state.rawValue, change.direction, "\(change.operation) \(change.table)",
+                change.commitTime, change.reason,
+            ])
+        }
+        return table.lines + ["Next: lindero quarantine show ID, then retry ID or discard ID"]
+    }
+}
+
+struct QuarantineShow: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show", abstract: "One change; its values only when asked.",
+        discussion: """
+            Example:
+              lindero quarantine show 7 --show-values
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Argument(help: "The change's number.")
+    var id: Int64
+
+    @Option(help: "The target's name, when there are several.")
+    var target: String?
+
+    @Flag(help: "Print the row's values, too.")
+    var showValues = false
+
+    func perform() async throws {
+        let settings = try await QuarantinePlace.one(global, target: target)
+        let (change, values) = try await PostgresConnection.with(settings.target) { connection in
+            try await QuarantineStore(connection: connection).show(id)
+        }
+        let fields: [(String, JSONValue)] = values.map { value in
+            let text: JSONValue = value.isUnchanged ? .text("(unchanged)") : showValues ? .optional(value.text) : .text("(hidden)")
+            return ("\(value.image.rawValue).\(value.column)", text)
+        }
+        answer(.object([("change", change.json), ("values", .object(fields))]), lines: lines(change, values))
+    }
+
+    private func lines(_ change: QuarantinedChange, _ values: [QuarantinedValue]) -> [String] {
+        var lines = [
+            "\(change.operation) on \(change.table), \(change.state.rawValue), since \(change.quarantinedAt)",
+            "source transaction \(change.sourceXID), committed \(change.commitTime) at \(change.commitLSN), change \(change.position)",
+            "reason: \(change.reason)",
+        ]
+        for value in values {
+            let text = value.isUnchanged ? "(unchanged)" : showValues ? value.text ?? "NULL" : "(hidden: --show-values)"
+            lines.append("  \(value.image.rawValue).\(value.column) = \(text)")
+        }
+        return lines + ["Next: mend the cause, then lindero quarantine retry \(change.id); or lindero quarantine discard \(change.id)"]
+    }
+}
+
+struct QuarantineRetry: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "retry", abstract: "Apply changes now; each commits together with its mark.",
+        discussion: """
+            Example:
+              lindero quarantine retry 7 8
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Argument(help: "The changes' numbers, in the order to apply.")
+    var ids: [Int64]
+
+    @Option(help: "The target's name, when there are several.")
+    var target: String?
+
+    func perform() async throws {
+        let settings = try await QuarantinePlace.one(global, target: target)
+        try await PostgresConnection.with(QuarantineStore.options(settings.target)) { connection in
+            for id in ids { try await QuarantineStore(connection: connection).retry(id, settings: settings) }
+        }
+        answer(.object([("applied", .array(ids.map { .integer($0) }))]), lines: ["Applied: \(ids.count).", "Next: lindero quarantine list"])
+    }
+}
+
+struct QuarantineDiscard: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "discard", abstract: "Give changes up; they stay on record.",
+        discussion: """
+            Example:
+              lindero quarantine discard 7
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Argument(help: "The changes' numbers.")
+    var ids: [Int64]
+
+    @Option(help: "The target's name, when there are several.")
+    var target: String?
+
+    func perform() async throws {
+        let settings = try await QuarantinePlace.one(global, target: target)
+        try await PostgresConnection.with(settings.target) { connection in
+            for id in ids { try await QuarantineStore(connection: connection).discard(id) }
+        }
+        answer(.object([("discarded", .array(ids.map { .integer($0) }))]), lines: ["Discarded: \(ids.count).", "Next: lindero quarantine list --all"])
+    }
+}
+
+extension QuarantinedChange {
+    fileprivate var json: JSONValue {
+        .object([
+            ("id", .integer(id)), ("state", .text(state.rawValue)), ("direction", .text(direction)), ("table", .text("\(table)")),
+            ("operation", .text(operation)), ("sourceXid", .integer(sourceXID)), ("commitLsn", .text(commitLSN)),
+            ("commitTime", .text(commitTime)), ("position", .integer(position)), ("sqlState", .optional(sqlState)),
+            ("reason", .text(reason)), ("quarantinedAt", .text(quarantinedAt)),
+        ])
+    }
+}

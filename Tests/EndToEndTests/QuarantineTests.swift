@@ -1,0 +1,132 @@
+import Foundation
+import PostgresClient
+import TestSupport
+import Testing
+
+/// A change that the target refuses, where the table lets the stream go on.
+@Suite struct QuarantineTests {
+    private struct Pair {
+        let sourceURL: String
+        let targetURL: String
+        let source: PostgresConnection
+        let target: PostgresConnection
+        let folder: String
+
+        init(onError: String) async throws {
+            sourceURL = try await PostgresCluster.shared("source").createDatabase(prefix: "qs")
+            targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "qt")
+            source = try await PostgresConnection.connect(ConnectionOptions(sourceURL))
+            target = try await PostgresConnection.connect(ConnectionOptions(targetURL))
+            let schema = "CREATE TYPE public.mood AS ENUM ('ok', 'sad'); CREATE TABLE public.guest (id int PRIMARY KEY, name text, m public.mood)"
+            for connection in [source, target] { _ = try await connection.execute(schema) }
+            _ = try await target.execute("ALTER TABLE public.guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad')")
+            folder = NSTemporaryDirectory() + "lindero-quarantine-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            try """
+                version: 1
+                backend: replica
+                databases:
+                  bot: { url: env:DATABASE_URL }
+                  sync: { url: env:SYNC_DATABASE_URL }
+                origin: bot
+                tables:
+                  guest: { on_error: \(onError), insert: bot, delete: bot, columns: { bot: "*" } }
+
+                """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
+        }
+
+        private var environment: [String: String] { ["DATABASE_URL": sourceURL, "SYNC_DATABASE_URL": targetURL] }
+
+        func run() throws -> RunningLindero {
+            try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
+        }
+
+        func quarantine(_ arguments: String...) async throws -> LinderoProcess.Outcome {
+            try await LinderoProcess.run(["quarantine"] + arguments, environment: environment, folder: folder)
+        }
+
+        func ids() async throws -> String? {
+            try await target.execute("SELECT string_agg(id::text, ',' ORDER BY id) FROM public.guest").firstValue
+        }
+
+        func remove() async throws {
+            await target.close()
+            _ = try await source.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+            await source.close()
+            try? FileManager.default.removeItem(atPath: folder)
+        }
+    }
+
+    @Test func refusedChangesWaitForAPersonAndTheRestGoesOn() async throws {
+        let pair = try await Pair(onError: "quarantine")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute(
+            "BEGIN; INSERT INTO public.guest VALUES (1, 'Ana', 'ok'), (2, 'bad', 'sad'), (3, 'Eva', NULL); COMMIT")
+        _ = try await pair.target.execute("SELECT 1")
+        _ = try await pair.source.execute("UPDATE public.guest SET name = 'bad' WHERE id = 3; INSERT INTO public.guest VALUES (4, 'Ida', 'ok')")
+        try await waitUntil("what can be applied is") { try await pair.ids() == "1,3,4" }
+        let list = try await pair.quarantine("list")
+        #expect(list.exitCode == 3)
+        #expect(list.output.contains("insert guest") && list.output.contains("update guest"))
+        #expect(list.output.contains("nobody_bad"))
+        #expect(!worker.errors.contains("bad,") && !list.output.contains("'bad'"))
+        // Values show only when asked.
+        let hidden = try await pair.quarantine("show", "1")
+        #expect(hidden.exitCode == 0)
+        #expect(hidden.output.contains("new.name = (hidden") && !hidden.output.contains("= bad"))
+        let shown = try await pair.quarantine("show", "1", "--show-values")
+        #expect(shown.output.contains("new.id = 2") && shown.output.contains("new.name = bad") && shown.output.contains("new.m = sad"))
+        // Still refused: it stays where it is.
+        let refused = try await pair.quarantine("retry", "1")
+        #expect(refused.exitCode == 1)
+        #expect(refused.errors.contains("still refused"))
+        _ = try await pair.target.execute("ALTER TABLE public.guest DROP CONSTRAINT nobody_bad")
+        #expect(try await pair.quarantine("retry", "1", "2").exitCode == 0)
+        let sum = "SELECT string_agg(g::text, ';' ORDER BY id) FROM public.guest g"
+        #expect(try await pair.target.execute(sum).firstValue == pair.source.execute(sum).firstValue)
+        #expect(try await pair.quarantine("retry", "1").exitCode == 2)
+        let empty = try await pair.quarantine("list")
+        #expect(empty.exitCode == 0)
+        #expect(empty.output.contains("Nothing is in quarantine."))
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
+    @Test func whatIsGivenUpStaysOnRecordAndARestartSetsNothingAsideTwice() async throws {
+        let pair = try await Pair(onError: "quarantine")
+        let first = try pair.run()
+        try await first.waitForErrors("streaming")
+        _ = try await pair.source.execute("INSERT INTO public.guest VALUES (1, 'bad', 'ok'); INSERT INTO public.guest VALUES (2, 'Eva', 'ok')")
+        try await waitUntil("the rest went on") { try await pair.ids() == "2" }
+        first.kill9()
+        _ = try await first.wait()
+        // A row that is not there is refused as well.
+        _ = try await pair.source.execute("DELETE FROM public.guest WHERE id = 1; INSERT INTO public.guest VALUES (3, 'Ida', 'ok')")
+        let second = try pair.run()
+        try await waitUntil("it goes on") { try await pair.ids() == "2,3" }
+        #expect(try await pair.target.execute("SELECT count(*) FROM lindero.quarantine").firstValue == "2")
+        #expect(try await pair.quarantine("discard", "1", "2").exitCode == 0)
+        let all = try await pair.quarantine("list", "--all", "--json")
+        #expect(all.exitCode == 0)
+        #expect(all.output.components(separatedBy: "\"discarded\"").count == 3)
+        #expect(try await pair.quarantine("discard", "99").exitCode == 2)
+        second.terminate()
+        #expect(try await second.wait() == 0)
+        try await pair.remove()
+    }
+
+    @Test func withoutThePermissionTheDirectionStopsBeforeTheTransaction() async throws {
+        let pair = try await Pair(onError: "stop")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute("INSERT INTO public.guest VALUES (1, 'Ana', 'ok')")
+        _ = try await pair.source.execute("BEGIN; INSERT INTO public.guest VALUES (2, 'Eva', 'ok'), (3, 'bad', 'ok'); COMMIT")
+        #expect(try await worker.wait() == 1)
+        #expect(worker.errors.contains("insert on guest"))
+        #expect(try await pair.ids() == "1")
+        try await pair.remove()
+    }
+}
