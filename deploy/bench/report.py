@@ -74,8 +74,9 @@ def cpu_cells(runs, peer):
     cells = [middle(runs, peer, "cpuSeconds", role) for role in ("walsender", "target", "worker")]
     changes = middle(runs, peer, "changes")
     per_change = 1e6 * cells[2] / changes if cells[2] is not None and changes and peer == "lindero" else None
+    everything = 1e6 * sum(cell or 0 for cell in cells) / changes if changes and any(cells) else None
     peak = middle(runs, peer, "workerPeakMiB") if peer == "lindero" else None
-    return [*cells, per_change, peak]
+    return [*cells, everything, per_change, peak]
 
 
 def rows(key, runs):
@@ -91,7 +92,7 @@ def rows(key, runs):
 
 
 HEADINGS = ["peer", "figure", "median (min–max)", "÷ native", "walsender CPU s", "target CPU s", "worker CPU s",
-            "worker µs/change", "worker peak MiB", "others' CPU"]
+            "all three, µs/change", "worker, µs/change", "worker peak MiB", "others' CPU"]
 
 
 def foreign_share(runs):
@@ -106,6 +107,8 @@ def footnotes(entry):
     count = max(run["run"] for run in runs)
     yield (f"{entry['date']}, commit {entry['commit']}, {count} run{'s' if count > 1 else ''} of each peer, "
            f"{100 * foreign_share(runs):.0f} % of the CPU time used went to others on the machine")
+    if foreign_share(runs) > 0.2:
+        yield "on a machine this busy the speeds and their ratios are no evidence; the CPU seconds are closer to one"
     for run in bad:
         yield f"not counted: {run['peer']} run {run['run']}: {run['problem'][:300]}"
 
@@ -165,4 +168,7 @@ def panels(results):
 
 def caption(results):
     machine = results["machine"]
-    return f"{machine['cpu']}, {machine['cores']} cores, PostgreSQL {machine['postgresql']}, scale {results['scale']}"
+    share = foreign_share([run for _, entry in workloads(results) for run in entry["runs"]])
+    noise = f"; others took {100 * share:.0f} % of the CPU: speeds are no evidence" if share > 0.2 else ""
+    return (f"{machine['cpu']}, {machine['cores']} cores, PostgreSQL {machine['postgresql']}, "
+            f"scale {results['scale']}{noise}")
