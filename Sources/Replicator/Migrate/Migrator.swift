@@ -97,16 +97,19 @@ public struct Migrator: Sendable {
 
     /// Progress that outlived its data would make a later copy skip changes.
     private func dropOrigins() async throws {
-        do {
-            _ = try await connection.query(
-                """
-                SELECT pg_catalog.pg_replication_origin_drop(o.roname)
-                FROM pg_catalog.pg_replication_origin o, pg_catalog.pg_database d
-                WHERE d.datname = pg_catalog.current_database()
-                  AND pg_catalog.starts_with(o.roname, 'lindero_' || d.oid || '_')
-                """)
-        } catch {
-            throw error.isObjectInUse ? Problem.workerRunning : error
+        // First the names: PostgreSQL refuses the function to a plain owner even where there is nothing to drop.
+        let names = try await connection.query(
+            """
+            SELECT o.roname FROM pg_catalog.pg_replication_origin o, pg_catalog.pg_database d
+            WHERE d.datname = pg_catalog.current_database()
+              AND pg_catalog.starts_with(o.roname, 'lindero_' || d.oid || '_')
+            """)
+        for name in names.rows.compactMap({ $0[0] }) {
+            do {
+                _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_drop($1)", [.text(name)])
+            } catch {
+                throw error.isObjectInUse ? Problem.workerRunning : error
+            }
         }
     }
 

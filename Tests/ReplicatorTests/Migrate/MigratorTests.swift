@@ -149,4 +149,19 @@ import Testing
         #expect(byHand == byMigrator)
         #expect(try await Migrator(connection: other.connection).plan() == [])
     }
+
+    @Test func aPlainOwnerMigratesUpAndDown() async throws {
+        let fresh = try await Fresh()
+        let role = "owner_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        let name = try await fresh.texts("SELECT current_database()")[0]
+        _ = try await fresh.connection.execute("CREATE ROLE \"\(role)\" LOGIN; ALTER DATABASE \"\(name)\" OWNER TO \"\(role)\"")
+        let url = try await PostgresCluster.shared("target").conninfo(database: name, user: role)
+        let versions = try await PostgresConnection.with(ConnectionOptions(url)) { connection in
+            let migrator = Migrator(connection: connection)
+            _ = try await migrator.migrate()
+            return try await migrator.migrateDown()
+        }
+        #expect(versions == Migrations.all.map(\.version).reversed())
+        #expect(try await fresh.leftovers() == [])
+    }
 }
