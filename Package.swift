@@ -41,6 +41,7 @@ let package = Package(
                 .embedInCode("0005_table_copy_chunk.up.sql"), .embedInCode("0005_table_copy_chunk.down.sql"),
                 .embedInCode("0006_quarantine.up.sql"), .embedInCode("0006_quarantine.down.sql"),
                 .embedInCode("0007_applied_lsn.up.sql"), .embedInCode("0007_applied_lsn.down.sql"),
+                .embedInCode("0008_audited_side.up.sql"), .embedInCode("0008_audited_side.down.sql"),
             ],
             swiftSettings: strict),
         .target(

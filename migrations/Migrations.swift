@@ -37,6 +37,9 @@ public enum Migrations {
         Migration(
             version: 7, name: "applied_lsn", up: text(PackageResources._007_applied_lsn_up_sql),
             down: text(PackageResources._007_applied_lsn_down_sql)),
+        Migration(
+            version: 8, name: "audited_side", up: text(PackageResources._008_audited_side_up_sql),
+            down: text(PackageResources._008_audited_side_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

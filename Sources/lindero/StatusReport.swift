@@ -53,7 +53,12 @@ struct StatusReport: Sendable {
     private mutating func readGuard(_ loaded: LoadedConfiguration) async throws {
         let origin = try loaded.origin()
         guardState = try await origin.connected { try await GuardCommand.state(connection: $0) }
-        guard guardState != nil else { return }
+        guard guardState != nil else {
+            if try await origin.connected({ try await GuardCommand.isHidden(connection: $0) }) {
+                guardProblem = "guard: this role may not read the schema lindero, so it is not known"
+            }
+            return
+        }
         do {
             guardReview = try await origin.connected { connection in
                 try await GuardCommand.review(
@@ -141,6 +146,7 @@ extension StatusReport {
             gateTable.add([gate.name, gate.limit, gate.value ?? "-", gate.holds.map { $0 ? "yes" : "no" } ?? "unknown"])
         }
         lines += gateTable.lines + [""]
+        if guardState == nil, let guardProblem { return lines + [guardProblem] }
         let guarding =
             guardState.map { "guard: \($0.mode.rawValue) on \($0.tables.count) tables" }
             ?? "guard: off (lindero guard plan)"

@@ -114,4 +114,17 @@ private final class SharedScene: Sendable {
             #expect(!FileManager.default.fileExists(atPath: folder.path + "/other.yaml"))
         }
     }
+
+    @Test func auditSaysWhenNothingIsBeingAudited() async throws {
+        let scene = try await SharedScene()
+        _ = try await scene.run("migrate")
+        let off = try await scene.run("audit")
+        #expect(off.exitCode == 0)
+        #expect(off.output.contains("Nothing is being audited: the guard is off.") && off.output.contains("--mode audit"))
+        #expect(try await scene.run("guard", "apply", "--mode", "audit").exitCode == 0)
+        #expect(try await scene.run("audit").output.contains("No ownership violations recorded."))
+        #expect(try await scene.run("audit", "--json").output.contains("\"mode\": \"audit\""))
+        #expect(try await scene.run("guard", "apply", "--mode", "enforce").output.contains("1 tables are guarded"))
+        #expect(try await scene.run("audit").output.contains("the guard refuses foreign writes"))
+    }
 }

@@ -132,7 +132,8 @@ final class HotelDatabase: Sendable {
         try await value(
             """
             SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'lindero%')
-                 + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'lindero'::regnamespace)
+                 + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'lindero'::regnamespace
+                    AND prorettype = 'trigger'::regtype)
                  + (SELECT count(*) FROM lindero.guarded_table) + (SELECT count(*) FROM lindero.guarded_grant)
             """)
     }

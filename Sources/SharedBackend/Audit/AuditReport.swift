@@ -34,6 +34,8 @@ public struct AuditReport: Sendable, Equatable {
         public var columns: [String]
     }
 
+    /// The guard that is on now; only `audit` records anything. `nil` when it is off.
+    public var mode: GuardMode?
     /// Writes recorded; one write may stand in several lines, once for each column.
     public var violationCount: Int
     /// By table, column and role; the most frequent first.
@@ -78,7 +80,7 @@ public struct AuditReport: Sendable, Equatable {
             FROM lindero.audit WHERE \(filter) ORDER BY id DESC LIMIT \(max(0, newestCount))
             """, parameters)
         return AuditReport(
-            violationCount: Int(count.rows.first?[0] ?? "") ?? 0, lines: lines.rows.map(line),
+            mode: try await GuardCommand.state(connection: connection)?.mode, violationCount: Int(count.rows.first?[0] ?? "") ?? 0, lines: lines.rows.map(line),
             newest: newest.rows.map(violation))
     }
 

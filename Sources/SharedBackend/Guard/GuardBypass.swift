@@ -1,6 +1,6 @@
 import ReplicationCore
 
-/// Ways to write to guarded tables that their access lists don't show.
+/// What the access lists of guarded tables don't show: ways around them, and what it takes besides them.
 struct GuardBypass: Sendable, Equatable {
     /// A view through which a role may write with the view owner's rights.
     struct WritableView: Sendable, Equatable {
@@ -19,6 +19,25 @@ struct GuardBypass: Sendable, Equatable {
         var privileges: [String]
     }
 
+    /// A function that a role can run, and that runs with the rights of an owner who may write to guarded tables.
+    struct DefinerFunction: Sendable, Equatable {
+        /// As SQL names it, with its arguments.
+        var function: String
+        var owner: String
+        var role: String
+        /// Whether a trigger runs it.
+        var isTrigger: Bool
+    }
+
+    /// A sequence that fills a column of a new row, and that a role may not use.
+    struct ClosedSequence: Sendable, Equatable {
+        var table: QualifiedName
+        var sequence: QualifiedName
+        var role: String
+    }
+
     var views: [WritableView] = []
+    var functions: [DefinerFunction] = []
+    var sequences: [ClosedSequence] = []
     var defaults: [DefaultGrant] = []
 }

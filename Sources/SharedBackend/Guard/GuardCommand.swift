@@ -73,9 +73,17 @@ public enum GuardCommand {
         return try await plan(connection: connection, policy: policy, configuration: configuration, mode: state.mode)
     }
 
+    /// Whether this role may not know about the guard.
+    public static func isHidden(connection: PostgresConnection) async throws(PostgresError) -> Bool {
+        try await GuardReader(connection: connection).record() == .unreadable
+    }
+
     /// - Returns: `nil` when no table is guarded, or this role may not know.
     public static func state(connection: PostgresConnection) async throws(PostgresError) -> State? {
-        guard try await GuardReader(connection: connection).record() == .current else { return nil }
+        switch try await GuardReader(connection: connection).record() {
+        case .missing, .unreadable: return nil
+        case .old, .current: break
+        }
         let rows = try await connection.query(
             "SELECT schema_name, table_name, mode FROM lindero.guarded_table ORDER BY 1, 2"
         ).rows

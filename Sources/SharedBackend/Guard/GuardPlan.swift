@@ -36,6 +36,9 @@ public struct GuardPlan: Sendable {
         return "guard has drifted: \(statements.count) statements on \(names)\(changes.count > 3 ? ", …" : "")"
     }
 
+    /// How many tables change; the audit's functions are none.
+    public var tableCount: Int { changes.count { $0.table.schema != "lindero" } }
+
     /// All statements, in order.
     public var statements: [String] { changes.flatMap(\.statements) }
 

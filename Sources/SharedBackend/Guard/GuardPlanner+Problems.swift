@@ -27,6 +27,14 @@ extension GuardPlanner {
             plan.problems.append(.superuser(role: role, side: side.name))
             return
         }
+        for holder in [role] + facts.memberOf.sorted() {
+            guard let held = snapshot.roles[holder] else { continue }
+            if held.isSuperuser { plan.problems.append(.memberOfSuperuser(role: role, superuser: holder)) }
+            // From 16 on that takes ADMIN of the other role, which makes a member.
+            if held.createsRoles, snapshot.serverVersion < 160_000 {
+                plan.problems.append(.createsRoles(role: role, holder: holder))
+            }
+        }
         for other in sides where other.name != side.name {
             for otherRole in other.roles where facts.memberOf.contains(otherRole) {
                 plan.problems.append(
@@ -76,6 +84,17 @@ extension GuardPlanner {
         switch grantee {
         case .everyone: "PUBLIC"
         case .role(let role): role
+        }
+    }
+
+    /// Whether this connection may change the grants: as the owner, and as whoever else made them.
+    mutating func checkAdministrator(of access: TableAccess, changed: Set<AccessGrant>) {
+        let role = snapshot.currentRole
+        if !snapshot.mayUse.contains(access.owner) {
+            plan.problems.append(.notAdministrator(role: role, owner: access.owner, table: access.table))
+        }
+        for grantor in Set(changed.map(\.grantor)).sorted() where grantor != access.owner && !snapshot.maySet.contains(grantor) {
+            plan.problems.append(.notGrantor(role: role, grantor: grantor, table: access.table))
         }
     }
 }

@@ -11,6 +11,8 @@ struct GuardPlanner {
     var plan: GuardPlan
     /// Audit functions that stay in use.
     private var keptFunctions: Set<String> = []
+    /// Roles of no side that may write, and what.
+    var unlisted: [String: Set<QualifiedName>] = [:]
     /// The side of each configured role that exists and serves one side.
     let sideOfRole: [String: String]
 
@@ -52,6 +54,7 @@ struct GuardPlanner {
             build(name, access)
         }
         dropFunctions()
+        if mode != nil { noticeUnlisted() }
         plan.problems = plan.problems.reduce(into: []) { kept, problem in
             if !kept.contains(problem) { kept.append(problem) }
         }
@@ -67,8 +70,10 @@ struct GuardPlanner {
         var desired = original.grants
         if let ownership, mode == .enforce {
             desired = enforced(original, ownership, root: root)
+            noticePublic(access, desired)
             checkTable(original, desired)
         }
+        if ownership != nil { noteUnlisted(original, desired) }
         let audit = mode == .audit && root == name ? ownership.flatMap { self.audit(name, $0) } : nil
         var statements = auditStatements(name, audit)
         let grants = GrantScript.statements(from: access, to: desired)
@@ -79,10 +84,7 @@ struct GuardPlanner {
             plan.released.append(name)
         }
         guard !statements.isEmpty else { return }
-        if !snapshot.acts(snapshot.currentRole, as: access.owner) {
-            plan.problems.append(
-                .notAdministrator(role: snapshot.currentRole, owner: access.owner, table: name))
-        }
+        checkAdministrator(of: access, changed: access.grants.symmetricDifference(desired))
         plan.changes.append(GuardPlan.TableChange(table: name, statements: statements))
     }
 
@@ -124,7 +126,6 @@ struct GuardPlanner {
                 if rights.allows(grant) { desired.insert(grant.grantable(false)) }
             }
         }
-        noticePublic(access, desired)
         for (role, side) in sideOfRole where role != access.owner {
             guard let rights = rights[side] else { continue }
             for grant in rights.grants(to: role, by: access.owner) where !Self.holds(desired, grant) {
@@ -156,21 +157,15 @@ struct GuardPlanner {
     private func audit(_ name: QualifiedName, _ ownership: TableOwnership) -> TableAudit? {
         guard let table = descriptions[name] else { return nil }
         let rights = self.rights(ownership, name)
-        let parties = sides.compactMap { side -> TableAudit.Party? in
-            guard let rights = rights[side.name] else { return nil }
-            let roles = writers(of: side)
-            return roles.isEmpty ? nil : TableAudit.Party(side: side.name, roles: roles, rights: rights)
+        var parties = sides.compactMap { side -> TableAudit.Party? in
+            let roles = side.roles.filter { sideOfRole[$0] == side.name }
+            guard !roles.isEmpty, let rights = rights[side.name] else { return nil }
+            return TableAudit.Party(side: side.name, roles: roles, rights: rights)
         }
-        return parties.isEmpty ? nil : TableAudit(table: table, ownership: ownership, parties: parties)
-    }
-
-    /// The side's roles, and the roles that log in as members of them.
-    private func writers(of side: GuardSide) -> [String] {
-        let own = side.roles.filter { sideOfRole[$0] == side.name }
-        let members = snapshot.roles.filter { role, facts in
-            sideOfRole[role] == nil && !facts.isSuperuser && own.contains { facts.memberOf.contains($0) }
-        }
-        return (own + members.keys).sorted()
+        guard !parties.isEmpty else { return nil }
+        let none = ColumnRights(ownership, side: TableAudit.unlisted, primaryKey: table.primaryKey)
+        parties.append(TableAudit.Party(side: TableAudit.unlisted, roles: [], rights: none))
+        return TableAudit(table: table, ownership: ownership, parties: parties)
     }
 
     private mutating func auditStatements(_ name: QualifiedName, _ audit: TableAudit?) -> [String] {

@@ -19,6 +19,11 @@ public enum GuardProblem: Error, Sendable, Equatable, CustomStringConvertible {
     case writesAllData(role: String)
     /// The role granted on what it has to lose.
     case grantedOnward(role: String, privilege: String, table: QualifiedName, grantee: String)
+    /// Until PostgreSQL 15, CREATEROLE is the right to become a member of any role but superusers.
+    case createsRoles(role: String, holder: String)
+    case memberOfSuperuser(role: String, superuser: String)
+    /// The connection's role cannot act as a role whose grants must change.
+    case notGrantor(role: String, grantor: String, table: QualifiedName)
     /// The connection's role may not change the table's grants.
     case notAdministrator(role: String, owner: String, table: QualifiedName)
 
@@ -48,6 +53,13 @@ public enum GuardProblem: Error, Sendable, Equatable, CustomStringConvertible {
             return "Role \"\(role)\" may write every table as a member of pg_write_all_data."
         case .grantedOnward(let role, let privilege, let table, let grantee):
             return "Role \"\(role)\" granted \(privilege) on \"\(table)\" on to \"\(grantee)\"."
+        case .createsRoles(let role, let holder):
+            let how = role == holder ? "has CREATEROLE" : "is a member of \"\(holder)\", which has CREATEROLE"
+            return "Role \"\(role)\" \(how), so before PostgreSQL 16 it can make itself a member of every owner."
+        case .memberOfSuperuser(let role, let superuser):
+            return "Role \"\(role)\" is a member of the superuser \"\(superuser)\", which no grant restrains."
+        case .notGrantor(let role, let grantor, let table):
+            return "Role \"\(role)\" of this connection may not change what \"\(grantor)\" granted on \"\(table)\"."
         case .notAdministrator(let role, let owner, let table):
             return "Role \"\(role)\" of this connection may not change the grants of \"\(table)\"."
                 + " Its owner is \"\(owner)\"."
@@ -88,6 +100,14 @@ public enum GuardProblem: Error, Sendable, Equatable, CustomStringConvertible {
             return "Run REVOKE pg_write_all_data FROM \(quoted(role));"
         case .grantedOnward(let role, let privilege, let table, let grantee):
             return "Run, as \(role), REVOKE \(privilege) ON \(table.sql) FROM \(quoted(grantee)); and grant it as the owner."
+        case .createsRoles(let role, let holder):
+            return role == holder
+                ? "Run ALTER ROLE \(quoted(role)) NOCREATEROLE;"
+                : "Run REVOKE \(quoted(holder)) FROM \(quoted(role)); or ALTER ROLE \(quoted(holder)) NOCREATEROLE;"
+        case .memberOfSuperuser(let role, let superuser):
+            return "Run REVOKE \(quoted(superuser)) FROM \(quoted(role)); or use --mode audit."
+        case .notGrantor(let role, let grantor, _):
+            return "Run GRANT \(quoted(grantor)) TO \(quoted(role)); or connect as a superuser."
         case .notAdministrator(_, let owner, _):
             return "Connect as \(quoted(owner)) or as a superuser."
         }

@@ -13,8 +13,11 @@ struct GuardReader {
         let roots = try await partitions(of: names)
         let wanted = Set(names).union(roots.keys).union(records.keys).union(triggers.map(\.table))
         let tables = try await access(wanted.sorted())
+        let serverVersion = await connection.serverVersion
         return GuardSnapshot(
             currentRole: try await connection.query("SELECT current_user").rows.first?[0] ?? "",
+            mayUse: try await roles(with: "USAGE"),
+            maySet: try await roles(with: serverVersion < 160_000 ? "MEMBER" : "SET"), serverVersion: serverVersion,
             roles: try await roles(), tables: tables, rootOfPartition: roots, records: records,
             triggers: triggers, functions: try await functions(),
             bypass: try await GuardBypassReader(
@@ -35,7 +38,8 @@ struct GuardReader {
     func record() async throws(PostgresError) -> Record {
         let sql = """
             SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),
-                   a.attname IS NOT NULL
+                   a.attname IS NOT NULL AND EXISTS (
+                       SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'audited_side')
             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'column_number'
             WHERE n.nspname = 'lindero' AND c.relname = 'guarded_grant'
@@ -45,10 +49,16 @@ struct GuardReader {
         return row[0] == "t" ? .current : .unreadable
     }
 
+    /// Roles that the current role holds so: USAGE has their rights, MEMBER (SET from 16 on) may change to them.
+    private func roles(with privilege: String) async throws(PostgresError) -> Set<String> {
+        let sql = "SELECT rolname FROM pg_catalog.pg_roles WHERE pg_catalog.pg_has_role(current_user, oid, $1)"
+        return Set(try await connection.query(sql, [.text(privilege)]).rows.compactMap { $0[0] })
+    }
+
     private func roles() async throws(PostgresError) -> [String: RoleFacts] {
         var roles: [String: RoleFacts] = [:]
-        for row in try await connection.query("SELECT rolname, rolsuper FROM pg_catalog.pg_roles").rows {
-            roles[row[0] ?? ""] = RoleFacts(isSuperuser: row[1] == "t", memberOf: [])
+        for row in try await connection.query("SELECT rolname, rolsuper, rolcreaterole FROM pg_catalog.pg_roles").rows {
+            roles[row[0] ?? ""] = RoleFacts(isSuperuser: row[1] == "t", createsRoles: row[2] == "t", memberOf: [])
         }
         let memberships = """
             WITH RECURSIVE path(role, holder) AS (

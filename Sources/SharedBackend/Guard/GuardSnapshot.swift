@@ -3,6 +3,7 @@ import ReplicationCore
 /// A role as the server knows it.
 struct RoleFacts: Sendable, Equatable {
     var isSuperuser: Bool
+    var createsRoles = false
     /// Roles whose rights this one has or can take on, through any number of memberships.
     var memberOf: Set<String>
 }
@@ -11,6 +12,10 @@ struct RoleFacts: Sendable, Equatable {
 struct GuardSnapshot: Sendable {
     /// The role that would carry a plan out.
     var currentRole: String
+    /// Roles whose rights it has, and roles that it may change to.
+    var mayUse: Set<String>
+    var maySet: Set<String>
+    var serverVersion: Int
     var roles: [String: RoleFacts]
     /// Tables under ownership, their partitions, and tables that were guarded before.
     var tables: [QualifiedName: TableAccess]

@@ -8,7 +8,9 @@ struct AuditCommand: LinderoCommand {
     static let configuration = CommandConfiguration(
         commandName: "audit", abstract: "Who wrote columns that another side owns: by table, column and role.",
         discussion: """
-            Reads what `lindero guard apply --mode audit` recorded. Exits with 3 when there are violations.
+            Reads what `lindero guard apply --mode audit` recorded. Exits with 3 when there are violations. Roles that \
+            lindero.yaml does not list have the side (unlisted). A row that an UPDATE of a partition, not of the \
+            partitioned table, moves on to another is recorded as DELETE and INSERT.
 
             Examples:
               lindero audit
@@ -36,7 +38,7 @@ struct AuditCommand: LinderoCommand {
 
     private func json(_ report: AuditReport) -> JSONValue {
         .object([
-            ("violations", .integer(Int64(report.violationCount))),
+            ("mode", .optional(report.mode?.rawValue)), ("violations", .integer(Int64(report.violationCount))),
             (
                 "lines",
                 .array(
@@ -66,9 +68,7 @@ struct AuditCommand: LinderoCommand {
     }
 
     private func lines(_ report: AuditReport) -> [String] {
-        guard report.violationCount > 0 else {
-            return ["No ownership violations recorded.", "Next: lindero guard apply --mode enforce"]
-        }
+        guard report.violationCount > 0 else { return nothingLines(report.mode) }
         var table = TextTable(["table", "column", "operation", "side", "role", "count", "last"])
         for line in report.lines {
             table.add([
@@ -83,8 +83,26 @@ struct AuditCommand: LinderoCommand {
                     + "\(violation.key ?? "") \(violation.columns.joined(separator: ", "))"
             }
         }
-        let next = "Next: correct the service, or lindero guard apply --mode enforce"
+        let next =
+            report.mode == .audit ? "Next: correct the service, or lindero guard apply --mode enforce" : Self.notAudited(report.mode)
         return lines + ["", "\(report.violationCount) writes violated ownership.", next]
+    }
+}
+
+extension AuditCommand {
+    private func nothingLines(_ mode: GuardMode?) -> [String] {
+        switch mode {
+        case .audit: ["No ownership violations recorded.", "Next: lindero guard apply --mode enforce"]
+        case .enforce: [Self.notAudited(mode), "Next: lindero status"]
+        case nil: [Self.notAudited(mode), "Next: lindero guard apply --mode audit"]
+        }
+    }
+
+    /// An empty record says nothing when nobody keeps it.
+    fileprivate static func notAudited(_ mode: GuardMode?) -> String {
+        mode == .enforce
+            ? "Nothing is being audited: the guard refuses foreign writes, and refused writes leave no record."
+            : "Nothing is being audited: the guard is off."
     }
 }
 

@@ -128,9 +128,9 @@ private struct GuardReport {
         let done =
             switch plan.mode {
             case _ where plan.isEmpty: "The database already is as wanted; nothing was changed."
-            case nil: "Removed the guard of \(plan.changes.count) tables."
-            case .enforce?: "\(plan.changes.count) tables are guarded: PostgreSQL refuses writes to foreign columns."
-            case .audit?: "\(plan.changes.count) tables are audited: writes to foreign columns are recorded."
+            case nil: "Removed the guard of \(plan.tableCount) tables."
+            case .enforce?: "\(plan.tableCount) tables are guarded: PostgreSQL refuses writes to foreign columns."
+            case .audit?: "\(plan.tableCount) tables are audited: writes to foreign columns are recorded."
             }
         return [done] + plan.notices.map { "notice: \($0)" }
     }

@@ -1,0 +1,1 @@
+DROP FUNCTION lindero.audited_side;
