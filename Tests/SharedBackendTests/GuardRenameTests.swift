@@ -124,4 +124,19 @@ import Testing
         #expect(lists.contains { $0.hasPrefix("Leads.phone") && $0.contains("\(hotel.botRole)=w/") })
         #expect(!lists.contains { $0.hasPrefix("Leads.syncNote") })
     }
+
+    @Test func aRecordOfAnOlderVersionIsStillUndone() async throws {
+        let hotel = try await guarded(#"GRANT ALL ON public."Leads" TO BOT; GRANT UPDATE (phone) ON public."Reservas" TO BOT"#)
+        let before = try await hotel.accessLists()
+        try await hotel.apply(.enforce)
+        // As migrated from the version that kept names and OIDs alone.
+        _ = try await hotel.admin.execute(
+            """
+            UPDATE lindero.guarded_table SET database_id = NULL; UPDATE lindero.guarded_grant SET column_number = NULL;
+            ALTER TABLE public."Leads" RENAME TO "Old"; CREATE TABLE public."Leads" (LIKE public."Old" INCLUDING ALL);
+            """)
+        try await GuardCommand.remove(connection: hotel.admin)
+        _ = try await hotel.admin.execute(#"DROP TABLE public."Leads"; ALTER TABLE public."Old" RENAME TO "Leads""#)
+        #expect(try await hotel.accessLists() == before)
+    }
 }
