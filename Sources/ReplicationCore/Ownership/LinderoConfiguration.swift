@@ -106,6 +106,11 @@ public struct ReplicationSettings: Sendable, Equatable {
     public var heartbeatMilliseconds = 1_000
     /// Bytes of decoded changes that may wait in memory, per direction.
     public var memoryLimitBytes = 64 << 20
+    /// The half of it that changes may fill before they are taken; the other is for the group at work and the next,
+    /// each of them twice: as it came, and as the target takes it.
+    public var waitingBytes: Int { memoryLimitBytes / 2 }
+    /// Bytes of changes that may share one target transaction when the stream is behind.
+    public var groupBytes: Int { max(64 << 10, memoryLimitBytes / 16) }
     public var copy = CopySettings()
     /// Whether a target created by Lindero leaves out columns that do not travel.
     public var omitForeignColumns = false

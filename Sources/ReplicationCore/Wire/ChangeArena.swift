@@ -8,8 +8,8 @@ public struct ChangeArena: Sendable {
 
     public init() {}
 
-    /// Memory in use, in bytes.
-    public var sizeBytes: Int { bytes.count + cells.count * MemoryLayout<Cell>.stride }
+    /// Memory held, in bytes; more than what is used while it grows.
+    public var sizeBytes: Int { bytes.capacity + cells.capacity * MemoryLayout<Cell>.stride }
 
     public mutating func removeAll(keepingCapacity: Bool = true) {
         bytes.removeAll(keepingCapacity: keepingCapacity)

@@ -3,9 +3,6 @@ import ReplicationCore
 
 /// Takes chunks from the mailbox and has them applied, until the mailbox is closed and empty.
 struct ApplyLoop: Sendable {
-    /// Bytes of changes that may share one target transaction when the stream is behind.
-    static let groupBytes = 8 << 20
-
     let mailbox: StreamMailbox
     let state: DirectionState
     let connection: PostgresConnection
@@ -17,9 +14,10 @@ struct ApplyLoop: Sendable {
     let worker: String
 
     func run() async throws {
+        let groupBytes = settings.replication.groupBytes
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
-            exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limitBytes: Self.groupBytes) })
+            exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limitBytes: groupBytes) })
         defer { state.finishApplier() }
         while let group = await nextGroup(applier) {
             try Task.checkCancellation()
@@ -38,7 +36,7 @@ struct ApplyLoop: Sendable {
 
     private func nextGroup(_ applier: GroupApplier) async -> PreparedGroup? {
         if let ahead = applier.takeAhead() { return ahead }
-        return await mailbox.take(limitBytes: Self.groupBytes).map { PreparedGroup(chunks: $0) }
+        return await mailbox.take(limitBytes: settings.replication.groupBytes).map { PreparedGroup(chunks: $0) }
     }
 
     /// Measures what has just become visible on the target.

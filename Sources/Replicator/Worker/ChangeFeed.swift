@@ -70,7 +70,7 @@ public struct ChangeFeed: Sendable {
                 state.begin(durable: slot.confirmedLSN)
                 state.set(.streaming)
                 logger.info("following changes", metadata: ["slot": "\(settings.slot)", "from": "\(slot.confirmedLSN)"])
-                let mailbox = StreamMailbox(limitBytes: settings.replication.memoryLimitBytes)
+                let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
                 let reader = StreamReader(
                     stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: timeout)
                 let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)

@@ -48,7 +48,7 @@ struct DirectionRun: Sendable {
             state.begin(durable: startLSN)
             state.set(.catchingUp)
             try await DirectionRecord(connection: target, settings: settings).note(state: .catchingUp, problem: nil)
-            let mailbox = StreamMailbox(limitBytes: settings.replication.memoryLimitBytes)
+            let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
             let reader = StreamReader(
                 stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds)
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
