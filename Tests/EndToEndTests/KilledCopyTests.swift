@@ -25,7 +25,7 @@ import Testing
     ].joined(separator: "\n  ")
     static let indexes = """
         SELECT string_agg(concat_ws(' ', c.relname, pg_get_indexdef(c.oid), i.indisvalid, h.inhparent::regclass), E'\\n' ORDER BY c.relname)
-          || (SELECT string_agg(concat_ws(' ', conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid)), E'\\n' ORDER BY conname)
+          || (SELECT string_agg(concat_ws(' ', conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid)), E'\\n' ORDER BY conname, conrelid::regclass::text)
               FROM pg_constraint WHERE connamespace = 'public'::regnamespace)
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_inherits h ON h.inhrelid = c.oid
         WHERE c.relnamespace = 'public'::regnamespace
