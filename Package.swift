@@ -42,6 +42,7 @@ let package = Package(
                 .embedInCode("0006_quarantine.up.sql"), .embedInCode("0006_quarantine.down.sql"),
                 .embedInCode("0007_applied_lsn.up.sql"), .embedInCode("0007_applied_lsn.down.sql"),
                 .embedInCode("0008_audited_side.up.sql"), .embedInCode("0008_audited_side.down.sql"),
+                .embedInCode("0009_direction_history.up.sql"), .embedInCode("0009_direction_history.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -40,6 +40,9 @@ public enum Migrations {
         Migration(
             version: 8, name: "audited_side", up: text(PackageResources._008_audited_side_up_sql),
             down: text(PackageResources._008_audited_side_down_sql)),
+        Migration(
+            version: 9, name: "direction_history", up: text(PackageResources._009_direction_history_up_sql),
+            down: text(PackageResources._009_direction_history_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -6,7 +6,8 @@ import Replicator
 /// Before a replica's first start everything that `check` calls a blocker blocks `run` too: publishing a table without
 /// a key, for one, would make the source refuse its own service's updates.
 ///
-/// Later starts go on without: what changed since pauses the direction, which mends itself.
+/// Later starts go on without: what changed since pauses the direction, which mends itself. Only tables that the
+/// configuration has got since are looked at.
 struct FirstStart {
     let loaded: LoadedConfiguration
     let settings: DirectionSettings
@@ -15,14 +16,16 @@ struct FirstStart {
     func require(target: Database) async throws {
         // An adopted publication without rules decides alone what travels.
         if settings.policy == nil { return }
-        if try await target.connected({ try await hasStarted($0) }) { return }
+        let copied = try await target.connected { try await hasStarted($0) ? try await self.copied($0) : nil }
+        let new = copied.map { copied in settings.policy.map { Set($0.tables.keys).subtracting(copied) } ?? [] }
+        if let new, new.isEmpty || settings.replication.snapshot == .never { return }
         var connections: [String: ConnectionOptions] = [:]
         for database in try loaded.databases() where [settings.sourceName, target.name].contains(database.name) {
             connections[database.name] = database.options
         }
         let blockers = await Preflight(
             configuration: loaded.configuration, connections: connections, ownSlots: [settings.slot]
-        ).run().blockers
+        ).run().blockers.filter { blocker in new.map { Self.isAbout($0, blocker) } ?? true }
         guard let first = blockers.first else { return }
         let messages = blockers.map { blocker in
             blocker.mark.map { "\(loaded.path):\($0.line):\($0.column): " } ?? ""
@@ -32,6 +35,19 @@ struct FirstStart {
         throw CommandFailure(
             first.code.rawValue, messages.joined(separator: "\n"), place: settings.name,
             nextStep: fix ?? "Run `lindero check`: it says of each how to mend it.", exit: .blocked)
+    }
+
+    /// Whether a finding's object is one of the tables, or a column of one.
+    private static func isAbout(_ tables: Set<QualifiedName>, _ finding: PreflightFinding) -> Bool {
+        guard let object = finding.object else { return false }
+        return tables.contains { object == $0.description || object.hasPrefix("\($0.description).") }
+    }
+
+    /// The tables that the direction has already.
+    private func copied(_ target: PostgresConnection) async throws -> Set<QualifiedName> {
+        let exists = try await target.query("SELECT pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL")
+        guard exists.rows.first?[0] == "t" else { return [] }
+        return Set(try await TableCopyState.read(target, direction: settings.name).keys)
     }
 
     /// Whether the target already holds the direction's slot and start.

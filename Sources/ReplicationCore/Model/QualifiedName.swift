@@ -8,6 +8,27 @@ public struct QualifiedName: Sendable, Hashable, Comparable, CustomStringConvert
         self.name = name
     }
 
+    /// Reads a name as `regclass` prints it under an empty `search_path`: with its schema, quoted only where it must be.
+    public init?(regclass text: String) {
+        var parts: [String] = [""]
+        var isQuoted = false
+        var last: Character = " "
+        for character in text {
+            if character == "\"" {
+                // Two in a row inside quotes are one of the name.
+                if !isQuoted && last == "\"" { parts[parts.count - 1].append("\"") }
+                isQuoted.toggle()
+            } else if character == "." && !isQuoted {
+                parts.append("")
+            } else {
+                parts[parts.count - 1].append(character)
+            }
+            last = character
+        }
+        guard parts.count == 2, !isQuoted else { return nil }
+        self.init(schema: parts[0], name: parts[1])
+    }
+
     /// The form SQL takes: both parts quoted.
     public var sql: String { SQLText.identifier(schema) + "." + SQLText.identifier(name) }
 

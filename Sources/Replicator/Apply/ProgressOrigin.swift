@@ -27,6 +27,28 @@ struct ProgressOrigin {
         return row.firstValue.flatMap { LSN($0) } ?? origin
     }
 
+    /// Forgets the progress.
+    ///
+    /// - Throws: `ReplicationFailure` with the command to run when the role may not; `PostgresError` 55006 while a
+    ///   session holds the origin.
+    func drop() async throws {
+        let name = try await name()
+        let found = try await connection.query(
+            "SELECT 1 FROM pg_catalog.pg_replication_origin WHERE roname = $1", [.text(name)])
+        // Without one the right to drop it is not needed.
+        if found.rowCount == 0 { return }
+        do {
+            _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_drop($1)", [.text(name)])
+        } catch {
+            guard error.sqlState?.rawValue == "42501" else { throw error }
+            throw ReplicationFailure(
+                .privileges, "The target still has replication origin \(name) of an earlier copy, and the role may not drop it.",
+                nextStep: "Run on the target as a superuser: \(Self.dropSQL(name)) Then start again.", isBlocker: true)
+        }
+    }
+
+    static func dropSQL(_ name: String) -> String { "SELECT pg_replication_origin_drop(\(SQLText.literal(name)));" }
+
     /// Origins belong to the whole cluster, so the name carries the database's OID: a database that was dropped
     /// and made again must not inherit the old one's progress.
     func name() async throws -> String {

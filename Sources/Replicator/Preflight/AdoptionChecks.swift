@@ -118,7 +118,14 @@ struct AdoptionChecks {
             ]
         }
         var findings: [PreflightFinding] = []
-        if published.hasRowFilter {
+        if published.hasRowFilter, configuration.replication.snapshot == .initial {
+            findings.append(
+                finding(
+                    .publicationFilter, object: table.name.description,
+                    "publication \(publication.name) filters the rows of \(table.name), and the copy would hold them all",
+                    fix: "remove replication.publication, and Lindero makes one of its own; or adopt its slot with "
+                        + "replication: { snapshot: never, slot: … }"))
+        } else if published.hasRowFilter {
             findings.append(
                 PreflightFinding(
                     .warning, .publicationFilter, database: source, object: table.name.description,

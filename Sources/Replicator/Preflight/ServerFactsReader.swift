@@ -65,7 +65,7 @@ enum ServerFactsReader {
         return facts
     }
 
-    private static func publication(
+    static func publication(
         _ connection: PostgresConnection, _ name: String, version: Int
     ) async throws(PostgresError) -> ServerFacts.Publication? {
         guard let row = try await connection.query(PreflightSQL.publication, [.text(name)]).rows.first else {

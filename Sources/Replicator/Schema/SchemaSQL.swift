@@ -115,6 +115,7 @@ enum SchemaSQL {
                coalesce((SELECT sum(pg_relation_size(member.oid)) FROM
                  (SELECT c.conindid AS oid UNION SELECT relid FROM pg_partition_tree(c.conindid)) member), 0)::bigint::text AS size,
                pg_partition_root(c.conrelid)::regclass::text AS root,
+               (SELECT relkind = 'p' FROM pg_class WHERE oid = c.conrelid) AS partitioned,
                ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey))::text AS columns
         FROM pg_constraint c
         JOIN (\(members)) member ON member.oid = c.conrelid

@@ -5,8 +5,10 @@ import ReplicationCore
 struct SourceSchema: Sendable {
     /// Schemas, extensions, types, sequences, tables with their partitions: what the copy needs.
     var beforeCopy: [String] = []
-    /// Keys, constraints, indexes, sequence owners, foreign keys: faster, and sometimes only possible, with the data.
+    /// Keys, constraints, indexes, sequence owners: faster, and sometimes only possible, with the data.
     var afterCopy: [SchemaStep] = []
+    /// They hold once every table shows the same moment.
+    var foreignKeys: [ForeignKey] = []
     /// What was left out, for people.
     var notes: [String] = []
 
@@ -30,9 +32,8 @@ struct SourceSchema: Sendable {
         for row in try await source.query(SchemaSQL.sequences, [oids]).rows { schema.beforeCopy += [row["sql"] ?? ""] }
         let columns = Dictionary(grouping: try await source.query(SchemaSQL.columns, [oids]).rows) { $0["table"] ?? "" }
         for row in tree { schema.addTable(row, columns, keeps, travels) }
-        let names = Dictionary(tables.map { ($0.name.sql, $0.name) }, uniquingKeysWith: { first, _ in first })
-        try await schema.addConstraints(source, oids, known: Set(known.map { "\($0.oid)" }), names, keeps)
-        try await schema.addIndexes(source, oids, names, keeps)
+        try await schema.addConstraints(source, oids, known: Set(known.map { "\($0.oid)" }), keeps)
+        try await schema.addIndexes(source, oids, keeps)
         try await schema.addAttachments(source, oids)
         for row in try await source.query(SchemaSQL.sequenceOwners, [oids]).rows {
             schema.afterCopy.append(SchemaStep(stage: .owner, table: "", sql: row["sql"] ?? ""))
@@ -100,7 +101,7 @@ struct SourceSchema: Sendable {
     }
 
     private mutating func addConstraints(
-        _ source: PostgresConnection, _ oids: PostgresParameter, known: Set<String>, _ names: [String: QualifiedName],
+        _ source: PostgresConnection, _ oids: PostgresParameter, known: Set<String>,
         _ keeps: (QualifiedName, String) -> Bool
     ) async throws {
         for row in try await source.query(SchemaSQL.constraints, [oids]).rows {
@@ -109,13 +110,20 @@ struct SourceSchema: Sendable {
                 notes.append("Foreign key \(name) of \(table) points out of the replicated tables and was left out.")
                 continue
             }
-            guard holds(row["columns"], row["root"] ?? table, names, keeps) else {
+            guard holds(row["columns"], row["root"] ?? table, keeps) else {
                 notes.append("Constraint \(name) of \(table) uses a column that stays behind and was left out.")
+                continue
+            }
+            if row["kind"] == "f" {
+                foreignKeys.append(
+                    ForeignKey(
+                        table: table, root: row["root"] ?? table, name: name, definition: definition,
+                        isPartitioned: row["partitioned"] == "t"))
                 continue
             }
             afterCopy.append(
                 Self.step(
-                    row["kind"] == "f" ? .foreignKey : .key, row, unless:
+                    .key, row, unless:
                     "EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = \(SQLText.literal(table))::pg_catalog.regclass "
                         + "AND conname = \(SQLText.literal(name)))",
                     "ALTER TABLE \(table) ADD CONSTRAINT \(SQLText.identifier(name)) \(definition)"))
@@ -123,14 +131,13 @@ struct SourceSchema: Sendable {
     }
 
     private mutating func addIndexes(
-        _ source: PostgresConnection, _ oids: PostgresParameter, _ names: [String: QualifiedName],
-        _ keeps: (QualifiedName, String) -> Bool
+        _ source: PostgresConnection, _ oids: PostgresParameter, _ keeps: (QualifiedName, String) -> Bool
     ) async throws {
         for row in try await source.query(SchemaSQL.indexes, [oids]).rows {
             guard let table = row["table"], let schema = row["schema"], let name = row["name"],
                 let definition = row["definition"]
             else { continue }
-            guard holds(row["columns"], row["root"] ?? table, names, keeps) else {
+            guard holds(row["columns"], row["root"] ?? table, keeps) else {
                 notes.append("Index \(name) of \(table) uses a column that stays behind and was left out.")
                 continue
             }
@@ -141,12 +148,9 @@ struct SourceSchema: Sendable {
         }
     }
 
-    /// Whether every column of an array literal is on the target. `regclass` prints plain names without quotes.
-    private func holds(
-        _ columns: String?, _ table: String, _ names: [String: QualifiedName], _ keeps: (QualifiedName, String) -> Bool
-    ) -> Bool {
-        let plain = table.split(separator: ".").map { $0.filter { $0 != "\"" } }
-        let name = names[table] ?? QualifiedName(schema: String(plain.first ?? ""), name: String(plain.last ?? ""))
+    /// Whether every column of an array literal is on the target.
+    private func holds(_ columns: String?, _ table: String, _ keeps: (QualifiedName, String) -> Bool) -> Bool {
+        guard let name = QualifiedName(regclass: table) else { return false }
         return SQLText.elements(ofArray: columns ?? "{}").allSatisfy { keeps(name, $0) }
     }
 
@@ -171,7 +175,7 @@ struct SourceSchema: Sendable {
     }
 
     /// A statement that is skipped when its object is there already: the whole script can run again after a crash.
-    private static func unless(_ condition: String, _ sql: String) -> String {
+    static func unless(_ condition: String, _ sql: String) -> String {
         "DO $lindero$ BEGIN IF NOT (\(condition)) THEN EXECUTE \(SQLText.literal(sql)); END IF; END $lindero$"
     }
 }

@@ -7,6 +7,8 @@ struct TargetSchema {
     let source: PostgresConnection
     let target: PostgresConnection
     let tables: [TableDescription]
+    /// Every table of the direction, for foreign keys.
+    let known: [TableDescription]
 
     /// Creates missing tables and checks the others.
     ///
@@ -21,7 +23,7 @@ struct TargetSchema {
         if !missing.isEmpty { try await willCreate(missing.map(\.name)) }
         let settings = settings
         let schema = try await SourceSchema.read(
-            source, tables: missing, known: tables,
+            source, tables: missing, known: known,
             keeps: { !settings.replication.omitForeignColumns || settings.travels($0, $1) },
             travels: { settings.travels($0, $1) })
         for statement in schema.beforeCopy where !statement.isEmpty {

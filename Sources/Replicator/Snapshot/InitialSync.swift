@@ -24,32 +24,41 @@ public struct InitialSync: Sendable {
     public func run() async throws {
         try await PostgresConnection.with(settings.target) { target in
             _ = try await Migrator(connection: target).migrate()
-            guard settings.replication.snapshot == .initial else { return }
             try await PostgresConnection.with(settings.source) { source in
-                try await sync(source: source, target: target)
+                if let known = try await DirectionRecord(connection: target, settings: settings).read() {
+                    let check = SourceCheck(settings: settings, connection: source)
+                    try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+                }
+                switch settings.replication.snapshot {
+                case .initial: try await sync(source: source, target: target)
+                case .never: try await checkAdopted(source: source, target: target)
+                }
             }
         }
     }
 
     private func sync(source: PostgresConnection, target: PostgresConnection) async throws {
-        let record = DirectionRecord(connection: target, settings: settings)
-        if try await isDone(record) { return }
+        // Another worker may be at it; then it has done the work once this one is let in.
         try await CopyGate(settings: settings).enter(target)
-        // Another worker may have done it while we waited.
-        if try await isDone(record) { return }
+        let record = DirectionRecord(connection: target, settings: settings)
         let known = try await record.read()
         let isResumed = known.map { $0.startLSN != .zero } ?? false
         let tables = try await publishedTables(source)
+        if let known, isResumed, known.isPrepared {
+            return try await addNew(among: tables, known, source: source, target: target)
+        }
         let finished = try await TableCopyState.read(target, direction: settings.name)
         state.set(.copying)
         let objects = ReplicationObjects(settings: settings, source: source)
         if known == nil {
             guard try await !objects.slotExists() else { throw objects.foreignSlot() }
+            // Progress that outlived its record belongs to another copy, perhaps of another cluster.
+            try await ProgressOrigin(connection: target, direction: settings.name).drop()
             let check = SourceCheck(settings: settings, connection: source)
             try await record.create(systemIdentifier: check.systemIdentifier(), startLSN: .zero)
         }
-        try await objects.ensurePublication(tables.map(\.name))
-        let schema = TargetSchema(settings: settings, source: source, target: target, tables: tables)
+        try await objects.ensurePublication(tables)
+        let schema = TargetSchema(settings: settings, source: source, target: target, tables: tables, known: tables)
         let plan = try await schema.prepare { try await record.noteCreation(of: $0) }
         for note in plan.notes { logger.notice("\(note)") }
         let targets = try await CatalogReader.tables(target, matching: tables.map(\.name))
@@ -62,18 +71,8 @@ public struct InitialSync: Sendable {
                 targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
             ).run(pending, kept: kept, finished: finished, startLSN: isResumed ? known?.startLSN : nil)
         }
-        let created = try await record.createdTables()
-        let whole = try await SourceSchema.read(
-            source, tables: tables.filter { created.contains($0.name.sql) }, known: tables,
-            keeps: { table, column in targets.first { $0.name == table }?.column(column) != nil },
-            travels: { settings.travels($0, $1) })
-        try await IndexBuilder(settings: settings, state: state, logger: logger, target: target).run(whole)
+        try await finish(schema, targets: targets, source: source, target: target)
         try await record.markPrepared()
-    }
-
-    private func isDone(_ record: DirectionRecord) async throws -> Bool {
-        guard let known = try await record.read() else { return false }
-        return known.startLSN != .zero && known.isPrepared
     }
 
     /// Finished parts of tables that are not finished; whatever else is noted is forgotten.
@@ -95,17 +94,22 @@ public struct InitialSync: Sendable {
     }
 
     /// The direction's tables: roots of partition trees, not their partitions.
-    private func publishedTables(_ source: PostgresConnection) async throws -> [TableDescription] {
-        let names = settings.policy.map { Array($0.tables.keys) }
+    func publishedTables(_ source: PostgresConnection) async throws -> [TableDescription] {
+        var names = settings.policy.map { Array($0.tables.keys) }
+        if names == nil, !PublicationCover.isOwn(settings) {
+            // A publication without rules decides alone what travels.
+            names = try await PublicationCover.read(settings, on: source).map { Array($0.publication.tables.keys) } ?? []
+        }
         return try await CatalogReader.tables(source, matching: names).filter {
             !$0.isPartition && settings.includes($0.name)
         }
     }
 
     /// Rows that Lindero did not copy are somebody's: they are neither overwritten nor mixed with the source's.
-    private func requireEmpty(_ tables: [TableDescription], on target: PostgresConnection) async throws {
+    func requireEmpty(_ tables: [TableDescription], on target: PostgresConnection, after hint: String? = nil) async throws {
         var filled: [String] = []
-        for table in tables {
+        let present = Set(try await CatalogReader.tables(target, matching: tables.map(\.name)).map(\.name))
+        for table in tables where present.contains(table.name) {
             if try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount > 0 {
                 filled.append("\(table.name)")
             }
@@ -115,7 +119,7 @@ public struct InitialSync: Sendable {
                 .targetNotEmpty,
                 "\(settings.targetName) already has rows in \(filled.joined(separator: ", ")), which Lindero did not copy.",
                 nextStep: "Empty these tables, or adopt a slot with `replication: { snapshot: never, slot: … }` if their "
-                    + "content is the source's at that slot's start.", isBlocker: true)
+                    + "content is the source's at that slot's start." + (hint.map { " \($0)" } ?? ""), isBlocker: true)
         }
     }
 }

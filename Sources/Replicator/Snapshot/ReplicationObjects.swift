@@ -30,19 +30,39 @@ struct ReplicationObjects {
                 + "\(SQLText.literal(settings.slot))); then start again.", isBlocker: true)
     }
 
-    /// Creates the publication, or makes it list exactly these tables. It is never dropped.
-    func ensurePublication(_ tables: [QualifiedName]) async throws {
-        let name = SQLText.identifier(settings.publication)
-        let list = tables.sorted().map(\.sql).joined(separator: ", ")
-        let found = try await source.query(
-            "SELECT puballtables::text FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)])
-        guard let row = found.rows.first else {
+    /// Creates the publication, or makes it list exactly these tables. It is never dropped; one that the configuration
+    /// names is only looked at.
+    func ensurePublication(_ tables: [TableDescription]) async throws {
+        guard let cover = try await PublicationCover.read(settings, on: source) else {
+            guard PublicationCover.isOwn(settings) else { throw PublicationCover.missing(settings, tables) }
+            let list = list(tables)
             _ = try await source.execute(
-                "CREATE PUBLICATION \(name)\(list.isEmpty ? "" : " FOR TABLE \(list)") WITH (publish_via_partition_root = true)")
+                "CREATE PUBLICATION \(SQLText.identifier(settings.publication))\(list.isEmpty ? "" : " FOR TABLE \(list)") "
+                    + "WITH (publish_via_partition_root = true)")
             return
         }
-        guard row[0] != "true", !list.isEmpty else { return }
-        _ = try await source.execute("ALTER PUBLICATION \(name) SET TABLE \(list)")
+        guard PublicationCover.isOwn(settings) else { return try cover.requireWhole(tables) }
+        if try await !isForAllTables(), !tables.isEmpty { try await alter("SET TABLE \(list(tables))") }
+    }
+
+    /// Publishes tables that came later.
+    func addToPublication(_ tables: [TableDescription]) async throws {
+        guard let cover = try await PublicationCover.read(settings, on: source) else { return }
+        guard PublicationCover.isOwn(settings) else { return try cover.requireWhole(tables) }
+        let missing = tables.filter { cover.publication.tables[$0.name] == nil }
+        if !missing.isEmpty { try await alter("ADD TABLE \(list(missing))") }
+    }
+
+    private func alter(_ action: String) async throws {
+        _ = try await source.execute("ALTER PUBLICATION \(SQLText.identifier(settings.publication)) \(action)")
+    }
+
+    private func list(_ tables: [TableDescription]) -> String { tables.map(\.name).sorted().map(\.sql).joined(separator: ", ") }
+
+    private func isForAllTables() async throws -> Bool {
+        try await source.query(
+            "SELECT puballtables::text FROM pg_catalog.pg_publication WHERE pubname = $1", [.text(settings.publication)]
+        ).firstValue == "true"
     }
 }
 

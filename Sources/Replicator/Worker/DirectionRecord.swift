@@ -13,14 +13,26 @@ struct DirectionRecord {
         var startLSN: LSN
         /// Whether every table is copied and has its keys.
         var isPrepared: Bool
+        /// The source's timeline; `nil` until it was seen.
+        var timeline: Int?
+        /// Quoted names of tables that came later and are not whole yet.
+        var unfinishedTables: Set<String>
+        /// Whether foreign keys wait for the stream.
+        var foreignKeysWait: Bool
     }
 
     func read() async throws -> Row? {
         let result = try await connection.query(
-            "SELECT slot, system_identifier, start_lsn::text, prepared_at::text FROM lindero.direction WHERE name = $1",
-            [.text(settings.name)])
+            """
+            SELECT slot, system_identifier, start_lsn::text, prepared_at::text, timeline::text, unfinished_tables::text,
+                   foreign_keys_wait::text
+            FROM lindero.direction WHERE name = $1
+            """, [.text(settings.name)])
         guard let row = result.rows.first, let lsn = row[2].flatMap({ LSN($0) }) else { return nil }
-        return Row(slot: row[0] ?? "", systemIdentifier: row[1] ?? "", startLSN: lsn, isPrepared: row[3] != nil)
+        return Row(
+            slot: row[0] ?? "", systemIdentifier: row[1] ?? "", startLSN: lsn, isPrepared: row[3] != nil,
+            timeline: row[4].flatMap { Int($0) }, unfinishedTables: Set(SQLText.elements(ofArray: row[5] ?? "{}")),
+            foreignKeysWait: row[6] == "true")
     }
 
     /// Written once, when a slot is made or adopted.
@@ -47,6 +59,24 @@ struct DirectionRecord {
         _ = try await connection.query(
             "UPDATE lindero.direction SET created_tables = created_tables || $2::text[] WHERE name = $1",
             [.text(settings.name), .text(SQLText.arrayLiteral(tables.map(\.sql)))])
+    }
+
+    func setTimeline(_ timeline: Int) async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET timeline = $2::text::int WHERE name = $1", [.text(settings.name), .text("\(timeline)")])
+    }
+
+    /// Notes tables that are about to be added, or with none that all are whole.
+    func noteUnfinished(_ tables: [QualifiedName]) async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET unfinished_tables = $2::text[] WHERE name = $1",
+            [.text(settings.name), .text(SQLText.arrayLiteral(tables.map(\.sql)))])
+    }
+
+    func setForeignKeysWait(_ wait: Bool) async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET foreign_keys_wait = $2::text::boolean WHERE name = $1",
+            [.text(settings.name), .text("\(wait)")])
     }
 
     /// Quoted names of the tables that Lindero created.

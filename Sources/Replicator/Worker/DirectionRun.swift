@@ -35,7 +35,11 @@ struct DirectionRun: Sendable {
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
         let copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
         let stream = try await ReplicationConnection.connect(settings.source)
+        let record = DirectionRecord(connection: target, settings: settings)
         do {
+            let known = try await record.read()?.timeline
+            let timeline = try await check.verifyTimeline(stream, known: known, appliedLSN: startLSN)
+            if timeline != known { try await record.setTimeline(timeline) }
             try await stream.startReplication(
                 slot: settings.slot, at: startLSN.rawValue,
                 options: StreamOptions.list(publication: settings.publication, isBinary: isBinary))
@@ -47,7 +51,7 @@ struct DirectionRun: Sendable {
                 ])
             state.begin(durable: startLSN)
             state.set(.catchingUp)
-            try await DirectionRecord(connection: target, settings: settings).note(state: .catchingUp, problem: nil)
+            try await record.note(state: .catchingUp, problem: nil)
             let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
             let reader = StreamReader(
                 stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds)
@@ -69,7 +73,11 @@ struct DirectionRun: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await reader.run() }
             group.addTask { try await loop.run() }
-            group.addTask { try await heartbeat.run() }
+            group.addTask {
+                async let foreignKeys: Void = LateForeignKeys(settings: settings, state: state, logger: logger).run()
+                try await heartbeat.run()
+                await foreignKeys
+            }
             // Drained, the reader and the applier end; the heartbeat goes on until it is cancelled.
             try await group.next()
             try await group.next()
@@ -83,19 +91,17 @@ struct DirectionRun: Sendable {
         try await check.verifyPublication()
         let slot = try await check.slot()
         let systemIdentifier = try await check.systemIdentifier()
-        if try await record.read() == nil {
+        let isNew = try await record.read() == nil
+        let progress: LSN
+        if isNew {
+            // Not even noted before that is settled: the next start would trust what this one did not.
+            progress = try await newProgress(target, startLSN: slot.confirmedLSN)
             try await record.create(systemIdentifier: systemIdentifier, startLSN: slot.confirmedLSN)
+        } else {
+            progress = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
         }
-        let progress = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
         guard let known = try await record.read() else { return progress }
-        guard known.systemIdentifier == systemIdentifier else {
-            throw ReplicationFailure(
-                .otherSource,
-                "\(settings.sourceName) is another PostgreSQL cluster (system identifier \(systemIdentifier)) than the one "
-                    + "that \(settings.targetName) was filled from (\(known.systemIdentifier)).",
-                nextStep: "Correct the address of \(settings.sourceName), then `lindero run`. If it is the source from now on: "
-                    + settings.copyAnew, isBlocker: true)
-        }
+        try check.requireSame(systemIdentifier, known: known.systemIdentifier)
         guard known.slot == settings.slot else {
             throw ReplicationFailure(
                 .otherSlot,
@@ -107,6 +113,20 @@ struct DirectionRun: Sendable {
         let applied = max(progress, known.startLSN)
         try await check.verify(slot: slot, appliedLSN: applied)
         return applied
+    }
+
+    /// Takes the origin for a direction that the target has no record of: progress that outlived its record is another
+    /// history's, and an adopted target is what the slot's start says.
+    private func newProgress(_ target: PostgresConnection, startLSN: LSN) async throws -> LSN {
+        let origin = ProgressOrigin(connection: target, direction: settings.name)
+        let progress = try await origin.acquire()
+        guard progress > startLSN else { return progress }
+        throw ReplicationFailure(
+            .targetAhead,
+            "\(settings.targetName) has no record of \(settings.name), but a replication origin of that name says that it has "
+                + "changes up to \(progress), and slot \(settings.slot) starts at \(startLSN): those between would be passed over.",
+            nextStep: "If \(settings.targetName) holds what the source had at the slot's start, run there: "
+                + "\(ProgressOrigin.dropSQL(try await origin.name())) Then `lindero run`.", isBlocker: true)
     }
 
     /// Whether every travelling column has the same binary form on both sides.

@@ -8,6 +8,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case slotInvalidated = "slot_invalidated"
         case slotInUse = "slot_in_use"
         case publicationMissing = "publication_missing"
+        case publicationTable = "publication_table"
         case otherSource = "other_source"
         case targetAhead = "target_ahead"
         case changeRefused = "change_refused"

@@ -14,19 +14,26 @@ struct SchemaPause: Sendable {
 
     func wait(for mismatch: SchemaMismatch) async throws {
         let sql = try await mendingSQL(for: mismatch)
+        let arrival = mismatch.problems == [.missingTable] ? TableArrival(settings: settings, state: state, logger: logger) : nil
+        let rows = try await arrival?.advice(mismatch.table) ?? ""
         let problem =
             "\(mismatch) \(settings.name) waits before the first change that no longer fits. "
-            + "Run on \(settings.targetName): \(sql.joined(separator: " "))"
+            + "Run on \(settings.targetName): \(sql.joined(separator: " "))\(rows)"
         try await PostgresConnection.with(settings.target) { target in
             try await DirectionRecord(connection: target, settings: settings).note(state: .paused, problem: problem)
             state.set(.paused, problem: problem)
             logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"])
-            if settings.replication.ddl == .follow && mismatch.isAdditive {
+            if settings.replication.ddl == .follow, let arrival {
+                if try await arrival.follow(mismatch.table, on: target) { return }
+            } else if settings.replication.ddl == .follow && mismatch.isAdditive {
                 for statement in sql { _ = try await target.execute(statement) }
                 logger.notice("followed the source", metadata: ["sql": "\(sql.joined(separator: " "))"])
             }
             while !state.isDraining {
-                if try await isMended(mismatch, on: target) { return }
+                if try await isMended(mismatch, on: target) {
+                    guard let arrival, let obstacle = try await arrival.fill(mismatch.table, on: target) else { return }
+                    state.set(.paused, problem: obstacle)
+                }
                 try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
             }
         }
@@ -101,12 +108,12 @@ enum MendingSQL {
 }
 
 extension SchemaMismatch {
-    /// Only tables or columns are missing.
+    /// Only columns are missing. A missing table is more than its definition: it may have rows already.
     var isAdditive: Bool {
         problems.allSatisfy { problem in
             switch problem {
-            case .missingTable, .missingColumn: true
-            case .typeDiffers, .generatedKey, .withheldKey, .unownedColumn: false
+            case .missingColumn: true
+            case .missingTable, .typeDiffers, .generatedKey, .withheldKey, .unownedColumn: false
             }
         }
     }

@@ -78,6 +78,32 @@ public struct SourceCheck: Sendable {
         }
     }
 
+    /// Refuses a server whose history lacks what the target has: its positions may look right and mean other changes.
+    ///
+    /// - Parameter known: the timeline that the target's changes came from; `nil` when nobody noted it.
+    /// - Returns: the server's timeline.
+    func verifyTimeline(_ stream: ReplicationConnection, known: Int?, appliedLSN: LSN) async throws -> Int {
+        let current = try await stream.identifySystem().timeline
+        guard let known, known != current else { return current }
+        var history = TimelineHistory()
+        // The first timeline has no history.
+        if current > 1, let row = try await stream.execute("TIMELINE_HISTORY \(current)").rows.first {
+            history = TimelineHistory(text: row[1] ?? "")
+        }
+        let why: String
+        switch history.verdict(known: known, current: current, appliedLSN: appliedLSN) {
+        case .same, .continued: return current
+        case .beyondSwitch(let lsn):
+            why = "which left timeline \(known) at \(lsn), and the target has changes up to \(appliedLSN)"
+        case .unrelated: why = "which never followed timeline \(known), where the target's changes are from"
+        }
+        throw ReplicationFailure(
+            .targetAhead,
+            "\(settings.sourceName) is on timeline \(current), \(why): it was failed over or restored without the last of them.",
+            nextStep: "Point \(settings.sourceName) at the server that has them. If this is the source from now on: "
+                + settings.copyAnew, isBlocker: true)
+    }
+
     /// Whether the publication exists; one dropped mid-stream is a failure with its own advice.
     func verifyPublication() async throws {
         let found = try await connection.query(
@@ -88,6 +114,17 @@ public struct SourceCheck: Sendable {
             "Publication \(settings.publication) does not exist on \(settings.sourceName).",
             nextStep: "Create it again with the same tables. Changes made without it cannot be decoded: if there were any, "
                 + "start over. " + settings.copyAnew, isBlocker: true)
+    }
+
+    /// Refuses another cluster under the same address.
+    func requireSame(_ systemIdentifier: String, known: String) throws {
+        guard known != systemIdentifier else { return }
+        throw ReplicationFailure(
+            .otherSource,
+            "\(settings.sourceName) is another PostgreSQL cluster (system identifier \(systemIdentifier)) than the one "
+                + "that \(settings.targetName) was filled from (\(known)).",
+            nextStep: "Correct the address of \(settings.sourceName), then `lindero run`. If it is the source from now on: "
+                + settings.copyAnew, isBlocker: true)
     }
 
     func systemIdentifier() async throws -> String {

@@ -10,7 +10,7 @@ import Testing
 struct FreshPair {
     let source: PostgresConnection
     let target: PostgresConnection
-    let settings: DirectionSettings
+    var settings: DirectionSettings
 
     init(_ schema: String, policy: OwnershipPolicy? = nil, replication: ReplicationSettings = .init()) async throws {
         let sourceURL = try await PostgresCluster.shared("source").createDatabase(prefix: "fs")
@@ -23,7 +23,7 @@ struct FreshPair {
         replication.heartbeatMilliseconds = 200
         settings = DirectionSettings(
             sourceName: "bot", targetName: "sync", source: ConnectionOptions(sourceURL),
-            target: ConnectionOptions(targetURL), slot: name, publication: name, backend: .replica,
+            target: ConnectionOptions(targetURL), slot: name, publication: replication.publication ?? name, backend: .replica,
             replication: replication, policy: policy)
     }
 

@@ -1,0 +1,87 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// What comes after the first copy: keys, and tables that the direction gets later.
+extension InitialSync {
+    /// Keys, constraints and indexes of the tables that Lindero created. Foreign keys wait when the tables show different
+    /// moments: rows may still be missing that the stream brings.
+    func finish(
+        _ schema: TargetSchema, targets: [TableDescription], source: PostgresConnection, target: PostgresConnection
+    ) async throws {
+        let record = DirectionRecord(connection: target, settings: settings)
+        let created = try await record.createdTables()
+        var whole = try await SourceSchema.read(
+            source, tables: schema.tables.filter { created.contains($0.name.sql) }, known: schema.known,
+            keeps: { table, column in targets.first { $0.name == table }?.column(column) != nil },
+            travels: { settings.travels($0, $1) })
+        let copies = try await TableCopyState.read(target, direction: settings.name).values.map(\.snapshotLSN)
+        let isOneMoment = copies.min() == copies.max()
+        if isOneMoment { whole.afterCopy += whole.foreignKeys.map(\.step) }
+        try await IndexBuilder(settings: settings, state: state, logger: logger, target: target).run(whole)
+        guard !isOneMoment, !whole.foreignKeys.isEmpty else { return }
+        try await record.setForeignKeysWait(true)
+        logger.notice(
+            "foreign keys are added once the stream has passed the newest copy",
+            metadata: ["count": "\(whole.foreignKeys.count)", "position": "\(copies.max() ?? .zero)"])
+    }
+
+    /// Tables of the configuration that a direction which streams already does not have yet.
+    func addNew(
+        among tables: [TableDescription], _ known: DirectionRecord.Row, source: PostgresConnection, target: PostgresConnection
+    ) async throws {
+        // Without its publication the direction cannot start at all, and says so.
+        guard let cover = try await PublicationCover.read(settings, on: source) else { return }
+        let finished = try await TableCopyState.read(target, direction: settings.name)
+        try requirePublished(tables.filter { finished[$0.name] != nil }, cover)
+        let new = tables.filter { finished[$0.name] == nil || known.unfinishedTables.contains($0.name.sql) }
+        guard !new.isEmpty else { return }
+        try await TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
+            .add(new, known: tables)
+    }
+
+    /// A target that Lindero did not fill: its publication must still send what the configuration asks for. Tables that came
+    /// since it was adopted, and are empty on the target, get their rows.
+    func checkAdopted(source: PostgresConnection, target: PostgresConnection) async throws {
+        guard let cover = try await PublicationCover.read(settings, on: source) else { return }
+        let tables = try await publishedTables(source)
+        let known = try await DirectionRecord(connection: target, settings: settings).read()
+        if known != nil, settings.policy != nil {
+            try cover.requireWhole(tables.filter { cover.publication.tables[$0.name] == nil })
+        }
+        let addition = TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
+        let present = Set(try await CatalogReader.tables(target, matching: tables.map(\.name)).map(\.name))
+        let finished = try await TableCopyState.read(target, direction: settings.name)
+        var unfinished = tables.filter { known?.unfinishedTables.contains($0.name.sql) ?? false }
+        for table in tables where present.contains(table.name) && finished[table.name] == nil && !unfinished.contains(table) {
+            // What is there when the slot is adopted, and what has rows, is taken as it is.
+            let isEmpty = try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount == 0
+            if known == nil || finished.isEmpty || !isEmpty || cover.obstacle(table) != nil {
+                try await addition.adopt(table.name)
+            } else {
+                unfinished.append(table)
+            }
+        }
+        guard !unfinished.isEmpty else { return }
+        try await CopyGate(settings: settings).enter(target)
+        try await addition.add(unfinished, known: tables)
+    }
+
+    /// A table that left the publication has missed changes, and nobody knows which.
+    private func requirePublished(_ tables: [TableDescription], _ cover: PublicationCover) throws {
+        let lost = tables.filter { $0.kind != .partitioned && cover.publication.tables[$0.name] == nil }
+        guard !lost.isEmpty else { return }
+        let name = SQLText.identifier(settings.publication)
+        let add = lost.map { "ALTER PUBLICATION \(name) ADD TABLE \($0.name.sql);" }.joined(separator: " ")
+        let forget = lost.map { table in
+            "TRUNCATE \(table.name.sql); DELETE FROM lindero.table_copy WHERE direction = \(SQLText.literal(settings.name)) AND "
+                + "schema_name = \(SQLText.literal(table.name.schema)) AND table_name = \(SQLText.literal(table.name.name));"
+        }.joined(separator: " ")
+        throw ReplicationFailure(
+            .publicationTable,
+            "Publication \(settings.publication) on \(settings.sourceName) no longer has "
+                + "\(lost.map { "\($0.name)" }.joined(separator: ", ")): changes since then are missing on \(settings.targetName).",
+            nextStep: "To copy anew: run on \(settings.sourceName): \(add) On \(settings.targetName): \(forget) "
+                + "Then `lindero run`. Or leave them out of `tables:`.", isBlocker: true)
+    }
+}

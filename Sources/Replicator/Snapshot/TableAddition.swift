@@ -1,0 +1,91 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// Brings tables into a direction that streams already: publishes them if the publication is ours, creates and copies
+/// them with a snapshot of their own, and gives them their keys. The applier skips what such a copy holds.
+///
+/// Nothing streams meanwhile. What is not whole is noted first, so that the next start goes on after a kill.
+struct TableAddition {
+    let settings: DirectionSettings
+    let state: DirectionState
+    let logger: Logger
+    let source: PostgresConnection
+    let target: PostgresConnection
+
+    private var record: DirectionRecord { DirectionRecord(connection: target, settings: settings) }
+
+    /// - Parameter known: every table of the direction; foreign keys to others are left out.
+    /// - Throws: `ReplicationFailure` with what a person has to do.
+    func add(_ tables: [TableDescription], known: [TableDescription]) async throws {
+        let sync = InitialSync(settings: settings, state: state, logger: logger)
+        let finished = try await TableCopyState.read(target, direction: settings.name)
+        let pending = tables.filter { finished[$0.name] == nil }
+        try requireIdentity(pending)
+        try await discardParts(of: pending)
+        try await sync.requireEmpty(pending, on: target, after: try await rename(among: finished))
+        state.set(.copying)
+        logger.notice("adding tables", metadata: ["tables": "\(tables.map { "\($0.name)" }.joined(separator: ", "))"])
+        try await ReplicationObjects(settings: settings, source: source).addToPublication(tables)
+        let schema = TargetSchema(settings: settings, source: source, target: target, tables: tables, known: known)
+        let plan = try await schema.prepare { created in
+            try await record.noteUnfinished(tables.map(\.name))
+            try await record.noteCreation(of: created)
+        }
+        try await record.noteUnfinished(tables.map(\.name))
+        for note in plan.notes { logger.notice("\(note)") }
+        let targets = try await CatalogReader.tables(target, matching: tables.map(\.name))
+        if !pending.isEmpty {
+            try await SnapshotRun(
+                settings: settings, state: state, logger: logger, source: source, target: target,
+                targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+            ).run(pending, kept: [:], finished: finished, startLSN: .zero)
+        }
+        try await sync.finish(schema, targets: targets, source: source, target: target)
+        try await record.noteUnfinished([])
+    }
+
+    /// Parts of a copy that was killed are copied again: their rows are Lindero's, the table was empty before.
+    private func discardParts(of tables: [TableDescription]) async throws {
+        let ledger = ChunkLedger(connection: target, direction: settings.name)
+        let parts = try await ledger.read()
+        for table in tables where parts[table.name] != nil {
+            _ = try await target.execute("TRUNCATE \(table.name.sql)")
+            try await ledger.forget(table.name)
+        }
+    }
+
+    /// Published without one, PostgreSQL would refuse the service's own updates.
+    private func requireIdentity(_ tables: [TableDescription]) throws {
+        guard PublicationCover.isOwn(settings),
+            let table = tables.first(where: { $0.identityColumns.isEmpty && $0.replicaIdentity != .full })
+        else { return }
+        throw ReplicationFailure(
+            .schemaDiffers,
+            "Table \(table.name) is to be added to \(settings.name), but its rows cannot be told apart: published, its UPDATE and "
+                + "DELETE would be refused on \(settings.sourceName).",
+            nextStep: "Give it a primary key, or run on \(settings.sourceName): ALTER TABLE \(table.name.sql) REPLICA IDENTITY "
+                + "FULL; Or leave it out of `tables:`. Then `lindero run`.", isBlocker: true)
+    }
+
+    /// What to do if a filled table is one that the direction knows by an older name.
+    private func rename(among finished: [QualifiedName: TableCopyState]) async throws -> String? {
+        let present = Set(try await CatalogReader.names(source))
+        let gone = finished.keys.filter { !present.contains($0) }.sorted()
+        guard !gone.isEmpty else { return nil }
+        return "If it is \(gone.map { "\($0)" }.joined(separator: " or ")) under a new name, run on \(settings.targetName) instead: "
+            + "UPDATE lindero.table_copy SET schema_name = 'NEW', table_name = 'NEW' WHERE direction = "
+            + "\(SQLText.literal(settings.name)) AND table_name = 'OLD';"
+    }
+}
+
+extension TableAddition {
+    /// Takes a table as it is: its rows are the direction's already, under another name perhaps.
+    func adopt(_ table: QualifiedName) async throws {
+        _ = try await target.query(
+            """
+            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
+            VALUES ($1, $2, $3, '0/0', 0, 0) ON CONFLICT DO NOTHING
+            """, [.text(settings.name), .text(table.schema), .text(table.name)])
+    }
+}
