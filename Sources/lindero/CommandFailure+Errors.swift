@@ -105,6 +105,8 @@ extension CommandFailure {
                 ("no_such_database", "Check the name of the database.")
             case .server where failure.sqlState?.rawValue == "42501":
                 ("privileges", "Run `ALTER ROLE … REPLICATION;` for that role there, or name one that has it; then `lindero check`.")
+            case .server where failure.sqlState?.class == "53":
+                ("server_\(failure.sqlState?.rawValue ?? "")", failure.sqlState.map { Self.next($0) } ?? "")
             case .nameServiceDown, .timedOut, .lost, .resources, .server, .other:
                 ("unreachable", "Check host, port and network, then run the same command again.")
             }

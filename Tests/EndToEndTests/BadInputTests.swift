@@ -86,6 +86,15 @@ import Testing
         expectNoPassword(json)
     }
 
+    @Test func roleWithoutAFreeConnectionIsToldSo() async throws {
+        let role = "crowd" + String(UInt32.random(in: 0...UInt32.max), radix: 36)
+        let cluster = try await PostgresCluster.shared("source")
+        try await cluster.execute("CREATE ROLE \(role) LOGIN CONNECTION LIMIT 0")
+        let outcome = try await LinderoProcess.run(
+            ["run", "--http", "none"], environment: ["DATABASE_URL": cluster.conninfo(user: role)])
+        expectComplaint(outcome, exit: 1, says: ["53300", "where: primary (\(role)@", "max_connections"])
+    }
+
     /// Every command that needs the database, and the exit code when it cannot be reached.
     static let commands: [(words: [String], exit: Int32)] = [
         (["run", "--http", "none"], 1), (["migrate"], 1), (["guard", "plan"], 1), (["guard", "apply"], 1),
