@@ -13,17 +13,14 @@ import Testing
             }
             var connections: [PostgresConnection] = []
             for try await connection in group { connections.append(connection) }
-            let clock = ContinuousClock()
-            let start = clock.now
             let sleepers = connections.map { connection in
-                Task { _ = try await connection.query("SELECT pg_catalog.pg_sleep(3)") }
+                Task { _ = try await connection.query("SELECT pg_catalog.pg_sleep(300)") }
             }
             try await waitUntil("every statement runs") {
                 let sql =
-                    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_catalog.pg_sleep(3)%'"
+                    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_catalog.pg_sleep(300)%'"
                 return try await cluster.execute(sql)[row: 0, column: 0] == "12"
             }
-            #expect(clock.now - start < .seconds(2.5))
             for sleeper in sleepers { sleeper.cancel() }
             for connection in connections { await connection.close() }
         }

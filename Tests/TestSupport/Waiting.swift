@@ -4,6 +4,9 @@ import Foundation
 private let patience =
     ProcessInfo.processInfo.environment["LINDERO_TEST_PATIENCE"].flatMap { Double($0) }.map { max(1, $0) } ?? 1
 
+/// A limit for what must not take for ever, on machines with more tests than cores, too.
+public func patient(_ limit: Duration) -> Duration { limit * patience }
+
 /// A condition that did not come true in time.
 public struct TimedOut: Error, CustomStringConvertible {
     public let what: String
