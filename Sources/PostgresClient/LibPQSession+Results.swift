@@ -38,6 +38,8 @@ extension LibPQSession {
             default:
                 let error = error(in: result)
                 failure = failure ?? error
+                // A fatal error was the last that the server said; there is no end of the command to read.
+                guard isOpen else { throw error }
             }
         }
         if let failure { throw failure }

@@ -77,6 +77,7 @@ extension LibPQSession {
             default:
                 let error = error(in: result)
                 failure = failure ?? error
+                guard isOpen else { throw error }
             }
         }
         if let failure { throw failure }

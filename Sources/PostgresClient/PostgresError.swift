@@ -21,7 +21,8 @@ public enum PostgresError: Error, Sendable, Equatable, CustomStringConvertible {
     public var isTransient: Bool {
         switch self {
         case .connection(let failure): failure.isTransient
-        case .server(let error): error.sqlState.isTransient
+        // After a fatal error it is the session that is gone; what caused it shows again on the next, if it stays.
+        case .server(let error): error.sqlState.isTransient || error.isFatal
         case .closed: true
         case .timeout, .cancelled, .parameter, .protocolViolation: false
         }

@@ -18,7 +18,11 @@ struct Worker: Sendable {
     var address: HTTPAddress?
     let stopRequest: StopRequest
     /// Names this process in its heartbeats.
-    let name = "\(ProcessInfo.processInfo.hostName)-\(ProcessInfo.processInfo.processIdentifier)"
+    ///
+    /// With a part of its own for each start: a container gives every process the same host and process id.
+    let name =
+        "\(ProcessInfo.processInfo.hostName)-\(ProcessInfo.processInfo.processIdentifier)-"
+        + String(UInt64.random(in: 0...UInt64.max), radix: 36)
 
     /// Runs until drained by a signal, or until every direction has failed for good.
     ///
@@ -38,7 +42,10 @@ struct Worker: Sendable {
         defer { serving?.cancel() }
         let result = await work.result
         StatusLine.clear()
-        if case .failure(let error) = result, !isStopping(members, error) { throw error }
+        if case .failure(let error) = result, !isStopping(error) { throw error }
+        if !stopRequest.isRequested {
+            throw CommandFailure("ended", "The worker ended without being asked to.", nextStep: "Run `lindero run` again.")
+        }
         for member in members { logEnd(member) }
     }
 
@@ -65,7 +72,7 @@ struct Worker: Sendable {
         do {
             try await run(member)
         } catch {
-            if Self.comesFromStopping(error) { throw error }
+            if isStopping(error) { throw error }
             let settings = member.task.settings
             let target = settings.backend == .shared ? "" : " to \(settings.target)"
             throw CommandFailure(error, place: "\(settings.name) (\(settings.source)\(target))")
@@ -112,11 +119,9 @@ extension Worker {
     }
 
     /// Whether an error is only what stopping itself caused.
-    private func isStopping(_ members: [Member], _ error: any Error) -> Bool {
-        members.allSatisfy(\.state.isDraining) && Self.comesFromStopping(error)
-    }
-
-    private static func comesFromStopping(_ error: any Error) -> Bool {
+    private func isStopping(_ error: any Error) -> Bool {
+        // Asked, never inferred: the directions drain too when one of them fails.
+        guard stopRequest.isRequested else { return false }
         switch error {
         case is CancellationError, PostgresError.cancelled, PostgresError.closed: return true
         default: return false

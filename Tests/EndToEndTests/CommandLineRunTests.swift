@@ -111,6 +111,23 @@ import Testing
         #expect(try await first.wait() == 0)
     }
 
+    @Test func workerThatLosesItsServerBeforeItStreamsFailsAndSaysWhy() async throws {
+        let pair = try await AdoptedPair()
+        let blocker = try await pair.connect(pair.targetURL)
+        _ = try await blocker.execute("BEGIN; CREATE SCHEMA lindero")
+        let worker = try pair.start()
+        try await waitUntil("its session was ended") {
+            try await pair.target.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    + "AND wait_event_type = 'Lock'"
+            ).rowCount > 0
+        }
+        #expect(try await worker.wait() == 1)
+        #expect(worker.errors.contains("57P01"), "\(worker.errors)")
+        #expect(!worker.output.contains("Stopped cleanly"))
+        _ = try await blocker.execute("ROLLBACK")
+    }
+
     @Test func missingSlotIsABlocker() async throws {
         let pair = try await AdoptedPair()
         _ = try await pair.source.execute("SELECT pg_drop_replication_slot('\(pair.slot)')")

@@ -12,7 +12,26 @@ struct SchemaPause: Sendable {
     let state: DirectionState
     let logger: Logger
 
+    /// Servers that restart meanwhile, as they do while someone mends a schema, are waited for.
     func wait(for mismatch: SchemaMismatch) async throws {
+        var backoff = Backoff()
+        while !state.isDraining {
+            do {
+                return try await waitOnce(for: mismatch)
+            } catch {
+                guard let error = error as? PostgresError, error.isTransient, !Task.isCancelled else { throw error }
+                let waitMilliseconds = backoff.nextMilliseconds()
+                logger.warning(
+                    "lost a server while paused, trying again",
+                    metadata: [
+                        "direction": "\(settings.name)", "reason": "\(error)", "waitMilliseconds": "\(waitMilliseconds)",
+                    ])
+                try await Task.sleep(for: .milliseconds(waitMilliseconds))
+            }
+        }
+    }
+
+    private func waitOnce(for mismatch: SchemaMismatch) async throws {
         let sql = try await mendingSQL(for: mismatch)
         let arrival = mismatch.problems == [.missingTable] ? TableArrival(settings: settings, state: state, logger: logger) : nil
         let rows = try await arrival?.advice(mismatch.table) ?? ""
@@ -23,10 +42,13 @@ struct SchemaPause: Sendable {
             try await DirectionRecord(connection: target, settings: settings).note(state: .paused, problem: problem)
             state.set(.paused, problem: problem)
             logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"])
-            if settings.replication.ddl == .follow, let arrival {
+            // After a lost session: what it did may have been done.
+            let isDone = try await isMended(mismatch, on: target)
+            if settings.replication.ddl == .follow, let arrival, !isDone {
                 if try await arrival.follow(mismatch.table, on: target) { return }
-            } else if settings.replication.ddl == .follow && mismatch.isAdditive {
-                for statement in sql { _ = try await target.execute(statement) }
+            } else if settings.replication.ddl == .follow && mismatch.isAdditive && !isDone {
+                // One script, one transaction: all of it or nothing.
+                _ = try await target.execute(sql.joined(separator: "\n"))
                 logger.notice("followed the source", metadata: ["sql": "\(sql.joined(separator: " "))"])
             }
             while !state.isDraining {
