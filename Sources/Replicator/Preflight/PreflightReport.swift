@@ -35,6 +35,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case clockOffset = "clock_offset"
         case largeObjects = "large_objects"
         case sequences
+        case partitionTruncate = "partition_truncate"
         case publicationMissing = "publication_missing"
         case publicationTable = "publication_table"
         case publicationColumns = "publication_columns"
@@ -58,6 +59,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case targetGenerated = "target_generated"
         case foreignNotNull = "foreign_not_null"
         case triggers
+        case deferrableKey = "deferrable_key"
         case sourcePrivilege = "source_privilege"
         case targetPrivilege = "target_privilege"
         case roleMissing = "role_missing"

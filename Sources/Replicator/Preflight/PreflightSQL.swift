@@ -97,6 +97,10 @@ enum PreflightSQL {
                pg_catalog.has_table_privilege(c.oid, 'TRUNCATE') AS may_truncate,
                (SELECT pg_catalog.string_agg(t.tgname, E'\\n' ORDER BY t.tgname) FROM pg_catalog.pg_trigger t
                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')) AS triggers,
+               (SELECT pg_catalog.string_agg(pg_catalog.format('%I ', k.conname)
+                         || pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), ' DEFERRABLE.*$', ''), E'\\n' ORDER BY k.conname)
+                FROM pg_catalog.pg_constraint k
+                WHERE k.conrelid = c.oid AND k.condeferrable AND k.contype IN ('p', 'u', 'x')) AS deferrable,
                (SELECT ic.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
                 WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
                   AND i.indpred IS NULL AND i.indexprs IS NULL

@@ -92,6 +92,8 @@ struct TableFacts: Sendable {
     var mayTruncate = false
     /// Triggers that fire even for a replicating session.
     var firingTriggers: [String] = []
+    /// Keys that are checked at the end of a transaction only: quoted name and definition without that.
+    var deferrableKeys: [String] = []
     /// A unique index over NOT NULL columns, fit for `REPLICA IDENTITY USING INDEX`.
     var identityCandidate: String?
     var hasSequence = false

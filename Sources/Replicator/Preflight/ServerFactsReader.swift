@@ -59,6 +59,7 @@ enum ServerFactsReader {
                 mayUpdate: row["may_update"] == "t", mayDelete: row["may_delete"] == "t",
                 mayTruncate: row["may_truncate"] == "t",
                 firingTriggers: row["triggers"].map { $0.split(separator: "\n").map { String($0) } } ?? [],
+                deferrableKeys: row["deferrable"].map { $0.split(separator: "\n").map { String($0) } } ?? [],
                 identityCandidate: row["candidate"], hasSequence: row["has_sequence"] == "t",
                 leafWithoutIdentity: row["leaf"])
         }

@@ -20,7 +20,7 @@ struct SourceTableChecks {
             guard let facts = facts[table.oid] else { continue }
             findings += identity(table, facts) + storage(table, facts) + reading(table, facts)
         }
-        return findings + sequences()
+        return findings + sequences() + partitions()
     }
 
     /// A publication of tables takes their owner, who may also create in the database.
@@ -151,6 +151,19 @@ struct SourceTableChecks {
                 .note, .sequences, object: first.name.description,
                 "sequences (of \(first.name)\(more)) are not in the stream; before anybody inserts into \(target), they "
                     + "must be set ahead there", fix: nil)
+        ]
+    }
+
+    /// A publication by the root of a partition tree has no word for it.
+    private func partitions() -> [PreflightFinding] {
+        let roots = tables.filter { $0.kind == .partitioned }
+        guard configuration.backend != .shared, let first = roots.first else { return [] }
+        let more = roots.count > 1 ? " and \(roots.count - 1) more" : ""
+        return [
+            finding(
+                .note, .partitionTruncate, object: first.name.description,
+                "TRUNCATE, DROP or DETACH of a single partition (of \(first.name)\(more)) is not in the stream; do the same "
+                    + "on \(target), or DELETE its rows", fix: nil)
         ]
     }
 

@@ -160,7 +160,27 @@ struct TargetTableChecks {
                     "trigger \"\(trigger)\" of \(table.name) fires for replicated rows too (ENABLE ALWAYS or REPLICA)",
                     fix: "ALTER TABLE \(table.name.sql) ENABLE TRIGGER \(SQLText.identifier(trigger));"))
         }
+        if let key = facts.deferrableKeys.first {
+            let name = Self.name(ofDefinition: key)
+            findings.append(
+                PreflightFinding(
+                    .warning, .deferrableKey, database: target, object: table.name.description,
+                    "constraint \(name) of \(table.name) is deferrable, and PostgreSQL does not check such a key for "
+                        + "replicated rows: a row that is only here may become a duplicate unseen",
+                    fix: "ALTER TABLE \(table.name.sql) DROP CONSTRAINT \(name), ADD CONSTRAINT \(key);"))
+        }
         return findings
+    }
+
+    /// The name, quoted if it has to be, before a constraint's definition.
+    private static func name(ofDefinition text: String) -> String {
+        guard text.hasPrefix("\"") else { return String(text.prefix { $0 != " " }) }
+        var isInside = false
+        return String(
+            text.prefix {
+                if $0 == "\"" { isInside.toggle() }
+                return isInside || $0 != " "
+            })
     }
 
     private func finding(

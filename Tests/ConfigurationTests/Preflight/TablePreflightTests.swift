@@ -196,4 +196,19 @@ import Testing
         #expect(finding.severity == .warning)
         #expect(finding.message.contains("\"eager\""))
     }
+
+    @Test func deferrableKeyOfTheTargetIsWarnedAboutAndTheFixMendsIt() async throws {
+        let scene = try await PreflightScene.make(
+            script: "CREATE TABLE t (id int PRIMARY KEY, v int CONSTRAINT \"later key\" UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        let finding = try #require(await scene.finding(.deferrableKey))
+        #expect(finding.severity == .warning)
+        try await scene.run(on: .target, try #require(finding.fix))
+        #expect(await scene.finding(.deferrableKey) == nil)
+    }
+
+    @Test func truncationOfOnePartitionIsNoted() async throws {
+        let scene = try await PreflightScene.make(
+            script: "CREATE TABLE parts (a int PRIMARY KEY) PARTITION BY RANGE (a); CREATE TABLE part_1 PARTITION OF parts DEFAULT")
+        #expect(await scene.finding(.partitionTruncate)?.severity == .note)
+    }
 }
