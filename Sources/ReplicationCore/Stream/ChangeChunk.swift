@@ -10,6 +10,8 @@ public struct ChangeChunk: Sendable {
     public var transactions: [TransactionSpan] = []
     /// The table definitions that the changes refer to.
     public var relations = RelationHistory()
+    /// Whether a row may be inserted without a value: one that came under a row filter, with unchanged TOAST values.
+    public var hasIncompleteInserts = false
     /// The newest heartbeat that stands in this chunk.
     public var heartbeat: Heartbeat?
     /// Everything before this LSN is in this chunk or in an earlier one.
@@ -25,6 +27,7 @@ public struct ChangeChunk: Sendable {
     public var sizeBytes: Int {
         arena.sizeBytes + changes.count * MemoryLayout<Change>.stride
             + transactions.count * MemoryLayout<TransactionSpan>.stride
+            + truncations.reduce(0) { $0 + MemoryLayout<Truncation>.stride + $1.relations.count * MemoryLayout<Int>.stride }
     }
 }
 

@@ -37,17 +37,20 @@ public struct TransactionAssembler: Sendable {
         case .type:
             break
         case .insert(let relation, let new, _):
-            try add(Change(kind: .insert, relation: index(relation), new: new))
+            let entry = try entry(relation)
+            try add(width: entry.width, Change(kind: .insert, relation: entry.index, new: new))
         case .update(let relation, let old, let new, _):
-            try add(Change(kind: .update, relation: index(relation), old: old, new: new))
+            let entry = try entry(relation)
+            try add(width: entry.width, Change(kind: .update, relation: entry.index, old: old, new: new))
         case .delete(let relation, let old, _):
-            try add(Change(kind: .delete, relation: index(relation), old: old))
+            let entry = try entry(relation)
+            try add(width: entry.width, Change(kind: .delete, relation: entry.index, old: old))
         case .truncate(let ids, let cascade, let restartIdentity, _):
             var indexes: [Int] = []
-            for id in ids { indexes.append(try index(id)) }
+            for id in ids { indexes.append(try entry(id).index) }
             chunk.truncations.append(
                 Truncation(relations: indexes, cascades: cascade, restartsIdentity: restartIdentity))
-            try add(Change(kind: .truncate, relation: chunk.truncations.count - 1))
+            try add(width: 0, Change(kind: .truncate, relation: chunk.truncations.count - 1))
         case .message(_, let lsn, let prefix, let content, _):
             note(prefix: prefix, content: content, lsn: lsn)
         case .streamStart, .streamStop, .streamCommit, .streamAbort, .beginPrepare, .prepare, .commitPrepared,
@@ -62,14 +65,14 @@ public struct TransactionAssembler: Sendable {
         chunk.endLSN = lsn
     }
 
-    /// Takes what is complete. An unfinished transaction stays, unless it has outgrown `cutBytes`.
+    /// Takes what is complete. An unfinished transaction stays, unless it has outgrown `cutBytes`: values, cells and changes.
     public mutating func take() -> ChangeChunk? {
         guard var current = open else {
             guard !chunk.isEmpty else { return nil }
             return exchange(with: ChangeChunk())
         }
         if chunk.transactions.isEmpty {
-            guard chunk.arena.sizeBytes >= cutBytes else { return nil }
+            guard chunk.sizeBytes >= cutBytes else { return nil }
             current.changes = current.changes.lowerBound..<chunk.changes.count
             chunk.transactions.append(current)
             current.precedingCount += current.changes.count
@@ -87,6 +90,7 @@ public struct TransactionAssembler: Sendable {
         var result = chunk
         result.relations = relations
         chunk = next
+        if next.changes.isEmpty { relations.forgetSuperseded() }
         return result
     }
 
@@ -100,21 +104,21 @@ public struct TransactionAssembler: Sendable {
         open = nil
     }
 
-    private mutating func add(_ change: Change) throws(StreamError) {
+    private mutating func add(width: Int, _ change: Change) throws(StreamError) {
         guard open != nil else { throw .unexpected("a change outside a transaction") }
         if change.kind != .truncate {
             // Everything after this line may index a tuple by its relation's columns.
-            let width = relations.definitions[change.relation].columns.count
             guard change.kind == .delete || change.new.count == width,
                 change.oldKind == nil || change.old.count == width
             else { throw .unexpected("a row with another number of columns than its relation") }
         }
+        if change.kind == .insert, change.new.hasUnchanged { chunk.hasIncompleteInserts = true }
         chunk.changes.append(change)
     }
 
-    private func index(_ id: UInt32) throws(StreamError) -> Int {
-        guard let index = relations.index(of: id) else { throw .unknownRelation(id) }
-        return index
+    private func entry(_ id: UInt32) throws(StreamError) -> (index: Int, width: Int) {
+        guard let entry = relations.entry(of: id) else { throw .unknownRelation(id) }
+        return entry
     }
 
     private mutating func note(prefix: String, content: [UInt8], lsn: LSN) {
@@ -140,6 +144,7 @@ public struct TransactionAssembler: Sendable {
         }
         let firstTruncation = chunk.changes[first...].first { $0.kind == .truncate }?.relation
         if let firstTruncation { tail.truncations = Array(chunk.truncations[firstTruncation...]) }
+        tail.hasIncompleteInserts = chunk.hasIncompleteInserts
         tail.changes = chunk.changes[first...].map { $0.moved(cells: firstCell, truncations: firstTruncation ?? 0) }
         chunk.arena.bytes.removeSubrange(firstByte...)
         chunk.arena.cells.removeSubrange(firstCell...)

@@ -7,6 +7,8 @@ enum ApplyError: Error {
     case refused(FailedChange?, PostgresError)
     /// An update or delete found no row, or (with none) a statement for many found too few.
     case missingRow(FailedChange?)
+    /// An insert comes without a value: the row was there before, and has come under the publication's row filter.
+    case incompleteRow(FailedChange)
     /// A piece of a large transaction failed in bulk: stream again, and apply up to here in exact order.
     case bulkFailed(upTo: LSN)
     /// A table that came under a binary stream cannot be read from one.

@@ -67,6 +67,8 @@ final class GroupApplier {
     }
 
     private func resolveAndApply(_ group: PreparedGroup) async throws {
+        // A group that is prepared has its plans, and was made with them.
+        if !group.isCurrent(builder), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
         for (position, chunk) in group.chunks.enumerated() {
             let misfit = try await builder.plans.resolve(
                 chunk.usedDefinitions, in: chunk.relations, on: executor.connection)
@@ -99,7 +101,7 @@ final class GroupApplier {
 
     private func isBulk(_ chunks: [ChangeChunk]) -> Bool {
         let first = chunks.firstCommitLSN
-        return first > exactUpTo || first == .zero
+        return (first > exactUpTo || first == .zero) && !chunks.contains(where: \.hasIncompleteInserts)
     }
 
     private func applyInBulk(_ group: PreparedGroup) async throws {
@@ -135,6 +137,7 @@ final class GroupApplier {
                 if let reason = quarantine[span, index] {
                     builder.setAside(index, in: span, chunk: chunk, direction: settings.name, because: reason, to: &batch)
                 } else {
+                    try builder.requireWhole(index, in: span, chunk: chunk)
                     builder.add(index, in: span, chunk: chunk, to: &batch)
                 }
                 if batch.isFull { try await run(&batch) }
@@ -164,12 +167,13 @@ extension ChangeChunk {
 
     /// Every definition that this chunk's changes use, in the order of first use.
     var usedDefinitions: [Int] {
-        var isSeen = [Bool](repeating: false, count: relations.definitions.count)
+        var seen: Set<Int> = []
+        var last = -1
         var used: [Int] = []
         func note(_ definition: Int) {
-            if isSeen[definition] { return }
-            isSeen[definition] = true
-            used.append(definition)
+            if definition == last { return }
+            last = definition
+            if seen.insert(definition).inserted { used.append(definition) }
         }
         for change in changes {
             if change.kind == .truncate {

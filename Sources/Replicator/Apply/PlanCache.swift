@@ -30,16 +30,22 @@ struct PlanCache {
     /// Whether `resolve` would have nothing to do.
     func hasAll(_ definitions: [Int]) -> Bool { definitions.allSatisfy { entries[$0] != nil } }
 
+    /// Forgets the plans of definitions that the stream has left behind, once they are many.
+    mutating func forget(missingFrom history: RelationHistory) {
+        guard entries.count > history.count + 100 else { return }
+        entries = entries.filter { history[$0.key] != nil }
+    }
+
     /// Makes the plans for definitions not yet seen; the mismatch names the first that does not fit.
     mutating func resolve(
         _ definitions: [Int], in history: RelationHistory, on target: PostgresConnection
     ) async throws -> (definition: Int, mismatch: SchemaMismatch)? {
         let missing = definitions.filter { entries[$0] == nil }
         if missing.isEmpty { return nil }
-        let names = missing.map { history.definitions[$0].name }.filter(settings.includes)
+        let names = missing.compactMap { history[$0]?.name }.filter(settings.includes)
         let tables = names.isEmpty ? [] : try await CatalogReader.tables(target, matching: names)
         for definition in missing {
-            let relation = history.definitions[definition]
+            guard let relation = history[definition] else { throw StreamError.unexpected("a change of a definition that is gone") }
             guard settings.includes(relation.name) else {
                 entries[definition] = .ignored
                 continue

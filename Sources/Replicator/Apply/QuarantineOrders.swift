@@ -40,8 +40,9 @@ extension StepBuilder {
         because reason: QuarantineOrders.Reason, to batch: inout StepBatch
     ) {
         let change = chunk.changes[index]
-        let relation = chunk.relations.definitions[change.relation]
-        guard let bytes = PGOutputEncoder.change(change, relation: relation.id, arena: chunk.arena) else { return }
+        guard let relation = chunk.relations[change.relation],
+            let bytes = PGOutputEncoder.change(change, relation: relation.id, arena: chunk.arena)
+        else { return }
         let position = span.position(of: index)
         let parameters: [PostgresParameter] = [
             .text(direction), .text(relation.name.schema), .text(relation.name.name), .text("\(change.kind)"),

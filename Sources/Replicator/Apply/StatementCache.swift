@@ -8,8 +8,14 @@ struct StatementCache {
         case bulk(BulkStatement.Shape)
     }
 
-    private var names: [Key: String] = [:]
+    /// Each costs memory here and in the target's session; with many columns there may be any number of shapes.
+    static let limit = 500
+    /// How many go at once when there are more.
+    private static let evictedCount = 50
+
+    private var names: [Key: (name: String, lastUse: Int)] = [:]
     private var count = 0
+    private var useCount = 0
     /// Counts the times that everything was thrown away.
     private(set) var generation = 0
 
@@ -31,13 +37,26 @@ struct StatementCache {
     private mutating func name(
         _ key: Key, _ batch: inout StepBatch, _ statement: () -> (String, [UInt32])
     ) -> String {
-        if let name = names[key] { return name }
+        useCount += 1
+        if let known = names[key]?.name {
+            names[key]?.lastUse = useCount
+            return known
+        }
+        if names.count >= Self.limit { evict(&batch) }
         let (sql, types) = statement()
         count += 1
         let name = "lindero_\(count)"
         batch.prepare(name: name, sql: sql, parameterTypes: types)
-        names[key] = name
+        names[key] = (name, useCount)
         return name
+    }
+
+    /// Throws away what was not used for longest; steps before this one may still use it.
+    private mutating func evict(_ batch: inout StepBatch) {
+        for (key, entry) in names.sorted(by: { $0.value.lastUse < $1.value.lastUse }).prefix(Self.evictedCount) {
+            batch.deallocate(name: entry.name)
+            names[key] = nil
+        }
     }
 
     /// Forgets every name: the statements were thrown away. Names are never used twice.

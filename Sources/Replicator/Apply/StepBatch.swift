@@ -23,6 +23,10 @@ struct StepBatch {
         steps.append(.prepare(name: name, sql: sql, parameterTypes: parameterTypes))
     }
 
+    mutating func deallocate(name: String) {
+        steps.append(.query(sql: "DEALLOCATE \(SQLText.identifier(name))", parameters: [], parameterTypes: []))
+    }
+
     mutating func add(_ step: PipelineStep, sizeBytes: Int, rows: Int?, change: FailedChange?) {
         expectations.append(Expectation(step: steps.count, rows: rows, change: change))
         self.sizeBytes += sizeBytes

@@ -69,6 +69,17 @@ struct StepBuilder {
         }
     }
 
+    /// - Throws: `ApplyError.incompleteRow` for an insert that lacks a value of a column that travels.
+    func requireWhole(_ index: Int, in span: TransactionSpan, chunk: ChangeChunk) throws(ApplyError) {
+        let change = chunk.changes[index]
+        guard change.kind == .insert, change.new.hasUnchanged, let plan = plans.plan(change.relation),
+            span.commitLSN >= plan.copiedUpTo,
+            plan.columns.contains(where: { chunk.arena.cells[change.new.firstCell + $0.sourceIndex].kind == .unchanged })
+        else { return }
+        throw .incompleteRow(
+            FailedChange(table: plan.table, kind: .insert, span: span, position: span.position(of: index)))
+    }
+
     /// Adds one statement for many rows.
     mutating func add(_ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], to batch: inout StepBatch) {
         guard let plan = plans.plan(statement.shape.definition) else { return }

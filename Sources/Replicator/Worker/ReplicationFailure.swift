@@ -13,6 +13,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case targetAhead = "target_ahead"
         case changeRefused = "change_refused"
         case rowMissing = "row_missing"
+        case rowIncomplete = "row_incomplete"
         case privileges = "privileges"
         case progressLost = "progress_lost"
         case otherSlot = "other_slot"

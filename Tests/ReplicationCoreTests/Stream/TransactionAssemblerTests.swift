@@ -107,6 +107,53 @@ import Testing
         #expect(chunk.relations.definitions.map(\.columns.count) == [1, 2])
     }
 
+    @Test func definitionsThatNoChangeUsesAreForgotten() throws {
+        var script = StreamScript()
+        for round in 0..<50 {
+            // Altered each time, and a table that is dropped and made again.
+            try script.table(1, "Reservas", key: ["id"], columns: ["id", "c\(round)"])
+            try script.table(UInt32(100 + round), "scratch", key: ["id"], columns: ["id"])
+            try script.begin()
+            try script.insert(1, ["a", "b"])
+            try script.insert(UInt32(100 + round), ["a"])
+            try script.commit()
+            let chunk = try script.take()
+            #expect(chunk.changes.map(\.relation) == [2 * round, 2 * round + 1])
+            #expect(chunk.relations[2 * round]?.columns.last?.name == "c\(round)")
+            #expect(chunk.relations.count <= 4)
+        }
+    }
+
+    @Test func renamedTableLivesOnUnderItsNewName() throws {
+        var script = StreamScript()
+        try script.table(1, "a", key: ["id"], columns: ["id"])
+        try script.table(1, "b", key: ["id"], columns: ["id"])
+        try script.table(2, "a", key: ["id"], columns: ["id"])
+        try script.begin()
+        try script.insert(1, ["x"])
+        try script.insert(2, ["y"])
+        try script.commit()
+        let chunk = try script.take()
+        #expect(chunk.changes.map { chunk.relations[$0.relation]?.name.name } == ["b", "a"])
+    }
+
+    @Test func changesWithoutValuesAreCutToo() throws {
+        var script = StreamScript(cutBytes: 64 << 10)
+        try script.table(1, "empty", key: [], columns: [])
+        try script.begin()
+        for _ in 0..<10_000 { try script.insert(1, []) }
+        let piece = try script.take()
+        #expect(piece.isOpenEnded)
+        #expect(piece.changes.count == 10_000)
+        for _ in 0..<10_000 {
+            try script.assembler.handle(.truncate(relations: [1], cascade: false, restartIdentity: false, xid: nil))
+        }
+        let truncations = try script.take()
+        #expect(truncations.truncations.count == 10_000)
+        try script.commit()
+        _ = try script.take()
+    }
+
     @Test func brokenStreamsAreRefused() throws {
         var script = StreamScript()
         #expect(throws: StreamError.unknownRelation(4)) { try script.insert(4, []) }
