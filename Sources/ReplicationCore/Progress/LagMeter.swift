@@ -11,6 +11,9 @@ public struct LagMeter: Sendable {
     private var lastSeen: (sentAtMilliseconds: Int64, latencyMilliseconds: Int64)?
     private var lastLag: (bytes: UInt64, atMilliseconds: Int64)?
     private var shrinkBytesPerSecond = 0.0
+    /// While a stream works off what was there before it: commit time of what the target shows, by the source's clock.
+    private var backlog: (isOpen: Bool, shown: PostgresTime?) = (false, nil)
+    private var sourceClock: (time: PostgresTime, atMilliseconds: Int64)?
     private var rows: (count: Int, atMilliseconds: Int64)?
 
     public private(set) var lagBytes: UInt64 = 0
@@ -43,8 +46,27 @@ public struct LagMeter: Sendable {
         }
     }
 
-    /// Heartbeats of an earlier stream will not come any more.
-    public mutating func handleReconnect() { pending.removeAll() }
+    /// A stream begins; until `handleCaughtUp` the age of what it brings is the lag, whatever is seen on the way.
+    ///
+    /// Heartbeats of the stream before that have not been seen come with this one.
+    /// - Parameter shown: commit time of what the target shows already, if known.
+    public mutating func handleStreamStart(shown: PostgresTime?) { backlog = (true, shown) }
+
+    /// A transaction has become visible on the target.
+    public mutating func handleApplied(_ commitTime: PostgresTime) {
+        if backlog.isOpen { backlog.shown = commitTime }
+    }
+
+    /// The source's clock, read just now.
+    public mutating func handleSourceClock(_ time: PostgresTime, atMilliseconds now: Int64) { sourceClock = (time, now) }
+
+    /// Everything from before the stream is on the target.
+    public mutating func handleCaughtUp() { backlog = (false, nil) }
+
+    private func backlogMilliseconds(at now: Int64) -> Int64? {
+        guard let shown = backlog.shown, let clock = sourceClock else { return nil }
+        return (clock.time.microseconds - shown.microseconds) / 1_000 + now - clock.atMilliseconds
+    }
 
     public mutating func handlePositions(sourceLSN: LSN, appliedLSN: LSN, atMilliseconds now: Int64) {
         lagBytes = sourceLSN.lagBytes(behind: appliedLSN)
@@ -66,11 +88,11 @@ public struct LagMeter: Sendable {
     }
 
     /// Seconds that the target is behind: the age of the oldest heartbeat it has not shown yet, or the time the
-    /// newest took. `nil` before the first.
+    /// newest took; of a backlog, the age of what is shown. `nil` before the first.
     public func lagSeconds(atMilliseconds now: Int64) -> Double? {
         let waiting = pending.first.map { now - $0.sentAtMilliseconds }
         let seen = lastSeen?.latencyMilliseconds
-        guard let lag = [waiting, seen].compactMap({ $0 }).max() else { return nil }
+        guard let lag = [waiting, seen, backlogMilliseconds(at: now)].compactMap({ $0 }).max() else { return nil }
         return Double(max(0, lag)) / 1_000
     }
 

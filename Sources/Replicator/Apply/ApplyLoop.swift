@@ -12,6 +12,8 @@ struct ApplyLoop: Sendable {
     let exactUpTo: LSN
     let quarantine: QuarantineOrders
     let worker: String
+    /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
+    let backlogSequence: Int64
 
     func run() async throws {
         let groupBytes = settings.replication.groupBytes
@@ -30,7 +32,7 @@ struct ApplyLoop: Sendable {
             }
             state.note(durable: applier.durableLSN)
             state.add(applier.takeCounters())
-            note(group.chunks)
+            try await note(group.chunks)
         }
     }
 
@@ -40,12 +42,18 @@ struct ApplyLoop: Sendable {
     }
 
     /// Measures what has just become visible on the target.
-    private func note(_ chunks: [ChangeChunk]) {
+    private func note(_ chunks: [ChangeChunk]) async throws {
         let now = Monotonic.milliseconds()
         for chunk in chunks {
+            if let last = chunk.transactions.last, last.isCommitted {
+                state.withLag { $0.handleApplied(last.commitTime) }
+            }
             if let beat = chunk.heartbeat, beat.worker == worker {
                 state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: now) }
-                if state.phase == .catchingUp { state.set(.streaming) }
+                guard state.phase == .catchingUp, beat.sequence > backlogSequence else { continue }
+                state.set(.streaming)
+                state.withLag { $0.handleCaughtUp() }
+                try await DirectionRecord(connection: connection, settings: settings).note(state: .streaming, problem: nil)
             }
         }
     }

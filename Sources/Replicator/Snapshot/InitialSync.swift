@@ -43,6 +43,7 @@ public struct InitialSync: Sendable {
         let record = DirectionRecord(connection: target, settings: settings)
         let known = try await record.read()
         let isResumed = known.map { $0.startLSN != .zero } ?? false
+        if isResumed { state.noteStart() }
         let tables = try await publishedTables(source)
         if let known, isResumed, known.isPrepared {
             return try await addNew(among: tables, known, source: source, target: target)

@@ -22,6 +22,7 @@ struct SnapshotRun {
             let slot = try await slot(walsender, isResumed: startLSN != nil)
             let lsn = LSN(slot.consistentPoint)
             if startLSN == nil { try await DirectionRecord(connection: target, settings: settings).setStart(lsn) }
+            state.noteStart()
             logger.info("copying", metadata: ["tables": "\(pending.count)", "snapshot": "\(lsn)"])
             let copier = SnapshotCopier(
                 settings: settings, snapshot: slot.snapshotName ?? "", snapshotLSN: lsn, targets: targets,

@@ -92,6 +92,13 @@ struct DirectionRecord {
             "UPDATE lindero.direction SET prepared_at = pg_catalog.clock_timestamp() WHERE name = $1", [.text(settings.name)])
     }
 
+    /// Commit time, on the source, of the newest heartbeat that the target shows.
+    func lastHeartbeat() async throws -> PostgresTime? {
+        let result = try await connection.query(
+            "SELECT \(PostgresTime.sql("sent_at")) FROM lindero.heartbeat WHERE direction = $1", [.text(settings.name)])
+        return result.rows.first?[0].flatMap { Int64($0) }.map { PostgresTime(microseconds: $0) }
+    }
+
     /// Publishes what the direction is doing, for `status` from another process.
     func note(state: DirectionPhase, problem: String?) async throws {
         _ = try await connection.query(

@@ -49,7 +49,10 @@ struct DirectionRun: Sendable {
                     "direction": "\(settings.name)", "slot": "\(settings.slot)", "from": "\(startLSN)",
                     "format": "\(isBinary ? "binary" : "text")",
                 ])
+            let backlogSequence = HeartbeatSequence.last
+            let shown = try await DirectionRecord(connection: target, settings: settings).lastHeartbeat()
             state.begin(durable: startLSN)
+            state.withLag { $0.handleStreamStart(shown: shown) }
             state.set(.catchingUp)
             try await record.note(state: .catchingUp, problem: nil)
             let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
@@ -58,7 +61,7 @@ struct DirectionRun: Sendable {
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
-                exactUpTo: exactUpTo, quarantine: quarantine, worker: worker)
+                exactUpTo: exactUpTo, quarantine: quarantine, worker: worker, backlogSequence: backlogSequence)
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             try await runTogether(reader, loop, heartbeat)
             await stream.close()

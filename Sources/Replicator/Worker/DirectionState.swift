@@ -15,10 +15,12 @@ public final class DirectionState: Sendable {
         var lag = LagMeter()
         var slot = SlotHealth()
         var copy: CopyProgress?
+        /// One a stream: what an earlier applier left must not end the wait for this one.
+        var applierDone = Signal()
+        var hasStart = false
     }
 
     private let values = Mutex(Values())
-    private let applierDone = Signal()
 
     public init() {}
 
@@ -43,8 +45,13 @@ public final class DirectionState: Sendable {
         values.withLock {
             $0.durableLSN = lsn
             $0.receivedLSN = lsn
+            $0.applierDone = Signal()
         }
     }
+
+    /// The stream's start is known: from here on everything can be taken up again where it was.
+    func noteStart() { values.withLock { $0.hasStart = true } }
+    var hasStart: Bool { values.withLock { $0.hasStart || $0.durableLSN != .zero } }
 
     func note(durable lsn: LSN) { values.withLock { $0.durableLSN = max($0.durableLSN, lsn) } }
     func noteReconnect() { values.withLock { $0.reconnects += 1 } }
@@ -74,8 +81,8 @@ public final class DirectionState: Sendable {
         }
     }
 
-    func finishApplier() { applierDone.notify() }
-    func waitForApplier() async { await applierDone.wait() }
+    func finishApplier() { values.withLock { $0.applierDone }.notify() }
+    func waitForApplier() async { await values.withLock { $0.applierDone }.wait() }
 
     /// A consistent copy of everything, for status.
     public func snapshot() -> DirectionSnapshot {

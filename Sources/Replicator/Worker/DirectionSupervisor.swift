@@ -44,6 +44,7 @@ public struct DirectionSupervisor: Sendable {
                 do {
                     try await recover(from: error, &attempt)
                 } catch {
+                    if state.isDraining || Task.isCancelled { break }
                     state.set(.stopped, problem: "\(error)")
                     await record(.stopped, problem: "\(error)")
                     throw error
@@ -63,20 +64,30 @@ public struct DirectionSupervisor: Sendable {
         var allowsBinary = true
         var lastLSN = LSN.zero
         var failuresAtLSN = 0
+        var resumedAtMilliseconds: Int64 = 0
     }
+
+    /// What lasted this long was more than another failed attempt.
+    private static let lastingMilliseconds: Int64 = 30_000
 
     /// Returns when the direction may be tried again; throws when it may not.
     private func recover(from error: any Error, _ attempt: inout Attempt) async throws {
-        let hasStreamed = state.durableLSN != .zero
+        let canGoOn = state.hasStart
         if state.durableLSN > attempt.lastLSN {
             attempt.lastLSN = state.durableLSN
             attempt.failuresAtLSN = 0
             attempt.backoff.reset()
             attempt.quarantine.forget(upTo: state.durableLSN)
         }
+        if Monotonic.milliseconds() - attempt.resumedAtMilliseconds >= Self.lastingMilliseconds { attempt.backoff.reset() }
         switch error {
         case ApplyError.schemaDiffers(let mismatch) where mismatch.isUnowned:
-            attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
+            do {
+                attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
+            } catch {
+                guard let error = error as? PostgresError else { throw error }
+                try await recover(from: error, &attempt, canGoOn: canGoOn)
+            }
         case ApplyError.schemaDiffers(let mismatch):
             try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
         case ApplyError.bulkFailed(let upTo):
@@ -86,6 +97,10 @@ public struct DirectionSupervisor: Sendable {
             logger.info("values travel as text", metadata: ["direction": "\(settings.name)", "table": "\(table)"])
         case ApplyError.missingRow(let change):
             guard setAside(change, nil, &attempt) else { throw Self.missingRow(change, settings) }
+        case ApplyError.incompleteRow(let change):
+            guard setAside(change, nil, &attempt, because: "a value was not sent") else {
+                throw Self.incompleteRow(change, settings)
+            }
         case ApplyError.refused(let change, let cause):
             // A definition that changed under a prepared statement mends itself when plans are made anew.
             attempt.failuresAtLSN += 1
@@ -99,7 +114,7 @@ public struct DirectionSupervisor: Sendable {
         case let failure as ReplicationFailure:
             throw failure
         case let error as PostgresError:
-            try await recover(from: error, &attempt, hasStreamed: hasStreamed)
+            try await recover(from: error, &attempt, canGoOn: canGoOn)
         case let error as StreamError:
             attempt.failuresAtLSN += 1
             guard attempt.failuresAtLSN < 3 else { throw error }
@@ -110,10 +125,12 @@ public struct DirectionSupervisor: Sendable {
     }
 
     /// Orders a refused change into the quarantine, if its table allows that and it was not tried before.
-    private func setAside(_ change: FailedChange?, _ cause: PostgresError?, _ attempt: inout Attempt) -> Bool {
+    private func setAside(
+        _ change: FailedChange?, _ cause: PostgresError?, _ attempt: inout Attempt, because text: String? = nil
+    ) -> Bool {
         guard let change, change.kind != .truncate, settings.quarantines(change.table) else { return false }
         let reason = QuarantineOrders.Reason(
-            sqlState: cause?.sqlState?.rawValue, text: cause.map { "\($0)" } ?? "no row was found on \(settings.targetName)")
+            sqlState: cause?.sqlState?.rawValue, text: text ?? cause.map { "\($0)" } ?? "no row was found on \(settings.targetName)")
         guard attempt.quarantine.add(change, because: reason) else { return false }
         attempt.exactUpTo = max(attempt.exactUpTo, change.commitLSN)
         logger.error(
@@ -125,10 +142,10 @@ public struct DirectionSupervisor: Sendable {
         return true
     }
 
-    private func recover(from error: PostgresError, _ attempt: inout Attempt, hasStreamed: Bool) async throws {
+    private func recover(from error: PostgresError, _ attempt: inout Attempt, canGoOn: Bool) async throws {
         if error.isObjectInUse {
             let waited = Monotonic.milliseconds() - attempt.startedAtMilliseconds
-            guard hasStreamed || waited < Self.takeoverMilliseconds else { throw Self.slotInUse(settings) }
+            guard canGoOn || waited < Self.takeoverMilliseconds else { throw Self.slotInUse(settings) }
             return try await pause(&attempt, because: error)
         }
         // 42704: the slot or the publication went away; the next attempt says which, and what to do.
@@ -139,12 +156,13 @@ public struct DirectionSupervisor: Sendable {
         if error.isUndefinedObject, error.description.contains("\"\(settings.publication)\"") {
             throw Self.publicationMissed(settings, after: state.durableLSN)
         }
-        guard error.isTransient, hasStreamed else { throw error }
+        guard error.isTransient, canGoOn else { throw error }
         try await pause(&attempt, because: error)
     }
 
     private func pause(_ attempt: inout Attempt, because error: any Error) async throws {
         let waitMilliseconds = attempt.backoff.nextMilliseconds()
+        let wasCopying = state.phase == .copying
         state.set(.reconnecting, problem: "\(error)")
         state.noteReconnect()
         // Class 53: a full disk, no memory, no free connection.
@@ -152,11 +170,12 @@ public struct DirectionSupervisor: Sendable {
         logger.warning(
             isFull
                 ? "a server is out of space or another resource; nothing is lost, give it more and this goes on by itself"
-                : "lost the stream, trying again",
+                : wasCopying ? "the copy was interrupted, going on with what is left" : "lost the stream, trying again",
             metadata: [
                 "direction": "\(settings.name)", "reason": "\(error)", "waitMilliseconds": "\(waitMilliseconds)",
             ])
         try await Task.sleep(for: .milliseconds(waitMilliseconds))
+        attempt.resumedAtMilliseconds = Monotonic.milliseconds()
     }
 
     private func record(_ phase: DirectionPhase, problem: String) async {
@@ -185,6 +204,16 @@ extension DirectionSupervisor {
             "\(settings.name) stopped: \(settings.targetName) refused \(words(change)): \(cause). Nothing of that transaction was applied.",
             nextStep: "Mend the row or the constraint on \(settings.targetName) and run `lindero run` again; "
                 + "it goes on at that transaction.")
+    }
+
+    private static func incompleteRow(_ change: FailedChange, _ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .rowIncomplete,
+            "\(settings.name) stopped: \(change) is of a row that came under the row filter of \(settings.publication), and "
+                + "\(settings.sourceName) did not send its large values. Nothing of that transaction was applied.",
+            nextStep: "Set `on_error: quarantine` for \(change.table) in lindero.yaml, run `lindero run` again and insert "
+                + "the row on \(settings.targetName) by hand. ALTER TABLE \(change.table.sql) REPLICA IDENTITY FULL on "
+                + "\(settings.sourceName) spares the next one.")
     }
 
     private static func publicationMissed(_ settings: DirectionSettings, after lsn: LSN) -> ReplicationFailure {

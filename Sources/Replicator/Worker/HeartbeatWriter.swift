@@ -1,5 +1,6 @@
 import PostgresClient
 import ReplicationCore
+import Synchronization
 
 /// Writes a sign of life into the source's WAL at a fixed interval and looks at the slot.
 ///
@@ -13,12 +14,10 @@ struct HeartbeatWriter: Sendable {
     /// Runs until cancelled.
     func run() async throws {
         let interval = settings.replication.heartbeatMilliseconds
-        var sequence: Int64 = 0
         while !Task.isCancelled {
             if interval > 0 {
-                sequence += 1
-                let number = sequence
-                state.withLag { $0.handleHeartbeatSent(sequence: number, atMilliseconds: Monotonic.milliseconds()) }
+                let sequence = HeartbeatSequence.next()
+                state.withLag { $0.handleHeartbeatSent(sequence: sequence, atMilliseconds: Monotonic.milliseconds()) }
                 try await beat(sequence)
             }
             try await lookAtSlot()
@@ -38,7 +37,7 @@ struct HeartbeatWriter: Sendable {
         let result = try await source.query(
             """
             SELECT pg_catalog.pg_current_wal_flush_lsn()::text, active::text, safe_wal_size::text, wal_status,
-                   (pg_catalog.pg_current_wal_lsn() - restart_lsn)::text
+                   (pg_catalog.pg_current_wal_lsn() - restart_lsn)::text, \(PostgresTime.sql("pg_catalog.clock_timestamp()"))
             FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
             """, [.text(settings.slot)])
         guard let row = result.rows.first else { return }
@@ -48,6 +47,27 @@ struct HeartbeatWriter: Sendable {
         health.status = row[3]
         health.retainedWALBytes = row[4].flatMap { UInt64($0) }
         let lsn = row[0].flatMap { LSN($0) } ?? .zero
-        state.note(source: lsn, slot: health, atMilliseconds: Monotonic.milliseconds())
+        let now = Monotonic.milliseconds()
+        state.note(source: lsn, slot: health, atMilliseconds: now)
+        // Without heartbeats nothing would ever say that the backlog has ended.
+        if settings.replication.heartbeatMilliseconds > 0, let clock = row[5].flatMap({ Int64($0) }) {
+            state.withLag { $0.handleSourceClock(PostgresTime(microseconds: clock), atMilliseconds: now) }
+        }
+    }
+}
+
+/// Numbers the heartbeats of this process, over all its directions and streams: none is ever used twice, so an old one
+/// that comes again with the backlog is known to be old.
+enum HeartbeatSequence {
+    private static let counter = Atomic<Int64>(0)
+
+    static func next() -> Int64 { counter.add(1, ordering: .relaxed).newValue }
+    static var last: Int64 { counter.load(ordering: .relaxed) }
+}
+
+extension PostgresTime {
+    /// SQL for a time as this type counts it, as text.
+    static func sql(_ time: String) -> String {
+        "pg_catalog.trunc(extract(epoch FROM \(time) - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint::text"
     }
 }

@@ -55,11 +55,27 @@ import Testing
         #expect(meter.lagSeconds(atMilliseconds: 20) == nil)
     }
 
-    @Test func heartbeatsOfAnEarlierStreamAreForgotten() {
+    @Test func aBacklogIsAsOldAsWhatTheTargetShows() {
+        var meter = LagMeter()
+        let second: Int64 = 1_000_000
+        // Where the clocks of worker and source stand does not matter.
+        meter.handleSourceClock(PostgresTime(microseconds: 5_000 * second), atMilliseconds: 100)
+        meter.handleStreamStart(shown: PostgresTime(microseconds: 1_000 * second))
+        #expect(meter.lagSeconds(atMilliseconds: 100) == 4_000)
+        meter.handleApplied(PostgresTime(microseconds: 3_000 * second))
+        // One that was sent and seen on the way says nothing about what is still to come.
+        meter.handleHeartbeatSent(sequence: 1, atMilliseconds: 1_000)
+        meter.handleHeartbeatSeen(sequence: 1, atMilliseconds: 1_100)
+        #expect(meter.lagSeconds(atMilliseconds: 1_100) == 2_001)
+        meter.handleCaughtUp()
+        #expect(meter.lagSeconds(atMilliseconds: 1_100) == 0.1)
+    }
+
+    @Test func heartbeatsOfAnEarlierStreamStayOnTheirWay() {
         var meter = LagMeter()
         meter.handleHeartbeatSent(sequence: 1, atMilliseconds: 0)
-        meter.handleReconnect()
-        #expect(meter.lagSeconds(atMilliseconds: 90_000) == nil)
+        meter.handleStreamStart(shown: nil)
+        #expect(meter.lagSeconds(atMilliseconds: 90_000) == 90)
     }
 
     @Test func aClockThatGoesBackGivesNoNegativeLag() {
