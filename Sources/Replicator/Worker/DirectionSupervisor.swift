@@ -81,15 +81,13 @@ public struct DirectionSupervisor: Sendable {
         }
         if Monotonic.milliseconds() - attempt.resumedAtMilliseconds >= Self.lastingMilliseconds { attempt.backoff.reset() }
         switch error {
-        case ApplyError.schemaDiffers(let mismatch) where mismatch.isUnowned:
+        case ApplyError.schemaDiffers(let mismatch):
             do {
-                attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
+                try await mend(mismatch, &attempt)
             } catch {
                 guard let error = error as? PostgresError else { throw error }
                 try await recover(from: error, &attempt, canGoOn: canGoOn)
             }
-        case ApplyError.schemaDiffers(let mismatch):
-            try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
         case ApplyError.bulkFailed(let upTo):
             attempt.exactUpTo = upTo
         case ApplyError.needsText(let table):
@@ -121,6 +119,14 @@ public struct DirectionSupervisor: Sendable {
             try await pause(&attempt, because: error)
         default:
             throw error
+        }
+    }
+
+    private func mend(_ mismatch: SchemaMismatch, _ attempt: inout Attempt) async throws {
+        if mismatch.isUnowned {
+            attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
+        } else {
+            try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
         }
     }
 

@@ -19,7 +19,10 @@ struct SchemaPause: Sendable {
             do {
                 return try await waitOnce(for: mismatch)
             } catch {
-                guard let error = error as? PostgresError, error.isTransient, !Task.isCancelled else { throw error }
+                // A table whose rows were being copied is taken up again as after any start, by `prepare`.
+                guard let error = error as? PostgresError, error.isTransient, !Task.isCancelled,
+                    mismatch.problems != [.missingTable]
+                else { throw error }
                 let waitMilliseconds = backoff.nextMilliseconds()
                 logger.warning(
                     "lost a server while paused, trying again",
