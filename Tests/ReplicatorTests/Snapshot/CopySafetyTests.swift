@@ -56,7 +56,10 @@ extension FreshPair {
             #expect(failure?.code == .targetAhead)
             #expect(failure?.nextStep.contains("SELECT pg_replication_origin_drop(\(origin));") == true)
         }
-        _ = try await pair.target.execute("SELECT pg_replication_origin_drop(\(origin))")
+        // The refused worker's session may still be about to end, and holds the origin until then.
+        try await waitUntil("the origin is free") {
+            (try? await pair.target.execute("SELECT pg_replication_origin_drop(\(origin))")) != nil
+        }
         try await pair.streaming { state in
             try await pair.apply("INSERT INTO t VALUES (1)", state)
             try await pair.expectSame("SELECT id FROM t")
