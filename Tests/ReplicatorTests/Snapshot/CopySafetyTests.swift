@@ -183,11 +183,11 @@ extension FreshPair {
             CREATE TABLE par (id int PRIMARY KEY, v text); CREATE TABLE kid (id int PRIMARY KEY, par int REFERENCES par(id));
             CREATE TABLE split (id int, par int REFERENCES par(id), PRIMARY KEY (id)) PARTITION BY RANGE (id);
             CREATE TABLE split_a PARTITION OF split DEFAULT;
-            INSERT INTO par SELECT i, repeat('x', 300) FROM generate_series(1, 20000) i; INSERT INTO kid SELECT i, i FROM generate_series(1, 2000) i;
+            INSERT INTO par SELECT i, repeat('x', 300) FROM generate_series(1, 60000) i; INSERT INTO kid SELECT i, 1 + i % 60000 FROM generate_series(1, 300000) i;
             """, replication: replication)
         let state = DirectionState()
         let first = Task { try await pair.sync(state) }
-        // The largest comes first.
+        // The largest comes first; the next takes long enough to be interrupted.
         try await waitUntil("par is copied") { (state.snapshot().copy?.tablesDone ?? 0) >= 1 }
         first.cancel()
         _ = await first.result
