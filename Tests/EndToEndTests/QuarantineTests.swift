@@ -1,65 +1,21 @@
-import Foundation
 import PostgresClient
 import TestSupport
 import Testing
 
 /// A change that the target refuses, where the table lets the stream go on.
 @Suite struct QuarantineTests {
-    private struct Pair {
-        let sourceURL: String
-        let targetURL: String
-        let source: PostgresConnection
-        let target: PostgresConnection
-        let folder: String
+    private static let schema =
+        "CREATE TYPE public.mood AS ENUM ('ok', 'sad'); CREATE TABLE public.guest (id int PRIMARY KEY, name text, m public.mood);"
 
-        init(onError: String) async throws {
-            sourceURL = try await PostgresCluster.shared("source").createDatabase(prefix: "qs")
-            targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "qt")
-            source = try await PostgresConnection.connect(ConnectionOptions(sourceURL))
-            target = try await PostgresConnection.connect(ConnectionOptions(targetURL))
-            let schema = "CREATE TYPE public.mood AS ENUM ('ok', 'sad'); CREATE TABLE public.guest (id int PRIMARY KEY, name text, m public.mood)"
-            for connection in [source, target] { _ = try await connection.execute(schema) }
-            _ = try await target.execute("ALTER TABLE public.guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad')")
-            folder = NSTemporaryDirectory() + "lindero-quarantine-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
-            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-            try """
-                version: 1
-                backend: replica
-                databases:
-                  bot: { url: env:DATABASE_URL }
-                  sync: { url: env:SYNC_DATABASE_URL }
-                origin: bot
-                tables:
-                  guest: { on_error: \(onError), insert: bot, delete: bot, columns: { bot: "*" } }
-
-                """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
-        }
-
-        private var environment: [String: String] { ["DATABASE_URL": sourceURL, "SYNC_DATABASE_URL": targetURL] }
-
-        func run() throws -> RunningLindero {
-            try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
-        }
-
-        func quarantine(_ arguments: String...) async throws -> LinderoProcess.Outcome {
-            try await LinderoProcess.run(["quarantine"] + arguments, environment: environment, folder: folder)
-        }
-
-        func ids() async throws -> String? {
-            try await target.execute("SELECT string_agg(id::text, ',' ORDER BY id) FROM public.guest").firstValue
-        }
-
-        func remove() async throws {
-            await target.close()
-            _ = try await source.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
-            await source.close()
-            try? FileManager.default.removeItem(atPath: folder)
-        }
+    private func makePair(onError: String) async throws -> GuestPair {
+        try await GuestPair(
+            schema: Self.schema,
+            targetSchema: Self.schema + "ALTER TABLE public.guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad')",
+            rule: "on_error: \(onError), columns: { bot: \"*\" }")
     }
 
     @Test func refusedChangesWaitForAPersonAndTheRestGoesOn() async throws {
-        let pair = try await Pair(onError: "quarantine")
+        let pair = try await makePair(onError: "quarantine")
         let worker = try pair.run()
         try await worker.waitForErrors("streaming")
         _ = try await pair.source.execute(
@@ -96,7 +52,7 @@ import Testing
     }
 
     @Test func whatIsGivenUpStaysOnRecordAndARestartSetsNothingAsideTwice() async throws {
-        let pair = try await Pair(onError: "quarantine")
+        let pair = try await makePair(onError: "quarantine")
         let first = try pair.run()
         try await first.waitForErrors("streaming")
         _ = try await pair.source.execute("INSERT INTO public.guest VALUES (1, 'bad', 'ok'); INSERT INTO public.guest VALUES (2, 'Eva', 'ok')")
@@ -119,7 +75,7 @@ import Testing
     }
 
     @Test func withoutThePermissionTheDirectionStopsBeforeTheTransaction() async throws {
-        let pair = try await Pair(onError: "stop")
+        let pair = try await makePair(onError: "stop")
         let worker = try pair.run()
         try await worker.waitForErrors("streaming")
         _ = try await pair.source.execute("INSERT INTO public.guest VALUES (1, 'Ana', 'ok')")
@@ -128,5 +84,15 @@ import Testing
         #expect(worker.errors.contains("insert on guest"))
         #expect(try await pair.ids() == "1")
         try await pair.remove()
+    }
+}
+
+extension GuestPair {
+    fileprivate func quarantine(_ arguments: String...) async throws -> LinderoProcess.Outcome {
+        try await command(["quarantine"] + arguments)
+    }
+
+    fileprivate func ids() async throws -> String? {
+        try await target.execute("SELECT string_agg(id::text, ',' ORDER BY id) FROM public.guest").firstValue
     }
 }
