@@ -70,6 +70,8 @@ extension ConfigurationParser {
 
         let backendNode = nodes["backend"]
         let backend = backendNode.map { choice($0, of: "backend") } ?? LinderoConfiguration.Backend.shared
+        // A word that is no backend is reported once, not with everything that goes with one.
+        self.backend = backend ?? .split
         var databases: [DatabaseSettings] = []
         if let node = nodes["databases"] {
             databases = self.databases(node)

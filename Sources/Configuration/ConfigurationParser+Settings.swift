@@ -55,7 +55,7 @@ extension ConfigurationParser {
         var settings = ReplicationSettings()
         let keys = [
             "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "copy",
-            "omit_foreign_columns",
+            "omit_foreign_columns", "sequences",
         ]
         let entries = entries(node, of: "replication", keys: keys)
         for entry in entries {
@@ -71,6 +71,9 @@ extension ConfigurationParser {
                 settings.heartbeatMilliseconds = heartbeat(value, of: place) ?? settings.heartbeatMilliseconds
             case "memory_limit":
                 settings.memoryLimitBytes = memoryLimit(value, of: place) ?? settings.memoryLimitBytes
+            case "sequences":
+                requireSplit(place, at: entry.keyNode)
+                settings.sequences = choice(value, of: place) ?? settings.sequences
             case "copy":
                 settings.copy = copy(value, of: place)
             default:

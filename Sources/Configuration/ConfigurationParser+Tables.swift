@@ -27,7 +27,7 @@ extension ConfigurationParser {
         var rule = TableRule(pattern: entry.key)
         rule.marks[""] = Self.mark(entry.keyNode)
         let place = "tables.\(entry.key)"
-        let keys = ["match", "insert", "delete", "private", "on_error", "columns"]
+        let keys = ["match", "insert", "delete", "private", "on_error", "columns", "fill", "references", "on_delete"]
         for inner in entries(entry.value, of: place, keys: keys) {
             let innerPlace = "\(place).\(inner.key)"
             switch inner.key {
@@ -38,11 +38,13 @@ extension ConfigurationParser {
             case "private":
                 rule.privateColumns = marked(words(inner.value, of: innerPlace), as: "private", in: &rule)
             case "on_error": rule.onError = choice(inner.value, of: innerPlace) ?? rule.onError
+            case "fill", "references", "on_delete": split(inner, of: innerPlace, into: &rule)
             default:
                 columns(inner.value, of: innerPlace, databases: databases, defaults: defaults, into: &rule)
             }
         }
         checkPrivate(rule, place: place)
+        checkSplit(rule, place: place)
         return rule
     }
 

@@ -7,6 +7,8 @@ import Yams
 struct ConfigurationParser {
     let path: String
     var problems: [ConfigurationProblem] = []
+    /// What the file asks for, as far as that can be read.
+    var backend = LinderoConfiguration.Backend.shared
 
     struct Entry {
         var key: String

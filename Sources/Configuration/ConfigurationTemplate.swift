@@ -55,6 +55,7 @@ public enum ConfigurationTemplate {
             chunk_size: 128MiB           # larger tables are copied in pieces, each of them kept after a kill
             index_memory: 256MiB         # maintenance_work_mem for each index built, unless the server's is larger
           omit_foreign_columns: false    # true: a target made by Lindero lacks columns that do not travel
+          # sequences: interleave        # split: every other number for each side; or ranges: half of the rest for each
 
         # Exact names, schema.name, or patterns such as "public.*". An exact name beats a pattern, a later pattern
         # beats an earlier one. Without tables: the origin owns everything. Or let lindero write this part:
@@ -74,6 +75,10 @@ public enum ConfigurationTemplate {
         #         phone: { policy: last_write }
         #         arrivalDate: { policy: prefer, side: sync }
         #         updatedAt: { policy: max } # last_write | prefer | max | min | delta | queue
+        #     # In a split, for rows that the other side makes or deletes:
+        #     fill: { crmNotes: "" }       # values of owned columns that are NOT NULL without a default
+        #     references: { hotelId: Hotels } # holds Hotels' own key, which is another number on the other side
+        #     on_delete: keep              # nullify | delete | keep: when the row it refers to is deleted there
 
         """
 }

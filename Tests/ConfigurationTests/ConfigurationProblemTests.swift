@@ -19,6 +19,8 @@ struct Mistake: Sendable, CustomTestStringConvertible {
 
 private let start = "version: 1\ndatabases: { bot: env:BOT, sync: env:SYNC }\norigin: bot\n"
 
+private let splitStart = start + "backend: split\n"
+
 private let mistakes: [Mistake] = [
     Mistake("unknownKey", start + "tabels: {}", #"f:4:1: unknown key "tabels" in the file"#),
     Mistake("unknownKeyNearest", start + "tabels: {}", #"(did you mean "tables"?)"#),
@@ -55,6 +57,27 @@ private let mistakes: [Mistake] = [
     Mistake(
         "preferWithoutSide", start + "tables: { T: { columns: { shared: { a: { policy: prefer } } } } }",
         "has policy prefer and no side"),
+    Mistake(
+        "fillInShared", start + "tables: { T: { fill: { a: 1 } } }",
+        "f:4:16: tables.T.fill goes with backend split (and with replica, on the way there), but the backend is shared"),
+    Mistake("sequencesInShared", start + "replication: { sequences: ranges }", "replication.sequences goes with backend split"),
+    Mistake(
+        "unknownSequences", splitStart + "replication: { sequences: range }",
+        #"f:5:27: replication.sequences is "range", but must be one of: interleave, ranges (did you mean "ranges"?)"#),
+    Mistake(
+        "unknownOnDelete", splitStart + "tables: { T: { references: { a: U }, on_delete: nulify } }",
+        #"must be one of: nullify, delete, keep (did you mean "nullify"?)"#),
+    Mistake(
+        "onDeleteAlone", splitStart + "tables: { T: { on_delete: keep } }",
+        "f:5:16: tables.T.on_delete says what becomes of references, and there are none"),
+    Mistake(
+        "fillNothing", splitStart + "tables: { T: { fill: { a: } } }",
+        "tables.T.fill.a must be a value in its text form, but is nothing"),
+    Mistake(
+        "fillList", splitStart + "tables: { T: { fill: [a] } }", "tables.T.fill must be a mapping, but is a list"),
+    Mistake(
+        "referenceToPattern", splitStart + "tables: { T: { references: { a: public.* } } }",
+        #"f:5:33: tables.T.references.a must be one table, as Name or schema.Name, but is "public.*""#),
     Mistake(
         "sideWithoutPrefer",
         start + "tables: { T: { columns: { shared: { a: { policy: max, side: bot } } } } }",

@@ -95,6 +95,13 @@ public struct ReplicationSettings: Sendable, Equatable {
         case count
     }
 
+    public enum Sequences: String, Sendable, CaseIterable {
+        /// Every other number for each side.
+        case interleave
+        /// Half of the numbers that are left for each side.
+        case ranges
+    }
+
     public var snapshot: Snapshot = .initial
     /// An existing slot to adopt; with it nothing is created on the source.
     public var slot: String?
@@ -102,6 +109,8 @@ public struct ReplicationSettings: Sendable, Equatable {
     public var publication: String?
     public var ddl: DDL = .pause
     public var missingRow: MissingRow = .stop
+    /// How the two sides of a split share the numbers of a sequence.
+    public var sequences: Sequences = .interleave
     /// Heartbeat interval; 0 turns it off.
     public var heartbeatMilliseconds = 1_000
     /// Bytes of decoded changes that may wait in memory, per direction.
@@ -151,8 +160,10 @@ public struct TableRule: Sendable, Equatable {
     public var shared: [String: SharedColumnRule]
     /// What happens to a change that the target refuses.
     public var onError = OnError.stop
-    /// Where in the file each name stands: `""` for the entry itself, `match NAME` and `private NAME` for those
-    /// lists, else the column name under `columns`.
+    /// What a split needs beyond owners and policies.
+    public var split = SplitRule()
+    /// Where in the file each name stands: `""` for the entry itself, `match NAME`, `private NAME`, `fill NAME` and
+    /// `references NAME` for those lists, else the column name under `columns`.
     public var marks: [String: SourceMark]
 
     public init(
@@ -170,6 +181,27 @@ public struct TableRule: Sendable, Equatable {
         self.shared = shared
         self.marks = marks
     }
+}
+
+/// What a table of a split says of rows that the other side makes or deletes.
+public struct SplitRule: Sendable, Equatable {
+    public enum OnDelete: String, Sendable, CaseIterable {
+        /// The reference is set to NULL.
+        case nullify
+        /// The row goes with the one it refers to.
+        case delete
+        /// The row keeps a reference to a row that is gone.
+        case keep
+    }
+
+    /// Values, in text form, for owned columns of a row that the other side made.
+    public var fill: [String: String] = [:]
+    /// Columns that hold the primary key of a row in another table (its name as the file spells it), which is another
+    /// number on the other side: the row is found there by its table's `match`.
+    public var references: [String: String] = [:]
+    /// What becomes of a row when the other side deletes one that it refers to.
+    public var onDelete = OnDelete.keep
+    public init() {}
 }
 
 public struct SharedColumnRule: Sendable, Equatable {

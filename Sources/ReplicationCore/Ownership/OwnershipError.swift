@@ -32,6 +32,12 @@ public struct OwnershipProblem: Sendable, Equatable {
         case generatedColumn(String, table: QualifiedName, use: String)
         /// `delta` adds numbers; the column has another type.
         case deltaNeedsNumber(String, table: QualifiedName, type: String)
+        /// A value for a column that travels anyway, with the row or as its identity.
+        case fillOfTravellingColumn(String, table: QualifiedName)
+        /// `references` names a table that no rule covers.
+        case unknownReference(String, column: String, table: QualifiedName)
+        /// Rows of the referenced table can't be told by one number, or that number is the same on both sides.
+        case referenceWithoutSurrogate(QualifiedName, column: String, table: QualifiedName, primaryKey: [String], match: [String])
         /// `split` was asked for without saying who owns what.
         case splitWithoutTables
     }
@@ -74,6 +80,22 @@ public struct OwnershipProblem: Sendable, Equatable {
                 "\(use): PostgreSQL computes column \"\(column)\" of table \"\(table)\", so it can't be used here"
         case .deltaNeedsNumber(let column, let table, let type):
             return "policy delta adds numbers, and column \"\(column)\" of table \"\(table)\" is \(type)"
+        case .fillOfTravellingColumn(let column, let table):
+            return
+                "fill: column \"\(column)\" of table \"\(table)\" comes with every row from the other side, so there is "
+                + "nothing to fill"
+        case .unknownReference(let name, let column, let table):
+            return
+                "references: column \"\(column)\" of table \"\(table)\" refers to \"\(name)\", which is no table under "
+                + "tables:"
+        case .referenceWithoutSurrogate(let other, let column, let table, let primaryKey, let match):
+            let start = "references: column \"\(column)\" of table \"\(table)\" "
+            if primaryKey.count != 1 {
+                return start + "can't hold the key of \"\(other)\", whose primary key is [\(primaryKey.joined(separator: ", "))]"
+            }
+            return
+                start + "means the same row of \"\(other)\" on both sides (match: [\(match.joined(separator: ", "))] is its "
+                + "primary key); leave it out"
         case .splitWithoutTables:
             return
                 "backend split needs tables: with the owner of every column; run lindero init --from-database"

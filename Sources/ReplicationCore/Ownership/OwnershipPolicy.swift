@@ -41,6 +41,7 @@ public struct OwnershipPolicy: Sendable, Equatable {
                 problems += resolver.problems
             }
         }
+        problems += addReferences(configuration, selection, tables, to: &resolved)
         guard problems.isEmpty else { throw OwnershipError(problems: inOrder(problems)) }
         return OwnershipPolicy(tables: resolved)
     }
@@ -72,6 +73,27 @@ public struct OwnershipPolicy: Sendable, Equatable {
         return OwnershipPolicy(tables: resolved)
     }
 
+    /// A reference needs the other table's identity, so it is resolved after all of them.
+    private static func addReferences(
+        _ configuration: LinderoConfiguration, _ selection: TableSelection, _ tables: [TableDescription],
+        to resolved: inout [QualifiedName: TableOwnership]
+    ) -> [OwnershipProblem] {
+        guard configuration.tables.contains(where: { !$0.split.references.isEmpty }) else { return [] }
+        let byName = Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        var problems: [OwnershipProblem] = []
+        for (index, chosen) in selection.tablesByRule.enumerated() {
+            for table in chosen {
+                var resolver = TableResolver(
+                    configuration: configuration, rule: configuration.tables[index], table: table,
+                    isPattern: selection.isPattern(index))
+                let references = resolver.references(byName, resolved)
+                resolved[table.name]?.references = references
+                problems += resolver.problems
+            }
+        }
+        return problems
+    }
+
     /// A pattern may name a column that some of its tables lack, but not one that all of them lack.
     private static func unknownInEvery(
         _ tables: [TableDescription], rule: TableRule, isPattern: Bool
@@ -81,6 +103,8 @@ public struct OwnershipPolicy: Sendable, Equatable {
         for (owner, columns) in rule.owned { names += columns.map { ($0, "columns.\(owner)", $0) } }
         names += rule.shared.keys.map { ($0, "columns.shared", $0) }
         names += rule.privateColumns.map { ($0, "private", "private \($0)") }
+        names += rule.split.fill.keys.map { ($0, "fill", "fill \($0)") }
+        names += rule.split.references.keys.map { ($0, "references", "references \($0)") }
         return names.compactMap { entry in
             if entry.name == "*" || tables.contains(where: { $0.column(entry.name) != nil }) { return nil }
             return OwnershipProblem(

@@ -14,6 +14,12 @@ public struct TableOwnership: Sendable, Equatable {
     /// Every column of the table that is not generated.
     public var columns: [String: ColumnOwner]
     public var onError = OnError.stop
+    /// Values, in text form, for owned columns of a row that the other side of a split made.
+    public var fill: [String: String] = [:]
+    /// Columns that hold the primary key of a row of another table, to be found by its `match` on the other side.
+    public var references: [String: QualifiedName] = [:]
+    /// What becomes of a row when the other side deletes one that it refers to.
+    public var onDelete = SplitRule.OnDelete.keep
 
     public init(
         table: QualifiedName, match: [String], insertOwners: Set<String>, deleteOwners: Set<String>,

@@ -31,7 +31,54 @@ struct TableResolver {
             table: table.name, match: match, insertOwners: insertOwners, deleteOwners: deleteOwners,
             privateColumns: Set(privateColumns), columns: columns)
         ownership.onError = rule.onError
+        ownership.fill = fill(columns, match: match)
+        ownership.onDelete = rule.split.onDelete
         return ownership
+    }
+
+    /// Owned columns that stay empty in a row from the other side; the match columns and the shared ones come with it.
+    private mutating func fill(_ columns: [String: TableOwnership.ColumnOwner], match: [String]) -> [String: String] {
+        var fill: [String: String] = [:]
+        for (name, value) in rule.split.fill.sorted(by: { $0.key < $1.key }) {
+            guard let column = known(name, use: "fill", mark: "fill \(name)") else { continue }
+            if column.isGenerated {
+                report(.generatedColumn(name, table: table.name, use: "fill"), mark: "fill \(name)")
+            } else if case .shared? = columns[name] {
+                report(.fillOfTravellingColumn(name, table: table.name), mark: "fill \(name)")
+            } else if match.contains(name) {
+                report(.fillOfTravellingColumn(name, table: table.name), mark: "fill \(name)")
+            } else {
+                fill[name] = value
+            }
+        }
+        return fill
+    }
+
+    /// What `references` stands for, once every table is resolved.
+    ///
+    /// - Parameter tables: all that rules cover, by name.
+    mutating func references(
+        _ tables: [QualifiedName: TableDescription], _ resolved: [QualifiedName: TableOwnership]
+    ) -> [String: QualifiedName] {
+        var references: [String: QualifiedName] = [:]
+        for (column, text) in rule.split.references.sorted(by: { $0.key < $1.key }) {
+            let mark = "references \(column)"
+            guard known(column, use: "references", mark: mark) != nil else { continue }
+            guard let name = TablePattern(text)?.exactName, let other = tables[name], let ownership = resolved[name] else {
+                problems.append(
+                    OwnershipProblem(
+                        .unknownReference(text, column: column, table: table.name), mark: rule.marks[mark],
+                        suggestion: NearestWord.among(resolved.keys.map(\.description).sorted(), to: text)))
+                continue
+            }
+            if other.primaryKey.count != 1 || ownership.match == other.primaryKey {
+                report(
+                    .referenceWithoutSurrogate(
+                        name, column: column, table: table.name, primaryKey: other.primaryKey, match: ownership.match), mark: mark)
+            }
+            references[column] = name
+        }
+        return references
     }
 
     private mutating func matchColumns() -> [String] {
