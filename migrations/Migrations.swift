@@ -43,6 +43,9 @@ public enum Migrations {
         Migration(
             version: 9, name: "direction_history", up: text(PackageResources._009_direction_history_up_sql),
             down: text(PackageResources._009_direction_history_down_sql)),
+        Migration(
+            version: 10, name: "conflict", up: text(PackageResources._010_conflict_up_sql),
+            down: text(PackageResources._010_conflict_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -14,6 +14,8 @@ struct MetricsText {
         addCounters(snapshot.directions)
         addCopy(snapshot.directions)
         addStandbys(snapshot.standbys)
+        addConflicts(snapshot.conflicts)
+        addClock(snapshot.clock)
     }
 
     private enum Kind: String { case gauge, counter }
@@ -148,5 +150,25 @@ extension MetricsText {
         add(
             "lindero_standby_lag_seconds", .gauge, "How far a physical standby is behind.",
             standbys.map { ([("standby", $0.name)], $0.lagSeconds) })
+    }
+
+    private mutating func addConflicts(_ conflicts: [ConflictStatus]) {
+        add(
+            "lindero_conflicts_open", .gauge, "Conflicts that wait for a person.",
+            conflicts.map { ([("database", $0.database)], Double($0.openCount)) })
+        add(
+            "lindero_conflicts_oldest_seconds", .gauge, "How long the oldest of them has waited; 0 when there is none.",
+            conflicts.map { ([("database", $0.database)], $0.oldestAgeSeconds ?? 0) })
+    }
+
+    private mutating func addClock(_ clock: ClockStatus?) {
+        guard let clock else { return }
+        let labels = [("source", clock.source), ("target", clock.target)]
+        add(
+            "lindero_clock_offset_seconds", .gauge, "The target's clock minus the source's.",
+            [(labels, clock.offsetMilliseconds / 1_000)])
+        add(
+            "lindero_clock_error_seconds", .gauge, "By how much that can be wrong.",
+            [(labels, clock.errorMilliseconds / 1_000)])
     }
 }

@@ -48,6 +48,8 @@ extension CommandFailure {
                 nextStep: "Correct the input or lindero.yaml, then run the same command again.", exit: .blocked)
         case let error as QuarantineError:
             self.init(quarantine: error, place: place)
+        case let error as ConflictError:
+            self.init(conflict: error, place: place)
         case let failure as LineOutput.Failure:
             self.init("output", failure.description, nextStep: "Make room or give it a reader that stays, then run the same command again.")
         case is CancellationError:

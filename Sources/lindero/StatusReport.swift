@@ -26,6 +26,10 @@ struct StatusReport: Sendable {
     var databases: [DatabaseStatus] = []
     var directions: [LagReport] = []
     var gates: [Gate] = []
+    /// Of each database that can be reached and may hold some.
+    var conflicts: [ConflictStatus] = []
+    /// `nil` outside of a split, and while a side can't be reached.
+    var clock: ClockStatus?
     /// `nil` when nothing is guarded or it cannot be read.
     var guardState: GuardCommand.State?
     /// What would bring the guard back to what it should be; `nil` when it is off or that cannot be told.
@@ -46,6 +50,8 @@ struct StatusReport: Sendable {
         }
         report.directions = try await LagCommand.read(try await LagDirection.all(loaded))
         try await report.readGuard(loaded)
+        report.conflicts = try await SplitWatch.conflicts(loaded)
+        report.clock = try? await SplitWatch.clock(loaded)
         report.gates = report.directions.flatMap { gates(loaded.configuration.gates, $0) }
         return report
     }
@@ -118,6 +124,7 @@ extension StatusReport {
                         ])
                     })
             ),
+            ("conflicts", .array(conflicts.map(\.document))), ("clock", clock?.document ?? .null),
             (
                 "guard",
                 guardState.map { state in
@@ -146,6 +153,8 @@ extension StatusReport {
             gateTable.add([gate.name, gate.limit, gate.value ?? "-", gate.holds.map { $0 ? "yes" : "no" } ?? "unknown"])
         }
         lines += gateTable.lines + [""]
+        if let clock { lines.append("clocks: \(clock.words)") }
+        lines += conflicts.compactMap(\.words).map { $0 + " (lindero conflicts list)" }
         if guardState == nil, let guardProblem { return lines + [guardProblem] }
         let guarding =
             guardState.map { "guard: \($0.mode.rawValue) on \($0.tables.count) tables" }

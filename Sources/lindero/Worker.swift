@@ -38,7 +38,10 @@ struct Worker: Sendable {
         defer { watching.cancel() }
         let guarding = Task { if let loaded = plan.loaded { await GuardWatch(loaded: loaded, logger: logger).run() } }
         defer { guarding.cancel() }
-        let serving = try serve(members, standbys)
+        let split = SplitWatch(plan, logger: logger)
+        let splitting = Task { await split.run() }
+        defer { splitting.cancel() }
+        let serving = try serve(members, standbys, split)
         defer { serving?.cancel() }
         let result = await work.result
         StatusLine.clear()
@@ -143,9 +146,9 @@ extension Worker {
 
 extension Worker {
     /// Serves the status page. A port that is taken is no reason to stop the stream.
-    private func serve(_ members: [Member], _ standbys: StandbyWatch) throws -> Task<Void, Never>? {
+    private func serve(_ members: [Member], _ standbys: StandbyWatch, _ split: SplitWatch) throws -> Task<Void, Never>? {
         guard let address else { return nil }
-        let snapshot = WorkerSnapshot(plan: plan, members: members, standbys: standbys, worker: name)
+        let snapshot = WorkerSnapshot(plan: plan, members: members, standbys: standbys, split: split, worker: name)
         let environment = ProcessInfo.processInfo.environment
         let names = (environment["LINDERO_HTTP_NAMES"] ?? "").split { $0 == "," || $0 == " " }.map(String.init)
         let server: StatusServer

@@ -9,6 +9,7 @@ struct WorkerSnapshot: Sendable {
     let plan: WorkerPlan
     let members: [Worker.Member]
     let standbys: StandbyWatch
+    let split: SplitWatch
     let worker: String
     let startedAtMilliseconds = Monotonic.milliseconds()
 
@@ -18,7 +19,8 @@ struct WorkerSnapshot: Sendable {
             version: LinderoVersion.current, backend: plan.backend.rawValue, phase: plan.backend.rawValue, worker: worker,
             uptimeSeconds: Double(now - startedAtMilliseconds) / 1_000,
             directions: members.map { Self.direction($0.task.settings, $0.state.snapshot(), now) },
-            standbys: standbys.statuses)
+            standbys: standbys.statuses, conflicts: split.conflicts,
+            clock: split.clock)
     }
 
     private static func direction(

@@ -20,6 +20,8 @@ import Testing
             let metrics = try await RawHTTP.request("/metrics", port: port, isIPv6: isIPv6)
             #expect(metrics.status == 200)
             #expect(metrics.body.contains("# TYPE lindero_"))
+            #expect(metrics.body.contains("lindero_conflicts_open{database=\"sync\"} 3\n"))
+            #expect(metrics.body.contains("lindero_conflicts_oldest_seconds{database=\"sync\"} 7200\n"))
             let status = try await RawHTTP.request("/status.json", port: port, isIPv6: isIPv6)
             let decoded = try JSONDecoder().decode(StatusSnapshot.self, from: Data(status.body.utf8))
             #expect(decoded == Self.snapshot(.streaming))
@@ -42,6 +44,7 @@ import Testing
             #expect(healthy.status == 200)
             // 7 s behind: beyond the gate of 2 s, which mends itself.
             #expect(healthy.body.contains("behind, gate"))
+            #expect(healthy.body.contains("3 conflicts on sync wait for a person, the oldest for"))
             phase.withLock { $0 = .stopped }
             #expect(try await RawHTTP.request("/health", port: port).status == 503)
         }
@@ -98,7 +101,9 @@ import Testing
         direction.problem = "Column \"<b>\" is missing."
         direction.lagSeconds = 7
         direction.slot = "lindero_bot_sync"
-        return StatusSnapshot(version: "1", backend: "replica", phase: "replica", directions: [direction])
+        return StatusSnapshot(
+            version: "1", backend: "replica", phase: "replica", directions: [direction],
+            conflicts: [ConflictStatus(database: "sync", openCount: 3, oldestAgeSeconds: 7_200)])
     }
 
     private func serving(

@@ -37,6 +37,9 @@ public enum PlainText {
         value < 10 && value.rounded() != value ? oneDecimal(value) : count(whole(value.rounded()))
     }
 
+    /// With one decimal, such as `3.2`.
+    public static func tenths(_ value: Double) -> String { oneDecimal(value) }
+
     /// The nearest whole number below `Int.max`: a rate near zero makes times that no integer holds.
     private static func whole(_ value: Double) -> Int {
         value.isNaN ? 0 : Int(max(-9e15, min(9e15, value)))

@@ -16,6 +16,8 @@ public struct HealthReport: Sendable, Equatable {
         for standby in snapshot.standbys where standby.state != "streaming" {
             warnings.append("standby \(standby.name) is \(standby.state)")
         }
+        warnings += snapshot.conflicts.compactMap(\.words)
+        if let clock = snapshot.clock, clock.isPast != false { warnings.append(clock.words) }
     }
 
     /// `{"healthy": …, "failures": […], "warnings": […]}`.

@@ -16,7 +16,8 @@ extension StatusSnapshot {
             ("version", .text(version)), ("backend", .text(backend)), ("phase", .text(phase)),
             ("worker", .optional(worker)), ("uptimeSeconds", .optional(uptimeSeconds)),
             ("directions", .array(directions.map { .object($0.lagEntries + $0.detailEntries) })),
-            ("standbys", .array(standbys.map(\.document))),
+            ("standbys", .array(standbys.map(\.document))), ("conflicts", .array(conflicts.map(\.document))),
+            ("clock", clock?.document ?? .null),
         ])
     }
 }

@@ -12,10 +12,15 @@ public struct StatusSnapshot: Sendable, Equatable, Decodable {
     public var uptimeSeconds: Double?
     public var directions: [DirectionStatus]
     public var standbys: [StandbyStatus]
+    /// Of each database that can hold some; empty outside of a split.
+    public var conflicts: [ConflictStatus]
+    /// Of the two sides of a split; `nil` while it is not known.
+    public var clock: ClockStatus?
 
     public init(
         version: String, backend: String, phase: String, worker: String? = nil, uptimeSeconds: Double? = nil,
-        directions: [DirectionStatus] = [], standbys: [StandbyStatus] = []
+        directions: [DirectionStatus] = [], standbys: [StandbyStatus] = [], conflicts: [ConflictStatus] = [],
+        clock: ClockStatus? = nil
     ) {
         self.version = version
         self.backend = backend
@@ -24,6 +29,8 @@ public struct StatusSnapshot: Sendable, Equatable, Decodable {
         self.uptimeSeconds = uptimeSeconds
         self.directions = directions
         self.standbys = standbys
+        self.conflicts = conflicts
+        self.clock = clock
     }
 }
 

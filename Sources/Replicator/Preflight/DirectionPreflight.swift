@@ -95,40 +95,22 @@ struct DirectionPreflight {
         return findings
     }
 
-    /// Compares the servers' clocks through our own steady one, so that ours need not be right.
     private func clocks(_ target: PreflightSide) async throws(PostgresError) -> [PreflightFinding] {
-        let start = ContinuousClock.now
-        let first = try await reading(source, since: start)
-        let second = try await reading(target, since: start)
-        let offset = Int(((second.server - second.local) - (first.server - first.local)).rounded())
-        guard abs(offset) > configuration.gates.maxClockOffsetMilliseconds else { return [] }
-        let decides = policy.tables.values.contains { table in
-            table.columns.values.contains { $0 == .shared(SharedColumnRule(policy: .lastWrite)) }
-        }
-        let severity: PreflightFinding.Severity =
-            decides && configuration.backend == .split ? .blocker : .warning
+        let check = ClockCheck(source: source.name, target: target.name, gates: configuration.gates, policy: policy)
+        guard let offset = try await ClockReader.offset(source: source.connection, target: target.connection) else { return [] }
+        let verdict = offset.verdict(limitMilliseconds: check.limitMilliseconds)
+        let isDeciding = check.decides && configuration.backend == .split
+        // Where no clock decides, one that may be off is no news.
+        if verdict == .within || verdict == .unclear && !isDeciding { return [] }
+        let limit = "gates.max_clock_offset allows \(check.limitMilliseconds) ms"
         return [
             PreflightFinding(
-                severity, .clockOffset, database: target.name,
-                "its clock is \(abs(offset)) ms \(offset > 0 ? "ahead of" : "behind") \(source.name)'s; gates."
-                    + "max_clock_offset allows \(configuration.gates.maxClockOffsetMilliseconds) ms"
-                    + (severity == .blocker ? ", and policy last_write decides by the clock" : ""),
-                fix: "run an NTP client (chrony) on both servers")
+                verdict == .past && isDeciding ? .blocker : .warning, .clockOffset, database: target.name,
+                offset.words(source: source.name, target: target.name) + "; \(limit)"
+                    + (isDeciding ? ", and policy last_write decides by the clock" : ""),
+                fix: verdict == .past
+                    ? "run an NTP client (chrony) on both servers"
+                    : "run lindero check nearer to the servers, or raise gates.max_clock_offset")
         ]
-    }
-
-    /// Milliseconds on the server's clock, and on ours in the middle of the question.
-    private func reading(
-        _ side: PreflightSide, since start: ContinuousClock.Instant
-    ) async throws(PostgresError) -> (server: Double, local: Double) {
-        let before = milliseconds(ContinuousClock.now - start)
-        let result = try await side.connection.query(
-            "SELECT extract(epoch FROM pg_catalog.clock_timestamp()) * 1000")
-        let after = milliseconds(ContinuousClock.now - start)
-        return (result.rows.first?[0].flatMap { Double($0) } ?? 0, (before + after) / 2)
-    }
-
-    private func milliseconds(_ duration: Duration) -> Double {
-        Double(duration.components.seconds) * 1_000 + Double(duration.components.attoseconds) / 1e15
     }
 }

@@ -20,6 +20,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case walLevel = "wal_level"
         case unsupportedVersion = "unsupported_version"
         case schemaDiffers = "schema_differs"
+        case clockOffset = "clock_offset"
     }
 
     public var code: Code
