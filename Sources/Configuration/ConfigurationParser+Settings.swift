@@ -54,8 +54,8 @@ extension ConfigurationParser {
     mutating func replication(_ node: Node) -> ReplicationSettings {
         var settings = ReplicationSettings()
         let keys = [
-            "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "copy",
-            "omit_foreign_columns", "sequences",
+            "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "group",
+            "copy", "omit_foreign_columns", "sequences",
         ]
         let entries = entries(node, of: "replication", keys: keys)
         for entry in entries {
@@ -74,6 +74,8 @@ extension ConfigurationParser {
             case "sequences":
                 requireSplit(place, at: entry.keyNode)
                 settings.sequences = choice(value, of: place) ?? settings.sequences
+            case "group":
+                settings.group = group(value, of: place)
             case "copy":
                 settings.copy = copy(value, of: place)
             default:
@@ -81,7 +83,29 @@ extension ConfigurationParser {
             }
         }
         checkAdoption(settings, entries: entries)
+        checkGroup(settings, entries: entries)
         return settings
+    }
+
+    private mutating func group(_ node: Node, of place: String) -> GroupSettings {
+        var group = GroupSettings()
+        for entry in entries(node, of: place, keys: ["max_bytes", "max_changes"]) {
+            let name = "\(place).\(entry.key)"
+            switch entry.key {
+            case "max_bytes": group.maximumBytes = bytes(entry.value, of: name, atLeast: "64kB", 64_000)
+            default: group.maximumChanges = count(entry.value, of: name, in: 1...10_000_000) ?? group.maximumChanges
+            }
+        }
+        return group
+    }
+
+    private mutating func checkGroup(_ settings: ReplicationSettings, entries: [Entry]) {
+        guard let bytes = settings.group.maximumBytes, bytes > settings.largestGroupBytes,
+            let entry = entries.first(where: { $0.key == "group" })
+        else { return }
+        report(
+            "replication.group.max_bytes must be at most an eighth of memory_limit, here "
+                + "\(settings.largestGroupBytes / 1_000) kB; raise memory_limit or lower it", at: entry.value)
     }
 
     private mutating func copy(_ node: Node, of place: String) -> CopySettings {

@@ -49,6 +49,9 @@ public enum ConfigurationTemplate {
           missing_row: stop              # stop | count: an update or delete whose row is not there
           heartbeat: 1s                  # off: none
           memory_limit: 64MB             # decoded changes that may wait in memory
+          group:                         # what may share one transaction on the target when there is a backlog
+            # max_bytes: 4MB             # default: a sixteenth of memory_limit; at most an eighth
+            max_changes: 100000          # 1: every source transaction has its own
           copy:
             jobs: 2                      # connections that copy, and later build indexes, at the same time
             # rate_limit: 50MB           # a second, all jobs together (default: off)

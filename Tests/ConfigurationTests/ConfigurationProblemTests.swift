@@ -148,6 +148,12 @@ private let mistakes: [Mistake] = [
     Mistake("rateTooLow", start + "replication: { copy: { rate_limit: 5kB } }", "must be at least 100kB a second, or off"),
     Mistake("copyKey", start + "replication: { copy: { ratelimit: 5MB } }", #"(did you mean "rate_limit"?)"#),
     Mistake("chunkSize", start + "replication: { copy: { chunk_size: 5kB } }", "must be at least 1MB"),
+    Mistake("groupKey", start + "replication: { group: { max_rows: 5 } }", "replication.group, which takes: max_bytes, max_changes"),
+    Mistake("groupChanges", start + "replication: { group: { max_changes: 0 } }", "must be a number from 1 to 10000000"),
+    Mistake("groupTooSmall", start + "replication: { group: { max_bytes: 1kB } }", "must be at least 64kB"),
+    Mistake(
+        "groupPastMemory", start + "replication: { group: { max_bytes: 2MB }, memory_limit: 8MB }",
+        "f:4:23: replication.group.max_bytes must be at most an eighth of memory_limit, here 1000 kB"),
     Mistake("nullName", start + "origin2: x", #"(did you mean "origin"?)"#),
     Mistake(
         "nothing", start + "gates: { max_lag: }",

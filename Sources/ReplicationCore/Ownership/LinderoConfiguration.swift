@@ -118,12 +118,41 @@ public struct ReplicationSettings: Sendable, Equatable {
     /// The half of it that changes may fill before they are taken; the other is for the group at work and the next,
     /// each of them twice: as it came, and as the target takes it.
     public var waitingBytes: Int { memoryLimitBytes / 2 }
-    /// Bytes of changes that may share one target transaction when the stream is behind.
-    public var groupBytes: Int { max(64 << 10, memoryLimitBytes / 16) }
+    /// What may share one target transaction; `nil` bytes are a sixteenth of the memory.
+    public var group = GroupSettings()
+    /// The same, decided.
+    public var groupLimits: GroupLimits {
+        GroupLimits(bytes: group.maximumBytes ?? max(64 << 10, memoryLimitBytes / 16), changes: group.maximumChanges)
+    }
+    /// The largest group for which `memoryLimitBytes` can be kept: see `waitingBytes`.
+    public var largestGroupBytes: Int { memoryLimitBytes / 8 }
     public var copy = CopySettings()
     /// Whether a target created by Lindero leaves out columns that do not travel.
     public var omitForeignColumns = false
     public init() {}
+}
+
+/// How much of a backlog may be applied in one target transaction.
+public struct GroupSettings: Sendable, Equatable {
+    /// Bytes of changes, as they are held in memory; `nil` derives them from the memory limit.
+    public var maximumBytes: Int?
+    /// Row changes; 1 gives every source transaction one of its own.
+    public var maximumChanges = 100_000
+    public init() {}
+}
+
+/// Where a group ends: before the piece of the stream that would pass a limit. A source transaction that is larger
+/// is a group of its own.
+public struct GroupLimits: Sendable, Equatable {
+    public var bytes: Int
+    public var changes: Int
+
+    public init(bytes: Int, changes: Int = .max) {
+        self.bytes = bytes
+        self.changes = changes
+    }
+
+    public static let none = GroupLimits(bytes: .max)
 }
 
 /// How the initial copy may load both servers.

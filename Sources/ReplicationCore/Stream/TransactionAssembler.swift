@@ -20,6 +20,8 @@ public struct TransactionAssembler: Sendable {
     /// Whether a transaction has begun and not yet ended.
     public var isInTransaction: Bool { open != nil }
     public var sizeBytes: Int { chunk.sizeBytes }
+    /// Changes that wait to be taken.
+    public var changeCount: Int { chunk.changes.count }
 
     public mutating func handle(_ message: PGOutputMessage) throws(StreamError) {
         switch message {

@@ -16,10 +16,10 @@ struct ApplyLoop: Sendable {
     let backlogSequence: Int64
 
     func run() async throws {
-        let groupBytes = settings.replication.groupBytes
+        let limits = settings.replication.groupLimits
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
-            exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limitBytes: groupBytes) })
+            exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limits) })
         defer { state.finishApplier() }
         while let group = await nextGroup(applier) {
             try Task.checkCancellation()
@@ -38,7 +38,7 @@ struct ApplyLoop: Sendable {
 
     private func nextGroup(_ applier: GroupApplier) async -> PreparedGroup? {
         if let ahead = applier.takeAhead() { return ahead }
-        return await mailbox.take(limitBytes: settings.replication.groupBytes).map { PreparedGroup(chunks: $0) }
+        return await mailbox.take(settings.replication.groupLimits).map { PreparedGroup(chunks: $0) }
     }
 
     /// Measures what has just become visible on the target.

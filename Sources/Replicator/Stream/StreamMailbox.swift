@@ -47,13 +47,14 @@ final class StreamMailbox: Sendable {
         await space.wait(timeoutMilliseconds: timeoutMilliseconds)
     }
 
-    /// The waiting chunks up to a limit, at least one; `nil` at the end.
+    /// The waiting chunks up to the limits, at least one; `nil` at the end. Never waits for more than there is: what
+    /// comes while a group is applied is the next one, so an idle stream is applied at once and a backlog in bulk.
     ///
     /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it.
-    func take(limitBytes: Int) async -> [ChangeChunk]? {
+    func take(_ limits: GroupLimits) async -> [ChangeChunk]? {
         while true {
             let (taken, isAtEnd) = state.withLock { state in
-                let taken = Self.take(&state, limitBytes)
+                let taken = Self.take(&state, limits)
                 state.isAwaited = taken.isEmpty
                 return (taken, state.isClosed)
             }
@@ -66,21 +67,24 @@ final class StreamMailbox: Sendable {
         }
     }
 
-    /// The waiting chunks up to a limit; `nil` when there are none.
-    func takeNow(limitBytes: Int) -> [ChangeChunk]? {
-        let taken = state.withLock { Self.take(&$0, limitBytes) }
+    /// The waiting chunks up to the limits; `nil` when there are none.
+    func takeNow(_ limits: GroupLimits) -> [ChangeChunk]? {
+        let taken = state.withLock { Self.take(&$0, limits) }
         if taken.isEmpty { return nil }
         space.notify()
         return taken
     }
 
-    private static func take(_ state: inout State, _ limitBytes: Int) -> [ChangeChunk] {
+    private static func take(_ state: inout State, _ limits: GroupLimits) -> [ChangeChunk] {
         var count = 0
         var sizeBytes = 0
+        var changes = 0
         for chunk in state.chunks {
-            if count > 0 && (chunk.isOpenEnded || sizeBytes + chunk.sizeBytes > limitBytes) { break }
+            let isOver = sizeBytes + chunk.sizeBytes > limits.bytes || changes + chunk.changes.count > limits.changes
+            if count > 0 && (isOver || chunk.isOpenEnded) { break }
             count += 1
             sizeBytes += chunk.sizeBytes
+            changes += chunk.changes.count
             if chunk.isOpenEnded { break }
         }
         guard count > 0 else { return [] }

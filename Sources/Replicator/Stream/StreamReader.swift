@@ -8,6 +8,8 @@ struct StreamReader {
     let state: DirectionState
     /// The server's `wal_sender_timeout`; feedback is due well before it.
     let senderTimeoutMilliseconds: Int
+    /// A chunk ends where it reaches one of them; the applier joins whole chunks.
+    let limits: GroupLimits
 
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
     func run() async throws {
@@ -21,9 +23,12 @@ struct StreamReader {
                 await mailbox.waitForSpace(timeoutMilliseconds: 200)
             } else {
                 let batch = try await stream.receive(
-                    maximumBytes: 512 << 10, waitMilliseconds: 200, isWorthGathering: { [mailbox] in mailbox.isBehind })
+                    maximumBytes: min(512 << 10, limits.bytes), waitMilliseconds: 200, isWorthGathering: { [mailbox] in mailbox.isBehind })
                 for range in batch.messages {
                     try read(batch.bytes, range, &decoder, &assembler, &schedule)
+                    if assembler.changeCount >= limits.changes, !assembler.isInTransaction, let chunk = assembler.take() {
+                        mailbox.put(chunk)
+                    }
                 }
                 if let chunk = assembler.take() { mailbox.put(chunk) }
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }

@@ -72,7 +72,7 @@ public struct ChangeFeed: Sendable {
                 logger.info("following changes", metadata: ["slot": "\(settings.slot)", "from": "\(slot.confirmedLSN)"])
                 let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
                 let reader = StreamReader(
-                    stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: timeout)
+                    stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: timeout, limits: .none)
                 let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask { try await reader.run() }
@@ -93,7 +93,7 @@ public struct ChangeFeed: Sendable {
     /// The feed keeps nothing: a change is done with once it is counted.
     private func count(from mailbox: StreamMailbox) async {
         defer { state.finishApplier() }
-        while let chunks = await mailbox.take(limitBytes: .max) {
+        while let chunks = await mailbox.take(.none) {
             for chunk in chunks {
                 var counters = ApplyCounters()
                 counters.changes = chunk.changes.count

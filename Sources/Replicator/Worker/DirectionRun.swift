@@ -57,7 +57,8 @@ struct DirectionRun: Sendable {
             try await record.note(state: .catchingUp, problem: nil)
             let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
             let reader = StreamReader(
-                stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds)
+                stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds,
+                limits: settings.replication.groupLimits)
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
