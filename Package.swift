@@ -87,7 +87,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["PostgresClient"], path: "Tests/TestSupport",
             swiftSettings: strict),
         .testTarget(
-            name: "ReplicationCoreTests", dependencies: ["ReplicationCore"],
+            name: "ReplicationCoreTests", dependencies: ["ReplicationCore", "TestSupport"],
             resources: [.copy("Golden")], swiftSettings: strict),
         .testTarget(
             name: "PostgresClientTests", dependencies: ["PostgresClient", "TestSupport"],

@@ -55,7 +55,7 @@ extension ConfigurationParser {
         var settings = ReplicationSettings()
         let keys = [
             "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "group",
-            "copy", "omit_foreign_columns", "sequences",
+            "copy", "omit_foreign_columns", "sequences", "streaming", "spill_dir",
         ]
         let entries = entries(node, of: "replication", keys: keys)
         for entry in entries {
@@ -76,6 +76,8 @@ extension ConfigurationParser {
                 settings.sequences = choice(value, of: place) ?? settings.sequences
             case "group":
                 settings.group = group(value, of: place)
+            case "streaming": settings.streaming = choice(value, of: place) ?? settings.streaming
+            case "spill_dir": settings.spillDirectory = folder(value, of: place)
             case "copy":
                 settings.copy = copy(value, of: place)
             default:
@@ -168,6 +170,14 @@ extension ConfigurationParser {
             }
         if isValid { return word.text }
         report("\(place) is \"\(word.text)\", but a slot's name is at most 63 of a-z, 0-9 and _", at: node)
+        return nil
+    }
+
+    /// Relative to what would depend on how the worker is started.
+    private mutating func folder(_ node: Node, of place: String) -> String? {
+        guard let word = word(node, of: place, expected: "an absolute path") else { return nil }
+        if word.text.hasPrefix("/") { return word.text }
+        report("\(place) is \"\(word.text)\", but must be an absolute path such as /var/lib/lindero", at: node)
         return nil
     }
 

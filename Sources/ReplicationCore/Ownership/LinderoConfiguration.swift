@@ -94,6 +94,12 @@ public struct ReplicationSettings: Sendable, Equatable {
         /// Count and log it, and go on.
         case count
     }
+    public enum Streaming: String, Sendable, CaseIterable {
+        /// A large transaction comes at its commit; until then the source spills it.
+        case off
+        /// It comes while it runs, and waits here for its commit.
+        case on
+    }
 
     public enum Sequences: String, Sendable, CaseIterable {
         /// Every other number for each side.
@@ -111,13 +117,18 @@ public struct ReplicationSettings: Sendable, Equatable {
     public var missingRow: MissingRow = .stop
     /// How the two sides of a split share the numbers of a sequence.
     public var sequences: Sequences = .interleave
+    public var streaming: Streaming = .off
+    /// Folder for transactions that run at the source and do not fit in memory; `nil` for the worker's own choice.
+    public var spillDirectory: String?
     /// Heartbeat interval; 0 turns it off.
     public var heartbeatMilliseconds = 1_000
     /// Bytes of decoded changes that may wait in memory, per direction.
     public var memoryLimitBytes = 64 << 20
     /// The half of it that changes may fill before they are taken; the other is for the group at work and the next,
     /// each of them twice: as it came, and as the target takes it.
-    public var waitingBytes: Int { memoryLimitBytes / 2 }
+    public var waitingBytes: Int { memoryLimitBytes / 2 - streamedBytes }
+    /// What transactions that still run at the source may take of that half before they go to a file.
+    public var streamedBytes: Int { streaming == .on ? memoryLimitBytes / 8 : 0 }
     /// What may share one target transaction; `nil` bytes are a sixteenth of the memory.
     public var group = GroupSettings()
     /// The same, decided.

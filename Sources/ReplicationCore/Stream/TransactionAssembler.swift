@@ -57,9 +57,25 @@ public struct TransactionAssembler: Sendable {
             note(prefix: prefix, content: content, lsn: lsn)
         case .streamStart, .streamStop, .streamCommit, .streamAbort, .beginPrepare, .prepare, .commitPrepared,
             .rollbackPrepared, .streamPrepare:
-            throw .unexpected("a streamed or two-phase transaction, which was not asked for")
+            throw .unexpected("a streamed or two-phase transaction where none may be")
         }
     }
+
+    // MARK: streamed transactions
+
+    /// A number for the next announcement of a table, wherever it is kept; each is larger than those before.
+    public mutating func nextAnnouncement() -> UInt64 { relations.nextAnnouncement() }
+
+    /// From here on only the definitions that the transaction brings itself hold.
+    mutating func beginOwnRelations() { relations.beginOwn() }
+
+    mutating func record(_ relation: RelationMessage, announcement: UInt64) {
+        relations.recordOwn(relation, announcement: announcement)
+    }
+
+    mutating func endOwnRelations() { relations.endOwn() }
+
+    // MARK: chunks
 
     /// The idle position: the server has nothing before this LSN. Ignored inside a transaction.
     public mutating func handleIdle(at lsn: LSN) {

@@ -15,6 +15,12 @@ public struct PGOutputDecoder: Sendable {
         self.isParallelStreaming = isParallelStreaming
     }
 
+    /// For messages that were kept from inside a streamed transaction.
+    init(protocolVersion: Int, isInStream: Bool) {
+        self.init(protocolVersion: protocolVersion)
+        self.isInStream = isInStream
+    }
+
     /// Decodes the message that fills `range` of `bytes`.
     public mutating func decode(
         _ bytes: [UInt8], _ range: Range<Int>, into arena: inout ChangeArena

@@ -65,7 +65,7 @@ struct SlotChanges {
     }
 
     private mutating func read(_ stream: ReplicationConnection) async throws {
-        var decoder = PGOutputDecoder(protocolVersion: StreamOptions.protocolVersion)
+        var decoder = PGOutputDecoder(protocolVersion: StreamOptions.protocolVersion(isStreaming: false))
         var arena = ChangeArena()
         var toldAtMilliseconds: Int64 = 0
         while !isOver {

@@ -3,6 +3,9 @@ import ReplicationCore
 
 /// Reads one replication stream: the only task that touches the replication connection, status updates included.
 struct StreamReader {
+    /// How long a wait may last before the server has to hear of us.
+    private static let waitMilliseconds = 200
+
     let stream: ReplicationConnection
     let mailbox: StreamMailbox
     let state: DirectionState
@@ -10,51 +13,143 @@ struct StreamReader {
     let senderTimeoutMilliseconds: Int
     /// A chunk ends where it reaches one of them; the applier joins whole chunks.
     let limits: GroupLimits
+    /// For transactions that are streamed while they run; `nil` when none were asked for.
+    var spill: StreamSpill?
+
+    /// What one stream has been read to.
+    private struct Life {
+        var decoder: PGOutputDecoder
+        var assembler = TransactionAssembler()
+        var streamed: StreamedTransactions?
+        var schedule: FeedbackSchedule
+    }
 
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
     func run() async throws {
-        var decoder = PGOutputDecoder(protocolVersion: StreamOptions.protocolVersion)
-        var assembler = TransactionAssembler()
-        var schedule = FeedbackSchedule(
-            senderTimeoutMilliseconds: senderTimeoutMilliseconds, startedAtMilliseconds: Monotonic.milliseconds())
+        var life = Life(
+            decoder: PGOutputDecoder(protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil)),
+            streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
+            schedule: FeedbackSchedule(
+                senderTimeoutMilliseconds: senderTimeoutMilliseconds, startedAtMilliseconds: Monotonic.milliseconds()))
         defer { mailbox.close() }
-        while !Task.isCancelled && !state.isDraining {
+        while !isOver {
             if mailbox.isFull {
-                await mailbox.waitForSpace(timeoutMilliseconds: 200)
+                await mailbox.waitForSpace(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
                 let batch = try await stream.receive(
-                    maximumBytes: min(512 << 10, limits.bytes), waitMilliseconds: 200, isWorthGathering: { [mailbox] in mailbox.isBehind })
-                for range in batch.messages {
-                    try read(batch.bytes, range, &decoder, &assembler, &schedule)
-                    if assembler.changeCount >= limits.changes, !assembler.isInTransaction, let chunk = assembler.take() {
-                        mailbox.put(chunk)
-                    }
-                }
-                if let chunk = assembler.take() { mailbox.put(chunk) }
+                    maximumBytes: min(512 << 10, limits.bytes), waitMilliseconds: Self.waitMilliseconds,
+                    isWorthGathering: { [mailbox] in mailbox.isBehind })
+                try await read(batch, &life)
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }
             }
-            try await report(&schedule)
+            try await report(&life.schedule)
         }
         mailbox.close()
         if state.isDraining { try await finish() }
     }
 
+    private var isOver: Bool { Task.isCancelled || state.isDraining }
+
+    private func read(_ batch: ReplicationBatch, _ life: inout Life) async throws {
+        for range in batch.messages {
+            switch try read(batch.bytes, range, &life) {
+            case .kept: continue
+            case .ordinary:
+                let isFull = life.assembler.changeCount >= limits.changes && !life.assembler.isInTransaction
+                if isFull, let chunk = life.assembler.take() { mailbox.put(chunk) }
+                continue
+            case .committed(let commit): try await replay(commit, &life)
+            case .rolledBack(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
+            }
+            // What follows comes again.
+            if isOver { return }
+        }
+        if let chunk = life.assembler.take() { mailbox.put(chunk) }
+        try await spillOver(&life)
+    }
+
     private func read(
-        _ bytes: [UInt8], _ range: Range<Int>, _ decoder: inout PGOutputDecoder,
-        _ assembler: inout TransactionAssembler, _ schedule: inout FeedbackSchedule
-    ) throws {
+        _ bytes: [UInt8], _ range: Range<Int>, _ life: inout Life
+    ) throws -> StreamedTransactions.Event {
         switch try ReplicationFrame(bytes, range) {
         case .xLogData(let startLSN, _, _, let payload):
-            let message = try decoder.decode(bytes, payload, into: &assembler.arena)
-            try assembler.handle(message)
             if startLSN != .zero { state.note(received: startLSN) }
+            let announcement = life.streamed == nil ? 0 : life.assembler.nextAnnouncement()
+            let event = try life.streamed?.handle(bytes, payload, announcement: announcement) ?? .ordinary
+            if case .ordinary = event {
+                let message = try life.decoder.decode(bytes, payload, into: &life.assembler.arena)
+                try life.assembler.handle(message)
+            }
+            return event
         case .keepalive(let endLSN, _, let replyRequested):
-            // Between transactions the server has nothing for us before this position.
-            assembler.handleIdle(at: endLSN)
-            if !assembler.isInTransaction { state.note(received: endLSN) }
-            if replyRequested { schedule.handleReplyRequest() }
+            // Between transactions the server has nothing for us before this position: whatever committed before it is
+            // in the mailbox. A streamed transaction that still runs will commit behind it, and comes again whole if we
+            // are gone by then; so it holds nothing back. One that is being replayed does, for nothing is read then.
+            let isInside = life.assembler.isInTransaction || life.streamed?.isInSegment == true
+            if !isInside {
+                life.assembler.handleIdle(at: endLSN)
+                state.note(received: endLSN)
+            }
+            if replyRequested { life.schedule.handleReplyRequest() }
+            return .kept
         }
     }
+
+    // MARK: streamed transactions
+
+    /// Feeds a committed transaction to the applier; nothing else is read from the stream meanwhile.
+    private func replay(_ commit: StreamedCommit, _ life: inout Life) async throws {
+        guard let folder = spill?.folder else { return }
+        var replay = StreamReplay(commit)
+        try replay.begin(&life.assembler)
+        for piece in commit.pieces {
+            while mailbox.isFull && !isOver {
+                await mailbox.waitForSpace(timeoutMilliseconds: Self.waitMilliseconds)
+                try await report(&life.schedule)
+            }
+            if isOver { return }
+            switch piece {
+            case .memory(let bytes): try replay.feed(bytes, to: &life.assembler)
+            case .file(let place, let length):
+                let frames = try await folder.read(place, of: commit.xid)
+                do {
+                    try replay.feed(frames: frames, at: place, length: length, to: &life.assembler)
+                } catch let damage as SpillFrame.Damage {
+                    throw SpillError.damaged(file: folder.name(commit.xid), what: "\(damage)")
+                }
+            }
+            if let chunk = life.assembler.take() { mailbox.put(chunk) }
+            try await report(&life.schedule)
+        }
+        try replay.end(&life.assembler)
+        if let chunk = life.assembler.take() { mailbox.put(chunk) }
+        state.note(streamed: 1)
+        if commit.hasFile { await folder.remove(commit.xid) }
+    }
+
+    /// Brings what is too much for memory into files. A full disk is waited out here, with the stream kept alive.
+    private func spillOver(_ life: inout Life) async throws {
+        guard let spill else { return }
+        var isPaused = false
+        while let next = life.streamed?.nextSpill() {
+            while true {
+                do {
+                    try await spill.folder.write(next)
+                    state.note(spilledBytes: next.sizeBytes)
+                    break
+                } catch SpillError.full {
+                    if !isPaused { await spill.notePause(state) }
+                    isPaused = true
+                    try await Task.sleep(for: .milliseconds(StreamSpill.retryMilliseconds))
+                    try await report(&life.schedule)
+                    if isOver { return }
+                }
+            }
+        }
+        if isPaused { await spill.noteResumed(state) }
+    }
+
+    // MARK: status
 
     private func report(_ schedule: inout FeedbackSchedule) async throws {
         let durable = state.durableLSN
@@ -79,13 +174,13 @@ struct StreamReader {
 
 /// What is asked of pgoutput.
 enum StreamOptions {
-    static let protocolVersion = 1
+    static func protocolVersion(isStreaming: Bool) -> Int { isStreaming ? 2 : 1 }
 
-    static func list(publication: String, isBinary: Bool) -> [(String, String)] {
+    static func list(publication: String, isBinary: Bool, isStreaming: Bool = false) -> [(String, String)] {
         [
-            ("proto_version", "\(protocolVersion)"),
+            ("proto_version", "\(protocolVersion(isStreaming: isStreaming))"),
             ("publication_names", SQLText.identifier(publication)),
             ("messages", "true"),
-        ] + (isBinary ? [("binary", "true")] : [])
+        ] + (isBinary ? [("binary", "true")] : []) + (isStreaming ? [("streaming", "on")] : [])
     }
 }

@@ -11,6 +11,8 @@ struct DirectionRun: Sendable {
     let worker: String
     /// Whether to ask for binary values where every published type allows it.
     var allowsBinary = true
+    /// Whether to have large transactions while they run, if the configuration says so.
+    var allowsStreaming = true
     /// Source transactions that committed up to here failed in bulk and are applied in exact order.
     var exactUpTo = LSN.zero
     /// Changes that the target refused and that are to be set aside.
@@ -24,13 +26,29 @@ struct DirectionRun: Sendable {
                 let startLSN = try await position(target: target, check: check)
                 var isBinary = false
                 if allowsBinary { isBinary = try await supportsBinary(source: source, target: target) }
-                try await stream(from: startLSN, isBinary: isBinary, source: source, target: target, check: check)
+                let spill = try await makeSpill()
+                do {
+                    try await stream(
+                        from: startLSN, isBinary: isBinary, spill: spill, source: source, target: target, check: check)
+                    await spill?.folder.close()
+                } catch {
+                    await spill?.folder.close()
+                    throw error
+                }
             }
         }
     }
 
+    /// A place for transactions that are streamed while they run.
+    private func makeSpill() async throws -> StreamSpill? {
+        guard settings.replication.streaming == .on, allowsStreaming else { return nil }
+        let folder = try await SpillFolder.open(base: settings.replication.spillDirectory, direction: settings.name)
+        return StreamSpill(folder: folder, settings: settings, logger: logger)
+    }
+
     private func stream(
-        from startLSN: LSN, isBinary: Bool, source: PostgresConnection, target: PostgresConnection, check: SourceCheck
+        from startLSN: LSN, isBinary: Bool, spill: StreamSpill?, source: PostgresConnection, target: PostgresConnection,
+        check: SourceCheck
     ) async throws {
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
         let copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
@@ -42,7 +60,8 @@ struct DirectionRun: Sendable {
             if timeline != known { try await record.setTimeline(timeline) }
             try await stream.startReplication(
                 slot: settings.slot, at: startLSN.rawValue,
-                options: StreamOptions.list(publication: settings.publication, isBinary: isBinary))
+                options: StreamOptions.list(
+                    publication: settings.publication, isBinary: isBinary, isStreaming: spill != nil))
             logger.info(
                 "streaming",
                 metadata: [
@@ -58,7 +77,7 @@ struct DirectionRun: Sendable {
             let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
             let reader = StreamReader(
                 stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds,
-                limits: settings.replication.groupLimits)
+                limits: settings.replication.groupLimits, spill: spill)
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,

@@ -12,6 +12,7 @@ public final class DirectionState: Sendable {
         var isDraining = false
         var counters = ApplyCounters()
         var reconnects = 0
+        var streaming = StreamingFigures()
         var lag = LagMeter()
         var slot = SlotHealth()
         var copy: CopyProgress?
@@ -55,6 +56,8 @@ public final class DirectionState: Sendable {
 
     func note(durable lsn: LSN) { values.withLock { $0.durableLSN = max($0.durableLSN, lsn) } }
     func noteReconnect() { values.withLock { $0.reconnects += 1 } }
+    func note(streamed count: Int) { values.withLock { $0.streaming.transactions += count } }
+    func note(spilledBytes: Int) { values.withLock { $0.streaming.spilledBytes += spilledBytes } }
     func note(copy: CopyProgress?) { values.withLock { $0.copy = copy } }
 
     /// Adds what an applier has done since it last said so.
@@ -89,8 +92,8 @@ public final class DirectionState: Sendable {
         values.withLock {
             DirectionSnapshot(
                 phase: $0.phase, problem: $0.problem, receivedLSN: $0.receivedLSN, durableLSN: $0.durableLSN,
-                sourceLSN: $0.sourceLSN, counters: $0.counters, reconnects: $0.reconnects, lag: $0.lag, slot: $0.slot,
-                copy: $0.copy)
+                sourceLSN: $0.sourceLSN, counters: $0.counters, reconnects: $0.reconnects, streaming: $0.streaming, lag: $0.lag,
+                slot: $0.slot, copy: $0.copy)
         }
     }
 }
@@ -104,9 +107,18 @@ public struct DirectionSnapshot: Sendable {
     public var sourceLSN: LSN
     public var counters: ApplyCounters
     public var reconnects: Int
+    public var streaming: StreamingFigures
     public var lag: LagMeter
     public var slot: SlotHealth
     public var copy: CopyProgress?
+}
+
+/// What came of transactions that were streamed while they ran, since the worker started.
+public struct StreamingFigures: Sendable, Equatable {
+    /// Those that committed.
+    public var transactions = 0
+    /// Written into files.
+    public var spilledBytes = 0
 }
 
 /// The slot as the source reports it.

@@ -37,6 +37,7 @@ public struct DirectionSupervisor: Sendable {
                 var run = DirectionRun(settings: attempt.settings, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
+                run.allowsStreaming = attempt.allowsStreaming
                 run.quarantine = attempt.quarantine
                 try await run.run()
             } catch {
@@ -62,6 +63,7 @@ public struct DirectionSupervisor: Sendable {
         var exactUpTo = LSN.zero
         var quarantine = QuarantineOrders()
         var allowsBinary = true
+        var allowsStreaming = true
         var lastLSN = LSN.zero
         var failuresAtLSN = 0
         var resumedAtMilliseconds: Int64 = 0
@@ -113,6 +115,13 @@ public struct DirectionSupervisor: Sendable {
             throw failure
         case let error as PostgresError:
             try await recover(from: error, &attempt, canGoOn: canGoOn)
+        case let error as SpillError:
+            try await recover(from: error, &attempt)
+        case StreamError.tooManySubtransactions(let xid):
+            attempt.allowsStreaming = false
+            logger.warning(
+                "large transactions come at their commit from now on",
+                metadata: ["direction": "\(settings.name)", "reason": "\(StreamError.tooManySubtransactions(xid: xid))"])
         case let error as StreamError:
             attempt.failuresAtLSN += 1
             guard attempt.failuresAtLSN < 3 else { throw error }
@@ -166,13 +175,28 @@ public struct DirectionSupervisor: Sendable {
         try await pause(&attempt, because: error)
     }
 
+    /// What was kept in files is gone; the source sends it again.
+    private func recover(from error: SpillError, _ attempt: inout Attempt) async throws {
+        switch error {
+        case .full:
+            try await pause(&attempt, because: error)
+        case .damaged:
+            attempt.failuresAtLSN += 1
+            guard attempt.failuresAtLSN < 4 else { throw Self.spillUnusable(error, settings) }
+            try await pause(&attempt, because: error)
+        case .unusable:
+            throw Self.spillUnusable(error, settings)
+        }
+    }
+
     private func pause(_ attempt: inout Attempt, because error: any Error) async throws {
         let waitMilliseconds = attempt.backoff.nextMilliseconds()
         let wasCopying = state.phase == .copying
         state.set(.reconnecting, problem: "\(error)")
         state.noteReconnect()
         // Class 53: a full disk, no memory, no free connection.
-        let isFull = (error as? PostgresError)?.sqlState?.class == "53"
+        var isFull = (error as? PostgresError)?.sqlState?.class == "53"
+        if case SpillError.full = error { isFull = true }
         logger.warning(
             isFull
                 ? "a server is out of space or another resource; nothing is lost, give it more and this goes on by itself"
@@ -220,6 +244,14 @@ extension DirectionSupervisor {
             nextStep: "Set `on_error: quarantine` for \(change.table) in lindero.yaml, run `lindero run` again and insert "
                 + "the row on \(settings.targetName) by hand. ALTER TABLE \(change.table.sql) REPLICA IDENTITY FULL on "
                 + "\(settings.sourceName) spares the next one.")
+    }
+
+    private static func spillUnusable(_ error: SpillError, _ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .spillUnusable,
+            "\(settings.name) cannot keep transactions that still run on \(settings.sourceName): \(error).",
+            nextStep: "Set `replication.spill_dir` to a folder that the worker's user owns and nobody else may write to, or "
+                + "`streaming: off`; then `lindero run`. Nothing is lost.", isBlocker: true)
     }
 
     private static func publicationMissed(_ settings: DirectionSettings, after lsn: LSN) -> ReplicationFailure {

@@ -21,6 +21,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case unsupportedVersion = "unsupported_version"
         case schemaDiffers = "schema_differs"
         case clockOffset = "clock_offset"
+        case spillUnusable = "spill_unusable"
     }
 
     public var code: Code
