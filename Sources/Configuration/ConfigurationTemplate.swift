@@ -52,6 +52,8 @@ public enum ConfigurationTemplate {
           group:                         # what may share one transaction on the target when there is a backlog
             # max_bytes: 4MB             # default: a sixteenth of memory_limit; at most an eighth
             max_changes: 100000          # 1: every source transaction has its own
+          streaming: off                 # on: large transactions come while they run, and wait here, not on the source's disk
+          # spill_dir: /var/lib/lindero  # where they wait once memory is short (default: /var/tmp/lindero-UID)
           copy:
             jobs: 2                      # connections that copy, and later build indexes, at the same time
             # rate_limit: 50MB           # a second, all jobs together (default: off)

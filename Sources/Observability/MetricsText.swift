@@ -125,6 +125,8 @@ extension MetricsText {
             ("missing_rows", "Updates and deletes without a row on the target.", \.missingRows),
             ("exact_order_groups", "Groups applied again in exact order.", \.exactOrderGroups),
             ("reconnects", "Streams lost and tried again.", \.reconnects),
+            ("streamed_transactions", "Transactions that came while they ran.", \.streamedTransactions),
+            ("spilled_bytes", "Bytes of running transactions written to files.", \.spilledBytes),
         ]
         for (name, help, path) in counters {
             add("lindero_\(name)_total", .counter, help, directions) {

@@ -74,6 +74,8 @@ struct WorkerSnapshot: Sendable {
         counters.missingRows = snapshot.counters.missingRows
         counters.exactOrderGroups = snapshot.counters.fallbacks
         counters.reconnects = snapshot.reconnects
+        counters.streamedTransactions = snapshot.streaming.transactions
+        counters.spilledBytes = snapshot.streaming.spilledBytes
         return counters
     }
 }

@@ -81,6 +81,8 @@ let hotelFile = """
               heartbeat: off
               memory_limit: 128MB
               group: { max_bytes: 16MB, max_changes: 20000 }
+              streaming: on
+              spill_dir: /var/lib/lindero
               copy: { jobs: 4, rate_limit: 50MB, chunk_size: 1GiB, index_memory: 64MB }
               omit_foreign_columns: true
             """, path: "x")
@@ -102,6 +104,8 @@ let hotelFile = """
         replication.memoryLimitBytes = 128_000_000
         replication.group.maximumBytes = 16_000_000
         replication.group.maximumChanges = 20_000
+        replication.streaming = .on
+        replication.spillDirectory = "/var/lib/lindero"
         replication.copy.jobs = 4
         replication.copy.rateLimitBytes = 50_000_000
         replication.copy.chunkBytes = 1 << 30

@@ -100,6 +100,10 @@ public struct DirectionCounters: Sendable, Equatable, Decodable {
     /// Groups that were applied again in exact order.
     public var exactOrderGroups = 0
     public var reconnects = 0
+    /// Committed transactions that had been streamed while they ran.
+    public var streamedTransactions = 0
+    /// Of them, bytes that went into files.
+    public var spilledBytes = 0
 
     public init() {}
 }

@@ -76,7 +76,8 @@ extension DirectionCounters {
             ("transactions", .optional(transactions)), ("changes", .optional(changes)),
             ("withheldChanges", .optional(withheldChanges)), ("ignoredChanges", .optional(ignoredChanges)),
             ("missingRows", .optional(missingRows)), ("exactOrderGroups", .optional(exactOrderGroups)),
-            ("reconnects", .optional(reconnects)),
+            ("reconnects", .optional(reconnects)), ("streamedTransactions", .optional(streamedTransactions)),
+            ("spilledBytes", .optional(spilledBytes)),
         ])
     }
 }

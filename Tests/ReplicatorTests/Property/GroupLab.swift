@@ -12,6 +12,8 @@ final class GroupLab {
         var inBulk = 0
         var fallbacks = 0
         var cutTransactions = 0
+        var streamed = 0
+        var spills = 0
     }
 
     struct Differs: Error, CustomStringConvertible {
@@ -26,15 +28,19 @@ final class GroupLab {
     private let source: PostgresConnection
     private let settings: DirectionSettings
     private let isBinary: Bool
+    /// Whether the source streams transactions beyond 64 kB while they run.
+    private let isStreaming: Bool
     private let observer: PostgresConnection
     /// What the source held after each of its transactions.
     private var states: [(lsn: LSN, contents: String)] = []
 
-    init(binary: Bool) async throws {
+    init(binary: Bool, streaming: Bool = false) async throws {
         isBinary = binary
+        isStreaming = streaming
         let pair = try await ReplicaPair(RandomTransactions.schema)
         source = pair.source
         observer = pair.target
+        if streaming { _ = try await source.execute("SET logical_decoding_work_mem = '64kB'") }
         settings = pair.settings
         let settings = settings
         try await PostgresConnection.with(settings.target) { target in
@@ -50,7 +56,7 @@ final class GroupLab {
     }
 
     func check(seed: UInt64, transactions: Int, outcome: inout Outcome) async throws {
-        var workload = RandomTransactions(seed: seed)
+        var workload = RandomTransactions(seed: seed, isPadded: isStreaming)
         try await check(
             scripts: (0..<transactions).map { _ in workload.script() }, seed: seed, wholeGroup: false, outcome: &outcome)
     }
@@ -94,8 +100,8 @@ final class GroupLab {
     private func stream() async throws -> [[UInt8]] {
         let result = try await source.query(
             """
-            SELECT data FROM pg_logical_slot_get_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '1',
-              'publication_names', 'p', 'binary', '\(isBinary)', 'messages', 'true')
+            SELECT data FROM pg_logical_slot_get_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '2',
+              'publication_names', 'p', 'binary', '\(isBinary)', 'messages', 'true', 'streaming', '\(isStreaming ? "on" : "off")')
             """, binaryResult: true)
         return (0..<result.rowCount).compactMap { result.bytes(row: $0, column: 0) }
     }
@@ -105,7 +111,7 @@ final class GroupLab {
         _ outcome: inout Outcome
     ) async throws {
         let target = try await connectToApply()
-        let chunks = try chunks(of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random)
+        let chunks = try chunks(of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random, &outcome)
         outcome.cutTransactions += chunks.count(where: \.isOpenEnded)
         var groups = group(chunks, wholeGroup: wholeGroup, &random)
         let applier = GroupApplier(
@@ -137,16 +143,17 @@ final class GroupLab {
     }
 
     private func chunks(
-        of messages: [[UInt8]], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator
+        of messages: [[UInt8]], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator, _ outcome: inout Outcome
     ) throws -> [ChangeChunk] {
-        var decoder = PGOutputDecoder(protocolVersion: 1)
-        var assembler = TransactionAssembler(cutBytes: cutBytes)
+        var intake = LabIntake(limitBytes: random.pick([2_000, 50_000, 4 << 20]), cutBytes: cutBytes)
         var chunks: [ChangeChunk] = []
         for message in messages {
-            try assembler.handle(decoder.decode(message, message.indices, into: &assembler.arena))
-            if !wholeGroup, random.chance(15), let chunk = assembler.take() { chunks.append(chunk) }
+            chunks += try intake.read(message)
+            if !wholeGroup, random.chance(15), let chunk = intake.assembler.take() { chunks.append(chunk) }
         }
-        if let chunk = assembler.take() { chunks.append(chunk) }
+        if let chunk = intake.assembler.take() { chunks.append(chunk) }
+        outcome.streamed += intake.streamedCount
+        outcome.spills += intake.spillCount
         return chunks
     }
 

@@ -14,17 +14,27 @@ import Testing
 
     @Test(arguments: [true, false])
     func everyGroupLeavesTheTargetAsTheSourceWas(binary: Bool) async throws {
+        try await checkStreams(binary: binary, streaming: false)
+    }
+
+    /// The same when transactions come while they run, and wait in memory or in files.
+    @Test(arguments: [true, false])
+    func everyGroupLeavesTheTargetAsTheSourceWasWhenStreamed(binary: Bool) async throws {
+        try await checkStreams(binary: binary, streaming: true)
+    }
+
+    private func checkStreams(binary: Bool, streaming: Bool) async throws {
         let seed = Self.environment["LINDERO_PROPERTY_SEED"].flatMap { UInt64($0) }
         let count = seed == nil ? Self.environment["LINDERO_PROPERTY_STREAMS"].flatMap { Int($0) } ?? 60 : 1
         let first = seed ?? UInt64.random(in: 0...UInt64(UInt32.max))
-        let lab = try await GroupLab(binary: binary)
+        let lab = try await GroupLab(binary: binary, streaming: streaming)
         var outcome = GroupLab.Outcome()
         for number in 0..<count {
             let seed = first &+ UInt64(number)
             do {
                 try await lab.check(seed: seed, transactions: 14 + Int(seed % 5) * 12, outcome: &outcome)
             } catch {
-                Issue.record("seed \(seed), binary \(binary): \(error); replay with LINDERO_PROPERTY_SEED=\(seed)")
+                Issue.record("seed \(seed), binary \(binary), streaming \(streaming): \(error); replay with LINDERO_PROPERTY_SEED=\(seed)")
                 return
             }
         }
@@ -34,6 +44,7 @@ import Testing
         if seed == nil {
             #expect(outcome.fallbacks > 0)
             #expect(outcome.cutTransactions > 0)
+            #expect((outcome.streamed > 0 && outcome.spills > 0) == streaming)
         }
         await lab.close()
     }

@@ -18,6 +18,7 @@ struct RandomTransactions {
         CREATE TABLE visit (id int, day int, what text, PRIMARY KEY (id, day)) PARTITION BY LIST (day);
         CREATE TABLE visit_0 PARTITION OF visit FOR VALUES IN (0);
         CREATE TABLE visit_1 PARTITION OF visit DEFAULT;
+        CREATE TABLE padding (id int PRIMARY KEY, pad text);
         CREATE TABLE plain (id int PRIMARY KEY, t text, n numeric, j jsonb, w timestamptz);
         CREATE FUNCTION attempt(command text) RETURNS void LANGUAGE plpgsql AS $$
         BEGIN EXECUTE command; EXCEPTION WHEN integrity_constraint_violation OR exclusion_violation THEN NULL; END $$
@@ -32,8 +33,13 @@ struct RandomTransactions {
         }.joined(separator: " || E'\\n' || ")
 
     var random: SeededGenerator
+    /// Whether transactions are now and then too large for the server's memory.
+    let isPadded: Bool
 
-    init(seed: UInt64) { random = SeededGenerator(seed: seed) }
+    init(seed: UInt64, isPadded: Bool = false) {
+        random = SeededGenerator(seed: seed)
+        self.isPadded = isPadded
+    }
 
     /// One transaction as a script; a deferred constraint may refuse it at its end.
     mutating func script() -> String {
@@ -44,6 +50,12 @@ struct RandomTransactions {
     }
 
     private mutating func statement() -> String {
+        if isPadded, random.chance(8) {
+            let fill = "INSERT INTO padding SELECT i, repeat('x', 500) FROM generate_series(1, 250) i"
+            return random.chance(50)
+                ? "SAVEPOINT pad; \(fill); \(attempt()); ROLLBACK TO pad; RELEASE pad"
+                : "\(fill); \(attempt()); DELETE FROM padding"
+        }
         if random.chance(8) {
             // What a savepoint takes back must leave no trace, even between changes of the same row.
             return "SAVEPOINT s; \(attempt()); \(attempt()); ROLLBACK TO s; RELEASE s"

@@ -1,0 +1,194 @@
+import Foundation
+import PostgresClient
+import ReplicationCore
+import TestSupport
+import Testing
+
+@testable import Replicator
+
+/// Large transactions that travel while they run (`streaming: on`).
+@Suite struct StreamingTests {
+    private typealias Scene = StreamingPair
+
+    @Test func interleavedTransactionsArriveWholeWithoutWhatWasRolledBack() async throws {
+        let scene = try await Scene()
+        try await scene.pair.streaming { state in
+            let sessions = [try await scene.session(), try await scene.session(), try await scene.session()]
+            for session in sessions { _ = try await session.execute("BEGIN") }
+            for round in 0..<6 {
+                for (number, session) in sessions.enumerated() {
+                    let first = number * 100_000 + round * 2_000
+                    _ = try await session.execute(
+                        """
+                        \(Scene.rows(first, first + 999)); SAVEPOINT s; \(Scene.rows(first + 1_000, first + 1_999));
+                        UPDATE t SET v = 'gone' WHERE id < \(first + 500) AND id >= \(first);
+                        SAVEPOINT inner_one; DELETE FROM t WHERE id = \(first); RELEASE inner_one; ROLLBACK TO s;
+                        UPDATE t SET v = 'kept' WHERE id = \(first + 7)
+                        """)
+                }
+                try await scene.pair.apply(Scene.rows(900_000 + round, 900_000 + round, "small"), state)
+            }
+            try await waitUntil("they are kept in files") { !scene.files.isEmpty }
+            _ = try await sessions[1].execute("ROLLBACK")
+            _ = try await sessions[2].execute("COMMIT")
+            _ = try await sessions[0].execute("COMMIT")
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+            try await scene.pair.expectSame("SELECT * FROM t WHERE v = 'kept' OR v = 'gone' ORDER BY id", atLeast: 12)
+            #expect(state.snapshot().streaming.transactions >= 2)
+            #expect(state.snapshot().streaming.spilledBytes > 100_000)
+            #expect(state.snapshot().reconnects == 0)
+            try await waitUntil("their files are gone") { scene.files.isEmpty }
+            for session in sessions { await session.close() }
+        }
+        #expect(scene.folders.isEmpty)
+    }
+
+    /// What runs holds nothing back, and what was read of it counts for nothing.
+    @Test func runningTransactionIsNeitherWaitedForNorAcknowledged() async throws {
+        let scene = try await Scene()
+        let session = try await scene.session()
+        try await scene.pair.streaming { state in
+            _ = try await session.execute("BEGIN; \(Scene.rows(1, 5_000))")
+            try await waitUntil("it is read") { !scene.files.isEmpty }
+            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'small')", state)
+            let lsn = try await scene.pair.rows("SELECT pg_current_wal_insert_lsn()", on: scene.pair.source)[0][0] ?? ""
+            try await waitUntil("the source may forget what came before") {
+                let sql = "SELECT confirmed_flush_lsn >= '\(lsn)' FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'"
+                return try await scene.pair.rows(sql, on: scene.pair.source) == [["t"]]
+            }
+            #expect(try await scene.pair.rows("SELECT id FROM t", on: scene.pair.target) == [["-1"]])
+        }
+        #expect(scene.folders.isEmpty)
+        // It goes on, and commits, while nobody reads.
+        _ = try await session.execute("\(Scene.rows(5_001, 6_000)); COMMIT")
+        try await scene.pair.streaming { state in
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+        }
+        await session.close()
+    }
+
+    @Test func transactionThatRunsOverAReconnectIsStreamedAgain() async throws {
+        let scene = try await Scene()
+        let session = try await scene.session()
+        try await scene.pair.streaming { state in
+            _ = try await session.execute("BEGIN; \(Scene.rows(1, 5_000))")
+            for round in 1...3 {
+                try await waitUntil("it is read") { !scene.files.isEmpty }
+                let before = scene.files
+                _ = try await scene.pair.source.execute(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'")
+                _ = try await session.execute(Scene.rows(round * 10_000, round * 10_000 + 999))
+                try await waitUntil("it is read again") { !scene.files.isEmpty && Set(scene.files).isDisjoint(with: before) }
+                #expect(scene.folders.count == 1)
+            }
+            _ = try await session.execute("COMMIT")
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+            #expect(state.snapshot().reconnects >= 3)
+        }
+        await session.close()
+    }
+
+    /// BEHAVIOURS 20: a definition from what was rolled back must not be used.
+    @Test func definitionsFromRolledBackPartsAreForgotten() async throws {
+        let scene = try await Scene()
+        let session = try await scene.session()
+        try await scene.pair.streaming { state in
+            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'before')", state)
+            _ = try await session.execute(
+                """
+                BEGIN; \(Scene.rows(1, 1_000)); SAVEPOINT s; ALTER TABLE t ADD COLUMN extra int DEFAULT 7;
+                INSERT INTO t SELECT i, repeat('x', 200), i FROM generate_series(1001, 3000) i; ROLLBACK TO s;
+                \(Scene.rows(3_001, 4_000)); COMMIT
+                """)
+            _ = try await session.execute(
+                """
+                BEGIN; ALTER TABLE t DROP COLUMN v;
+                INSERT INTO t SELECT i FROM generate_series(5001, 9000) i; ROLLBACK
+                """)
+            try await scene.pair.apply("INSERT INTO t VALUES (-2, 'after')", state)
+            try await scene.pair.expectSame(Scene.contents)
+            #expect(state.snapshot().streaming.transactions >= 1)
+        }
+        await session.close()
+    }
+
+    @Test func damagedFileIsRefusedAndTheTransactionComesAgain() async throws {
+        let scene = try await Scene()
+        let session = try await scene.session()
+        try await scene.pair.streaming { state in
+            for (round, damage) in [Damage.altered, .cut, .removed].enumerated() {
+                _ = try await session.execute("BEGIN; \(Scene.rows(round * 10_000, round * 10_000 + 5_000))")
+                try await waitUntil("it is read") { scene.files.contains { Self.size($0) > 400_000 } }
+                let file = try #require(scene.files.first)
+                try damage.apply(to: file)
+                _ = try await session.execute("COMMIT")
+                try await scene.pair.catchUp(state)
+                try await scene.pair.expectSame(Scene.contents)
+                #expect(state.snapshot().reconnects >= round + 1)
+            }
+        }
+        await session.close()
+    }
+
+    private static func size(_ file: String) -> Int {
+        ((try? FileManager.default.attributesOfItem(atPath: file))?[.size] as? Int) ?? 0
+    }
+
+    private enum Damage {
+        case altered, cut, removed
+
+        func apply(to file: String) throws {
+            if self == .removed { return try FileManager.default.removeItem(atPath: file) }
+            let handle = try #require(FileHandle(forUpdatingAtPath: file))
+            defer { try? handle.close() }
+            if self == .cut { return try handle.truncate(atOffset: 300_000) }
+            try handle.seek(toOffset: 200_000)
+            let byte = try #require(try handle.read(upToCount: 1)?.first)
+            try handle.seek(toOffset: 200_000)
+            try handle.write(contentsOf: [byte ^ 1])
+        }
+    }
+
+    /// The target takes its time; the server must hear of us all the same.
+    @Test func serverIsAnsweredWhileALargeTransactionIsReplayed() async throws {
+        let scene = try await Scene()
+        let blocker = try await ReplicaPair.connect(scene.pair.targetURL)
+        try await scene.pair.streaming { state in
+            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'before')", state)
+            _ = try await blocker.execute("BEGIN; LOCK TABLE t IN SHARE MODE")
+            _ = try await scene.pair.source.execute(Scene.rows(1, 40_000))
+            let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted"
+            try await waitUntil("it is being applied") { try await scene.pair.rows(waiting, on: blocker) == [["t"]] }
+            // Longer than wal_sender_timeout.
+            let replied = "SELECT bool_or(clock_timestamp() - reply_time < '3s' AND reply_time > '%')::text FROM pg_stat_replication"
+            let until = try await scene.pair.rows("SELECT clock_timestamp() + '6s'", on: scene.pair.source)[0][0] ?? ""
+            try await waitUntil("the server hears of us after six seconds") {
+                try await scene.pair.rows(replied.replacingOccurrences(of: "%", with: until), on: scene.pair.source) == [["true"]]
+            }
+            #expect(state.snapshot().reconnects == 0)
+            _ = try await blocker.execute("COMMIT")
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+            #expect(state.snapshot().reconnects == 0)
+        }
+        await blocker.close()
+    }
+
+    /// A piece that fails in bulk sends the worker back for the whole transaction.
+    @Test func refusedChangeInsideIsFoundInExactOrder() async throws {
+        let scene = try await Scene()
+        try await scene.pair.streaming { state in
+            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'before')", state)
+            _ = try await scene.pair.target.execute("CREATE UNIQUE INDEX ON t (md5(v))")
+            // Only the source's order lets this through: the value is free for the second row after the first lets go.
+            _ = try await scene.pair.source.execute(
+                "BEGIN; UPDATE t SET v = 'other' WHERE id = -1; \(Scene.rows(1, 20_000)); "
+                    + "INSERT INTO t VALUES (-2, 'before'); DELETE FROM t WHERE id = -1; COMMIT")
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+        }
+    }
+}
