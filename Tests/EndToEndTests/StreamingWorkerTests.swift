@@ -1,0 +1,235 @@
+import Foundation
+import Glibc
+import PostgresClient
+import TestSupport
+import Testing
+
+/// The worker itself with `streaming: on`: killed, short of memory, with files that somebody spoils.
+@Suite struct StreamingWorkerTests {
+    private final class Scene: Sendable {
+        let inner: BadInputScene
+        let base = "/tmp/lindero-spill-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+
+        init(
+            memoryLimit: String = "1MB", script: String, tables: String = "\"*\": { columns: { bot: \"*\" } }"
+        ) async throws {
+            let memory = """
+                DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET logical_decoding_work_mem = ''64kB''', current_database()); END $$;
+                """
+            inner = try await BadInputScene(
+                script: memory + script, tables: tables,
+                replication:
+                    "streaming: on, spill_dir: \(base), memory_limit: \(memoryLimit), heartbeat: 200ms")
+        }
+
+        deinit { try? FileManager.default.removeItem(atPath: base) }
+
+        var folders: [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []).map { "\(base)/\($0)" }
+        }
+        var files: [String] {
+            folders.flatMap { folder in
+                ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).map {
+                    "\(folder)/\($0)"
+                }
+            }
+        }
+
+        func session() async throws -> PostgresConnection { try await BadInputScene.connect(inner.sourceURL) }
+    }
+
+    private static let guest = "CREATE TABLE guest (id int PRIMARY KEY, name text);"
+    private static func rows(_ first: Int, _ last: Int) -> String {
+        "INSERT INTO guest SELECT i, repeat(i || '-', 20) FROM generate_series(\(first), \(last)) i"
+    }
+
+    @Test func killedWhileItSpillsAndWhileItReplaysNothingIsLostOrDoubled() async throws {
+        let scene = try await Scene(script: Self.guest)
+        let session = try await scene.session()
+        var worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await session.execute("BEGIN; \(Self.rows(1, 10_000))")
+        try await waitUntil("it spills") { !scene.files.isEmpty }
+        let left = try #require(scene.folders.first)
+        worker.kill9()
+        #expect(try await worker.wait() == 128 + SIGKILL)
+        #expect(FileManager.default.fileExists(atPath: left))
+        worker = try scene.inner.start()
+        try await waitUntil("it spills anew") { !scene.files.isEmpty && scene.folders != [left] }
+        #expect(!FileManager.default.fileExists(atPath: left), "what the dead worker left is removed")
+        _ = try await session.execute("\(Self.rows(10_001, 20_000))")
+
+        let blocker = try await BadInputScene.connect(scene.inner.targetURL)
+        _ = try await blocker.execute("BEGIN; LOCK TABLE guest IN SHARE MODE")
+        _ = try await session.execute("COMMIT")
+        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'guest'::regclass AND NOT granted"
+        try await waitUntil("it is being replayed") {
+            try await blocker.execute(waiting).rows.first?[0] == "1"
+        }
+        worker.kill9()
+        #expect(try await worker.wait() == 128 + SIGKILL)
+        _ = try await blocker.execute("COMMIT")
+        #expect(try await blocker.execute("SELECT count(*) FROM guest").rows.first?[0] == "0")
+        worker = try scene.inner.start()
+        try await scene.inner.waitUntilEqual()
+        try await waitUntil("its file is gone") { scene.files.isEmpty }
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        #expect(scene.folders.isEmpty)
+        await blocker.close()
+        await session.close()
+    }
+
+    @Test func spoiltFileIsToldAndTheTransactionComesAgain() async throws {
+        let scene = try await Scene(script: Self.guest)
+        let session = try await scene.session()
+        let worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await session.execute("BEGIN; \(Self.rows(1, 10_000))")
+        try await waitUntil("it spills") {
+            scene.files.contains {
+                (try? FileManager.default.attributesOfItem(atPath: $0)[.size] as? Int) ?? 0 > 200_000
+            }
+        }
+        let file = try #require(scene.files.first)
+        let handle = try #require(FileHandle(forUpdatingAtPath: file))
+        try handle.seek(toOffset: 1_000)
+        try handle.write(contentsOf: Array("somebody else's bytes".utf8))
+        try handle.close()
+        _ = try await session.execute("COMMIT")
+        try await worker.waitForErrors("its checksum does not fit")
+        try await scene.inner.waitUntilEqual()
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        await session.close()
+    }
+
+    @Test func folderThatCannotBeUsedIsRefusedWithWhatToDo() async throws {
+        let scene = try await Scene(script: Self.guest)
+        try FileManager.default.createDirectory(atPath: scene.base, withIntermediateDirectories: true)
+        chmod(scene.base, 0o777)
+        let outcome = try await scene.inner.run(["run", "--http", "none"])
+        #expect(outcome.exitCode == 2, "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains(scene.base) && outcome.errors.contains("spill_dir"), "\(outcome.errors)")
+    }
+
+    @Test func memoryStaysBoundedWithATransactionManyTimesTheLimit() async throws {
+        let scene = try await Scene(
+            memoryLimit: "16MB", script: Self.guest + "ALTER TABLE guest ALTER name SET STORAGE EXTERNAL;")
+        let worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.inner.source.execute("INSERT INTO guest VALUES (-1, 'first')")
+        try await scene.inner.waitUntilEqual()
+        let before = try Self.peakMemoryKilobytes(worker)
+        // 240 MB, in rows of 3 kB, half of it taken back.
+        _ = try await scene.inner.source.execute(
+            "BEGIN; INSERT INTO guest SELECT i, repeat(md5(i::text), 94) FROM generate_series(1, 40000) i; SAVEPOINT s; "
+                + "UPDATE guest SET name = 'gone'; ROLLBACK TO s; COMMIT")
+        try await waitUntil("it is there", timeoutSeconds: 120) {
+            try await scene.inner.target.execute("SELECT count(*) FROM guest").rows.first?[0] == "40001"
+        }
+        let peak = try Self.peakMemoryKilobytes(worker)
+        // Chunks are held twice on their way, as they came and as the target takes them; the transaction is 240 MB.
+        #expect(peak - before < 3 * 16_000, "\(before) kB before, \(peak) kB at most")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+    }
+
+    private static func peakMemoryKilobytes(_ worker: RunningLindero) throws -> Int {
+        let status = try String(contentsOfFile: "/proc/\(worker.child.processID)/status", encoding: .utf8)
+        let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+        return try #require(line.flatMap { Int($0.filter(\.isNumber)) })
+    }
+
+    // MARK: killed again and again
+
+    private static let kills =
+        ProcessInfo.processInfo.environment["LINDERO_TEST_STREAM_KILLS"].flatMap { Int($0) } ?? 20
+    private static let ledger = """
+        CREATE TABLE ledger (w int, n int, k int, note text, PRIMARY KEY (w, n, k));
+        CREATE TABLE counter (w int PRIMARY KEY, last int NOT NULL);
+        """
+    /// Every transaction is there whole or not at all, in order.
+    private static let check = """
+        SELECT coalesce(bool_and(many = 900 * top AND last = top), true) FROM
+          (SELECT w, max(n) AS top, count(*) AS many FROM ledger GROUP BY w) l FULL JOIN (SELECT * FROM counter WHERE last > 0) c USING (w)
+        """
+
+    @Test func killedAtRandomMomentsUnderLargeTransactionsTheTargetStaysAPrefix() async throws {
+        let scene = try await Scene(script: Self.ledger)
+        _ = try await scene.inner.source.execute(
+            "INSERT INTO counter SELECT w, 0 FROM generate_series(1, 4) w")
+        let seed = UInt64.random(in: 0...UInt64.max)
+        var random = SeededGenerator(seed: seed)
+        let writing = (1...3).map { writer in Task { try await Self.write(writer, scene) } }
+        let checking = Task { try await Self.keepChecking(scene, seed) }
+        for _ in 0..<Self.kills {
+            let worker = try scene.inner.start()
+            try await Task.sleep(for: .milliseconds(200 + random.below(1_500)))
+            worker.kill9()
+            #expect(try await worker.wait() == 128 + SIGKILL, "seed \(seed)")
+        }
+        for task in writing { task.cancel() }
+        for task in writing { _ = try await task.value }
+        let worker = try scene.inner.start()
+        let sum =
+            "SELECT sum(hashtext(l::text)::bigint)::text || ' ' || (SELECT sum(last) FROM counter) FROM ledger l"
+        let expected = try await scene.inner.source.execute(sum).rows.first?[0]
+        try await waitUntil("both sides are equal (seed \(seed))", timeoutSeconds: 120) {
+            try await scene.inner.target.execute(sum).rows.first?[0] == expected
+        }
+        checking.cancel()
+        #expect(try await checking.value > Self.kills, "seed \(seed)")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        #expect(scene.folders.isEmpty)
+    }
+
+    private static func write(_ writer: Int, _ scene: Scene) async throws {
+        let connection = try await scene.session()
+        var number = 0
+        while !Task.isCancelled {
+            number += 1
+            do {
+                try await writeOnce(writer, number, connection)
+            } catch {
+                // Its session ends, and what was not committed goes.
+                if Task.isCancelled { break }
+                throw error
+            }
+            try? await Task.sleep(for: .milliseconds(60))
+        }
+        await connection.close()
+    }
+
+    private static func writeOnce(_ writer: Int, _ number: Int, _ connection: PostgresConnection) async throws
+    {
+        _ = try await connection.execute(
+            """
+            BEGIN; INSERT INTO ledger SELECT \(writer), \(number), k, repeat('x', 100) FROM generate_series(1, 600) k; SAVEPOINT s;
+            UPDATE ledger SET note = 'gone' WHERE w = \(writer) AND n = \(number); UPDATE counter SET last = -1 WHERE w = \(writer);
+            ROLLBACK TO s; INSERT INTO ledger SELECT \(writer), \(number), k, repeat('y', 100) FROM generate_series(601, 900) k;
+            UPDATE counter SET last = \(number) WHERE w = \(writer); COMMIT
+            """)
+        if number % 7 == 0 {
+            _ = try await connection.execute(
+                "BEGIN; UPDATE ledger SET note = 'never' WHERE w = \(writer); ROLLBACK")
+        }
+    }
+
+    private static func keepChecking(_ scene: Scene, _ seed: UInt64) async throws -> Int {
+        let connection = try await BadInputScene.connect(scene.inner.targetURL)
+        var checks = 0
+        while !Task.isCancelled {
+            let answer = try? await connection.query(check).rows.first?[0]
+            if Task.isCancelled { break }
+            #expect(answer == "t", "seed \(seed)")
+            if answer != "t" { break }
+            checks += 1
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+        await connection.close()
+        return checks
+    }
+}
