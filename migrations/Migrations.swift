@@ -46,6 +46,9 @@ public enum Migrations {
         Migration(
             version: 10, name: "conflict", up: text(PackageResources._010_conflict_up_sql),
             down: text(PackageResources._010_conflict_down_sql)),
+        Migration(
+            version: 11, name: "sequence_split", up: text(PackageResources._011_sequence_split_up_sql),
+            down: text(PackageResources._011_sequence_split_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

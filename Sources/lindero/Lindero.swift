@@ -21,7 +21,8 @@ struct Lindero: AsyncParsableCommand {
         subcommands: [
             InitCommand.self, CheckCommand.self, MigrateCommand.self, GuardGroup.self, RunCommand.self, LagCommand.self,
             StatusCommand.self,
-            UpsertCommand.self, AuditCommand.self, QuarantineGroup.self, ConflictGroup.self, EventsGroup.self, VersionCommand.self,
+            UpsertCommand.self, AuditCommand.self, QuarantineGroup.self, ConflictGroup.self,
+            SequencesGroup.self, EventsGroup.self, VersionCommand.self,
         ])
 
     static func main() async {

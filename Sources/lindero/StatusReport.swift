@@ -30,6 +30,8 @@ struct StatusReport: Sendable {
     var conflicts: [ConflictStatus] = []
     /// `nil` outside of a split, and while a side can't be reached.
     var clock: ClockStatus?
+    /// As `clock`.
+    var sequences: SequenceReport?
     /// `nil` when nothing is guarded or it cannot be read.
     var guardState: GuardCommand.State?
     /// What would bring the guard back to what it should be; `nil` when it is off or that cannot be told.
@@ -52,6 +54,7 @@ struct StatusReport: Sendable {
         try await report.readGuard(loaded)
         report.conflicts = try await SplitWatch.conflicts(loaded)
         report.clock = try? await SplitWatch.clock(loaded)
+        report.sequences = try? await SequenceReport.read(loaded)
         report.gates = report.directions.flatMap { gates(loaded.configuration.gates, $0) }
         return report
     }
@@ -125,6 +128,7 @@ extension StatusReport {
                     })
             ),
             ("conflicts", .array(conflicts.map(\.document))), ("clock", clock?.document ?? .null),
+            ("sequences", sequences?.json ?? .null),
             (
                 "guard",
                 guardState.map { state in
@@ -154,6 +158,7 @@ extension StatusReport {
         }
         lines += gateTable.lines + [""]
         if let clock { lines.append("clocks: \(clock.words)") }
+        if let words = sequences?.words { lines.append("sequences: \(words)") }
         lines += conflicts.compactMap(\.words).map { $0 + " (lindero conflicts list)" }
         if guardState == nil, let guardProblem { return lines + [guardProblem] }
         let guarding =

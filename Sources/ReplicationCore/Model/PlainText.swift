@@ -37,6 +37,9 @@ public enum PlainText {
         value < 10 && value.rounded() != value ? oneDecimal(value) : count(whole(value.rounded()))
     }
 
+    /// A fraction from 0 to 1 in percent, rounded down, so that 100 % is all.
+    public static func percent(_ fraction: Double) -> String { "\(whole((fraction * 100).rounded(.down))) %" }
+
     /// With one decimal, such as `3.2`.
     public static func tenths(_ value: Double) -> String { oneDecimal(value) }
 
