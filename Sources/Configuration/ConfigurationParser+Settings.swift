@@ -11,6 +11,7 @@ extension ConfigurationParser {
             case "unlisted_column":
                 defaults.unlistedColumn = choice(entry.value, of: place) ?? defaults.unlistedColumn
             default:
+                saysConflict = true
                 guard let policy = choice(entry.value, of: place, as: SharedColumnRule.Policy.self) else {
                     continue
                 }

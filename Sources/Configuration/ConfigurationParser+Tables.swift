@@ -94,25 +94,30 @@ extension ConfigurationParser {
             let expected = "a mapping such as phone: { policy: last_write }, or a list of columns"
             let words = words(node, of: place, expected: expected)
             for word in words { rule.shared[word.text] = SharedColumnRule(policy: defaults.conflict) }
+            if !saysConflict { rule.columnsWithoutPolicy = Set(words.map(\.text)) }
             return words
         }
         return entries(node, of: place).map { entry in
+            var saysPolicy = saysConflict
             rule.shared[entry.key] = sharedRule(
-                entry, of: "\(place).\(entry.key)", databases: databases, defaults: defaults)
+                entry, of: "\(place).\(entry.key)", databases: databases, defaults: defaults, saysPolicy: &saysPolicy)
+            if !saysPolicy { rule.columnsWithoutPolicy.insert(entry.key) }
             return Word(text: entry.key, mark: Self.mark(entry.keyNode))
         }
     }
 
     private mutating func sharedRule(
-        _ entry: Entry, of place: String, databases: [String], defaults: Defaults
+        _ entry: Entry, of place: String, databases: [String], defaults: Defaults, saysPolicy: inout Bool
     ) -> SharedColumnRule {
         var rule = SharedColumnRule(policy: defaults.conflict)
         var sideNode: Node?
         if case .scalar = entry.value {
+            saysPolicy = true
             rule.policy = choice(entry.value, of: place) ?? rule.policy
         } else {
             for inner in entries(entry.value, of: place, keys: ["policy", "side"]) {
                 if inner.key == "policy" {
+                    saysPolicy = true
                     rule.policy = choice(inner.value, of: "\(place).policy") ?? rule.policy
                 } else if let word = word(
                     inner.value, of: "\(place).side", expected: "the name of a database")

@@ -9,6 +9,8 @@ struct ConfigurationParser {
     var problems: [ConfigurationProblem] = []
     /// What the file asks for, as far as that can be read.
     var backend = LinderoConfiguration.Backend.shared
+    /// Whether `defaults.conflict` is written in the file.
+    var saysConflict = false
 
     struct Entry {
         var key: String

@@ -200,6 +200,8 @@ public struct TableRule: Sendable, Equatable {
     public var shared: [String: SharedColumnRule]
     /// What happens to a change that the target refuses.
     public var onError = OnError.stop
+    /// Shared columns for which the file says nowhere who wins.
+    public var columnsWithoutPolicy: Set<String> = []
     /// What a split needs beyond owners and policies.
     public var split = SplitRule()
     /// Where in the file each name stands: `""` for the entry itself, `match NAME`, `private NAME`, `fill NAME` and

@@ -31,8 +31,11 @@ struct DirectionPreflight {
             configuration: configuration, policy: policy, tables: tables
         ).findings()
         guard let target else { return findings }
-        findings += pair(target)
-        findings += try await clocks(target)
+        // Of a pair of databases it is told once.
+        if isOrigin {
+            findings += pair(target)
+            findings += try await clocks(target)
+        }
         let twins = try await CatalogReader.tables(target.connection, matching: tables.map(\.name))
         findings += TargetTableChecks(
             source: source.name, target: target.name, user: target.facts.user,

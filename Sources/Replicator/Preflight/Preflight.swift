@@ -70,7 +70,20 @@ public struct Preflight: Sendable {
                 findings += serverChecks(target).target()
             }
         }
-        return findings
+        return findings + (await split(origin, sides, policy))
+    }
+
+    /// What both sides of a split can do together; with one of them alone there is nothing to say.
+    private func split(
+        _ origin: PreflightSide, _ sides: [String: PreflightSide], _ policy: OwnershipPolicy
+    ) async -> [PreflightFinding] {
+        let others = configuration.databases.filter { $0.name != origin.name && !$0.isPhysicalStandby }
+        guard configuration.backend == .split, let other = others.first.flatMap({ sides[$0.name] }) else { return [] }
+        do {
+            return try await SplitPreflight(configuration: configuration, policy: policy, origin: origin, other: other).findings()
+        } catch {
+            return [failed(other.name, error)]
+        }
     }
 
     private struct Direction {

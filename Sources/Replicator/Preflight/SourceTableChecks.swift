@@ -86,7 +86,8 @@ struct SourceTableChecks {
                     "table \(table.name) has shared columns, so its changes must carry the old row too",
                     fix: "\(alter) FULL;"))
         }
-        guard configuration.backend != .shared, table.replicaIdentity != .full else { return findings }
+        // In a split rows are found by match, which has checks of its own.
+        guard configuration.backend == .replica, table.replicaIdentity != .full else { return findings }
         let staying = table.identityColumns.filter {
             !ownership.travels($0, from: source, to: target, backend: configuration.backend)
         }
@@ -144,7 +145,8 @@ struct SourceTableChecks {
 
     private func sequences() -> [PreflightFinding] {
         let withSequence = tables.filter { facts[$0.oid]?.hasSequence == true }
-        guard configuration.backend != .shared, let first = withSequence.first else { return [] }
+        // Two sides that write share their numbers, which is checked by itself.
+        guard configuration.backend == .replica, let first = withSequence.first else { return [] }
         let more = withSequence.count > 1 ? " and \(withSequence.count - 1) more tables" : ""
         return [
             finding(

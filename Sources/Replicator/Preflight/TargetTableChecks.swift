@@ -99,7 +99,8 @@ struct TargetTableChecks {
 
     private func key(of table: TableDescription, in twin: TableDescription) -> [PreflightFinding] {
         let identity = table.identityColumns
-        guard !identity.isEmpty, !unfinished.contains(table.name.sql) else { return [] }
+        // In a split rows are found by match, which has checks of its own.
+        guard configuration.backend != .split, !identity.isEmpty, !unfinished.contains(table.name.sql) else { return [] }
         let keys = ([twin.primaryKey] + twin.uniqueKeys).filter { !$0.isEmpty }
         if keys.contains(where: { Set($0) == Set(identity) }) { return [] }
         return [
@@ -114,20 +115,24 @@ struct TargetTableChecks {
     private func untouched(
         in twin: TableDescription, _ ownership: TableOwnership, source table: TableDescription
     ) -> [PreflightFinding] {
-        twin.columns.compactMap { column in
+        let isSplit = configuration.backend == .split
+        // Where the other side makes no rows, none arrive.
+        if isSplit, !ownership.insertOwners.contains(self.source) { return [] }
+        return twin.columns.compactMap { column in
             let isWritten =
                 travels(column.name, ownership) && table.column(column.name).map { !$0.isGenerated } ?? false
             let fillsItself =
                 column.isGenerated || column.identity != .none || column.defaultExpression != nil
                 || !column.isNotNull
-            if isWritten || fillsItself { return nil }
+            if isWritten || fillsItself || isSplit && ownership.fill[column.name] != nil { return nil }
             let sqlName = SQLText.identifier(column.name)
             return finding(
                 .foreignNotNull, object: "\(table.name).\(column.name)",
                 "column \"\(column.name)\" of \(table.name) does not travel here, is NOT NULL and has no default, so "
                     + "no new row could be written",
                 fix: "ALTER TABLE \(table.name.sql) ALTER COLUMN \(sqlName) SET DEFAULT …; or ALTER COLUMN "
-                    + "\(sqlName) DROP NOT NULL;")
+                    + "\(sqlName) DROP NOT NULL;"
+                    + (isSplit ? " or fill: { \(column.name): … } under tables.\(TablePattern.text(for: table.name))" : ""))
         }
     }
 

@@ -1,0 +1,160 @@
+import ReplicationCore
+
+/// Judges one table of a split on both sides: can every row be found, made and deleted there, and can two sides make
+/// what does not fit together?
+struct SplitTableChecks {
+    let table: SplitTable
+    let sides: [SplitSide]
+    /// Columns whose numbers come from sequences on both sides, which never give the same one.
+    let numberedColumns: Set<String>
+
+    private var name: QualifiedName { table.ownership.table }
+    private var ownership: TableOwnership { table.ownership }
+
+    func findings() -> [PreflightFinding] {
+        var findings = sides.flatMap { match($0) + triggers($0) }
+        findings += uniqueKeys() + deletes() + numberedMatch()
+        return findings
+    }
+
+    // MARK: identity
+
+    /// Rows are found by `match` on both sides, and the old row must carry it.
+    private func match(_ side: SplitSide) -> [PreflightFinding] {
+        guard let description = side.tables[name] else { return [] }
+        let columns = SQLText.list(ownership.match)
+        var findings: [PreflightFinding] = []
+        if ownership.match.isEmpty {
+            return [
+                finding(
+                    .blocker, .matchKey, side, "rows of \(name) can't be told apart: the table has neither match nor a primary key",
+                    fix: "ALTER TABLE \(name.sql) ADD PRIMARY KEY (…); or name a unique key under match:")
+            ]
+        }
+        let keys = ([description.primaryKey] + description.uniqueKeys).filter { !$0.isEmpty }
+        if !keys.contains(where: { Set($0) == Set(ownership.match) }) {
+            findings.append(
+                finding(
+                    .blocker, .matchKey, side, "match [\(ownership.match.joined(separator: ", "))] of \(name) is not unique here",
+                    fix: "CREATE UNIQUE INDEX ON \(name.sql) (\(columns));"))
+        }
+        for column in ownership.match where description.column(column)?.isNotNull == false {
+            findings.append(
+                finding(
+                    .blocker, .matchKey, side, column: column,
+                    "column \"\(column)\" is in match of \(name) and may be NULL, and NULL is no identity",
+                    fix: "ALTER TABLE \(name.sql) ALTER COLUMN \(SQLText.identifier(column)) SET NOT NULL;"))
+        }
+        return findings + identity(description, side)
+    }
+
+    private func identity(_ description: TableDescription, _ side: SplitSide) -> [PreflightFinding] {
+        guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
+        let isShared = ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
+        // Asked for already, with every old column.
+        if isShared || Set(description.identityColumns).isSuperset(of: ownership.match) { return [] }
+        return [
+            finding(
+                .blocker, .replicaIdentity, side,
+                "a deleted row of \(name) tells [\(description.identityColumns.joined(separator: ", "))] alone, and rows are "
+                    + "found by match [\(ownership.match.joined(separator: ", "))]",
+                fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL; or, smaller: REPLICA IDENTITY USING INDEX, with one on "
+                    + "(\(SQLText.list(ownership.match)))")
+        ]
+    }
+
+    /// Nobody knows that two rows mean the same thing if each side numbers its own.
+    private func numberedMatch() -> [PreflightFinding] {
+        guard table.isMadeByBoth, let column = ownership.match.first(where: { isNumbered($0) }) else { return [] }
+        return [
+            PreflightFinding(
+                .warning, .matchNumbered, object: "\(name).\(column)",
+                "rows of \(name) are matched by \"\(column)\", a number that each side gives by itself: what is entered on both "
+                    + "sides becomes two rows",
+                fix: "match: [a natural key], if the table has one")
+        ]
+    }
+
+    private func isNumbered(_ column: String) -> Bool {
+        sides.contains { side in
+            guard let found = side.tables[name]?.column(column) else { return false }
+            return found.identity != .none || found.defaultExpression?.contains("nextval(") == true
+        }
+    }
+
+    // MARK: what two sides can make
+
+    private func uniqueKeys() -> [PreflightFinding] {
+        var findings: [PreflightFinding] = []
+        var told: Set<Set<String>> = []
+        for side in sides {
+            for index in side.facts[name]?.uniqueIndexes ?? [] {
+                let columns = Set(index.columns)
+                guard canMeet(columns, in: side), told.insert(columns).inserted else { continue }
+                let list = index.columns.joined(separator: ", ")
+                // Where a person takes care of refused changes, the stream goes on.
+                let severity: PreflightFinding.Severity = ownership.onError == .quarantine ? .warning : .blocker
+                findings.append(
+                    finding(
+                        severity, .uniqueKey, side, column: index.columns.first,
+                        "both sides can make the same [\(list)] of \(name) in different rows (unique index \(index.name)), and the "
+                            + "second is refused",
+                        fix: "give [\(list)] one owner or insert: one side; or make it match:; or DROP INDEX "
+                            + "\(SQLText.identifier(name.schema)).\(SQLText.identifier(index.name)); or on_error: quarantine"))
+            }
+        }
+        return findings
+    }
+
+    /// Whether a value that arrives can be one that was made here, in another row.
+    private func canMeet(_ columns: Set<String>, in side: SplitSide) -> Bool {
+        guard !columns.isEmpty, !columns.isSuperset(of: ownership.match) || ownership.match.isEmpty else { return false }
+        if columns.contains(where: { isMadeUnique($0, in: side) }) { return false }
+        // The same filling for every row that the other side makes.
+        if columns.allSatisfy({ ownership.fill[$0] != nil }), table.isMadeByBoth { return true }
+        return table.sides.contains { target in
+            let source = table.other(target)
+            let arrives = columns.contains { ownership.mayWrite($0, side: source) && table.travels($0, from: source, to: target) }
+            return arrives && columns.contains { ownership.mayWrite($0, side: target) }
+        }
+    }
+
+    /// Random identifiers, and numbers that were shared out.
+    private func isMadeUnique(_ column: String, in side: SplitSide) -> Bool {
+        side.tables[name]?.column(column)?.baseTypeOID == 2950 || numberedColumns.contains(column)
+    }
+
+    private func deletes() -> [PreflightFinding] {
+        guard table.isDeletedByBoth else { return [] }
+        return [
+            PreflightFinding(
+                .warning, .deletedByBoth, object: name.description,
+                "both sides may delete rows of \(name): a delete wins over what the other side writes at the same time",
+                fix: "delete: with the one database that may, under tables.\(name)")
+        ]
+    }
+
+    // MARK: triggers
+
+    private func triggers(_ side: SplitSide) -> [PreflightFinding] {
+        guard let description = side.tables[name] else { return [] }
+        return (side.facts[name]?.triggers ?? []).compactMap { trigger in
+            let foreign = TriggerWrites.columns(of: trigger).filter {
+                description.column($0) != nil && ownership.columns[$0] != nil && !ownership.mayWrite($0, side: side.name)
+            }.sorted()
+            guard !foreign.isEmpty else { return nil }
+            return finding(
+                .blocker, .foreignTrigger, side, column: foreign.first,
+                "trigger \"\(trigger.name)\" of \(name) writes [\(foreign.joined(separator: ", "))], which \(side.name) does not own",
+                fix: "ALTER TABLE \(name.sql) DISABLE TRIGGER \(SQLText.identifier(trigger.name)); or make them shared: with a policy")
+        }
+    }
+
+    private func finding(
+        _ severity: PreflightFinding.Severity, _ code: PreflightFinding.Code, _ side: SplitSide, column: String? = nil,
+        _ message: String, fix: String
+    ) -> PreflightFinding {
+        PreflightFinding(
+            severity, code, database: side.name, object: column.map { "\(name).\($0)" } ?? name.description, message, fix: fix)
+    }
+}

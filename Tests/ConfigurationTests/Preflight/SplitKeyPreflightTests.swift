@@ -1,0 +1,129 @@
+import Configuration
+import PostgresClient
+import ReplicationCore
+import Replicator
+import TestSupport
+import Testing
+
+/// Keys, references, deletes and triggers of a split.
+@Suite struct SplitKeyPreflightTests {
+    private func scene(_ schema: String, _ tables: String) async throws -> PreflightScene {
+        var scene = try await PreflightScene.make(script: schema, backend: .split)
+        let lines = tables.split(separator: "\n").map { "  \($0)" }.joined(separator: "\n")
+        scene.configuration = try ConfigurationFile.parse(
+            "version: 1\nbackend: split\ndatabases: { bot: env:A, sync: env:B }\norigin: bot\ntables:\n\(lines)", path: "f")
+        return scene
+    }
+
+    private func blockers(_ scene: PreflightScene) async -> [String] {
+        await scene.report().blockers.map { "\($0.code.rawValue) \($0.database ?? "-") \($0.object ?? "-")" }
+    }
+
+    @Test func uniqueKeysThatTwoSidesCanBothMakeAreNamed() async throws {
+        let schema = """
+            CREATE TABLE t (code text PRIMARY KEY, email text UNIQUE, badge text UNIQUE, token uuid UNIQUE, room text, night date);
+            CREATE UNIQUE INDEX room_night ON t (lower(room)) WHERE night IS NOT NULL;
+            ALTER TABLE t REPLICA IDENTITY FULL;
+            """
+        let scene = try await scene(
+            schema,
+            """
+            t: { match: [code], insert: sync, delete: sync, columns: { sync: [code, badge, room], bot: [night],
+                 shared: { email: { policy: max }, token: { policy: max } } } }
+            """)
+        // badge has one owner, token is random; room and night are written by two.
+        #expect(await blockers(scene) == ["unique_key bot t.room", "unique_key bot t.email"])
+        let finding = try #require(await scene.finding(.uniqueKey))
+        #expect(finding.message.contains("unique index room_night"))
+        var patient = scene
+        patient.configuration.tables[0].onError = .quarantine
+        #expect(await blockers(patient) == [])
+    }
+
+    @Test func aKeyThatBothSidesInsertIsNamedAndANumberSharedOutIsNot() async throws {
+        let scene = try await scene(
+            "CREATE TABLE t (id serial UNIQUE, code text PRIMARY KEY, label text UNIQUE);",
+            "t: { match: [code], insert: [bot, sync], delete: sync, fill: { label: none }, columns: { sync: [id, label, code] } }")
+        // Every row that bot makes would be called the same.
+        #expect(await blockers(scene).filter { $0.hasPrefix("unique") } == ["unique_key bot t.label"])
+    }
+
+    @Test func deletesOfBothSidesAreAWarning() async throws {
+        let schema = "CREATE TABLE t (id text PRIMARY KEY, a text, b text);"
+        let both = try await scene(schema, "t: { match: [id], insert: sync, columns: { sync: [id, a], bot: [b] } }")
+        #expect(await both.finding(.deletedByBoth)?.severity == .warning)
+        let one = try await scene(schema, "t: { match: [id], insert: sync, delete: bot, columns: { sync: [id, a], bot: [b] } }")
+        #expect(await one.finding(.deletedByBoth) == nil)
+    }
+
+    private static let hotels = """
+        CREATE TABLE hotels (id serial PRIMARY KEY, code text NOT NULL UNIQUE);
+        CREATE TABLE rooms (number text PRIMARY KEY, "hotelId" int NOT NULL REFERENCES hotels ON DELETE CASCADE);
+        ALTER TABLE hotels REPLICA IDENTITY FULL;
+        """
+
+    @Test func referencesByNumbersThatDifferNeedToBeSaid() async throws {
+        let hotels = "hotels: { match: [code], insert: sync, delete: sync, private: [id], columns: { sync: '*' } }"
+        func tables(_ extra: String, insert: String = "sync") -> String {
+            hotels + "\nrooms: { match: [number], insert: \(insert), delete: sync, \(extra) columns: { sync: '*' } }"
+        }
+        let scene = try await scene(Self.hotels, tables(""))
+        #expect(await blockers(scene) == ["foreign_key_cut bot rooms.hotelId"])
+        #expect(await scene.finding(.foreignKeyCut)?.fix == "references: { hotelId: hotels } under tables.rooms")
+        let said = try await self.scene(Self.hotels, tables("references: { hotelId: hotels },"))
+        #expect(await blockers(said) == [])
+        let nullify = try await self.scene(Self.hotels, tables("references: { hotelId: hotels }, on_delete: nullify,"))
+        #expect(await blockers(nullify) == ["foreign_key_action bot rooms.hotelId", "foreign_key_action sync rooms.hotelId"])
+        // Where the number itself travels with every row, it means the same.
+        let same = try await self.scene(Self.hotels, tables("").replacing("private: [id], ", with: ""))
+        #expect(await blockers(same) == [])
+        // A table whose rows stay.
+        let alone = try await self.scene(Self.hotels, "rooms: { match: [number], insert: sync, delete: sync, columns: { sync: '*' } }")
+        #expect(await blockers(alone) == ["foreign_key_cut bot rooms.hotelId"])
+        #expect(await alone.finding(.foreignKeyCut)?.fix?.hasPrefix("list hotels under tables:") == true)
+    }
+
+    @Test func cascadesStayWithinWhatTheSideMayDo() async throws {
+        let tables = """
+            hotels: { match: [code], insert: sync, delete: bot, columns: { sync: '*' } }
+            rooms: { match: [number], insert: sync, delete: sync, columns: { sync: '*' } }
+            """
+        let scene = try await scene(Self.hotels, tables)
+        #expect(await blockers(scene) == ["foreign_key_action bot rooms.hotelId"])
+        #expect(await scene.finding(.foreignKeyAction)?.message.contains("deletes rows of rooms, which bot may not") == true)
+        try await scene.run(
+            on: .source,
+            "ALTER TABLE rooms DROP CONSTRAINT \"rooms_hotelId_fkey\", ADD FOREIGN KEY (\"hotelId\") REFERENCES hotels ON DELETE SET NULL")
+        #expect(await scene.finding(.foreignKeyAction)?.message.contains("changes \"hotelId\" of rooms, which bot does not own") == true)
+        try await scene.run(
+            on: .source, "ALTER TABLE rooms DROP CONSTRAINT \"rooms_hotelId_fkey\", ADD FOREIGN KEY (\"hotelId\") REFERENCES hotels")
+        #expect(await blockers(scene) == [])
+    }
+
+    @Test func triggersThatWriteForeignColumnsAreNamedOnTheirSide() async throws {
+        let schema = """
+            CREATE TABLE t (id text PRIMARY KEY, a text, b text, changed timestamptz);
+            ALTER TABLE t REPLICA IDENTITY FULL;
+            CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.b := NEW.a; NEW.changed = now(); RETURN NEW; END $$;
+            CREATE TRIGGER touched BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();
+            """
+        let scene = try await scene(
+            schema,
+            "t: { match: [id], insert: sync, delete: sync, columns: { sync: [id, a], bot: [b], shared: { changed: { policy: max } } } }")
+        #expect(await blockers(scene) == ["foreign_trigger sync t.b"])
+        let finding = try #require(await scene.finding(.foreignTrigger))
+        try await scene.run(on: .target, try #require(finding.fix?.components(separatedBy: "; or ").first))
+        #expect(await blockers(scene) == [])
+    }
+
+    @Test func bothServersMustBeReadyForBothParts() async throws {
+        let poor = try await PostgresCluster.start(settings: [
+            "wal_level": "replica", "max_wal_senders": "0", "max_replication_slots": "0",
+        ])
+        defer { poor.remove() }
+        var scene = try await PreflightScene.make(target: poor, script: "CREATE TABLE t (id text PRIMARY KEY)", backend: .split)
+        scene.configuration.tables = [TableRule(pattern: "t", match: ["id"], owned: ["bot": ["*"]])]
+        let codes = Set(await scene.report().blockers.filter { $0.database == "sync" }.map(\.code))
+        #expect(codes.isSuperset(of: [.walLevel, .replicationSlots, .walSenders, .originSlots]))
+    }
+}

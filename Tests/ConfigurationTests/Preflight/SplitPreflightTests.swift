@@ -1,0 +1,129 @@
+import Configuration
+import PostgresClient
+import ReplicationCore
+import Replicator
+import TestSupport
+import Testing
+
+/// What two sides together can do to the same rows: each named, each with a mend that helps.
+@Suite struct SplitPreflightTests {
+    private static let schema = """
+        CREATE TABLE "Reservas" ("bookingId" text PRIMARY KEY, status text, phone text, notes text);
+        ALTER TABLE "Reservas" REPLICA IDENTITY FULL;
+        """
+
+    private static let tables = """
+        Reservas: { match: [bookingId], insert: sync, delete: sync,
+                    columns: { bot: [notes], sync: [bookingId, status], shared: { phone: { policy: last_write } } } }
+        """
+
+    private func scene(_ schema: String = schema, _ tables: String = tables, defaults: String = "{}") async throws -> PreflightScene {
+        var scene = try await PreflightScene.make(script: schema, backend: .split)
+        scene.configuration = try configuration(tables, defaults: defaults)
+        return scene
+    }
+
+    private func configuration(_ tables: String, defaults: String = "{}") throws -> LinderoConfiguration {
+        let lines = tables.split(separator: "\n").map { "  \($0)" }.joined(separator: "\n")
+        return try ConfigurationFile.parse(
+            """
+            version: 1
+            backend: split
+            databases: { bot: env:A, sync: env:B }
+            origin: bot
+            defaults: \(defaults)
+            tables:
+            \(lines)
+            """, path: "f")
+    }
+
+    private func blockers(_ scene: PreflightScene) async -> [String] {
+        await scene.report().blockers.map { "\($0.code.rawValue) \($0.database ?? "-") \($0.object ?? "-")" }
+    }
+
+    /// The mend is SQL as it stands, up to the first alternative.
+    private func mend(_ scene: PreflightScene, _ finding: PreflightFinding) async throws {
+        let sql = try #require(finding.fix?.components(separatedBy: "; or ").first)
+        let sides: [PreflightScene.Side] = finding.database == nil ? [.source, .target] : finding.database == "bot" ? [.source] : [.target]
+        for side in sides { try await scene.run(on: side, sql) }
+    }
+
+    @Test func twoReadySidesAreNotBlocked() async throws {
+        #expect(await blockers(try await scene()) == [])
+    }
+
+    @Test func identityIsAskedForOnTheSideThatLacksIt() async throws {
+        let scene = try await scene()
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" REPLICA IDENTITY DEFAULT")
+        let finding = try #require(await scene.finding(.replicaIdentityFull))
+        #expect(finding.database == "sync")
+        #expect(finding.fix == "ALTER TABLE \"public\".\"Reservas\" REPLICA IDENTITY FULL;")
+        try await mend(scene, finding)
+        #expect(await blockers(scene) == [])
+    }
+
+    @Test func matchMustIdentifyRowsOnBothSides() async throws {
+        let scene = try await scene(
+            "CREATE TABLE \"Reservas\" (id int PRIMARY KEY, \"bookingId\" text NOT NULL, status text); CREATE UNIQUE INDEX b ON \"Reservas\" (\"bookingId\");",
+            "Reservas: { match: [bookingId], insert: sync, delete: sync, columns: { sync: \"*\" } }")
+        // A deleted row would tell its id alone.
+        #expect(await blockers(scene) == ["replica_identity bot Reservas", "replica_identity sync Reservas"])
+        for side in [PreflightScene.Side.source, .target] { try await scene.run(on: side, "ALTER TABLE \"Reservas\" REPLICA IDENTITY USING INDEX b") }
+        #expect(await blockers(scene) == [])
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" REPLICA IDENTITY FULL; DROP INDEX b; ALTER TABLE \"Reservas\" ALTER \"bookingId\" DROP NOT NULL")
+        let findings = await scene.report().blockers.filter { $0.code == .matchKey }
+        #expect(findings.map(\.object) == ["Reservas", "Reservas.bookingId"])
+        for finding in findings { try await mend(scene, finding) }
+        #expect(await blockers(scene) == [])
+    }
+
+    @Test func sharedColumnsWithoutPolicyAreNamedWithTheirPlace() async throws {
+        let tables = """
+            Reservas: { match: [bookingId], insert: sync, delete: sync,
+                        columns: { bot: [notes], sync: [bookingId, status], shared: [phone] } }
+            """
+        let finding = try #require(await scene(Self.schema, tables).finding(.policyMissing))
+        #expect(finding.severity == .blocker)
+        #expect(finding.object == "Reservas.phone")
+        #expect(finding.mark?.line == 8)
+        #expect(await blockers(try await scene(Self.schema, tables, defaults: "{ conflict: max }")) == [])
+    }
+
+    @Test func requiredColumnsOfTheOtherSideNeedAValueOnlyWhereRowsArrive() async throws {
+        let schema = Self.schema + "ALTER TABLE \"Reservas\" ALTER status SET NOT NULL, ALTER notes SET NOT NULL;"
+        // sync alone makes rows: at bot, its own notes stay empty.
+        #expect(await blockers(try await scene(schema)) == ["foreign_not_null bot Reservas.notes"])
+        let filled = Self.tables.replacing("insert: sync,", with: "insert: sync, fill: { notes: '' },")
+        #expect(await blockers(try await scene(schema, filled)) == [])
+        let both = Self.tables.replacing("insert: sync,", with: "insert: [bot, sync], fill: { notes: '' },")
+        let scene = try await scene(schema, both)
+        #expect(await blockers(scene) == ["foreign_not_null sync Reservas.status"])
+        #expect(await scene.finding(.foreignNotNull)?.fix?.contains("fill: { status: … } under tables.Reservas") == true)
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" ALTER status SET DEFAULT 'new'")
+        #expect(await blockers(scene) == [])
+    }
+
+    @Test func fillMustBeAValueOfItsColumn() async throws {
+        let schema = Self.schema + "ALTER TABLE \"Reservas\" ADD nights int, ADD stay daterange;"
+        let tables = """
+            Reservas: { match: [bookingId], insert: [bot, sync], delete: sync, fill: { nights: hidden-text, stay: '[2026-01-01,)' },
+                        columns: { bot: [notes, nights, stay], sync: [bookingId, status], shared: { phone: { policy: max } } } }
+            """
+        let report = await (try await scene(schema, tables)).report()
+        let findings = report.blockers.filter { $0.code == .fillValue }
+        #expect(findings.map(\.object) == ["Reservas.nights", "Reservas.nights"])
+        #expect(findings.first?.mark?.line == 7)
+        #expect(!findings.contains { $0.description.contains("hidden-text") })
+    }
+
+    @Test func checkOfASplitChangesNothing() async throws {
+        let scene = try await scene("CREATE TABLE t (id serial PRIMARY KEY, v text);", "t: { match: [id], insert: [bot, sync], delete: bot, columns: { bot: '*' } }")
+        let state = "SELECT last_value || ' ' || is_called || ' ' || c.xmin FROM public.t_id_seq, pg_catalog.pg_class c WHERE relname = 't_id_seq'"
+        let connection = try await PostgresConnection.connect(scene.options(.source))
+        let before = try await connection.execute(state).firstValue
+        #expect(await scene.finding(.sequencesShared)?.fix == "lindero sequences apply")
+        #expect(try await connection.execute(state).firstValue == before)
+        #expect(await scene.finding(.matchNumbered)?.severity == .warning)
+        await connection.close()
+    }
+}
