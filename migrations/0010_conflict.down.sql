@@ -5,5 +5,5 @@ BEGIN
     END IF;
 END
 $$;
-ALTER TABLE lindero.direction DROP COLUMN causal_lsn, DROP COLUMN hybrid_clock;
+ALTER TABLE lindero.direction DROP COLUMN causal_clock, DROP COLUMN causal_lsn, DROP COLUMN hybrid_clock;
 DROP TABLE lindero.conflict;

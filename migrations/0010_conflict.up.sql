@@ -13,7 +13,7 @@ CREATE TABLE lindero.conflict (
     column_name   text,
     kind          text NOT NULL
         CHECK (kind IN ('column', 'update_delete', 'insert_insert', 'delete_insert', 'key_change')),
-    -- What decided: a policy of lindero.yaml, or the rule for rows.
+    -- What decided: a policy of lindero.yaml, or for rows `row_ended` or `row_missing`.
     policy        text NOT NULL,
     -- The databases that wrote what stands and what does not.
     winner        text NOT NULL,
@@ -29,6 +29,8 @@ CREATE TABLE lindero.conflict (
     lost_version  bigint,
     kept_lsn      pg_lsn,
     lost_lsn      pg_lsn NOT NULL,
+    -- Among the changes of the loser's transaction, from 0: one transaction may write a column more than once.
+    lost_position bigint NOT NULL DEFAULT 0,
     recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- open: waits for a person; settled: the policy decided for good; resolved: a person decided.
     state         text NOT NULL CHECK (state IN ('open', 'settled', 'resolved')),
@@ -41,14 +43,15 @@ CREATE TABLE lindero.conflict (
 -- The same loser once, however often its transaction is applied. A key may be longer than an index entry, so its hash
 -- stands for it, twice to be sure.
 CREATE UNIQUE INDEX conflict_loser ON lindero.conflict (
-    direction, lost_lsn, schema_name, table_name, coalesce(column_name, ''),
+    direction, lost_lsn, lost_position, schema_name, table_name, coalesce(column_name, ''),
     jsonb_hash_extended(row_key, 0), jsonb_hash_extended(row_key, 1));
 CREATE INDEX conflict_open ON lindero.conflict (recorded_at) WHERE state = 'open';
 CREATE INDEX conflict_count ON lindero.conflict (schema_name, table_name, column_name, policy, state);
 
 ALTER TABLE lindero.direction
-    -- The hybrid clock as this direction last saw it, in microseconds since 2000. NULL outside of a split.
+    -- Beside applied_lsn, the three other numbers that a direction of a split restarts from; NULL outside of one. Times are
+    -- microseconds since 2000. The source's hybrid clock at applied_lsn:
     ADD COLUMN hybrid_clock bigint,
-    -- How far the source had applied the target's own log when it committed what this direction applied last: what was
-    -- written here after that, the source did not know.
-    ADD COLUMN causal_lsn pg_lsn;
+    -- What the source had seen of the target there: a position in the target's own log, and its hybrid clock.
+    ADD COLUMN causal_lsn pg_lsn,
+    ADD COLUMN causal_clock bigint;

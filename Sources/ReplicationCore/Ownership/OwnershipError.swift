@@ -34,6 +34,8 @@ public struct OwnershipProblem: Sendable, Equatable {
         case deltaNeedsNumber(String, table: QualifiedName, type: String)
         /// A value for a column that travels anyway, with the row or as its identity.
         case fillOfTravellingColumn(String, table: QualifiedName)
+        /// Its values differ between the databases, so that it identifies nothing.
+        case referenceInMatch(String, table: QualifiedName)
         /// `references` names a table that no rule covers.
         case unknownReference(String, column: String, table: QualifiedName)
         /// Rows of the referenced table can't be told by one number, or that number is the same on both sides.
@@ -84,6 +86,10 @@ public struct OwnershipProblem: Sendable, Equatable {
             return
                 "fill: column \"\(column)\" of table \"\(table)\" comes with every row from the other side, so there is "
                 + "nothing to fill"
+        case .referenceInMatch(let column, let table):
+            return
+                "references: column \"\(column)\" is in match of table \"\(table)\", and a key that is another value on the other "
+                + "side identifies nothing there"
         case .unknownReference(let name, let column, let table):
             return
                 "references: column \"\(column)\" of table \"\(table)\" refers to \"\(name)\", which is no table under "

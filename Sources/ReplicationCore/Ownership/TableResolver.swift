@@ -71,6 +71,9 @@ struct TableResolver {
                         suggestion: NearestWord.among(resolved.keys.map(\.description).sorted(), to: text)))
                 continue
             }
+            if resolved[table.name]?.match.contains(column) == true {
+                report(.referenceInMatch(column, table: table.name), mark: mark)
+            }
             if other.primaryKey.count != 1 || ownership.match == other.primaryKey {
                 report(
                     .referenceWithoutSurrogate(

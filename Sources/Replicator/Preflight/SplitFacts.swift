@@ -38,6 +38,8 @@ struct SplitTableFacts: Sendable {
     var foreignKeys: [ForeignKey] = []
     var uniqueIndexes: [UniqueIndex] = []
     var triggers: [Trigger] = []
+    /// Columns whose collation calls texts equal that differ in bytes.
+    var looseColumns: Set<String> = []
 }
 
 /// Reads `SplitTableFacts`. Only reads, and only what any role may read.
@@ -71,6 +73,10 @@ enum SplitFactsReader {
                     name: row["name"] ?? "", function: row["function"] ?? "", language: row["language"] ?? "",
                     body: row["body"] ?? "", arguments: lines(row["arguments"])))
         }
+        for row in try await connection.query(looseColumns, [oids]).rows {
+            guard let name = table(row), let column = row["name"] else { continue }
+            facts[name, default: SplitTableFacts()].looseColumns.insert(column)
+        }
         return facts
     }
 
@@ -92,6 +98,13 @@ enum SplitFactsReader {
              JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY ($1::pg_catalog.oid[])
         ORDER BY k.conrelid, k.conname
+        """
+
+    /// `$1`: oids of tables.
+    private static let looseColumns = """
+        SELECT a.attrelid AS table, a.attname AS name
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+        WHERE NOT c.collisdeterministic AND a.attnum > 0 AND a.attrelid = ANY ($1::pg_catalog.oid[])
         """
 
     /// `$1`: oids of tables. Columns inside expressions and conditions are known as dependencies alone.

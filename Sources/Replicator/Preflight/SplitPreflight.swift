@@ -24,7 +24,7 @@ struct SplitPreflight {
         let (sequences, numbered) = try await self.sequences()
         var findings: [PreflightFinding] = []
         for ownership in policy.tables.values.sorted(by: { $0.table < $1.table }) {
-            let table = SplitTable(ownership: ownership, sides: sides.map(\.name))
+            let table = SplitOwnership(ownership: ownership, sides: sides.map(\.name))
             findings += SplitTableChecks(
                 table: table, sides: sides, numberedColumns: numbered[ownership.table] ?? []
             ).findings()

@@ -3,7 +3,7 @@ import ReplicationCore
 /// Judges the foreign keys of one table of a split: do they mean the same row on both sides, and does what PostgreSQL does
 /// along them stay within what the side may do?
 struct SplitReferenceChecks {
-    let table: SplitTable
+    let table: SplitOwnership
     let sides: [SplitSide]
     let policy: OwnershipPolicy
 
@@ -34,7 +34,7 @@ struct SplitReferenceChecks {
                 side, .foreignKeyCut, key, "[\(columns)] of \(name) refers to \(key.referenced), whose rows stay in their database",
                 fix: "list \(key.referenced) under tables:; or ALTER TABLE \(name.sql) DROP CONSTRAINT \(SQLText.identifier(key.name));")
         }
-        let other = SplitTable(ownership: referenced, sides: table.sides)
+        let other = SplitOwnership(ownership: referenced, sides: table.sides)
         let differing = zip(key.columns, key.referencedColumns).filter { _, target in
             !referenced.match.contains(target) && !other.isSameOnBothSides(target)
         }

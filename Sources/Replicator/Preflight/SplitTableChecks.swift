@@ -3,7 +3,7 @@ import ReplicationCore
 /// Judges one table of a split on both sides: can every row be found, made and deleted there, and can two sides make
 /// what does not fit together?
 struct SplitTableChecks {
-    let table: SplitTable
+    let table: SplitOwnership
     let sides: [SplitSide]
     /// Columns whose numbers come from sequences on both sides, which never give the same one.
     let numberedColumns: Set<String>
@@ -45,7 +45,21 @@ struct SplitTableChecks {
                     "column \"\(column)\" is in match of \(name) and may be NULL, and NULL is no identity",
                     fix: "ALTER TABLE \(name.sql) ALTER COLUMN \(SQLText.identifier(column)) SET NOT NULL;"))
         }
-        return findings + identity(description, side)
+        return findings + ownership.match.compactMap { bytes(of: $0, description, side) } + identity(description, side)
+    }
+
+    /// Keys of both sides are compared byte by byte.
+    private func bytes(of column: String, _ description: TableDescription, _ side: SplitSide) -> PreflightFinding? {
+        guard let found = description.column(column) else { return nil }
+        let isLoose = side.facts[name]?.looseColumns.contains(column) == true || found.castName?.hasSuffix("citext") == true
+        // With a scale of its own a column writes every number in one way.
+        guard isLoose || found.type == "numeric" else { return nil }
+        return finding(
+            isLoose ? .blocker : .warning, .matchKey, side, column: column,
+            "equal values of \"\(column)\", which is in match of \(name), may differ in bytes (\(found.type)), and would be two rows",
+            fix: isLoose
+                ? "ALTER TABLE \(name.sql) ALTER COLUMN \(SQLText.identifier(column)) TYPE text COLLATE \"C\"; or another match:"
+                : "ALTER TABLE \(name.sql) ALTER COLUMN \(SQLText.identifier(column)) TYPE numeric(…, …); or another match:")
     }
 
     private func identity(_ description: TableDescription, _ side: SplitSide) -> [PreflightFinding] {

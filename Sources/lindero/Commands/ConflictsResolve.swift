@@ -50,7 +50,7 @@ struct ConflictsResolve: LinderoCommand {
         let number = place.number
         let force = force
         let hasWritten = try await place.database.connected { connection in
-            try await ConflictResolver(connection: connection) { table, column in
+            try await ManualResolver(connection: connection) { table, column in
                 policy.tables[table]?.mayWrite(column, side: name) ?? false
             }.resolve(number, take: choice, force: force)
         }

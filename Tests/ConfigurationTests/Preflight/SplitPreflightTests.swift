@@ -77,6 +77,20 @@ import Testing
         #expect(await blockers(scene) == [])
     }
 
+    @Test func matchIsComparedByteByByte() async throws {
+        let scene = try await scene(
+            """
+            CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+            CREATE TABLE t (name text COLLATE loose, amount numeric, fee numeric(10,2), v int, PRIMARY KEY (name, amount, fee));
+            """, "t: { insert: sync, delete: sync, columns: { sync: '*' } }")
+        let findings = await scene.report().findings.filter { $0.code == .matchKey }
+        #expect(findings.map { "\($0.severity) \($0.object ?? "")" } == [
+            "blocker t.name", "blocker t.name", "warning t.amount", "warning t.amount",
+        ])
+        for finding in findings where finding.severity == .blocker { try await mend(scene, finding) }
+        #expect(await blockers(scene) == [])
+    }
+
     @Test func sharedColumnsWithoutPolicyAreNamedWithTheirPlace() async throws {
         let tables = """
             Reservas: { match: [bookingId], insert: sync, delete: sync,

@@ -67,6 +67,7 @@ import Testing
 
     @Test func aReferenceNeedsOneNumberThatDiffersOnTheTwoSides() {
         #expect(problem { $0.references = ["hotelId": "Beds"] }?.message.contains("whose primary key is [room, bed]") == true)
+        #expect(problem { $0.references = ["number": "Hotels"] }?.kind == .referenceInMatch("number", table: tables[1].name))
         #expect(problem { $0.references = ["hotelId": "Codes"] }?.message.contains("means the same row") == true)
     }
 }

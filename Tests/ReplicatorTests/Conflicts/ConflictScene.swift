@@ -28,24 +28,25 @@ struct ConflictScene {
     @discardableResult
     func record(
         key: String = #"{"bookingId": "b-1"}"#, column: String? = "phone", kept: String? = "111", lost: String? = "222",
-        kind: String = "column", policy: String = "queue", state: String = "open", lsn: String = "0/10",
+        kind: String = "column", policy: String = "queue", state: String = "open", lsn: String = "0/10", position: Int = 0,
         table: String = "Reservas"
     ) async throws -> Int64? {
         let result = try await connection.query(
             """
             INSERT INTO lindero.conflict (direction, schema_name, table_name, row_key, column_name, kind, policy, winner,
-              loser, kept_value, lost_value, kept_at, lost_at, kept_lsn, lost_lsn, state)
+              loser, kept_value, lost_value, kept_at, lost_at, kept_lsn, lost_lsn, lost_position, state)
             VALUES ('bot->sync', 'public', $1, $2::text::jsonb, $3, $4, $5, 'sync', 'bot', $6, $7, now(), now(), '0/20',
-              $8::text::pg_lsn, $9) ON CONFLICT DO NOTHING RETURNING id::text
+              $8::text::pg_lsn, $10::text::bigint, $9) ON CONFLICT DO NOTHING RETURNING id::text
             """,
             [
                 .text(table), .text(key), column.map { .text($0) } ?? .null, .text(kind), .text(policy),
                 kept.map { .text($0) } ?? .null, lost.map { .text($0) } ?? .null, .text(lsn), .text(state),
+                .text("\(position)"),
             ])
         return result.firstValue.flatMap { Int64($0) }
     }
 
-    var resolver: ConflictResolver { ConflictResolver(connection: connection) { _, column in column != "foreign" } }
+    var resolver: ManualResolver { ManualResolver(connection: connection) { _, column in column != "foreign" } }
     var store: ConflictStore { ConflictStore(connection: connection) }
 
     func value(_ sql: String) async throws -> String? { try await connection.execute(sql).firstValue }

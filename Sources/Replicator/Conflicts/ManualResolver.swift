@@ -32,7 +32,7 @@ public enum ConflictError: Error, Sendable, Equatable {
 
 /// Carries out what a person decided about a conflict: an ordinary write of the column, which the other direction takes
 /// along like any local write, and the mark, in one transaction.
-public struct ConflictResolver {
+public struct ManualResolver {
     let connection: PostgresConnection
     /// Whether this database may write the column, by the configuration.
     let mayWrite: (QualifiedName, String) -> Bool

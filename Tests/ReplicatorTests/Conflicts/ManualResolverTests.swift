@@ -6,7 +6,7 @@ import Testing
 @testable import Replicator
 
 /// A person's decision: an ordinary write of the shared column and the mark, in one transaction.
-@Suite struct ConflictResolverTests {
+@Suite struct ManualResolverTests {
     @Test func takingTheLosersValueWritesItAsALocalWriteAndMarksTheConflict() async throws {
         let scene = try await ConflictScene()
         let id = try #require(try await scene.record())
@@ -139,7 +139,7 @@ import Testing
                 group.addTask {
                     do {
                         return try await PostgresConnection.with(scene.options) { connection in
-                            try await ConflictResolver(connection: connection) { _, _ in true }
+                            try await ManualResolver(connection: connection) { _, _ in true }
                                 .resolve(id, take: .value("77\(number)"))
                             return "77\(number)"
                         }
