@@ -43,6 +43,23 @@ run_tests() {
   fi
 }
 
+# What the core needs for a change, against the commit before, or against the last one while there are changes. A ratio
+# that is too high is told and is no failure: new work may cost something.
+count_instructions() {
+  local before=HEAD~1 code=0
+  git diff --quiet HEAD -- 2>/dev/null || before=HEAD
+  if git rev-parse --verify --quiet "$before^{commit}" >/dev/null; then
+    deploy/microbench.sh --against $before || code=$?
+  else
+    deploy/microbench.sh || code=$?
+  fi
+  case $code in
+    0) ;;
+    3) summaries+=("the core needs more instructions for a change than before: see the ratios above") ;;
+    *) fail "the core's benchmarks did not run" ;;
+  esac
+}
+
 deploy/style.sh
 need_build
 need_postgres
@@ -52,5 +69,6 @@ say "building"
 swift build --build-tests
 for version in "${versions[@]}"; do run_tests "all tests" "$version" --parallel "${filter[@]}"; done
 for version in "${smoke[@]}"; do run_tests "smoke" "$version" --filter 'ReplicaIdentityTests|InitialSyncTests'; done
+if [ ${#filter[@]} -eq 0 ]; then count_instructions; fi
 say "all passed"
 printf '    %s\n' "${summaries[@]}"
