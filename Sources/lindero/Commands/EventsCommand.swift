@@ -14,7 +14,7 @@ struct EventsGroup: AsyncParsableCommand {
             Example:
               lindero events tail --table Reservas
             """,
-        subcommands: [EventsTailCommand.self])
+        subcommands: [EventsTailCommand.self, EventsMeasureCommand.self])
 }
 
 struct EventsTailCommand: LinderoCommand {
