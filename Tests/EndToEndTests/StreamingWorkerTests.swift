@@ -104,6 +104,24 @@ import Testing
         await session.close()
     }
 
+    @Test func refusedChangeOfALargeTransactionGoesIntoQuarantine() async throws {
+        let scene = try await Scene(script: Self.guest, tables: "guest: { on_error: quarantine, columns: { bot: \"*\" } }")
+        _ = try await scene.inner.target.execute("ALTER TABLE guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad')")
+        let worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.inner.source.execute(
+            "BEGIN; \(Self.rows(1, 6_000)); INSERT INTO guest VALUES (7000, 'bad'); SAVEPOINT s; INSERT INTO guest VALUES (7001, 'bad'); "
+                + "ROLLBACK TO s; \(Self.rows(8_000, 14_000)); COMMIT")
+        try await waitUntil("the rest is there", timeoutSeconds: 60) {
+            try await scene.inner.target.execute("SELECT count(*) FROM guest").rows.first?[0] == "12001"
+        }
+        let list = try await scene.inner.run(["quarantine", "list"])
+        #expect(list.exitCode == 3)
+        #expect(list.output.components(separatedBy: "insert guest").count == 2, "\(list.output)")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+    }
+
     @Test func folderThatCannotBeUsedIsRefusedWithWhatToDo() async throws {
         let scene = try await Scene(script: Self.guest)
         try FileManager.default.createDirectory(atPath: scene.base, withIntermediateDirectories: true)

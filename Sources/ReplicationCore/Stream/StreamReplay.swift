@@ -48,11 +48,11 @@ public struct StreamReplay: Sendable {
     ) throws {
         var offset = range.lowerBound
         while offset < range.upperBound {
-            let field = UInt32(truncatingIfNeeded: Self.number(bytes, offset, bytes: 4))
+            let field = Self.number(bytes, offset, UInt32.self)
             offset += 4
             var announcement: UInt64?
             if field & StreamedTransaction.announcementFlag != 0 {
-                announcement = Self.number(bytes, offset, bytes: 8)
+                announcement = Self.number(bytes, offset, UInt64.self)
                 offset += 8
             }
             let end = offset + Int(field & ~StreamedTransaction.announcementFlag)
@@ -66,7 +66,8 @@ public struct StreamReplay: Sendable {
         }
     }
 
-    private static func number(_ bytes: [UInt8], _ offset: Int, bytes count: Int) -> UInt64 {
-        (0..<count).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
+    private static func number<Number: FixedWidthInteger>(_ bytes: [UInt8], _ offset: Int, _: Number.Type) -> Number {
+        precondition(offset + MemoryLayout<Number>.size <= bytes.count)
+        return bytes.withUnsafeBytes { Number(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: Number.self)) }
     }
 }

@@ -11,7 +11,7 @@ public struct StreamedTransactions: Sendable {
         /// Nothing to be done.
         case kept
         /// It is to be replayed now, before anything that follows in the stream.
-        case committed(StreamedCommit)
+        indirect case committed(StreamedCommit)
         /// Nothing of it is left; its file, if it had one, is not needed any more.
         case rolledBack(xid: UInt32, hasFile: Bool)
     }

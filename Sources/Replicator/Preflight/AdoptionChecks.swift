@@ -55,6 +55,16 @@ struct AdoptionChecks {
                 )
             ]
         }
+        if slot.isTwoPhase {
+            return [
+                finding(
+                    .slotTwoPhase, object: name,
+                    "replication slot \(name) sends transactions when they are prepared, and Lindero takes them when they commit",
+                    fix:
+                        "adopt a slot that was made without two_phase; or remove replication.slot, and Lindero makes one and "
+                        + "copies the tables")
+            ]
+        }
         guard slot.isActive else { return [] }
         if slot.holder?.hasPrefix("lindero") == true {
             return [

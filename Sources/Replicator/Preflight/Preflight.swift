@@ -36,6 +36,7 @@ public struct Preflight: Sendable {
             }
         }
         findings += await check(sides)
+        findings += spillFolder()
         for side in sides.values { await side.connection.close() }
         return PreflightReport(findings: findings)
     }
@@ -107,6 +108,20 @@ public struct Preflight: Sendable {
                 ]
             }
         }
+    }
+
+    /// As this user sees it: the worker may be another.
+    private func spillFolder() -> [PreflightFinding] {
+        let replication = configuration.replication
+        guard configuration.backend == .replica, replication.streaming == .on else { return [] }
+        let base = replication.spillDirectory ?? SpillFolder.defaultBase
+        guard let obstacle = SpillFolder.obstacle(base) else { return [] }
+        return [
+            PreflightFinding(
+                .blocker, .spillFolder, object: base, "transactions that still run can't wait in spill_dir, which is \(base): it \(obstacle)",
+                fix: "name a folder under replication.spill_dir that the worker's user owns and nobody else may write to; or "
+                    + "streaming: off")
+        ]
     }
 
     private func isStandby(_ name: String) -> Bool { configuration.database(name)?.isPhysicalStandby == true }

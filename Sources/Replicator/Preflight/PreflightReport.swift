@@ -45,6 +45,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case slotMissing = "slot_missing"
         case slotPlugin = "slot_plugin"
         case slotDatabase = "slot_database"
+        case slotTwoPhase = "slot_two_phase"
         case slotActive = "slot_active"
         case slotInvalidated = "slot_invalidated"
         case replicaIdentity = "replica_identity"
@@ -77,6 +78,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case roleTooStrong = "role_too_strong"
         case guardDrift = "guard_drift"
         case guardNotice = "guard_notice"
+        case spillFolder = "spill_folder"
     }
 
     public var severity: Severity

@@ -42,7 +42,7 @@ enum PreflightSQL {
 
     static let slots = """
         SELECT s.slot_name AS name, s.plugin, s.database, s.active AS is_active, s.wal_status,
-               a.application_name AS holder
+               s.two_phase, a.application_name AS holder
         FROM pg_catalog.pg_replication_slots s
              LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
         """

@@ -10,6 +10,8 @@ struct ServerFacts: Sendable {
         /// Who holds it, by `application_name`; `nil` when that is not visible.
         var holder: String?
         var isLost: Bool
+        /// Whether prepared transactions are sent when they are prepared.
+        var isTwoPhase: Bool
     }
 
     struct Publication: Sendable {

@@ -20,7 +20,8 @@ enum ServerFactsReader {
         facts.slots = try await connection.query(PreflightSQL.slots).rows.map { row in
             ServerFacts.Slot(
                 name: row["name"] ?? "", plugin: row["plugin"], database: row["database"],
-                isActive: row["is_active"] == "t", holder: row["holder"], isLost: row["wal_status"] == "lost")
+                isActive: row["is_active"] == "t", holder: row["holder"], isLost: row["wal_status"] == "lost",
+                isTwoPhase: row["two_phase"] == "t")
         }
         facts.openTransactions = try await connection.query(PreflightSQL.openTransactions).rows.map { row in
             ServerFacts.OpenTransaction(

@@ -114,6 +114,18 @@ final class SpillFolder: Sendable {
 
     // MARK: folders
 
+    /// What would keep a worker of this user from `base`, as far as looking tells.
+    static func obstacle(_ base: String) -> String? {
+        var facts = stat()
+        if lstat(base, &facts) == 0 {
+            if facts.st_mode & S_IFMT != S_IFDIR { return "is no folder" }
+            if facts.st_uid != geteuid() { return "belongs to another user" }
+            return facts.st_mode & 0o022 == 0 ? nil : "is writable for others"
+        }
+        let parent = base.split(separator: "/").dropLast().map { "/" + $0 }.joined()
+        return access(parent.isEmpty ? "/" : parent, W_OK) == 0 ? nil : "does not exist and can't be made"
+    }
+
     /// Makes the base if need be, and makes sure that nobody else can put something there.
     private static func openBase(_ base: String) throws(SpillError) -> CInt {
         guard mkdir(base, 0o700) == 0 || errno == EEXIST else { throw .last(base, "made") }

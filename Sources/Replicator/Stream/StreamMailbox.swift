@@ -20,7 +20,10 @@ final class StreamMailbox: Sendable {
 
     init(limitBytes: Int) { self.limitBytes = limitBytes }
 
-    var isFull: Bool { state.withLock { $0.sizeBytes >= limitBytes } }
+    var isFull: Bool { holds(limitBytes) }
+
+    /// Whether so many bytes wait, at least.
+    func holds(_ bytes: Int) -> Bool { state.withLock { $0.sizeBytes >= bytes } }
 
     /// Whether the applier has not come for what is here: then nobody waits for more.
     var isBehind: Bool { state.withLock { !$0.isAwaited && !$0.chunks.isEmpty } }
@@ -42,8 +45,8 @@ final class StreamMailbox: Sendable {
     }
 
     /// Waits for room, at most as long as the reader's next duty allows.
-    func waitForSpace(timeoutMilliseconds: Int) async {
-        guard isFull else { return }
+    func waitForSpace(below bytes: Int? = nil, timeoutMilliseconds: Int) async {
+        guard holds(bytes ?? limitBytes) else { return }
         await space.wait(timeoutMilliseconds: timeoutMilliseconds)
     }
 

@@ -102,9 +102,11 @@ struct StreamReader {
         guard let folder = spill?.folder else { return }
         var replay = StreamReplay(commit)
         try replay.begin(&life.assembler)
+        // What is in the file need not wait in memory: two chunks keep the applier at work.
+        let enoughBytes = min(spill?.settings.replication.waitingBytes ?? 0, 2 * life.assembler.cutBytes)
         for piece in commit.pieces {
-            while mailbox.isFull && !isOver {
-                await mailbox.waitForSpace(timeoutMilliseconds: Self.waitMilliseconds)
+            while mailbox.holds(enoughBytes) && !isOver {
+                await mailbox.waitForSpace(below: enoughBytes, timeoutMilliseconds: Self.waitMilliseconds)
                 try await report(&life.schedule)
             }
             if isOver { return }

@@ -22,6 +22,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case schemaDiffers = "schema_differs"
         case clockOffset = "clock_offset"
         case spillUnusable = "spill_unusable"
+        case slotTwoPhase = "slot_two_phase"
     }
 
     public var code: Code

@@ -33,7 +33,7 @@ public struct SourceCheck: Sendable {
     func slot() async throws -> Slot {
         let result = try await connection.query(
             """
-            SELECT plugin, database, active::text, confirmed_flush_lsn::text, wal_status, current_database()
+            SELECT plugin, database, active::text, confirmed_flush_lsn::text, wal_status, current_database(), two_phase::text
             FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
             """, [.text(settings.slot)])
         let place = "on \(settings.sourceName)"
@@ -49,6 +49,13 @@ public struct SourceCheck: Sendable {
                 .slotMissing,
                 "Replication slot \(settings.slot) \(place) is for plugin \(row[0] ?? "none") in database \(row[1] ?? "none").",
                 nextStep: "Name a pgoutput slot of database \(row[5] ?? "") under `replication.slot`.", isBlocker: true)
+        }
+        guard row[6] != "true" else {
+            throw ReplicationFailure(
+                .slotTwoPhase,
+                "Replication slot \(settings.slot) \(place) sends transactions when they are prepared (two_phase), and Lindero "
+                    + "takes them when they commit.",
+                nextStep: "Name a slot that was made without two_phase under `replication.slot`.", isBlocker: true)
         }
         guard row[4] != "lost", let confirmed = row[3].flatMap({ LSN($0) }) else {
             throw ReplicationFailure(

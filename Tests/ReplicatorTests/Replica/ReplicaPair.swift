@@ -18,9 +18,10 @@ final class ReplicaPair: Sendable {
     /// Runs `schema` on both sides (or `targetSchema` on the target), makes publication and slot.
     init(
         _ schema: String, targetSchema: String? = nil, publication: String = "CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)",
-        policy: OwnershipPolicy? = nil, replication: ReplicationSettings = ReplicationSettings()
+        policy: OwnershipPolicy? = nil, replication: ReplicationSettings = ReplicationSettings(),
+        cluster: String = "source"
     ) async throws {
-        sourceURL = try await PostgresCluster.shared("source").createDatabase(prefix: "rs")
+        sourceURL = try await PostgresCluster.shared(cluster).createDatabase(prefix: "rs")
         targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "rt")
         source = try await Self.connect(sourceURL)
         target = try await Self.connect(targetURL)

@@ -20,14 +20,15 @@ final class StreamingPair: Sendable {
     static let schema = "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;"
 
     init(
-        _ schema: String = StreamingPair.schema, memoryLimitBytes: Int = 1_000_000, base: String? = nil
+        _ schema: String = StreamingPair.schema, memoryLimitBytes: Int = 1_000_000, base: String? = nil,
+        cluster: String = "source"
     ) async throws {
         self.base = base ?? "/tmp/lindero-spill-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         var replication = ReplicationSettings()
         replication.streaming = .on
         replication.spillDirectory = self.base
         replication.memoryLimitBytes = memoryLimitBytes
-        pair = try await ReplicaPair(Self.workMemory + schema, replication: replication)
+        pair = try await ReplicaPair(Self.workMemory + schema, replication: replication, cluster: cluster)
     }
 
     deinit { try? FileManager.default.removeItem(atPath: base) }

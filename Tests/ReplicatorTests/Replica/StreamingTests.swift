@@ -177,6 +177,49 @@ import Testing
         await blocker.close()
     }
 
+    @Test func preparedTransactionsComeWhenTheyCommit() async throws {
+        // One of its own: a prepared transaction is in the way of whoever makes a slot there.
+        let scene = try await Scene(cluster: "prepared")
+        try await scene.pair.streaming { state in
+            for (name, rows) in [("large", Scene.rows(1, 5_000)), ("small", Scene.rows(6_000, 6_001)), ("gone", Scene.rows(7_000, 9_000))] {
+                _ = try await scene.pair.source.execute("BEGIN; \(rows); PREPARE TRANSACTION '\(name)-\(scene.pair.slot)'")
+            }
+            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'between')", state)
+            #expect(try await scene.pair.rows("SELECT id FROM t", on: scene.pair.target) == [["-1"]])
+            for (name, end) in [("small", "COMMIT"), ("gone", "ROLLBACK"), ("large", "COMMIT")] {
+                _ = try await scene.pair.source.execute("\(end) PREPARED '\(name)-\(scene.pair.slot)'")
+            }
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+            try await waitUntil("no file is left") { scene.files.isEmpty }
+        }
+    }
+
+    /// With 1 MB of memory, some 2,000 may be open at a time.
+    @Test func moreSubtransactionsThanFitInMemoryComeUnstreamed() async throws {
+        let scene = try await Scene()
+        try await scene.pair.streaming { state in
+            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'before')", state)
+            let loop = """
+                DO $$ BEGIN FOR i IN 1..6000 LOOP
+                  BEGIN INSERT INTO t VALUES (i + %, repeat('s', 100)); EXCEPTION WHEN unique_violation THEN NULL; END;
+                END LOOP; END $$
+                """
+            // Released one after the other, which the stream does not tell; then all taken back at once.
+            _ = try await scene.pair.source.execute(
+                """
+                BEGIN; \(Scene.rows(100_001, 101_000)); SAVEPOINT outer_one; \(loop.replacingOccurrences(of: "%", with: "0"));
+                ROLLBACK TO outer_one; \(Scene.rows(101_001, 102_000)); COMMIT
+                """)
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+            #expect(state.snapshot().reconnects == 0, "it is no fault")
+            _ = try await scene.pair.source.execute("BEGIN; \(loop.replacingOccurrences(of: "%", with: "200000")); COMMIT")
+            try await scene.pair.catchUp(state)
+            try await scene.pair.expectSame(Scene.contents)
+        }
+    }
+
     /// A piece that fails in bulk sends the worker back for the whole transaction.
     @Test func refusedChangeInsideIsFoundInExactOrder() async throws {
         let scene = try await Scene()
