@@ -32,8 +32,9 @@ public struct TransactionAssembler: Sendable {
                 changes: chunk.changes.count..<chunk.changes.count)
         case .commit(_, let endLSN, let commitTime):
             try finish(endLSN: endLSN, commitTime: commitTime)
-        case .origin(_, let name):
+        case .origin(let originLSN, let name):
             open?.origin = name
+            open?.originLSN = originLSN
         case .relation(let relation, _):
             relations.record(relation)
         case .type:
@@ -95,6 +96,7 @@ public struct TransactionAssembler: Sendable {
             chunk.transactions.append(current)
             current.precedingCount += current.changes.count
             current.changes = 0..<0
+            current.notes = []
             open = current
             return exchange(with: ChangeChunk())
         }
@@ -140,6 +142,7 @@ public struct TransactionAssembler: Sendable {
     }
 
     private mutating func note(prefix: String, content: [UInt8], lsn: LSN) {
+        if prefix == SplitNote.messagePrefix { open?.notes.append(content) }
         guard prefix == Heartbeat.messagePrefix,
             let beat = Heartbeat(content: content, sourceLSN: lsn, sentAt: open?.commitTime ?? .init(microseconds: 0))
         else { return }

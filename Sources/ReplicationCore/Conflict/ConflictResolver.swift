@@ -1,0 +1,207 @@
+/// Decides what becomes of the other database's operations, given what this one did without their knowledge.
+///
+/// A pure function, and the same on both sides with the sides exchanged; `Split.md` has the outcomes as tables, decision
+/// 0010 why they converge. How an applier uses it, for a group of transactions of one direction:
+///
+/// 1. Begin, and lock every key that the group's operations name: existing rows by `SELECT … FOR UPDATE`, a key that an
+///    insert or a changed key would bring by bringing it (`INSERT … ON CONFLICT DO NOTHING`): only its entry in the
+///    unique index keeps local writers away. Note what was there before in a new `GroupEffects`.
+/// 2. The barrier: take the target's WAL position, after all locks are held, and wait until the target's own reader has
+///    read past it. Then its `LocalHistory` knows every local commit on those rows, those of this direction included.
+/// 3. Resolve the operations in order, perform the steps, write the conflicts, the message with the effects' notes, the
+///    last transaction's progress, and commit under that transaction's end LSN and effective time.
+/// 4. Trim the target's history to the context of that progress.
+///
+/// Where `LocalHistory.isUntouched` holds for every key after the barrier, the group may be applied as one-way
+/// replication would: apply first, then the barrier and the look into the history, then commit or roll back. The plain
+/// path and the resolver agree there, except that a row that is missing, or there already, calls for the resolver.
+public struct ConflictResolver: Sendable {
+    /// Whether the remote database's name is the greater one.
+    private let remoteWinsTies: Bool
+    let rules: ResolutionRules
+
+    /// - Parameters:
+    ///   - local: name of the database that is written to.
+    ///   - remote: name of the database that the operations come from.
+    public init(local: String, remote: String) { self.init(local: local, remote: remote, rules: ResolutionRules()) }
+
+    init(local: String, remote: String, rules: ResolutionRules) {
+        remoteWinsTies = remote > local
+        self.rules = rules
+    }
+
+    /// - Parameters:
+    ///   - table: the layout of the operation's relation.
+    ///   - history: of the local database, read past the barrier.
+    public func resolve(
+        _ operation: RowOperation, of transaction: SplitTransaction, table: SplitTable,
+        against history: LocalHistory, effects: inout GroupEffects
+    ) -> Resolution {
+        let scene = Scene(
+            operation: operation, mark: transaction.mark(of: operation), context: transaction.context, table: table,
+            history: history)
+        var resolution = Resolution()
+        switch operation.kind {
+        case .insert:
+            insert(operation.key, scene, &effects, &resolution)
+        case .update, .echo:
+            update(scene, &effects, &resolution)
+        case .delete:
+            if end(operation.key, scene, &effects) { resolution.steps.append(.delete(operation.key)) }
+        case .move(let newKey):
+            move(to: newKey, scene, &effects, &resolution)
+        }
+        return resolution
+    }
+
+    private struct Scene {
+        var operation: RowOperation
+        var mark: WriteMark
+        var context: CausalContext
+        var table: SplitTable
+        var history: LocalHistory
+    }
+
+    // MARK: rows
+
+    private func insert(
+        _ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
+    ) {
+        if let deletion = openDeletion(of: key, scene, effects), rules.deleteWins {
+            return drop(scene, key, .rowDeleted, against: deletion, &resolution)
+        }
+        if effects.isPresent(key) {
+            let writes = decide(scene, key, effects, &resolution)
+            if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
+        } else {
+            resolution.steps.append(.insert(key, plain(scene)))
+            effects.create(key)
+        }
+    }
+
+    private func update(_ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution) {
+        let key = scene.operation.key
+        let deletion = openDeletion(of: key, scene, effects)
+        guard effects.isPresent(key), deletion == nil || !rules.deleteWins else {
+            // An echo is no write of anybody's.
+            if scene.operation.kind == .echo { return }
+            return drop(scene, key, deletion == nil ? .rowMissing : .rowDeleted, against: deletion, &resolution)
+        }
+        let writes = decide(scene, key, effects, &resolution)
+        if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
+    }
+
+    /// Ends the generation that a remote delete means; whether there is a row to delete.
+    private func end(_ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects) -> Bool {
+        if rules.matchesDeletes, let deletion = openDeletion(of: key, scene, effects) {
+            effects.match(deletion.id, of: key, table: scene.table)
+            return false
+        }
+        defer { effects.end(key) }
+        return effects.isPresent(key)
+    }
+
+    private func move(
+        to newKey: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
+    ) {
+        let key = scene.operation.key
+        let endsRow = end(key, scene, &effects)
+        let isFree = !effects.isPresent(newKey) && openDeletion(of: newKey, scene, effects) == nil
+        if endsRow, isFree {
+            resolution.steps.append(.move(key, to: newKey, plain(scene)))
+            return effects.create(newKey)
+        }
+        if endsRow { resolution.steps.append(.delete(key)) }
+        let wasPresent = effects.isPresent(newKey)
+        insert(newKey, scene, &effects, &resolution)
+        if !wasPresent, effects.isPresent(newKey) { effects.noteCreated(newKey, table: scene.table) }
+    }
+
+    /// The first local delete that the remote side had not seen and has not made itself.
+    private func openDeletion(of key: RowKey, _ scene: Scene, _ effects: GroupEffects) -> WriteMark? {
+        for deletion in scene.history.deletions(of: key) {
+            let id = deletion.mark.id
+            guard rules.isConcurrent(id.commitLSN, scene.context) else { continue }
+            if !deletion.isMatched, !effects.matched.contains(id) { return deletion.mark }
+        }
+        return nil
+    }
+
+    private func drop(
+        _ scene: Scene, _ key: RowKey, _ reason: ConflictRecord.Reason, against local: WriteMark?,
+        _ resolution: inout Resolution
+    ) {
+        for column in scene.operation.columns {
+            record(
+                ConflictRecord(key: key, column: column, reason: reason, remote: scene.mark, local: local), &resolution)
+        }
+    }
+
+    private func record(_ conflict: ConflictRecord, _ resolution: inout Resolution) {
+        for _ in 0..<rules.recordCount { resolution.conflicts.append(conflict) }
+    }
+
+    // MARK: columns
+
+    /// All columns of a row that is new here.
+    private func plain(_ scene: Scene) -> [ColumnWrite] {
+        scene.operation.columns.map { ColumnWrite(column: $0, value: .remote) }
+    }
+
+    private func decide(
+        _ scene: Scene, _ key: RowKey, _ effects: GroupEffects, _ resolution: inout Resolution
+    ) -> [ColumnWrite] {
+        var writes: [ColumnWrite] = []
+        for index in scene.operation.columns {
+            guard case .shared(let column) = scene.table.columns[index].role else {
+                writes.append(ColumnWrite(column: index, value: .remote))
+                continue
+            }
+            if column.policy == .delta {
+                writes.append(ColumnWrite(column: index, value: rules.addsDifference ? .sum : .remote))
+                continue
+            }
+            guard !rules.endsGenerations || !effects.ended.contains(key),
+                let local = scene.history.write(of: column.id, in: key),
+                rules.isConcurrent(local.mark.id.commitLSN, scene.context)
+            else {
+                writes.append(ColumnWrite(column: index, value: .remote))
+                continue
+            }
+            let verdict = judge(scene.mark, local, column)
+            if let value = verdict.value { writes.append(ColumnWrite(column: index, value: value)) }
+            guard verdict.mayLose else { continue }
+            record(
+                ConflictRecord(
+                    key: key, column: index, reason: .policy(column.policy), remote: scene.mark, local: local.mark),
+                &resolution)
+        }
+        return writes
+    }
+
+    /// Two concurrent writes of one column: what to write, if anything, and whether the remote one may be the loser.
+    ///
+    /// The outcome is a function of the two writes alone, not of what the row holds: it may hold the outcome of an
+    /// earlier remote write.
+    private func judge(
+        _ remote: WriteMark, _ local: LocalHistory.ColumnWrite, _ column: SplitTable.SharedColumn
+    ) -> (value: ColumnWrite.Value?, mayLose: Bool) {
+        let isLater = rules.isLater(remote.effectiveTime, local.mark.effectiveTime, remoteWinsTies)
+        switch column.policy {
+        case .lastWrite:
+            // An earlier remote write that won against this local one would have made a later one win, too.
+            return isLater ? (.remote, false) : (nil, true)
+        case .prefer:
+            return rules.prefersRemote(column) ? (.remote, false) : (nil, true)
+        case .max:
+            return (rules.mergesStoredValue ? .greatest(local.value) : .remote, true)
+        case .min:
+            return (rules.mergesStoredValue ? .least(local.value) : .remote, true)
+        case .queue:
+            if !isLater { return (.remote, false) }
+            return (rules.restoresLocal ? .local(local.value) : nil, true)
+        case .delta:
+            return (.sum, false)
+        }
+    }
+}

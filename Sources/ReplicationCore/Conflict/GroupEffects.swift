@@ -1,0 +1,33 @@
+/// What the target transaction that is being built has decided so far; a new one for each, whether the last one
+/// committed or not.
+public struct GroupEffects: Sendable {
+    private var presence: [RowKey: Bool] = [:]
+    private(set) var ended: Set<RowKey> = []
+    private(set) var matched: Set<OperationID> = []
+    /// For the message of this transaction; see `SplitNote`.
+    public private(set) var notes: [SplitNote] = []
+
+    public init() {}
+
+    /// The applier has locked a row, or found none with this key.
+    public mutating func note(_ key: RowKey, isPresent: Bool) { presence[key] = isPresent }
+
+    /// Whether the row is there by now. A key that was never noted counts as absent.
+    public func isPresent(_ key: RowKey) -> Bool { presence[key] ?? false }
+
+    mutating func end(_ key: RowKey) {
+        presence[key] = false
+        ended.insert(key)
+    }
+
+    mutating func match(_ deletion: OperationID, of key: RowKey, table: SplitTable) {
+        matched.insert(deletion)
+        notes.append(.matched(table: table.name, key: key.bytes, deletion: deletion))
+    }
+
+    mutating func create(_ key: RowKey) { presence[key] = true }
+
+    mutating func noteCreated(_ key: RowKey, table: SplitTable) {
+        notes.append(.created(table: table.name, key: key.bytes))
+    }
+}

@@ -1,0 +1,151 @@
+/// What a database did itself lately: everything that the other one had not seen yet, as its writes come in.
+///
+/// Filled from the database's own stream alone, so that reading the stream again gives the same. Entries are dropped when
+/// the other direction's context passes them (`trim`). Only operations that can conflict are kept: writes of shared
+/// columns, inserts, deletes, and changed keys; values only where a policy may have to restore or merge them.
+public struct LocalHistory: Sendable {
+    struct ColumnWrite: Sendable {
+        /// `SplitTable.SharedColumn.id`.
+        var column: Int
+        var mark: WriteMark
+        /// Kept where the policy needs it; else, and for NULL, `nil`.
+        var value: [UInt8]?
+    }
+
+    struct Deletion: Sendable {
+        var mark: WriteMark
+        /// The other side has deleted the same generation of the row, too.
+        var isMatched = false
+    }
+
+    private struct Entry: Sendable {
+        var deletions: [Deletion] = []
+        /// The latest write of each column in the row's present generation.
+        var writes: [ColumnWrite] = []
+    }
+
+    private struct Passage: Sendable {
+        var commitLSN: LSN
+        var key: RowKey
+        var sizeBytes: Int
+    }
+
+    /// Bytes in use, roughly, from which on `isFull`.
+    public let limitBytes: Int
+    public private(set) var sizeBytes = 0
+    /// Everything before it has been seen by the other side.
+    public private(set) var trimmedLSN: LSN
+    private var entries: [RowKey: Entry] = [:]
+    /// In stream order; those before `head` are gone.
+    private var passages: [Passage] = []
+    private var head = 0
+
+    public init(limitBytes: Int, trimmedLSN: LSN = .zero) {
+        self.limitBytes = limitBytes
+        self.trimmedLSN = trimmedLSN
+    }
+
+    /// Whether its stream should wait until the other direction has got on; see `SplitReader.mayRead`.
+    public var isFull: Bool { sizeBytes >= limitBytes }
+    public var isEmpty: Bool { entries.isEmpty }
+
+    /// Whether this side did nothing to a row that a remote transaction with this context had not seen: then its
+    /// operation takes the plain path, as in one-way replication.
+    public func isUntouched(_ key: RowKey, since context: CausalContext) -> Bool {
+        guard let entry = entries[key] else { return true }
+        return !entry.deletions.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
+            && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
+    }
+
+    func deletions(of key: RowKey) -> [Deletion] { entries[key]?.deletions ?? [] }
+
+    func write(of column: Int, in key: RowKey) -> ColumnWrite? {
+        entries[key]?.writes.first { $0.column == column }
+    }
+
+    /// Takes note of a local operation.
+    mutating func record(_ operation: RowOperation, mark: WriteMark, table: SplitTable, arena: ChangeArena) {
+        guard mark.id.commitLSN >= trimmedLSN else { return }
+        switch operation.kind {
+        case .insert, .update:
+            recordWrites(operation, in: operation.key, mark, table, arena)
+        case .delete:
+            recordDeletion(of: operation.key, mark)
+        case .move(let newKey):
+            recordDeletion(of: operation.key, mark)
+            recordWrites(operation, in: newKey, mark, table, arena)
+        case .echo:
+            break
+        }
+    }
+
+    /// Our own direction has deleted the row, or moved it away: local writes in it are gone with it.
+    mutating func endGeneration(of key: RowKey) {
+        guard entries[key] != nil else { return }
+        entries[key]?.writes.removeAll()
+        removeIfEmpty(key)
+    }
+
+    /// A delete of the other side was found to be of the same generation as a local one.
+    mutating func match(_ id: OperationID, of key: RowKey) {
+        guard let index = entries[key]?.deletions.firstIndex(where: { $0.mark.id == id }) else { return }
+        entries[key]?.deletions[index].isMatched = true
+    }
+
+    /// Drops what the other side has seen: the context of the last transaction that its direction has applied.
+    public mutating func trim(to lsn: LSN) {
+        guard lsn > trimmedLSN else { return }
+        trimmedLSN = lsn
+        while head < passages.count, passages[head].commitLSN < lsn {
+            let key = passages[head].key
+            sizeBytes -= passages[head].sizeBytes
+            head += 1
+            guard entries[key] != nil else { continue }
+            entries[key]?.deletions.removeAll { $0.mark.id.commitLSN < lsn }
+            entries[key]?.writes.removeAll { $0.mark.id.commitLSN < lsn }
+            removeIfEmpty(key)
+        }
+        if head == passages.count || head > 4_096, head * 2 > passages.count {
+            passages.removeSubrange(..<head)
+            head = 0
+        }
+    }
+
+    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark) {
+        entries[key, default: Entry()].writes.removeAll()
+        entries[key, default: Entry()].deletions.append(Deletion(mark: mark))
+        notePassage(of: key, mark, valueBytes: 0)
+    }
+
+    private mutating func recordWrites(
+        _ operation: RowOperation, in key: RowKey, _ mark: WriteMark, _ table: SplitTable, _ arena: ChangeArena
+    ) {
+        var valueBytes = 0
+        var isRecorded = false
+        for index in operation.columns {
+            guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
+            let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil
+            valueBytes += value?.count ?? 0
+            isRecorded = true
+            let write = ColumnWrite(column: column.id, mark: mark, value: value)
+            if let known = entries[key]?.writes.firstIndex(where: { $0.column == column.id }) {
+                entries[key]?.writes[known] = write
+            } else {
+                entries[key, default: Entry()].writes.append(write)
+            }
+        }
+        if isRecorded { notePassage(of: key, mark, valueBytes: valueBytes) }
+    }
+
+    private mutating func notePassage(of key: RowKey, _ mark: WriteMark, valueBytes: Int) {
+        let size =
+            MemoryLayout<Passage>.stride + MemoryLayout<Entry>.stride + MemoryLayout<ColumnWrite>.stride
+            + 2 * key.bytes.count + valueBytes
+        passages.append(Passage(commitLSN: mark.id.commitLSN, key: key, sizeBytes: size))
+        sizeBytes += size
+    }
+
+    private mutating func removeIfEmpty(_ key: RowKey) {
+        if let entry = entries[key], entry.deletions.isEmpty, entry.writes.isEmpty { entries[key] = nil }
+    }
+}

@@ -1,0 +1,65 @@
+/// What an applier does for one remote operation.
+public struct Resolution: Sendable, Equatable {
+    /// In this order; none when the operation is dropped.
+    public var steps: [RowStep] = []
+    /// To be recorded in the same target transaction.
+    public var conflicts: [ConflictRecord] = []
+}
+
+/// One statement on the target.
+public enum RowStep: Sendable, Equatable {
+    /// The key and these columns; the others take their defaults.
+    case insert(RowKey, [ColumnWrite])
+    case update(RowKey, [ColumnWrite])
+    case delete(RowKey)
+    /// The row gets another key, and keeps the columns that are not written.
+    case move(RowKey, to: RowKey, [ColumnWrite])
+}
+
+public struct ColumnWrite: Sendable, Equatable {
+    public enum Value: Sendable, Equatable {
+        /// The operation's new value.
+        case remote
+        /// The row's value plus what the operation added to its own: new − old. NULL, and no old row, count as 0.
+        case sum
+        /// This value, which a local write gave the column before; `nil` is NULL.
+        case local([UInt8]?)
+        /// The greater one of the operation's new value and this one, as the server compares (`GREATEST`).
+        case greatest([UInt8]?)
+        /// The smaller one (`LEAST`).
+        case least([UInt8]?)
+    }
+
+    /// Index into `SplitTable.columns`.
+    public var column: Int
+    public var value: Value
+}
+
+/// A value that arrived and is not what the row holds now.
+public struct ConflictRecord: Sendable, Equatable {
+    public enum Reason: Sendable, Equatable {
+        /// A concurrent local write of the same column.
+        case policy(SharedColumnRule.Policy)
+        /// This side deleted the row, or gave it another key, before it saw the write.
+        case rowDeleted
+        /// There is no such row, and no reason known: the databases had parted before.
+        case rowMissing
+    }
+
+    public var key: RowKey
+    /// Index into `SplitTable.columns`.
+    public var column: Int
+    public var reason: Reason
+    /// The write that lost. Its value is the operation's new one.
+    public var remote: WriteMark
+    /// What it lost against. The winner's value is what the row holds after the resolution's steps.
+    public var local: WriteMark?
+
+    /// Whether it is recorded only if the row's value, after the resolution's steps, is distinct from the operation's
+    /// (`IS DISTINCT FROM`): both sides may have written the same, and of `max` and `min` the server knows the winner.
+    public var isRecordedOnlyIfDistinct: Bool {
+        if case .policy = reason { true } else { false }
+    }
+    /// Whether a person is asked.
+    public var isOpen: Bool { reason == .policy(.queue) }
+}

@@ -1,0 +1,30 @@
+/// A row's identity across both databases: its table and the bytes of its match columns, as the stream carries them.
+///
+/// Both streams must use the same form, binary or text. Keys are compared byte by byte: types whose equal values differ
+/// in bytes (`citext`, nondeterministic collations, `numeric` of differing scale) are no match columns for a split.
+public struct RowKey: Sendable, Hashable {
+    /// `SplitTable.id`.
+    public let table: Int
+    public let bytes: [UInt8]
+
+    public init(table: Int, bytes: [UInt8]) {
+        self.table = table
+        self.bytes = bytes
+    }
+
+    /// - Parameter cells: the match columns' cells in `arena`, in the order of `match`.
+    init(table: Int, cells: some Sequence<Int>, arena: ChangeArena) {
+        var bytes: [UInt8] = []
+        for index in cells {
+            arena.withCell(index) { cell, value in
+                // The length keeps ("a", "bc") and ("ab", "c") apart.
+                bytes.append(cell.kind == .null ? 0 : 1)
+                for shift in stride(from: 24, through: 0, by: -8) {
+                    bytes.append(UInt8(truncatingIfNeeded: cell.length >> Int32(shift)))
+                }
+                bytes.append(contentsOf: value)
+            }
+        }
+        self.init(table: table, bytes: bytes)
+    }
+}

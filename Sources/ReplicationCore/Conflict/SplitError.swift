@@ -1,0 +1,23 @@
+/// What a split cannot carry. The direction stops before the transaction.
+public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// Shared columns need the whole old row.
+    case needsFullIdentity(QualifiedName)
+    case missingMatchColumn(QualifiedName, String)
+    /// `TRUNCATE` names no rows, so nothing that is concurrent with it can be told apart.
+    case truncated(QualifiedName)
+    /// A note in an applied transaction that this version cannot read.
+    case unreadableNote
+
+    public var description: String {
+        switch self {
+        case .needsFullIdentity(let table):
+            "Table \(table) has shared columns, which need the old row: ALTER TABLE \(table.sql) REPLICA IDENTITY FULL."
+        case .missingMatchColumn(let table, let column):
+            "Match column \(table).\(column) is not in the stream."
+        case .truncated(let table):
+            "Table \(table) was truncated, which a split cannot carry across. Use DELETE."
+        case .unreadableNote:
+            "An applied transaction carries a note that this version of Lindero cannot read."
+        }
+    }
+}

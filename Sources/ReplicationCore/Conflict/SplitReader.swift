@@ -1,0 +1,188 @@
+/// Reads one database's stream for a split: what its local transactions have to do in the other database, and what they
+/// mean for the writes that come from there.
+///
+/// Use: `restart` with both directions' durable progress, stream from `startLSN`, and give each chunk to `read`. The
+/// stream must contain all origins (`origin 'any'`) and messages. Transactions that carry our own origin are never sent
+/// back; those of other origins (a subscription from elsewhere) count as local.
+public struct SplitReader: Sendable {
+    /// Origin name of the direction that writes into this database.
+    public let ownOrigin: String
+    /// Where the stream must begin. The slot's own start, if it is zero.
+    public let startLSN: LSN
+    /// Everything before this LSN has been read.
+    public private(set) var readLSN: LSN
+    public var history: LocalHistory
+    private let tableIDs: [QualifiedName: Int]
+    /// Earlier transactions are read for the history alone: they are applied.
+    private let deliverLSN: LSN
+    private var clock: HybridClock
+    private var context: CausalContext
+    /// A transaction of which more is to come.
+    private var open: (commitLSN: LSN, effectiveTime: PostgresTime)?
+
+    /// - Parameters:
+    ///   - outgoing: durable progress of the direction that reads this database.
+    ///   - incoming: durable progress of the direction that writes into it.
+    ///   - tableIDs: `SplitTable.id` of every table of the split.
+    ///   - historyLimitBytes: see `LocalHistory.isFull`.
+    public static func restart(
+        ownOrigin: String, outgoing: SplitProgress, incoming: SplitProgress, tableIDs: [QualifiedName: Int],
+        historyLimitBytes: Int
+    ) -> SplitReader {
+        // What the writes that are still to come in may not have seen is read again, to be known.
+        let isBehind = incoming.context.lsn < outgoing.appliedLSN
+        return SplitReader(
+            ownOrigin: ownOrigin, startLSN: isBehind ? incoming.context.lsn : outgoing.appliedLSN,
+            history: LocalHistory(limitBytes: historyLimitBytes, trimmedLSN: incoming.context.lsn),
+            tableIDs: tableIDs, deliverLSN: outgoing.appliedLSN,
+            time: isBehind ? incoming.context.time : outgoing.time, context: outgoing.context)
+    }
+
+    init(
+        ownOrigin: String, startLSN: LSN, history: LocalHistory, tableIDs: [QualifiedName: Int], deliverLSN: LSN,
+        time: PostgresTime, context: CausalContext
+    ) {
+        self.ownOrigin = ownOrigin
+        self.startLSN = startLSN
+        readLSN = startLSN
+        self.history = history
+        self.tableIDs = tableIDs
+        self.deliverLSN = deliverLSN
+        clock = HybridClock(time: time)
+        self.context = context
+    }
+
+    /// The direction's progress once everything that was read is applied; `nil` inside a transaction. To be recorded
+    /// now and then while there is nothing to apply: the other direction's history is trimmed by it.
+    public var position: SplitProgress? {
+        open == nil ? SplitProgress(appliedLSN: readLSN, time: clock.time, context: context) : nil
+    }
+
+    /// Whether the next chunk may be read now. A full history waits for the other direction to get on, but not if that
+    /// one waits for this: at its barrier, or because its reader's history is full as well.
+    ///
+    /// - Parameters:
+    ///   - barrierLSN: a position that the direction which writes into this database waits for; else zero.
+    ///   - opposite: reader of the other database.
+    ///   - isIdle: whether no transaction waits or is at work in either direction.
+    public func mayRead(barrierLSN: LSN, opposite: SplitReader, isIdle: Bool) -> Bool {
+        if !history.isFull || readLSN < barrierLSN { return true }
+        guard isIdle, opposite.history.isFull else { return false }
+        return (history.sizeBytes, ownOrigin) < (opposite.history.sizeBytes, opposite.ownOrigin)
+    }
+
+    /// - Parameters:
+    ///   - tableOf: layout of a relation's index; `nil` when its table is not part of the split.
+    /// - Returns: in stream order, the transactions that have something to do in the other database.
+    public mutating func read(
+        _ chunk: ChangeChunk, tableOf: (Int) -> SplitTable?
+    ) throws(SplitError) -> [SplitTransaction] {
+        var transactions: [SplitTransaction] = []
+        for (index, span) in chunk.transactions.enumerated() {
+            let isOwn = span.origin == ownOrigin
+            let effectiveTime = stamp(span, isOwn: isOwn)
+            let operations =
+                try isOwn
+                ? readOwn(span, chunk, tableOf) : readLocal(span, chunk, effectiveTime: effectiveTime, tableOf)
+            if span.isCommitted { readLSN = max(readLSN, span.endLSN) }
+            if operations.isEmpty || span.commitLSN < deliverLSN { continue }
+            transactions.append(
+                SplitTransaction(
+                    span: index, commitLSN: span.commitLSN, commitTime: span.commitTime,
+                    effectiveTime: effectiveTime, context: context, operations: operations,
+                    progress: span.isCommitted
+                        ? SplitProgress(appliedLSN: span.endLSN, time: clock.time, context: context) : nil))
+        }
+        if open == nil { readLSN = max(readLSN, chunk.endLSN) }
+        return transactions
+    }
+
+    /// Moves clock and context on, once a transaction.
+    private mutating func stamp(_ span: TransactionSpan, isOwn: Bool) -> PostgresTime {
+        defer { if span.isCommitted { open = nil } }
+        if let open, open.commitLSN == span.commitLSN { return open.effectiveTime }
+        var effectiveTime = span.commitTime
+        if isOwn {
+            clock.observe(span.commitTime)
+            context.advance(to: CausalContext(lsn: span.originLSN, time: span.commitTime))
+            effectiveTime = clock.time
+        } else {
+            effectiveTime = clock.stamp(span.commitTime)
+        }
+        open = (span.commitLSN, effectiveTime)
+        return effectiveTime
+    }
+
+    private mutating func readLocal(
+        _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime, _ tableOf: (Int) -> SplitTable?
+    ) throws(SplitError) -> [RowOperation] {
+        var operations: [RowOperation] = []
+        for (offset, index) in span.changes.enumerated() {
+            let change = chunk.changes[index]
+            if change.kind == .truncate {
+                try refuse(chunk.truncations[change.relation], tableOf)
+                continue
+            }
+            let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
+            guard let table = tableOf(change.relation),
+                let operation = RowOperation(change, id: id, table: table, arena: chunk.arena)
+            else { continue }
+            let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
+            history.record(operation, mark: mark, table: table, arena: chunk.arena)
+            operations.append(operation)
+        }
+        return operations
+    }
+
+    /// Our own direction's writes: they show what became of local ones. What this side's own columns got in new rows
+    /// travels back.
+    private mutating func readOwn(
+        _ span: TransactionSpan, _ chunk: ChangeChunk, _ tableOf: (Int) -> SplitTable?
+    ) throws(SplitError) -> [RowOperation] {
+        var created: Set<RowKey> = []
+        for content in span.notes {
+            for note in try SplitNote.decode(content) {
+                switch note {
+                case .matched(let table, let key, let deletion):
+                    guard let id = tableIDs[table] else { continue }
+                    history.match(deletion, of: RowKey(table: id, bytes: key))
+                case .created(let table, let key):
+                    guard let id = tableIDs[table] else { continue }
+                    created.insert(RowKey(table: id, bytes: key))
+                }
+            }
+        }
+        // The notes of a transaction in pieces may come last.
+        let isWhole = span.isCommitted && span.precedingCount == 0
+        var echoes: [RowOperation] = []
+        for (offset, index) in span.changes.enumerated() {
+            let change = chunk.changes[index]
+            guard change.kind != .truncate, let table = tableOf(change.relation) else { continue }
+            let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
+            guard let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) else { continue }
+            var isEchoed = false
+            switch operation.kind {
+            case .delete, .move:
+                history.endGeneration(of: operation.key)
+                // The other side has seen all of this transaction: what does not outlast it means nothing there.
+                echoes.removeAll { $0.key == operation.key }
+                isEchoed = operation.kind != .delete
+            case .insert:
+                isEchoed = table.echoesInserts || !isWhole || created.contains(operation.key)
+            case .update, .echo:
+                break
+            }
+            guard isEchoed else { continue }
+            if let echo = RowOperation(change, id: id, table: table, arena: chunk.arena, isEcho: true) {
+                echoes.append(echo)
+            }
+        }
+        return echoes
+    }
+
+    private func refuse(_ truncation: Truncation, _ tableOf: (Int) -> SplitTable?) throws(SplitError) {
+        for relation in truncation.relations {
+            if let table = tableOf(relation) { throw .truncated(table.name) }
+        }
+    }
+}

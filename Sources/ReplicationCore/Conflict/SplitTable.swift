@@ -1,0 +1,94 @@
+/// How one definition of a table travels in one direction of a split: its row identity and the columns that leave.
+public struct SplitTable: Sendable, Equatable {
+    public enum Role: Sendable, Equatable {
+        case key
+        /// Owned by the source.
+        case owned
+        case shared(SharedColumn)
+    }
+
+    public struct SharedColumn: Sendable, Equatable {
+        /// The same number in both directions.
+        public var id: Int
+        public var policy: SharedColumnRule.Policy
+        /// Whether `prefer` prefers the source of this direction.
+        public var prefersSource: Bool
+    }
+
+    public struct Column: Sendable, Equatable {
+        public var name: String
+        /// Position in the stream's tuples.
+        public var sourceIndex: Int
+        public var role: Role
+    }
+
+    /// The same number in both directions, for instance the table's rank by name.
+    public let id: Int
+    public let name: QualifiedName
+    /// Columns that travel, in the stream's order. Decisions refer to them by index.
+    public let columns: [Column]
+    /// Positions of the match columns in the stream's tuples, in the order of `match`.
+    public let keyIndexes: [Int]
+    /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
+    /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
+    public let echoesInserts: Bool
+
+    /// Lays out what `source` sends to `target`.
+    public init(
+        id: Int, relation: RelationMessage, ownership: TableOwnership, source: String, target: String,
+        echoesInserts: Bool = true
+    ) throws(SplitError) {
+        let sharedNames = ownership.columns.compactMap { name, owner -> String? in
+            if case .shared = owner { name } else { nil }
+        }.sorted()
+        var columns: [Column] = []
+        for (index, column) in relation.columns.enumerated() {
+            guard ownership.travels(column.name, from: source, to: target, backend: .split) else { continue }
+            let role: Role
+            if ownership.match.contains(column.name) {
+                role = .key
+            } else if case .shared(let rule)? = ownership.columns[column.name] {
+                role = .shared(
+                    SharedColumn(
+                        id: sharedNames.firstIndex(of: column.name) ?? 0, policy: rule.policy,
+                        prefersSource: rule.side == source))
+            } else {
+                role = .owned
+            }
+            columns.append(Column(name: column.name, sourceIndex: index, role: role))
+        }
+        var keyIndexes: [Int] = []
+        for name in ownership.match {
+            guard let index = relation.columns.firstIndex(where: { $0.name == name }) else {
+                throw .missingMatchColumn(relation.name, name)
+            }
+            keyIndexes.append(index)
+        }
+        if relation.replicaIdentity != .full, columns.contains(where: { $0.role.isShared }) {
+            throw .needsFullIdentity(relation.name)
+        }
+        self.id = id
+        self.name = relation.name
+        self.columns = columns
+        self.keyIndexes = keyIndexes
+        self.echoesInserts = echoesInserts
+    }
+}
+
+extension SplitTable.Role {
+    var isShared: Bool {
+        if case .shared = self { true } else { false }
+    }
+}
+
+extension SplitTable.SharedColumn {
+    /// Whether deciding about a remote write needs to know the local ones. A counter adds up without.
+    var needsHistory: Bool { policy != .delta }
+    /// Whether it needs their values, too: the decision may be a value that the row no longer holds.
+    var needsValue: Bool {
+        switch policy {
+        case .max, .min, .queue: true
+        case .lastWrite, .prefer, .delta: false
+        }
+    }
+}

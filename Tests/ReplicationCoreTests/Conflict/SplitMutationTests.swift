@@ -1,0 +1,61 @@
+import Testing
+
+@testable import ReplicationCore
+
+/// Shows that the simulation checks: broken on purpose, one piece at a time, it must fail soon.
+@Suite struct SplitMutationTests {
+    struct Mutation: Sendable, CustomTestStringConvertible {
+        var name: String
+        var options: SimulationOptions
+        var testDescription: String { name }
+
+        init(_ name: String, rule: (inout ResolutionRules) -> Void) {
+            self.name = name
+            options = SimulationOptions()
+            rule(&options.rules)
+        }
+
+        init(_ name: String, fault: (inout WorkerFaults) -> Void) {
+            self.name = name
+            options = SimulationOptions()
+            fault(&options.faults)
+        }
+    }
+
+    static let mutations = [
+        Mutation("the earlier write wins", rule: { $0.isLater = { $0 == $1 ? $2 : $0 < $1 } }),
+        Mutation("both sides win a tie", rule: { $0.isLater = { remote, local, _ in remote >= local } }),
+        Mutation("nothing is concurrent", rule: { $0.isConcurrent = { _, _ in false } }),
+        Mutation("everything is concurrent", rule: { $0.isConcurrent = { _, _ in true } }),
+        Mutation("the other side is preferred", rule: { $0.prefersRemote = { !$0.prefersSource } }),
+        Mutation("a delete does not win", rule: { $0.deleteWins = false }),
+        Mutation("a delete always deletes", rule: { $0.matchesDeletes = false }),
+        Mutation("writes outlive their row", rule: { $0.endsGenerations = false }),
+        Mutation("losers are not recorded", rule: { $0.recordCount = 0 }),
+        Mutation("losers are recorded twice", rule: { $0.recordCount = 2 }),
+        Mutation("a counter is overwritten", rule: { $0.addsDifference = false }),
+        Mutation("the earlier value is not restored", rule: { $0.restoresLocal = false }),
+        Mutation("the greater value is not merged", rule: { $0.mergesStoredValue = false }),
+        Mutation("no barrier", fault: { $0.skipsBarrier = true }),
+        Mutation("no barrier where the old value is still there", fault: { $0.trustsOldValues = true }),
+        Mutation("keys of new rows are not held", fault: { $0.leavesNewKeysFree = true }),
+        Mutation("the clock is not remembered", fault: { $0.forgetsClock = true }),
+        Mutation("the context is not remembered", fault: { $0.forgetsContext = true }),
+        Mutation("dropped transactions leave no trace", fault: { $0.omitsMessage = true }),
+        Mutation("notes are not written", fault: { $0.omitsNotes = true }),
+        Mutation("defaults do not travel back", fault: { $0.omitsEcho = true }),
+        Mutation("a restart reads on from the progress", fault: { $0.restartsAtProgress = true }),
+        Mutation("progress is lost", fault: { $0.losesProgress = true }),
+        Mutation("applied under the commit time", fault: { $0.appliesUnderCommitTime = true }),
+        Mutation("own writes are sent back", fault: { $0.forwardsOwn = true }),
+        Mutation("the history forgets too early", fault: { $0.trimsTooFar = true }),
+    ]
+
+    @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) {
+        let limit: UInt64 = 10_000
+        for seed in 0..<limit {
+            do { try SplitSimulation.run(seed: seed, options: mutation.options) } catch { return }
+        }
+        Issue.record("\(mutation.name): not caught in \(limit) runs")
+    }
+}

@@ -1,0 +1,224 @@
+@testable import ReplicationCore
+
+/// The appliers: lock, wait for the barrier, decide, commit; each a step of its own.
+extension SplitSimulation {
+    /// False when there was nothing to do, or something to wait for.
+    mutating func stepApplier(from side: Int) throws -> Bool {
+        guard let group = worker.groups[side] else { return lockGroup(from: side) }
+        let target = 1 - side
+        if !options.faults.skipsBarrier, !(options.faults.trustsOldValues && holdsOldValues(group, from: side)),
+            worker.readers[target].readLSN < group.barrierLSN {
+            guard worker.hasRead(target, databases[target]) else { return false }
+            try worker.noteIdle(target, databases[target])
+        }
+        try finish(group, from: side)
+        return true
+    }
+
+    /// Whether every change finds what its old row says: what a guard in the `WHERE` clause would ask.
+    private func holdsOldValues(_ group: SimulatedWorker.Group, from side: Int) -> Bool {
+        worker.pending[side].prefix(group.count).allSatisfy { pending in
+            pending.transaction.operations.allSatisfy { operation in
+                guard operation.kind == .update, let row = databases[1 - side].rows[Self.number(operation.key)]
+                else { return false }
+                return operation.columns.allSatisfy { column in
+                    let old = operation.oldCell(column, table: layouts[side]).flatMap { Self.value($0, pending.chunk) }
+                    return row[layouts[side].columns[column].sourceIndex] == old
+                }
+            }
+        }
+    }
+
+    private mutating func lockGroup(from side: Int) -> Bool {
+        guard !worker.pending[side].isEmpty else { return false }
+        let target = 1 - side
+        let count = min(1 + random.below(3), worker.pending[side].count)
+        var effects = GroupEffects()
+        var keys: [Int: (RowKey, isCreated: Bool)] = [:]
+        for pending in worker.pending[side].prefix(count) {
+            for operation in pending.transaction.operations {
+                let old = Self.number(operation.key)
+                keys[old] = (operation.key, (keys[old]?.isCreated ?? false) || operation.kind == .insert)
+                if case .move(let newKey) = operation.kind { keys[Self.number(newKey)] = (newKey, true) }
+            }
+        }
+        var held: [Int] = []
+        for (number, key) in keys {
+            let isPresent = databases[target].rows[number] != nil
+            effects.note(key.0, isPresent: isPresent)
+            // What is not there, and is not to be, cannot be held.
+            guard isPresent || key.isCreated && !options.faults.leavesNewKeysFree else { continue }
+            if databases[target].locks[number] == .writer { return false }
+            held.append(number)
+        }
+        for number in held { databases[target].locks[number] = .applier }
+        worker.groups[side] = SimulatedWorker.Group(
+            count: count, barrierLSN: databases[target].endLSN, effects: effects)
+        note("\(side)->\(target) holds \(held.sorted()) for \(count) transactions")
+        return true
+    }
+
+    private mutating func finish(_ group: SimulatedWorker.Group, from side: Int) throws {
+        let target = 1 - side
+        var effects = group.effects
+        var rows = databases[target].rows
+        var changes: [SimulatedChange] = []
+        var conflicts: [SimulatedDatabase.LoggedConflict] = []
+        let batch = worker.pending[side].prefix(group.count)
+        for pending in batch {
+            try checkTime(of: pending.transaction, from: side)
+            for operation in pending.transaction.operations {
+                let resolution = resolvers[target].resolve(
+                    operation, of: pending.transaction, table: layouts[side],
+                    against: worker.readers[target].history, effects: &effects)
+                note("\(side)->\(target) \(Self.words(operation, pending.transaction)): \(Self.words(resolution))")
+                for step in resolution.steps {
+                    guard let change = perform(step, of: operation, pending.chunk, from: side, on: &rows) else {
+                        // A unique key was taken meanwhile: everything again.
+                        worker.groups[side] = nil
+                        return databases[target].release(.applier)
+                    }
+                    changes.append(change)
+                }
+                conflicts += record(resolution.conflicts, of: operation, pending.chunk, from: side, rows)
+            }
+        }
+        guard let last = batch.last?.transaction, let progress = last.progress else { return }
+        databases[target].rows = rows
+        databases[target].conflicts += conflicts
+        let notes = options.faults.omitsNotes ? [] : effects.notes
+        let message = SplitNote.encode(notes)
+        let time = options.faults.appliesUnderCommitTime ? last.commitTime : last.effectiveTime
+        let commitLSN = databases[target].append(
+            changes, commitTime: time.microseconds, origin: SimulatedWorker.origin(into: target),
+            originLSN: progress.appliedLSN, notes: options.faults.omitsMessage && notes.isEmpty ? [] : [message])
+        truth.commitRemote(
+            into: target, batch.map(\.transaction.commitLSN), endLSN: progress.appliedLSN, as: commitLSN)
+        worker.pending[side].removeFirst(group.count)
+        worker.groups[side] = nil
+        databases[target].release(.applier)
+        note("\(side)->\(target) commits up to \(progress.appliedLSN)")
+        if options.faults.losesProgress, random.chance(20) { return }
+        try record(progress, from: side)
+    }
+
+    /// However often it was read, and from wherever: the same effective time.
+    private func checkTime(of transaction: SplitTransaction, from side: Int) throws {
+        guard let known = truth.transactions[side][transaction.commitLSN.rawValue] else { return }
+        guard known.time == transaction.effectiveTime.microseconds else {
+            throw failure(
+                "\(transaction.commitLSN) of side \(side) has time \(transaction.effectiveTime.microseconds), not \(known.time)")
+        }
+    }
+
+    /// Performs one statement; `nil` when a unique key is taken.
+    private func perform(
+        _ step: RowStep, of operation: RowOperation, _ chunk: ChangeChunk, from side: Int,
+        on rows: inout [Int: SimulatedRow.Values]
+    ) -> SimulatedChange? {
+        switch step {
+        case .insert(let key, let writes):
+            let number = Self.number(key)
+            guard rows[number] == nil else { return nil }
+            var row = databases[1 - side].defaults
+            row[SimulatedRow.key] = number
+            write(writes, of: operation, chunk, from: side, to: &row)
+            rows[number] = row
+            return SimulatedChange(kind: .insert, old: nil, new: row)
+        case .update(let key, let writes):
+            guard let old = rows[Self.number(key)] else { return nil }
+            var row = old
+            write(writes, of: operation, chunk, from: side, to: &row)
+            rows[Self.number(key)] = row
+            return SimulatedChange(kind: .update, old: old, new: row)
+        case .delete(let key):
+            guard let old = rows.removeValue(forKey: Self.number(key)) else { return nil }
+            return SimulatedChange(kind: .delete, old: old, new: nil)
+        case .move(let key, let newKey, let writes):
+            let number = Self.number(newKey)
+            guard rows[number] == nil, let old = rows.removeValue(forKey: Self.number(key)) else { return nil }
+            var row = old
+            row[SimulatedRow.key] = number
+            write(writes, of: operation, chunk, from: side, to: &row)
+            rows[number] = row
+            return SimulatedChange(kind: .update, old: old, new: row)
+        }
+    }
+
+    private func write(
+        _ writes: [ColumnWrite], of operation: RowOperation, _ chunk: ChangeChunk, from side: Int,
+        to row: inout SimulatedRow.Values
+    ) {
+        for write in writes {
+            let index = layouts[side].columns[write.column].sourceIndex
+            let new = newValue(write.column, of: operation, chunk, from: side)
+            switch write.value {
+            case .remote: row[index] = new
+            case .sum:
+                let old = operation.oldCell(write.column, table: layouts[side]).flatMap { Self.value($0, chunk) }
+                row[index] = (row[index] ?? 0) + (new ?? 0) - (old ?? 0)
+            case .local(let bytes): row[index] = SimulatedRow.value(bytes)
+            case .greatest(let bytes): row[index] = [new, SimulatedRow.value(bytes)].compactMap { $0 }.max()
+            case .least(let bytes): row[index] = [new, SimulatedRow.value(bytes)].compactMap { $0 }.min()
+            }
+        }
+    }
+
+    private func record(
+        _ records: [ConflictRecord], of operation: RowOperation, _ chunk: ChangeChunk, from side: Int,
+        _ rows: [Int: SimulatedRow.Values]
+    ) -> [SimulatedDatabase.LoggedConflict] {
+        records.compactMap { record in
+            let index = layouts[side].columns[record.column].sourceIndex
+            let new = newValue(record.column, of: operation, chunk, from: side)
+            if record.isRecordedOnlyIfDistinct, rows[Self.number(record.key)]?[index] == new { return nil }
+            return .init(
+                commitLSN: record.remote.id.commitLSN.rawValue, position: record.remote.id.position, column: index)
+        }
+    }
+
+    private func newValue(_ column: Int, of operation: RowOperation, _ chunk: ChangeChunk, from side: Int) -> Int? {
+        Self.value(operation.newCell(column, table: layouts[side], arena: chunk.arena), chunk)
+    }
+
+    private static func value(_ cell: Int, _ chunk: ChangeChunk) -> Int? {
+        let found = chunk.arena.cells[cell]
+        guard found.kind != .null else { return nil }
+        return SimulatedRow.value(chunk.arena.bytes[found.offset], chunk.arena.bytes[found.offset + 1])
+    }
+
+    private static func words(_ operation: RowOperation, _ transaction: SplitTransaction) -> String {
+        var kind = "\(operation.kind)"
+        if case .move(let newKey) = operation.kind { kind = "move to \(number(newKey))" }
+        return "\(number(operation.key)) \(kind) of \(transaction.commitLSN), which saw \(transaction.context.lsn)"
+    }
+
+    private static func words(_ resolution: Resolution) -> String {
+        let steps = resolution.steps.map { step in
+            switch step {
+            case .insert(_, let writes): "insert \(words(writes))"
+            case .update(_, let writes): "update \(words(writes))"
+            case .delete: "delete"
+            case .move(_, _, let writes): "move \(words(writes))"
+            }
+        }
+        return "\(steps.joined(separator: ", ")); \(resolution.conflicts.count) lost"
+    }
+
+    private static func words(_ writes: [ColumnWrite]) -> String {
+        writes.map { write in
+            let value =
+                switch write.value {
+                case .remote: "new"
+                case .sum: "sum"
+                case .local(let bytes): "\(SimulatedRow.value(bytes).map(String.init) ?? "NULL")"
+                case .greatest(let bytes): ">\(SimulatedRow.value(bytes).map(String.init) ?? "NULL")"
+                case .least(let bytes): "<\(SimulatedRow.value(bytes).map(String.init) ?? "NULL")"
+                }
+            return "\(write.column)=\(value)"
+        }.joined(separator: " ")
+    }
+
+    /// The key column's value: after the kind and the length.
+    private static func number(_ key: RowKey) -> Int { SimulatedRow.value(key.bytes[5], key.bytes[6]) }
+}

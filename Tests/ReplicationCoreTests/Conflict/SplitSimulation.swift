@@ -1,0 +1,209 @@
+@testable import ReplicationCore
+
+struct SimulationOptions: Sendable {
+    var rules = ResolutionRules()
+    var faults = WorkerFaults()
+    var isTraced = false
+}
+
+/// What a run of the simulation found.
+struct SimulationFailure: Error, CustomStringConvertible {
+    var seed: UInt64
+    var what: String
+    var trace: [String]
+
+    var description: String {
+        "\(what) (seed \(seed): LINDERO_SPLIT_SEED=\(seed) swift test --filter SplitSimulationTests)"
+            + trace.map { "\n    " + $0 }.joined()
+    }
+}
+
+/// Two databases, their clients and one worker, step by step in an order that the seed decides.
+struct SplitSimulation {
+    var random: SplitMix
+    let seed: UInt64
+    let options: SimulationOptions
+    var databases: [SimulatedDatabase]
+    var worker: SimulatedWorker
+    var truth: SimulatedTruth
+    let layouts: [SplitTable]
+    let historyLimitBytes: Int
+    /// Values that clients write lie below it: few of them come back often.
+    let valueCount: Int
+    let resolvers: [ConflictResolver]
+    /// Directions that stand still for the time being, by source.
+    var isDead = [false, false]
+    var trace: [String] = []
+
+    init(seed: UInt64, options: SimulationOptions) throws {
+        self.seed = seed
+        self.options = options
+        var random = SplitMix(state: seed)
+        // With unlike defaults, what a row gets from its database must travel back.
+        let echoes = random.chance(50)
+        layouts = try SimulatedRow.layouts(echoesInserts: echoes && !options.faults.omitsEcho)
+        databases = (0..<2).map { side in
+            var defaults: SimulatedRow.Values = Array(repeating: nil, count: SimulatedRow.width)
+            for owner in 0..<2 { defaults[SimulatedRow.owned(by: owner)] = echoes ? 1_000 * (side + 1) + owner : 500 }
+            defaults[SimulatedRow.delta] = 0
+            return SimulatedDatabase(side: side, clock: Int64(random.below(60)), defaults: defaults)
+        }
+        historyLimitBytes = random.chance(30) ? 600 : 1 << 20
+        valueCount = random.chance(50) ? 3 : 50
+        truth = SimulatedTruth(defaults: databases.map(\.defaults))
+        resolvers = (0..<2).map {
+            ConflictResolver(local: SimulatedRow.sides[$0], remote: SimulatedRow.sides[1 - $0], rules: options.rules)
+        }
+        worker = SimulatedWorker(
+            databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes, faults: options.faults)
+        self.random = random
+    }
+
+    /// Runs to the end and checks it.
+    static func run(seed: UInt64, options: SimulationOptions = SimulationOptions()) throws {
+        var simulation = try SplitSimulation(seed: seed, options: options)
+        do {
+            for _ in 0..<(20 + simulation.random.below(70)) { try simulation.step() }
+            try simulation.drain()
+            try simulation.check()
+        } catch let error as SimulationFailure {
+            throw error
+        } catch {
+            throw simulation.failure("\(error)")
+        }
+    }
+
+    func failure(_ what: String) -> SimulationFailure { SimulationFailure(seed: seed, what: what, trace: trace) }
+
+    mutating func note(_ what: @autoclosure () -> String) {
+        if options.isTraced { trace.append(what()) }
+    }
+
+    // MARK: steps
+
+    private mutating func step() throws {
+        let side = random.below(2)
+        switch random.below(100) {
+        case ..<38: stepWriter(side)
+        case ..<60: if !isDead[side] { _ = try worker.read(side, from: databases[side]) }
+        case ..<82: if !isDead[side] { _ = try stepApplier(from: side) }
+        case ..<85: abort(from: side)
+        case ..<90: try recordIdle(from: side)
+        case ..<94: crash()
+        case ..<97: databases[side].clock += random.chance(70) ? Int64(random.below(40)) : -Int64(random.below(30))
+        default: isDead[side] = random.chance(50)
+        }
+        databases[side].clock += Int64(random.below(3))
+    }
+
+    private mutating func crash() {
+        note("crash")
+        for side in 0..<2 { databases[side].release(.applier) }
+        worker = SimulatedWorker(
+            databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes, faults: options.faults)
+    }
+
+    private mutating func abort(from side: Int) {
+        guard worker.groups[side] != nil else { return }
+        note("abort \(side)->\(1 - side)")
+        worker.groups[side] = nil
+        databases[1 - side].release(.applier)
+    }
+
+    /// With nothing to apply, the position alone is recorded.
+    private mutating func recordIdle(from side: Int) throws {
+        guard worker.pending[side].isEmpty, worker.groups[side] == nil else { return }
+        if worker.hasRead(side, databases[side]) { try worker.noteIdle(side, databases[side]) }
+        guard let position = worker.readers[side].position, position.appliedLSN > databases[1 - side].incoming.appliedLSN
+        else { return }
+        try record(position, from: side)
+    }
+
+    mutating func record(_ progress: SplitProgress, from side: Int) throws {
+        let target = 1 - side
+        let known = databases[target].incoming
+        guard progress.appliedLSN >= known.appliedLSN, progress.time >= known.time,
+            progress.context.lsn >= known.context.lsn, progress.context.time >= known.context.time
+        else { throw failure("progress went back: \(known) to \(progress)") }
+        databases[target].incoming = progress
+        let trimmed = options.faults.trimsTooFar ? databases[target].endLSN : progress.context.lsn
+        worker.readers[target].history.trim(to: trimmed)
+    }
+
+    // MARK: the end
+
+    private mutating func drain() throws {
+        isDead = [false, false]
+        for side in 0..<2 { commitWriter(side) }
+        note("writers stopped")
+        for _ in 0..<10_000 {
+            var isBusy = false
+            for side in 0..<2 {
+                if try worker.read(side, from: databases[side]) { isBusy = true }
+                if try stepApplier(from: side) { isBusy = true }
+                let known = databases[1 - side].incoming
+                try recordIdle(from: side)
+                if databases[1 - side].incoming != known { isBusy = true }
+            }
+            if !isBusy { return }
+        }
+        throw failure("the streams do not fall silent")
+    }
+
+    private func check() throws {
+        for side in 0..<2 {
+            guard worker.hasRead(side, databases[side]), worker.pending[side].isEmpty, worker.groups[side] == nil else {
+                throw failure("side \(side) came to rest with work left")
+            }
+            guard worker.readers[side].history.isEmpty, worker.readers[side].history.sizeBytes == 0 else {
+                throw failure("the history of side \(side) keeps what both have seen")
+            }
+            let (expected, found) = (truth.rows(), databases[side].rows)
+            for key in Set(expected.keys).union(found.keys) where !Self.isSame(expected[key], found[key]) {
+                throw failure(
+                    "row \(key) of side \(side) is \(Self.words(found[key])), and must be \(Self.words(expected[key]))")
+            }
+            let (recorded, due) = (Self.counts(databases[side].conflicts), Self.counts(truth.conflicts[side]))
+            for (conflict, count) in recorded where due[conflict] != count {
+                throw failure("side \(side) recorded \(conflict) \(count) times, not \(due[conflict] ?? 0)")
+            }
+            for (conflict, count) in due where recorded[conflict] != count {
+                throw failure("side \(side) recorded \(conflict) \(recorded[conflict] ?? 0) times, not \(count)")
+            }
+        }
+    }
+
+    private static func counts(
+        _ conflicts: [SimulatedDatabase.LoggedConflict]
+    ) -> [SimulatedDatabase.LoggedConflict: Int] {
+        conflicts.reduce(into: [:]) { $0[$1, default: 0] += 1 }
+    }
+
+    private static func isSame(_ left: SimulatedRow.Values?, _ right: SimulatedRow.Values?) -> Bool {
+        guard let left, let right else { return left == nil && right == nil }
+        // A counter that is NULL counts as 0.
+        return left.indices.allSatisfy {
+            $0 == SimulatedRow.delta ? (left[$0] ?? 0) == (right[$0] ?? 0) : left[$0] == right[$0]
+        }
+    }
+
+    static func words(_ row: SimulatedRow.Values?) -> String {
+        row.map { $0.map { $0.map(String.init) ?? "NULL" }.joined(separator: " ") } ?? "absent"
+    }
+}
+
+/// Random numbers that come again with the same seed (SplitMix64).
+struct SplitMix {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+
+    mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 1) % bound }
+    mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
+}

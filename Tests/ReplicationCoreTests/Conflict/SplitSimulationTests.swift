@@ -1,0 +1,23 @@
+import Foundation
+import Testing
+
+@testable import ReplicationCore
+
+/// The model check of the split: the real core between two simulated databases, in every order that a seed can think of.
+///
+/// `LINDERO_SPLIT_SEED=N` replays one run and prints every step of it when it fails; `LINDERO_LONG=1` runs a million.
+@Suite struct SplitSimulationTests {
+    static let replayed = ProcessInfo.processInfo.environment["LINDERO_SPLIT_SEED"].flatMap(UInt64.init)
+    static let isLong = ProcessInfo.processInfo.environment["LINDERO_LONG"] == "1"
+    static let count: UInt64 = isLong ? 1_000_000 : 20_000
+    static let parts: UInt64 = 4
+
+    @Test(arguments: 0..<parts) func bothSidesConvergeAsPromised(part: UInt64) throws {
+        if let seed = Self.replayed {
+            if part == 0 { try SplitSimulation.run(seed: seed, options: SimulationOptions(isTraced: true)) }
+            return
+        }
+        let each = Self.count / Self.parts
+        for seed in (part * each)..<((part + 1) * each) { try SplitSimulation.run(seed: seed) }
+    }
+}
