@@ -23,7 +23,9 @@ public struct ConflictResolver: Sendable {
     /// - Parameters:
     ///   - local: name of the database that is written to.
     ///   - remote: name of the database that the operations come from.
-    public init(local: String, remote: String) { self.init(local: local, remote: remote, rules: ResolutionRules()) }
+    public init(local: String, remote: String) {
+        self.init(local: local, remote: remote, rules: ResolutionRules())
+    }
 
     init(local: String, remote: String, rules: ResolutionRules) {
         remoteWinsTies = remote > local
@@ -38,7 +40,8 @@ public struct ConflictResolver: Sendable {
         against history: LocalHistory, effects: inout GroupEffects
     ) -> Resolution {
         let scene = Scene(
-            operation: operation, mark: transaction.mark(of: operation), context: transaction.context, table: table,
+            operation: operation, mark: transaction.mark(of: operation), context: transaction.context,
+            table: table,
             history: history)
         var resolution = Resolution()
         switch operation.kind {
@@ -68,7 +71,7 @@ public struct ConflictResolver: Sendable {
         _ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
     ) {
         if let deletion = openDeletion(of: key, scene, effects), rules.deleteWins {
-            return drop(scene, key, .rowDeleted, against: deletion, &resolution)
+            return drop(scene, key, against: deletion, &resolution)
         }
         if effects.isPresent(key) {
             let writes = decide(scene, key, effects, &resolution)
@@ -85,7 +88,7 @@ public struct ConflictResolver: Sendable {
         guard effects.isPresent(key), deletion == nil || !rules.deleteWins else {
             // An echo is no write of anybody's.
             if scene.operation.kind == .echo { return }
-            return drop(scene, key, deletion == nil ? .rowMissing : .rowDeleted, against: deletion, &resolution)
+            return drop(scene, key, against: deletion, &resolution)
         }
         let writes = decide(scene, key, effects, &resolution)
         if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
@@ -94,7 +97,7 @@ public struct ConflictResolver: Sendable {
     /// Ends the generation that a remote delete means; whether there is a row to delete.
     private func end(_ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects) -> Bool {
         if rules.matchesDeletes, let deletion = openDeletion(of: key, scene, effects) {
-            effects.match(deletion.id, of: key, table: scene.table)
+            effects.match(deletion.mark.id, of: key, table: scene.table)
             return false
         }
         defer { effects.end(key) }
@@ -118,22 +121,32 @@ public struct ConflictResolver: Sendable {
     }
 
     /// The first local delete that the remote side had not seen and has not made itself.
-    private func openDeletion(of key: RowKey, _ scene: Scene, _ effects: GroupEffects) -> WriteMark? {
-        for deletion in scene.history.deletions(of: key) {
-            let id = deletion.mark.id
-            guard rules.isConcurrent(id.commitLSN, scene.context) else { continue }
-            if !deletion.isMatched, !effects.matched.contains(id) { return deletion.mark }
+    private func openDeletion(of key: RowKey, _ scene: Scene, _ effects: GroupEffects) -> LocalHistory
+        .Deletion?
+    {
+        scene.history.deletions(of: key).first { deletion in
+            rules.isConcurrent(deletion.mark.id.commitLSN, scene.context) && !deletion.isMatched
+                && !effects.matched.contains(deletion.mark.id)
         }
-        return nil
     }
 
+    /// Drops a whole operation: its row is gone.
     private func drop(
-        _ scene: Scene, _ key: RowKey, _ reason: ConflictRecord.Reason, against local: WriteMark?,
-        _ resolution: inout Resolution
+        _ scene: Scene, _ key: RowKey, against local: LocalHistory.Deletion?, _ resolution: inout Resolution
     ) {
+        let kind: ConflictRecord.Kind
+        switch scene.operation.kind {
+        case .move: kind = .keyChange
+        case _ where local?.isMove == true: kind = .keyChange
+        case .insert: kind = .deleteInsert
+        case .update, .delete, .echo: kind = .updateDelete
+        }
         for column in scene.operation.columns {
             record(
-                ConflictRecord(key: key, column: column, reason: reason, remote: scene.mark, local: local), &resolution)
+                ConflictRecord(
+                    kind: kind, key: key, column: column, decision: local == nil ? .rowMissing : .rowEnded,
+                    remote: scene.mark, local: local?.mark),
+                &resolution)
         }
     }
 
@@ -173,7 +186,8 @@ public struct ConflictResolver: Sendable {
             guard verdict.mayLose else { continue }
             record(
                 ConflictRecord(
-                    key: key, column: index, reason: .policy(column.policy), remote: scene.mark, local: local.mark),
+                    kind: scene.operation.kind == .update ? .column : .insertInsert, key: key, column: index,
+                    decision: .policy(column.policy), remote: scene.mark, local: local.mark),
                 &resolution)
         }
         return writes

@@ -14,6 +14,8 @@ public struct LocalHistory: Sendable {
 
     struct Deletion: Sendable {
         var mark: WriteMark
+        /// The row got another key.
+        var isMove: Bool
         /// The other side has deleted the same generation of the row, too.
         var isMatched = false
     }
@@ -70,9 +72,9 @@ public struct LocalHistory: Sendable {
         case .insert, .update:
             recordWrites(operation, in: operation.key, mark, table, arena)
         case .delete:
-            recordDeletion(of: operation.key, mark)
+            recordDeletion(of: operation.key, mark, isMove: false)
         case .move(let newKey):
-            recordDeletion(of: operation.key, mark)
+            recordDeletion(of: operation.key, mark, isMove: true)
             recordWrites(operation, in: newKey, mark, table, arena)
         case .echo:
             break
@@ -111,14 +113,15 @@ public struct LocalHistory: Sendable {
         }
     }
 
-    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark) {
+    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, isMove: Bool) {
         entries[key, default: Entry()].writes.removeAll()
-        entries[key, default: Entry()].deletions.append(Deletion(mark: mark))
+        entries[key, default: Entry()].deletions.append(Deletion(mark: mark, isMove: isMove))
         notePassage(of: key, mark, valueBytes: 0)
     }
 
     private mutating func recordWrites(
-        _ operation: RowOperation, in key: RowKey, _ mark: WriteMark, _ table: SplitTable, _ arena: ChangeArena
+        _ operation: RowOperation, in key: RowKey, _ mark: WriteMark, _ table: SplitTable,
+        _ arena: ChangeArena
     ) {
         var valueBytes = 0
         var isRecorded = false

@@ -37,19 +37,33 @@ public struct ColumnWrite: Sendable, Equatable {
 
 /// A value that arrived and is not what the row holds now.
 public struct ConflictRecord: Sendable, Equatable {
-    public enum Reason: Sendable, Equatable {
-        /// A concurrent local write of the same column.
+    /// What met, in the words of `lindero.conflict`.
+    public enum Kind: String, Sendable {
+        /// Two writes of one column.
+        case column
+        /// A write of a row that this side deleted.
+        case updateDelete = "update_delete"
+        /// Two rows that both sides made with one key.
+        case insertInsert = "insert_insert"
+        /// A row made again, while this side deleted it.
+        case deleteInsert = "delete_insert"
+        /// One of the two gave the row another key.
+        case keyChange = "key_change"
+    }
+
+    public enum Decision: Sendable, Equatable {
         case policy(SharedColumnRule.Policy)
-        /// This side deleted the row, or gave it another key, before it saw the write.
-        case rowDeleted
-        /// There is no such row, and no reason known: the databases had parted before.
+        /// This side deleted the row, or gave it another key, before it saw the write: the write goes with the row.
+        case rowEnded
+        /// There is no such row, and no reason is known: the databases had parted before.
         case rowMissing
     }
 
+    public var kind: Kind
     public var key: RowKey
     /// Index into `SplitTable.columns`.
     public var column: Int
-    public var reason: Reason
+    public var decision: Decision
     /// The write that lost. Its value is the operation's new one.
     public var remote: WriteMark
     /// What it lost against. The winner's value is what the row holds after the resolution's steps.
@@ -58,8 +72,8 @@ public struct ConflictRecord: Sendable, Equatable {
     /// Whether it is recorded only if the row's value, after the resolution's steps, is distinct from the operation's
     /// (`IS DISTINCT FROM`): both sides may have written the same, and of `max` and `min` the server knows the winner.
     public var isRecordedOnlyIfDistinct: Bool {
-        if case .policy = reason { true } else { false }
+        if case .policy = decision { true } else { false }
     }
     /// Whether a person is asked.
-    public var isOpen: Bool { reason == .policy(.queue) }
+    public var isOpen: Bool { decision == .policy(.queue) }
 }

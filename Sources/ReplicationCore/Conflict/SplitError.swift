@@ -3,6 +3,8 @@ public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Shared columns need the whole old row.
     case needsFullIdentity(QualifiedName)
     case missingMatchColumn(QualifiedName, String)
+    /// The column's values differ between the two databases, so that it identifies nothing.
+    case referenceInMatch(QualifiedName, String)
     /// `TRUNCATE` names no rows, so nothing that is concurrent with it can be told apart.
     case truncated(QualifiedName)
     /// A note in an applied transaction that this version cannot read.
@@ -14,6 +16,8 @@ public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
             "Table \(table) has shared columns, which need the old row: ALTER TABLE \(table.sql) REPLICA IDENTITY FULL."
         case .missingMatchColumn(let table, let column):
             "Match column \(table).\(column) is not in the stream."
+        case .referenceInMatch(let table, let column):
+            "Match column \(table).\(column) refers to a key that differs between the databases."
         case .truncated(let table):
             "Table \(table) was truncated, which a split cannot carry across. Use DELETE."
         case .unreadableNote:

@@ -45,7 +45,8 @@ public enum SplitNote: Sendable, Equatable {
                 let position = try number(from: &rest)
                 guard let position = Int(exactly: position) else { throw .unreadableNote }
                 notes.append(
-                    .matched(table: table, key: key, deletion: OperationID(commitLSN: lsn, position: position)))
+                    .matched(
+                        table: table, key: key, deletion: OperationID(commitLSN: lsn, position: position)))
             case 2: notes.append(.created(table: table, key: key))
             default: throw .unreadableNote
             }

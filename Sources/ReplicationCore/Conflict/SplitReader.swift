@@ -39,7 +39,8 @@ public struct SplitReader: Sendable {
     }
 
     init(
-        ownOrigin: String, startLSN: LSN, history: LocalHistory, tableIDs: [QualifiedName: Int], deliverLSN: LSN,
+        ownOrigin: String, startLSN: LSN, history: LocalHistory, tableIDs: [QualifiedName: Int],
+        deliverLSN: LSN,
         time: PostgresTime, context: CausalContext
     ) {
         self.ownOrigin = ownOrigin
@@ -83,7 +84,8 @@ public struct SplitReader: Sendable {
             let effectiveTime = stamp(span, isOwn: isOwn)
             let operations =
                 try isOwn
-                ? readOwn(span, chunk, tableOf) : readLocal(span, chunk, effectiveTime: effectiveTime, tableOf)
+                ? readOwn(span, chunk, tableOf)
+                : readLocal(span, chunk, effectiveTime: effectiveTime, tableOf)
             if span.isCommitted { readLSN = max(readLSN, span.endLSN) }
             if operations.isEmpty || span.commitLSN < deliverLSN { continue }
             transactions.append(
@@ -114,7 +116,8 @@ public struct SplitReader: Sendable {
     }
 
     private mutating func readLocal(
-        _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime, _ tableOf: (Int) -> SplitTable?
+        _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime,
+        _ tableOf: (Int) -> SplitTable?
     ) throws(SplitError) -> [RowOperation] {
         var operations: [RowOperation] = []
         for (offset, index) in span.changes.enumerated() {
@@ -159,7 +162,9 @@ public struct SplitReader: Sendable {
             let change = chunk.changes[index]
             guard change.kind != .truncate, let table = tableOf(change.relation) else { continue }
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
-            guard let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) else { continue }
+            guard let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) else {
+                continue
+            }
             var isEchoed = false
             switch operation.kind {
             case .delete, .move:

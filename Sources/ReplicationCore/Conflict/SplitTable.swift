@@ -59,6 +59,7 @@ public struct SplitTable: Sendable, Equatable {
         }
         var keyIndexes: [Int] = []
         for name in ownership.match {
+            if ownership.references[name] != nil { throw .referenceInMatch(relation.name, name) }
             guard let index = relation.columns.firstIndex(where: { $0.name == name }) else {
                 throw .missingMatchColumn(relation.name, name)
             }

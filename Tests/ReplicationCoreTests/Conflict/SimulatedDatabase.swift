@@ -55,13 +55,16 @@ struct SimulatedDatabase {
     }
 
     /// Commits the open transaction; its changes and its position, or `nil` when it did nothing.
-    mutating func commitWriter(origin: String?, commitTime: Int64) -> (changes: [SimulatedChange], commitLSN: LSN)? {
+    mutating func commitWriter(origin: String?, commitTime: Int64) -> (
+        changes: [SimulatedChange], commitLSN: LSN
+    )? {
         guard let done = writer else { return nil }
         writer = nil
         release(.writer)
         guard !done.changes.isEmpty else { return nil }
         for (key, row) in done.rows { rows[key] = row }
-        let commitLSN = append(done.changes, commitTime: commitTime, origin: origin, originLSN: LSN(7), notes: [])
+        let commitLSN = append(
+            done.changes, commitTime: commitTime, origin: origin, originLSN: LSN(7), notes: [])
         return (done.changes, commitLSN)
     }
 
@@ -82,7 +85,8 @@ struct SimulatedDatabase {
         if changes.isEmpty, notes.isEmpty { return commitLSN }
         log.append(
             SimulatedTransaction(
-                commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime, origin: origin, originLSN: originLSN,
+                commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime, origin: origin,
+                originLSN: originLSN,
                 notes: notes, changes: changes))
         return commitLSN
     }

@@ -16,7 +16,8 @@ enum SimulatedRow {
         table: QualifiedName(schema: "public", name: "Leads"), match: ["k"], insertOwners: ["bot", "sync"],
         deleteOwners: ["bot", "sync"], privateColumns: [],
         columns: [
-            "k": .shared(SharedColumnRule(policy: .queue)), "bot": .owned(by: "bot"), "sync": .owned(by: "sync"),
+            "k": .shared(SharedColumnRule(policy: .queue)), "bot": .owned(by: "bot"),
+            "sync": .owned(by: "sync"),
             "c3": .shared(SharedColumnRule(policy: .lastWrite)),
             "c4": .shared(SharedColumnRule(policy: .prefer, side: "bot")),
             "c5": .shared(SharedColumnRule(policy: .prefer, side: "sync")),
@@ -44,7 +45,9 @@ enum SimulatedRow {
     /// A value as the stream carries it: two bytes.
     static func value(_ bytes: [UInt8]?) -> Int? { bytes.map { value($0[0], $0[1]) } }
 
-    static func value(_ high: UInt8, _ low: UInt8) -> Int { Int(Int16(truncatingIfNeeded: Int(high) << 8 | Int(low))) }
+    static func value(_ high: UInt8, _ low: UInt8) -> Int {
+        Int(Int16(truncatingIfNeeded: Int(high) << 8 | Int(low)))
+    }
 }
 
 /// A change as a database logs it.
@@ -70,11 +73,14 @@ struct SimulatedTransaction {
             let old = change.old.map { OldTuple(kind: .full, tuple: Self.put($0, into: &chunk.arena)) }
             let new = change.new.map { Self.put($0, into: &chunk.arena) }
             chunk.changes.append(
-                Change(kind: change.kind, relation: 0, old: old, new: new ?? TupleReference(firstCell: 0, count: 0)))
+                Change(
+                    kind: change.kind, relation: 0, old: old,
+                    new: new ?? TupleReference(firstCell: 0, count: 0)))
         }
         chunk.transactions = [
             TransactionSpan(
-                xid: 1, commitLSN: commitLSN, endLSN: endLSN, commitTime: PostgresTime(microseconds: commitTime),
+                xid: 1, commitLSN: commitLSN, endLSN: endLSN,
+                commitTime: PostgresTime(microseconds: commitTime),
                 origin: origin, originLSN: originLSN, notes: notes, changes: 0..<changes.count)
         ]
         chunk.endLSN = endLSN

@@ -67,7 +67,8 @@ struct SimulatedTruth {
             var operation = Operation(
                 kind: change.kind, key: key, generation: generations[side][key, default: 0], columns: [],
                 old: change.old, new: change.new)
-            let travelling = [SimulatedRow.owned(by: side)] + Array(SimulatedRow.firstShared..<SimulatedRow.width)
+            let travelling =
+                [SimulatedRow.owned(by: side)] + Array(SimulatedRow.firstShared..<SimulatedRow.width)
             switch change.kind {
             case .insert:
                 operation.generation += 1
@@ -91,7 +92,10 @@ struct SimulatedTruth {
     }
 
     private mutating func note(_ operation: Operation, side: Int, _ transaction: Transaction) {
-        guard let new = operation.new else { return owned[side][operation.key] = nil }
+        guard let new = operation.new else {
+            owned[side][operation.key] = nil
+            return
+        }
         let isNewRow = operation.kind == .insert || operation.newKey != nil
         let key = operation.newKey ?? operation.key
         if operation.newKey != nil { owned[side][operation.key] = nil }
@@ -120,7 +124,8 @@ struct SimulatedTruth {
             commitLSN: commitLSN, seenLSN: seen[side], time: clocks[side], operations: [])
     }
 
-    private mutating func arrive(_ operation: Operation, position: Int, _ transaction: Transaction, side: Int) {
+    private mutating func arrive(_ operation: Operation, position: Int, _ transaction: Transaction, side: Int)
+    {
         var carried: Int??
         if operation.kind == .delete || operation.newKey != nil {
             let here = generations[side][operation.key, default: 0]
@@ -134,11 +139,13 @@ struct SimulatedTruth {
                 operation, operation.key, operation.generation, position, transaction, side, carried: nil)
         }
         guard let newKey = operation.newKey else { return }
-        arriveWrites(operation, newKey, operation.newGeneration, position, transaction, side, carried: carried)
+        arriveWrites(
+            operation, newKey, operation.newGeneration, position, transaction, side, carried: carried)
     }
 
     private mutating func arriveWrites(
-        _ operation: Operation, _ key: Int, _ generation: Int, _ position: Int, _ transaction: Transaction, _ side: Int,
+        _ operation: Operation, _ key: Int, _ generation: Int, _ position: Int, _ transaction: Transaction,
+        _ side: Int,
         carried: Int??
     ) {
         let here = generations[side][key, default: 0]
@@ -200,7 +207,9 @@ struct SimulatedTruth {
             for side in 0..<2 { row[SimulatedRow.owned(by: side)] = owned[side][key] ?? nil }
             for column in SimulatedRow.firstShared..<SimulatedRow.width {
                 let both = (0..<2).map { side in
-                    (writes[side][Place(key: key, column: column)] ?? []).filter { $0.generation == generation }
+                    (writes[side][Place(key: key, column: column)] ?? []).filter {
+                        $0.generation == generation
+                    }
                 }
                 row[column] = value(column, both[0], both[1])
             }

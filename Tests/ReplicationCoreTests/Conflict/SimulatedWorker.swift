@@ -47,7 +47,8 @@ struct SimulatedWorker {
 
     static func origin(into side: Int) -> String { "lindero_into_\(SimulatedRow.sides[side])" }
 
-    init(databases: [SimulatedDatabase], layouts: [SplitTable], historyLimitBytes: Int, faults: WorkerFaults) {
+    init(databases: [SimulatedDatabase], layouts: [SplitTable], historyLimitBytes: Int, faults: WorkerFaults)
+    {
         self.layouts = layouts
         readers = (0..<2).map { side in
             var outgoing = databases[1 - side].incoming
@@ -57,9 +58,12 @@ struct SimulatedWorker {
                 incoming.context.time = PostgresTime(microseconds: 0)
             }
             if faults.forgetsContext { outgoing.context = CausalContext() }
-            if faults.restartsAtProgress { incoming.context.lsn = max(incoming.context.lsn, outgoing.appliedLSN) }
+            if faults.restartsAtProgress {
+                incoming.context.lsn = max(incoming.context.lsn, outgoing.appliedLSN)
+            }
             return SplitReader.restart(
-                ownOrigin: faults.forwardsOwn ? "" : Self.origin(into: side), outgoing: outgoing, incoming: incoming,
+                ownOrigin: faults.forwardsOwn ? "" : Self.origin(into: side), outgoing: outgoing,
+                incoming: incoming,
                 tableIDs: [SimulatedRow.ownership.table: 0], historyLimitBytes: historyLimitBytes)
         }
         places = (0..<2).map { [readers] side in
@@ -74,7 +78,8 @@ struct SimulatedWorker {
         let isIdle = pending.allSatisfy(\.isEmpty) && groups.allSatisfy { $0 == nil }
         guard
             readers[side].mayRead(
-                barrierLSN: groups[1 - side]?.barrierLSN ?? .zero, opposite: readers[1 - side], isIdle: isIdle)
+                barrierLSN: groups[1 - side]?.barrierLSN ?? .zero, opposite: readers[1 - side], isIdle: isIdle
+            )
         else { return false }
         let chunk = database.log[places[side]].chunk
         places[side] += 1

@@ -6,8 +6,10 @@ extension SplitSimulation {
     mutating func stepApplier(from side: Int) throws -> Bool {
         guard let group = worker.groups[side] else { return lockGroup(from: side) }
         let target = 1 - side
-        if !options.faults.skipsBarrier, !(options.faults.trustsOldValues && holdsOldValues(group, from: side)),
-            worker.readers[target].readLSN < group.barrierLSN {
+        if !options.faults.skipsBarrier,
+            !(options.faults.trustsOldValues && holdsOldValues(group, from: side)),
+            worker.readers[target].readLSN < group.barrierLSN
+        {
             guard worker.hasRead(target, databases[target]) else { return false }
             try worker.noteIdle(target, databases[target])
         }
@@ -19,10 +21,13 @@ extension SplitSimulation {
     private func holdsOldValues(_ group: SimulatedWorker.Group, from side: Int) -> Bool {
         worker.pending[side].prefix(group.count).allSatisfy { pending in
             pending.transaction.operations.allSatisfy { operation in
-                guard operation.kind == .update, let row = databases[1 - side].rows[Self.number(operation.key)]
+                guard operation.kind == .update,
+                    let row = databases[1 - side].rows[Self.number(operation.key)]
                 else { return false }
                 return operation.columns.allSatisfy { column in
-                    let old = operation.oldCell(column, table: layouts[side]).flatMap { Self.value($0, pending.chunk) }
+                    let old = operation.oldCell(column, table: layouts[side]).flatMap {
+                        Self.value($0, pending.chunk)
+                    }
                     return row[layouts[side].columns[column].sourceIndex] == old
                 }
             }
@@ -71,9 +76,12 @@ extension SplitSimulation {
                 let resolution = resolvers[target].resolve(
                     operation, of: pending.transaction, table: layouts[side],
                     against: worker.readers[target].history, effects: &effects)
-                note("\(side)->\(target) \(Self.words(operation, pending.transaction)): \(Self.words(resolution))")
+                note(
+                    "\(side)->\(target) \(Self.words(operation, pending.transaction)): \(Self.words(resolution))"
+                )
                 for step in resolution.steps {
-                    guard let change = perform(step, of: operation, pending.chunk, from: side, on: &rows) else {
+                    guard let change = perform(step, of: operation, pending.chunk, from: side, on: &rows)
+                    else {
                         // A unique key was taken meanwhile: everything again.
                         worker.groups[side] = nil
                         return databases[target].release(.applier)
@@ -91,7 +99,8 @@ extension SplitSimulation {
         let time = options.faults.appliesUnderCommitTime ? last.commitTime : last.effectiveTime
         let commitLSN = databases[target].append(
             changes, commitTime: time.microseconds, origin: SimulatedWorker.origin(into: target),
-            originLSN: progress.appliedLSN, notes: options.faults.omitsMessage && notes.isEmpty ? [] : [message])
+            originLSN: progress.appliedLSN,
+            notes: options.faults.omitsMessage && notes.isEmpty ? [] : [message])
         truth.commitRemote(
             into: target, batch.map(\.transaction.commitLSN), endLSN: progress.appliedLSN, as: commitLSN)
         worker.pending[side].removeFirst(group.count)
@@ -107,7 +116,8 @@ extension SplitSimulation {
         guard let known = truth.transactions[side][transaction.commitLSN.rawValue] else { return }
         guard known.time == transaction.effectiveTime.microseconds else {
             throw failure(
-                "\(transaction.commitLSN) of side \(side) has time \(transaction.effectiveTime.microseconds), not \(known.time)")
+                "\(transaction.commitLSN) of side \(side) has time \(transaction.effectiveTime.microseconds), not \(known.time)"
+            )
         }
     }
 
@@ -136,7 +146,9 @@ extension SplitSimulation {
             return SimulatedChange(kind: .delete, old: old, new: nil)
         case .move(let key, let newKey, let writes):
             let number = Self.number(newKey)
-            guard rows[number] == nil, let old = rows.removeValue(forKey: Self.number(key)) else { return nil }
+            guard rows[number] == nil, let old = rows.removeValue(forKey: Self.number(key)) else {
+                return nil
+            }
             var row = old
             row[SimulatedRow.key] = number
             write(writes, of: operation, chunk, from: side, to: &row)
@@ -155,7 +167,9 @@ extension SplitSimulation {
             switch write.value {
             case .remote: row[index] = new
             case .sum:
-                let old = operation.oldCell(write.column, table: layouts[side]).flatMap { Self.value($0, chunk) }
+                let old = operation.oldCell(write.column, table: layouts[side]).flatMap {
+                    Self.value($0, chunk)
+                }
                 row[index] = (row[index] ?? 0) + (new ?? 0) - (old ?? 0)
             case .local(let bytes): row[index] = SimulatedRow.value(bytes)
             case .greatest(let bytes): row[index] = [new, SimulatedRow.value(bytes)].compactMap { $0 }.max()
@@ -173,11 +187,14 @@ extension SplitSimulation {
             let new = newValue(record.column, of: operation, chunk, from: side)
             if record.isRecordedOnlyIfDistinct, rows[Self.number(record.key)]?[index] == new { return nil }
             return .init(
-                commitLSN: record.remote.id.commitLSN.rawValue, position: record.remote.id.position, column: index)
+                commitLSN: record.remote.id.commitLSN.rawValue, position: record.remote.id.position,
+                column: index)
         }
     }
 
-    private func newValue(_ column: Int, of operation: RowOperation, _ chunk: ChangeChunk, from side: Int) -> Int? {
+    private func newValue(_ column: Int, of operation: RowOperation, _ chunk: ChangeChunk, from side: Int)
+        -> Int?
+    {
         Self.value(operation.newCell(column, table: layouts[side], arena: chunk.arena), chunk)
     }
 
@@ -190,7 +207,8 @@ extension SplitSimulation {
     private static func words(_ operation: RowOperation, _ transaction: SplitTransaction) -> String {
         var kind = "\(operation.kind)"
         if case .move(let newKey) = operation.kind { kind = "move to \(number(newKey))" }
-        return "\(number(operation.key)) \(kind) of \(transaction.commitLSN), which saw \(transaction.context.lsn)"
+        return
+            "\(number(operation.key)) \(kind) of \(transaction.commitLSN), which saw \(transaction.context.lsn)"
     }
 
     private static func words(_ resolution: Resolution) -> String {

@@ -30,7 +30,9 @@ extension SplitSimulation {
         guard let old = databases[side].visibleRow(key) else {
             var row = databases[side].defaults
             row[SimulatedRow.key] = key
-            for column in [SimulatedRow.owned(by: side)] + Array(SimulatedRow.firstShared..<SimulatedRow.width) {
+            for column in [SimulatedRow.owned(by: side)]
+                + Array(SimulatedRow.firstShared..<SimulatedRow.width)
+            {
                 if random.chance(60) { row[column] = value(for: column, was: row[column]) }
             }
             return SimulatedChange(kind: .insert, old: nil, new: row)
@@ -39,14 +41,18 @@ extension SplitSimulation {
         case ..<2: return SimulatedChange(kind: .delete, old: old, new: nil)
         case 2:
             let newKey = random.below(Self.keyCount)
-            guard databases[side].isFree(newKey), databases[side].visibleRow(newKey) == nil else { return nil }
+            guard databases[side].isFree(newKey), databases[side].visibleRow(newKey) == nil else {
+                return nil
+            }
             var row = old
             row[SimulatedRow.key] = newKey
             if random.chance(50) { row[SimulatedRow.lastWrite] = random.below(valueCount) }
             return SimulatedChange(kind: .update, old: old, new: row)
         default:
             var row = old
-            for column in [SimulatedRow.owned(by: side)] + Array(SimulatedRow.firstShared..<SimulatedRow.width) {
+            for column in [SimulatedRow.owned(by: side)]
+                + Array(SimulatedRow.firstShared..<SimulatedRow.width)
+            {
                 if random.chance(25) { row[column] = value(for: column, was: row[column]) }
             }
             return SimulatedChange(kind: .update, old: old, new: row)
@@ -62,9 +68,12 @@ extension SplitSimulation {
         // Now and then by a subscription from elsewhere, with a time of its own.
         let isForeign = random.chance(10)
         let commitTime = isForeign ? Int64(random.below(100)) : databases[side].clock
-        guard let done = databases[side].commitWriter(origin: isForeign ? "elsewhere" : nil, commitTime: commitTime)
+        guard
+            let done = databases[side].commitWriter(
+                origin: isForeign ? "elsewhere" : nil, commitTime: commitTime)
         else { return }
-        truth.commitLocal(side: side, changes: done.changes, commitLSN: done.commitLSN, commitTime: commitTime)
+        truth.commitLocal(
+            side: side, changes: done.changes, commitLSN: done.commitLSN, commitTime: commitTime)
         note("\(side) commits \(done.commitLSN) at \(commitTime)")
     }
 }

@@ -44,7 +44,9 @@ struct SplitSimulation {
         layouts = try SimulatedRow.layouts(echoesInserts: echoes && !options.faults.omitsEcho)
         databases = (0..<2).map { side in
             var defaults: SimulatedRow.Values = Array(repeating: nil, count: SimulatedRow.width)
-            for owner in 0..<2 { defaults[SimulatedRow.owned(by: owner)] = echoes ? 1_000 * (side + 1) + owner : 500 }
+            for owner in 0..<2 {
+                defaults[SimulatedRow.owned(by: owner)] = echoes ? 1_000 * (side + 1) + owner : 500
+            }
             defaults[SimulatedRow.delta] = 0
             return SimulatedDatabase(side: side, clock: Int64(random.below(60)), defaults: defaults)
         }
@@ -52,10 +54,12 @@ struct SplitSimulation {
         valueCount = random.chance(50) ? 3 : 50
         truth = SimulatedTruth(defaults: databases.map(\.defaults))
         resolvers = (0..<2).map {
-            ConflictResolver(local: SimulatedRow.sides[$0], remote: SimulatedRow.sides[1 - $0], rules: options.rules)
+            ConflictResolver(
+                local: SimulatedRow.sides[$0], remote: SimulatedRow.sides[1 - $0], rules: options.rules)
         }
         worker = SimulatedWorker(
-            databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes, faults: options.faults)
+            databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes,
+            faults: options.faults)
         self.random = random
     }
 
@@ -73,7 +77,9 @@ struct SplitSimulation {
         }
     }
 
-    func failure(_ what: String) -> SimulationFailure { SimulationFailure(seed: seed, what: what, trace: trace) }
+    func failure(_ what: String) -> SimulationFailure {
+        SimulationFailure(seed: seed, what: what, trace: trace)
+    }
 
     mutating func note(_ what: @autoclosure () -> String) {
         if options.isTraced { trace.append(what()) }
@@ -90,7 +96,8 @@ struct SplitSimulation {
         case ..<85: abort(from: side)
         case ..<90: try recordIdle(from: side)
         case ..<94: crash()
-        case ..<97: databases[side].clock += random.chance(70) ? Int64(random.below(40)) : -Int64(random.below(30))
+        case ..<97:
+            databases[side].clock += random.chance(70) ? Int64(random.below(40)) : -Int64(random.below(30))
         default: isDead[side] = random.chance(50)
         }
         databases[side].clock += Int64(random.below(3))
@@ -100,7 +107,8 @@ struct SplitSimulation {
         note("crash")
         for side in 0..<2 { databases[side].release(.applier) }
         worker = SimulatedWorker(
-            databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes, faults: options.faults)
+            databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes,
+            faults: options.faults)
     }
 
     private mutating func abort(from side: Int) {
@@ -114,7 +122,8 @@ struct SplitSimulation {
     private mutating func recordIdle(from side: Int) throws {
         guard worker.pending[side].isEmpty, worker.groups[side] == nil else { return }
         if worker.hasRead(side, databases[side]) { try worker.noteIdle(side, databases[side]) }
-        guard let position = worker.readers[side].position, position.appliedLSN > databases[1 - side].incoming.appliedLSN
+        guard let position = worker.readers[side].position,
+            position.appliedLSN > databases[1 - side].incoming.appliedLSN
         else { return }
         try record(position, from: side)
     }
@@ -152,7 +161,9 @@ struct SplitSimulation {
 
     private func check() throws {
         for side in 0..<2 {
-            guard worker.hasRead(side, databases[side]), worker.pending[side].isEmpty, worker.groups[side] == nil else {
+            guard worker.hasRead(side, databases[side]), worker.pending[side].isEmpty,
+                worker.groups[side] == nil
+            else {
                 throw failure("side \(side) came to rest with work left")
             }
             guard worker.readers[side].history.isEmpty, worker.readers[side].history.sizeBytes == 0 else {
@@ -161,14 +172,16 @@ struct SplitSimulation {
             let (expected, found) = (truth.rows(), databases[side].rows)
             for key in Set(expected.keys).union(found.keys) where !Self.isSame(expected[key], found[key]) {
                 throw failure(
-                    "row \(key) of side \(side) is \(Self.words(found[key])), and must be \(Self.words(expected[key]))")
+                    "row \(key) of side \(side) is \(Self.words(found[key])), and must be \(Self.words(expected[key]))"
+                )
             }
             let (recorded, due) = (Self.counts(databases[side].conflicts), Self.counts(truth.conflicts[side]))
             for (conflict, count) in recorded where due[conflict] != count {
                 throw failure("side \(side) recorded \(conflict) \(count) times, not \(due[conflict] ?? 0)")
             }
             for (conflict, count) in due where recorded[conflict] != count {
-                throw failure("side \(side) recorded \(conflict) \(recorded[conflict] ?? 0) times, not \(count)")
+                throw failure(
+                    "side \(side) recorded \(conflict) \(recorded[conflict] ?? 0) times, not \(count)")
             }
         }
     }
@@ -192,18 +205,7 @@ struct SplitSimulation {
     }
 }
 
-/// Random numbers that come again with the same seed (SplitMix64).
-struct SplitMix {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-
+extension SplitMix {
     mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 1) % bound }
     mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
 }
