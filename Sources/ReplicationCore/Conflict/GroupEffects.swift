@@ -4,7 +4,7 @@ public struct GroupEffects: Sendable {
     private var presence: [RowKey: Bool] = [:]
     private(set) var ended: Set<RowKey> = []
     private(set) var matched: Set<OperationID> = []
-    /// For the message of this transaction; see `SplitNote`.
+    /// For this transaction's last message; see `SplitNote`.
     public private(set) var notes: [SplitNote] = []
 
     public init() {}

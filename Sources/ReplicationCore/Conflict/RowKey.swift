@@ -27,4 +27,17 @@ public struct RowKey: Sendable, Hashable {
         }
         self.init(table: table, bytes: bytes)
     }
+
+    /// The match columns' values, in the order of `match`; `nil` is NULL.
+    public var values: [[UInt8]?] {
+        var values: [[UInt8]?] = []
+        var rest = bytes[...]
+        while rest.count >= 5, let kind = rest.popFirst() {
+            let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
+            rest = rest.dropFirst(4)
+            values.append(kind == 0 ? nil : Array(rest.prefix(length)))
+            rest = rest.dropFirst(length)
+        }
+        return values
+    }
 }

@@ -1,12 +1,16 @@
-/// What an applied transaction says in its target's stream, for the reader of that stream.
+/// What an applying transaction says in its target's stream, for the reader of that stream: transactional logical
+/// messages with prefix `messagePrefix`, their content made by `encode`.
 ///
-/// Every applying transaction of a split writes one transactional logical message with prefix `messagePrefix`, with or
-/// without notes (`encode`): PostgreSQL leaves a transaction that changed no published row out of the stream, and then
-/// the target's later writes would seem not to have seen it.
+/// The first thing in every applying transaction of a split is `applied`, before any change. It stands for the origin's
+/// position, which the stream does not give for large transactions; and without it a transaction that changed no published
+/// row would not be in the stream at all, and the target's later writes would seem not to have seen it. The other notes,
+/// if there are any, are the last thing (`GroupEffects.notes`).
 public enum SplitNote: Sendable, Equatable {
     public static let messagePrefix = "lindero.split"
     private static let version: UInt8 = 1
 
+    /// This transaction applies the source's up to here.
+    case applied(CausalContext)
     /// A remote delete met a local one of the same generation of the row: `key` by its bytes.
     case matched(table: QualifiedName, key: [UInt8], deletion: OperationID)
     /// A changed key has made a new row here: the values of the columns that this side owns travel back.
@@ -17,6 +21,10 @@ public enum SplitNote: Sendable, Equatable {
         var bytes = [version]
         for note in notes {
             switch note {
+            case .applied(let context):
+                bytes.append(0)
+                put(context.lsn.rawValue, into: &bytes)
+                put(UInt64(bitPattern: context.time.microseconds), into: &bytes)
             case .matched(let table, let key, let deletion):
                 bytes.append(1)
                 put(table, key, into: &bytes)
@@ -35,20 +43,23 @@ public enum SplitNote: Sendable, Equatable {
         var rest = bytes.dropFirst()
         var notes: [SplitNote] = []
         while let kind = rest.popFirst() {
-            let schema = try string(from: &rest)
-            let name = try string(from: &rest)
-            let table = QualifiedName(schema: schema, name: name)
-            let key = try block(from: &rest)
             switch kind {
-            case 1:
+            case 0:
                 let lsn = LSN(try number(from: &rest))
-                let position = try number(from: &rest)
-                guard let position = Int(exactly: position) else { throw .unreadableNote }
+                let time = Int64(bitPattern: try number(from: &rest))
+                notes.append(.applied(CausalContext(lsn: lsn, time: PostgresTime(microseconds: time))))
+            case 1:
+                let (table, key) = try row(from: &rest)
+                let lsn = LSN(try number(from: &rest))
+                guard let position = Int(exactly: try number(from: &rest)) else { throw .unreadableNote }
                 notes.append(
                     .matched(
                         table: table, key: key, deletion: OperationID(commitLSN: lsn, position: position)))
-            case 2: notes.append(.created(table: table, key: key))
-            default: throw .unreadableNote
+            case 2:
+                let (table, key) = try row(from: &rest)
+                notes.append(.created(table: table, key: key))
+            default:
+                throw .unreadableNote
             }
         }
         return notes
@@ -78,6 +89,14 @@ public enum SplitNote: Sendable, Equatable {
         guard count <= UInt64(rest.count) else { throw .unreadableNote }
         defer { rest = rest.dropFirst(Int(count)) }
         return Array(rest.prefix(Int(count)))
+    }
+
+    private static func row(
+        from rest: inout ArraySlice<UInt8>
+    ) throws(SplitError) -> (table: QualifiedName, key: [UInt8]) {
+        let schema = try string(from: &rest)
+        let name = try string(from: &rest)
+        return (QualifiedName(schema: schema, name: name), try block(from: &rest))
     }
 
     private static func string(from rest: inout ArraySlice<UInt8>) throws(SplitError) -> String {

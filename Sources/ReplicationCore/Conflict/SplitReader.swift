@@ -18,7 +18,7 @@ public struct SplitReader: Sendable {
     private var clock: HybridClock
     private var context: CausalContext
     /// A transaction of which more is to come.
-    private var open: (commitLSN: LSN, effectiveTime: PostgresTime)?
+    private var open: (commitLSN: LSN, effectiveTime: PostgresTime, isDelivered: Bool)?
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -80,14 +80,22 @@ public struct SplitReader: Sendable {
     ) throws(SplitError) -> [SplitTransaction] {
         var transactions: [SplitTransaction] = []
         for (index, span) in chunk.transactions.enumerated() {
-            let isOwn = span.origin == ownOrigin
-            let effectiveTime = stamp(span, isOwn: isOwn)
-            let operations =
-                try isOwn
-                ? readOwn(span, chunk, tableOf)
-                : readLocal(span, chunk, effectiveTime: effectiveTime, tableOf)
+            let operations: [RowOperation]
+            let effectiveTime: PostgresTime
+            if span.origin == ownOrigin {
+                let created = try note(span)
+                effectiveTime = clock.time
+                operations = echoes(span, chunk, created: created, tableOf)
+            } else {
+                effectiveTime = stamp(span)
+                operations = try readLocal(span, chunk, effectiveTime: effectiveTime, tableOf)
+            }
+            // What has begun is also to end, even if the rest of it is nothing.
+            let isDelivered =
+                span.commitLSN >= deliverLSN && (!operations.isEmpty || open?.isDelivered ?? false)
+            open = span.isCommitted ? nil : (span.commitLSN, effectiveTime, isDelivered)
             if span.isCommitted { readLSN = max(readLSN, span.endLSN) }
-            if operations.isEmpty || span.commitLSN < deliverLSN { continue }
+            guard isDelivered else { continue }
             transactions.append(
                 SplitTransaction(
                     span: index, commitLSN: span.commitLSN, commitTime: span.commitTime,
@@ -99,20 +107,10 @@ public struct SplitReader: Sendable {
         return transactions
     }
 
-    /// Moves clock and context on, once a transaction.
-    private mutating func stamp(_ span: TransactionSpan, isOwn: Bool) -> PostgresTime {
-        defer { if span.isCommitted { open = nil } }
+    /// The effective time of a local transaction, the same for all its pieces.
+    private mutating func stamp(_ span: TransactionSpan) -> PostgresTime {
         if let open, open.commitLSN == span.commitLSN { return open.effectiveTime }
-        var effectiveTime = span.commitTime
-        if isOwn {
-            clock.observe(span.commitTime)
-            context.advance(to: CausalContext(lsn: span.originLSN, time: span.commitTime))
-            effectiveTime = clock.time
-        } else {
-            effectiveTime = clock.stamp(span.commitTime)
-        }
-        open = (span.commitLSN, effectiveTime)
-        return effectiveTime
+        return clock.stamp(span.commitTime)
     }
 
     private mutating func readLocal(
@@ -137,15 +135,15 @@ public struct SplitReader: Sendable {
         return operations
     }
 
-    /// Our own direction's writes: they show what became of local ones. What this side's own columns got in new rows
-    /// travels back.
-    private mutating func readOwn(
-        _ span: TransactionSpan, _ chunk: ChangeChunk, _ tableOf: (Int) -> SplitTable?
-    ) throws(SplitError) -> [RowOperation] {
+    /// Takes in what our own direction says about a transaction of its; the rows that a changed key made anew.
+    private mutating func note(_ span: TransactionSpan) throws(SplitError) -> Set<RowKey> {
         var created: Set<RowKey> = []
         for content in span.notes {
             for note in try SplitNote.decode(content) {
                 switch note {
+                case .applied(let seen):
+                    context.advance(to: seen)
+                    clock.observe(seen.time)
                 case .matched(let table, let key, let deletion):
                     guard let id = tableIDs[table] else { continue }
                     history.match(deletion, of: RowKey(table: id, bytes: key))
@@ -155,6 +153,14 @@ public struct SplitReader: Sendable {
                 }
             }
         }
+        return created
+    }
+
+    /// Our own direction's writes: they show what became of local ones. What this side's own columns got in new rows
+    /// travels back.
+    private mutating func echoes(
+        _ span: TransactionSpan, _ chunk: ChangeChunk, created: Set<RowKey>, _ tableOf: (Int) -> SplitTable?
+    ) -> [RowOperation] {
         // The notes of a transaction in pieces may come last.
         let isWhole = span.isCommitted && span.precedingCount == 0
         var echoes: [RowOperation] = []

@@ -4,13 +4,18 @@ public struct SplitTransaction: Sendable, Equatable {
     public var span: Int
     public var commitLSN: LSN
     public var commitTime: PostgresTime
-    /// The commit time to apply it under (`pg_replication_origin_xact_setup`): the target's reader takes it from there.
+    /// What decides between concurrent writes; see `HybridClock`.
     public var effectiveTime: PostgresTime
     /// What the source had seen of the target.
     public var context: CausalContext
     public var operations: [RowOperation]
     /// The direction's progress with this transaction applied; `nil` while more of it is to come.
     public var progress: SplitProgress?
+
+    /// The first note of the target transaction in which this one is the last.
+    public var appliedNote: SplitNote {
+        .applied(CausalContext(lsn: LSN(commitLSN.rawValue + 1), time: effectiveTime))
+    }
 
     /// When an operation of this transaction was written.
     public func mark(of operation: RowOperation) -> WriteMark {

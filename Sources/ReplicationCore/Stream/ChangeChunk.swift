@@ -70,9 +70,7 @@ public struct TransactionSpan: Sendable, Equatable {
     public var commitTime: PostgresTime
     /// The replication origin that the transaction came from, when it was itself replicated.
     public var origin: String?
-    /// LSN on that origin that it was applied under.
-    public var originLSN = LSN.zero
-    /// Contents of the messages with prefix `SplitNote.messagePrefix`.
+    /// Contents of its messages with prefix `SplitNote.messagePrefix`.
     public var notes: [[UInt8]] = []
     /// Its changes in `ChangeChunk.changes`.
     public var changes: Range<Int>

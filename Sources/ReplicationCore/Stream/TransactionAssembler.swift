@@ -32,9 +32,8 @@ public struct TransactionAssembler: Sendable {
                 changes: chunk.changes.count..<chunk.changes.count)
         case .commit(_, let endLSN, let commitTime):
             try finish(endLSN: endLSN, commitTime: commitTime)
-        case .origin(let originLSN, let name):
+        case .origin(_, let name):
             open?.origin = name
-            open?.originLSN = originLSN
         case .relation(let relation, _):
             relations.record(relation)
         case .type:

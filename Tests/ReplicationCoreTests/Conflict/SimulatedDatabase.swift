@@ -16,6 +16,8 @@ struct SimulatedDatabase {
     var writer: OpenTransaction?
     // Durable, and written by the incoming direction with its data.
     var incoming = SplitProgress()
+    /// What came before may be gone from the log.
+    var confirmedLSN = LSN.zero
     var conflicts: [LoggedConflict] = []
 
     /// A client's transaction that has not committed yet. Nobody else sees what it did; its locks they do.
@@ -64,7 +66,7 @@ struct SimulatedDatabase {
         guard !done.changes.isEmpty else { return nil }
         for (key, row) in done.rows { rows[key] = row }
         let commitLSN = append(
-            done.changes, commitTime: commitTime, origin: origin, originLSN: LSN(7), notes: [])
+            done.changes, commitTime: commitTime, origin: origin, notes: [])
         return (done.changes, commitLSN)
     }
 
@@ -77,7 +79,7 @@ struct SimulatedDatabase {
 
     @discardableResult
     mutating func append(
-        _ changes: [SimulatedChange], commitTime: Int64, origin: String?, originLSN: LSN, notes: [[UInt8]]
+        _ changes: [SimulatedChange], commitTime: Int64, origin: String?, notes: [[UInt8]]
     ) -> LSN {
         let commitLSN = LSN(endLSN.rawValue + 4)
         endLSN = LSN(endLSN.rawValue + 10)
@@ -86,7 +88,7 @@ struct SimulatedDatabase {
         log.append(
             SimulatedTransaction(
                 commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime, origin: origin,
-                originLSN: originLSN,
+
                 notes: notes, changes: changes))
         return commitLSN
     }

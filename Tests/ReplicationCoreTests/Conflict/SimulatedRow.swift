@@ -64,7 +64,7 @@ struct SimulatedTransaction {
     var chunk: ChangeChunk
 
     init(
-        commitLSN: LSN, endLSN: LSN, commitTime: Int64, origin: String?, originLSN: LSN, notes: [[UInt8]],
+        commitLSN: LSN, endLSN: LSN, commitTime: Int64, origin: String?, notes: [[UInt8]],
         changes: [SimulatedChange]
     ) {
         self.endLSN = endLSN
@@ -81,7 +81,7 @@ struct SimulatedTransaction {
             TransactionSpan(
                 xid: 1, commitLSN: commitLSN, endLSN: endLSN,
                 commitTime: PostgresTime(microseconds: commitTime),
-                origin: origin, originLSN: originLSN, notes: notes, changes: 0..<changes.count)
+                origin: origin, notes: notes, changes: 0..<changes.count)
         ]
         chunk.endLSN = endLSN
     }

@@ -8,7 +8,6 @@ struct WorkerFaults {
     /// Keys of rows that are still to be inserted are not held.
     var leavesNewKeysFree = false
     var forgetsClock = false
-    var forgetsContext = false
     /// Transactions that change no row leave no trace in the stream.
     var omitsMessage = false
     var omitsNotes = false
@@ -43,37 +42,57 @@ struct SimulatedWorker {
     /// By the side that they come from.
     var pending: [[Pending]] = [[], []]
     var groups: [Group?] = [nil, nil]
+    /// Changes that were read of a transaction which comes in two pieces.
+    private var firstPart = [0, 0]
     let layouts: [SplitTable]
+    private let historyLimitBytes: Int
+    private let faults: WorkerFaults
 
     static func origin(into side: Int) -> String { "lindero_into_\(SimulatedRow.sides[side])" }
 
     init(databases: [SimulatedDatabase], layouts: [SplitTable], historyLimitBytes: Int, faults: WorkerFaults)
     {
         self.layouts = layouts
-        readers = (0..<2).map { side in
-            var outgoing = databases[1 - side].incoming
-            var incoming = databases[side].incoming
-            if faults.forgetsClock {
-                outgoing.time = PostgresTime(microseconds: 0)
-                incoming.context.time = PostgresTime(microseconds: 0)
-            }
-            if faults.forgetsContext { outgoing.context = CausalContext() }
-            if faults.restartsAtProgress {
-                incoming.context.lsn = max(incoming.context.lsn, outgoing.appliedLSN)
-            }
-            return SplitReader.restart(
-                ownOrigin: faults.forwardsOwn ? "" : Self.origin(into: side), outgoing: outgoing,
-                incoming: incoming,
-                tableIDs: [SimulatedRow.ownership.table: 0], historyLimitBytes: historyLimitBytes)
+        self.historyLimitBytes = historyLimitBytes
+        self.faults = faults
+        readers = []
+        places = [0, 0]
+        for side in 0..<2 { readers.append(makeReader(side, databases)) }
+        for side in 0..<2 { places[side] = start(of: side, databases[side]) }
+    }
+
+    private func makeReader(_ side: Int, _ databases: [SimulatedDatabase]) -> SplitReader {
+        var outgoing = databases[1 - side].incoming
+        var incoming = databases[side].incoming
+        if faults.forgetsClock {
+            outgoing.time = PostgresTime(microseconds: 0)
+            incoming.context.time = PostgresTime(microseconds: 0)
         }
-        places = (0..<2).map { [readers] side in
-            databases[side].log.firstIndex { $0.chunk.transactions[0].commitLSN >= readers[side].startLSN }
-                ?? databases[side].log.count
-        }
+        if faults.restartsAtProgress { incoming.context.lsn = max(incoming.context.lsn, outgoing.appliedLSN) }
+        return SplitReader.restart(
+            ownOrigin: faults.forwardsOwn ? "" : Self.origin(into: side), outgoing: outgoing,
+            incoming: incoming,
+            tableIDs: [SimulatedRow.ownership.table: 0], historyLimitBytes: historyLimitBytes)
+    }
+
+    private func start(of side: Int, _ database: SimulatedDatabase) -> Int {
+        database.log.firstIndex { $0.chunk.transactions[0].commitLSN >= readers[side].startLSN }
+            ?? database.log.count
+    }
+
+    /// One stream was cut, and begins again; the other one goes on.
+    mutating func reconnect(_ side: Int, _ databases: [SimulatedDatabase]) {
+        readers[side] = makeReader(side, databases)
+        places[side] = start(of: side, databases[side])
+        firstPart[side] = 0
+        pending[side] = []
+        groups[side] = nil
     }
 
     /// Reads the next transaction of a side's stream; false when there is none, or the reader waits.
-    mutating func read(_ side: Int, from database: SimulatedDatabase) throws -> Bool {
+    ///
+    /// - Parameter part: how many of its changes come now, if there are more.
+    mutating func read(_ side: Int, from database: SimulatedDatabase, part: Int = .max) throws -> Bool {
         guard places[side] < database.log.count else { return false }
         let isIdle = pending.allSatisfy(\.isEmpty) && groups.allSatisfy { $0 == nil }
         guard
@@ -81,8 +100,22 @@ struct SimulatedWorker {
                 barrierLSN: groups[1 - side]?.barrierLSN ?? .zero, opposite: readers[1 - side], isIdle: isIdle
             )
         else { return false }
-        let chunk = database.log[places[side]].chunk
-        places[side] += 1
+        var chunk = database.log[places[side]].chunk
+        let count = chunk.transactions[0].changes.count
+        let first = firstPart[side]
+        if first > 0 {
+            chunk.transactions[0].changes = first..<count
+            chunk.transactions[0].precedingCount = first
+            chunk.transactions[0].notes = Array(chunk.transactions[0].notes.dropFirst())
+            firstPart[side] = 0
+        } else if part < count {
+            chunk.transactions[0].changes = 0..<part
+            chunk.transactions[0].endLSN = .zero
+            chunk.transactions[0].notes = Array(chunk.transactions[0].notes.prefix(1))
+            chunk.endLSN = .zero
+            firstPart[side] = part
+        }
+        if firstPart[side] == 0 { places[side] += 1 }
         for transaction in try readers[side].read(chunk, tableOf: { [layouts] _ in layouts[side] }) {
             pending[side].append(Pending(transaction: transaction, chunk: chunk))
         }

@@ -37,7 +37,12 @@ extension SplitSimulation {
     private mutating func lockGroup(from side: Int) -> Bool {
         guard !worker.pending[side].isEmpty else { return false }
         let target = 1 - side
-        let count = min(1 + random.below(3), worker.pending[side].count)
+        var count = min(1 + random.below(3), worker.pending[side].count)
+        // A transaction that is not here to its end waits for the rest.
+        while worker.pending[side][count - 1].transaction.progress == nil {
+            count += 1
+            if count > worker.pending[side].count { return false }
+        }
         var effects = GroupEffects()
         var keys: [Int: (RowKey, isCreated: Bool)] = [:]
         for pending in worker.pending[side].prefix(count) {
@@ -73,12 +78,14 @@ extension SplitSimulation {
         for pending in batch {
             try checkTime(of: pending.transaction, from: side)
             for operation in pending.transaction.operations {
+                let before = effects
                 let resolution = resolvers[target].resolve(
                     operation, of: pending.transaction, table: layouts[side],
                     against: worker.readers[target].history, effects: &effects)
                 note(
                     "\(side)->\(target) \(Self.words(operation, pending.transaction)): \(Self.words(resolution))"
                 )
+                try checkPlain(operation, pending.transaction, resolution, before, from: side)
                 for step in resolution.steps {
                     guard let change = perform(step, of: operation, pending.chunk, from: side, on: &rows)
                     else {
@@ -94,15 +101,19 @@ extension SplitSimulation {
         guard let last = batch.last?.transaction, let progress = last.progress else { return }
         databases[target].rows = rows
         databases[target].conflicts += conflicts
-        let notes = options.faults.omitsNotes ? [] : effects.notes
-        let message = SplitNote.encode(notes)
-        let time = options.faults.appliesUnderCommitTime ? last.commitTime : last.effectiveTime
+        var first = last
+        if options.faults.appliesUnderCommitTime { first.effectiveTime = last.commitTime }
+        var messages =
+            options.faults.omitsMessage && changes.isEmpty ? [] : [SplitNote.encode([first.appliedNote])]
+        if !effects.notes.isEmpty, !options.faults.omitsNotes {
+            messages.append(SplitNote.encode(effects.notes))
+        }
         let commitLSN = databases[target].append(
-            changes, commitTime: time.microseconds, origin: SimulatedWorker.origin(into: target),
-            originLSN: progress.appliedLSN,
-            notes: options.faults.omitsMessage && notes.isEmpty ? [] : [message])
+            changes, commitTime: last.commitTime.microseconds, origin: SimulatedWorker.origin(into: target),
+            notes: messages)
         truth.commitRemote(
-            into: target, batch.map(\.transaction.commitLSN), endLSN: progress.appliedLSN, as: commitLSN)
+            into: target, batch.filter { $0.transaction.progress != nil }.map(\.transaction.commitLSN),
+            endLSN: progress.appliedLSN, as: commitLSN)
         worker.pending[side].removeFirst(group.count)
         worker.groups[side] = nil
         databases[target].release(.applier)
@@ -119,6 +130,32 @@ extension SplitSimulation {
                 "\(transaction.commitLSN) of side \(side) has time \(transaction.effectiveTime.microseconds), not \(known.time)"
             )
         }
+    }
+
+    /// A row that the target left alone is treated as in one-way replication, if it is there, or is not, as it should.
+    private func checkPlain(
+        _ operation: RowOperation, _ transaction: SplitTransaction, _ resolution: Resolution,
+        _ before: GroupEffects,
+        from side: Int
+    ) throws {
+        let history = worker.readers[1 - side].history
+        var newKey: RowKey?
+        if case .move(let key) = operation.kind { newKey = key }
+        guard history.isUntouched(operation.key, since: transaction.context),
+            newKey.map({ history.isUntouched($0, since: transaction.context) && !before.isPresent($0) })
+                ?? true,
+            before.isPresent(operation.key) == (operation.kind != .insert)
+        else { return }
+        var isPlain = resolution.conflicts.isEmpty && resolution.steps.count == 1
+        switch (operation.kind, resolution.steps.first) {
+        case (.insert, .insert(_, let writes)), (.move, .move(_, _, let writes)):
+            isPlain = isPlain && writes.allSatisfy { $0.value == .remote }
+        case (.update, .update(_, let writes)), (.echo, .update(_, let writes)):
+            isPlain = isPlain && writes.allSatisfy { $0.value == .remote || $0.value == .sum }
+        case (.delete, .delete): break
+        default: isPlain = false
+        }
+        guard isPlain else { throw failure("an untouched row is not treated plainly: \(resolution)") }
     }
 
     /// Performs one statement; `nil` when a unique key is taken.

@@ -9,11 +9,12 @@ struct SimulationOptions: Sendable {
 /// What a run of the simulation found.
 struct SimulationFailure: Error, CustomStringConvertible {
     var seed: UInt64
+    var length: Int
     var what: String
     var trace: [String]
 
     var description: String {
-        "\(what) (seed \(seed): LINDERO_SPLIT_SEED=\(seed) swift test --filter SplitSimulationTests)"
+        "\(what) (LINDERO_SPLIT_SEED=\(seed) LINDERO_SPLIT_LENGTH=\(length) swift test --filter SplitSimulationTests)"
             + trace.map { "\n    " + $0 }.joined()
     }
 }
@@ -22,6 +23,7 @@ struct SimulationFailure: Error, CustomStringConvertible {
 struct SplitSimulation {
     var random: SplitMix
     let seed: UInt64
+    let length: Int
     let options: SimulationOptions
     var databases: [SimulatedDatabase]
     var worker: SimulatedWorker
@@ -30,13 +32,14 @@ struct SplitSimulation {
     let historyLimitBytes: Int
     /// Values that clients write lie below it: few of them come back often.
     let valueCount: Int
-    let resolvers: [ConflictResolver]
+    let resolvers: [SplitResolver]
     /// Directions that stand still for the time being, by source.
     var isDead = [false, false]
     var trace: [String] = []
 
-    init(seed: UInt64, options: SimulationOptions) throws {
+    init(seed: UInt64, length: Int, options: SimulationOptions) throws {
         self.seed = seed
+        self.length = length
         self.options = options
         var random = SplitMix(state: seed)
         // With unlike defaults, what a row gets from its database must travel back.
@@ -54,7 +57,7 @@ struct SplitSimulation {
         valueCount = random.chance(50) ? 3 : 50
         truth = SimulatedTruth(defaults: databases.map(\.defaults))
         resolvers = (0..<2).map {
-            ConflictResolver(
+            SplitResolver(
                 local: SimulatedRow.sides[$0], remote: SimulatedRow.sides[1 - $0], rules: options.rules)
         }
         worker = SimulatedWorker(
@@ -64,10 +67,12 @@ struct SplitSimulation {
     }
 
     /// Runs to the end and checks it.
-    static func run(seed: UInt64, options: SimulationOptions = SimulationOptions()) throws {
-        var simulation = try SplitSimulation(seed: seed, options: options)
+    ///
+    /// - Parameter length: of the run, in steps, at most and about.
+    static func run(seed: UInt64, length: Int, options: SimulationOptions = SimulationOptions()) throws {
+        var simulation = try SplitSimulation(seed: seed, length: length, options: options)
         do {
-            for _ in 0..<(20 + simulation.random.below(70)) { try simulation.step() }
+            for _ in 0..<(12 + simulation.random.below(length)) { try simulation.step() }
             try simulation.drain()
             try simulation.check()
         } catch let error as SimulationFailure {
@@ -78,7 +83,7 @@ struct SplitSimulation {
     }
 
     func failure(_ what: String) -> SimulationFailure {
-        SimulationFailure(seed: seed, what: what, trace: trace)
+        SimulationFailure(seed: seed, length: length, what: what, trace: trace)
     }
 
     mutating func note(_ what: @autoclosure () -> String) {
@@ -91,11 +96,15 @@ struct SplitSimulation {
         let side = random.below(2)
         switch random.below(100) {
         case ..<38: stepWriter(side)
-        case ..<60: if !isDead[side] { _ = try worker.read(side, from: databases[side]) }
+        case ..<60:
+            guard !isDead[side] else { break }
+            let part = random.chance(20) ? 1 + random.below(3) : .max
+            _ = try worker.read(side, from: databases[side], part: part)
         case ..<82: if !isDead[side] { _ = try stepApplier(from: side) }
         case ..<85: abort(from: side)
         case ..<90: try recordIdle(from: side)
-        case ..<94: crash()
+        case ..<93: try crash()
+        case 93: try reconnect(side)
         case ..<97:
             databases[side].clock += random.chance(70) ? Int64(random.below(40)) : -Int64(random.below(30))
         default: isDead[side] = random.chance(50)
@@ -103,12 +112,27 @@ struct SplitSimulation {
         databases[side].clock += Int64(random.below(3))
     }
 
-    private mutating func crash() {
+    private mutating func crash() throws {
         note("crash")
         for side in 0..<2 { databases[side].release(.applier) }
         worker = SimulatedWorker(
             databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes,
             faults: options.faults)
+        for side in 0..<2 { try checkStart(side) }
+    }
+
+    private mutating func reconnect(_ side: Int) throws {
+        note("\(side) is read anew")
+        databases[1 - side].release(.applier)
+        worker.reconnect(side, databases)
+        try checkStart(side)
+    }
+
+    /// What the server was told that it may forget is never asked for.
+    private func checkStart(_ side: Int) throws {
+        guard worker.readers[side].startLSN >= databases[side].confirmedLSN else {
+            throw failure("side \(side) is to be read from \(worker.readers[side].startLSN), which is gone")
+        }
     }
 
     private mutating func abort(from side: Int) {
@@ -135,6 +159,11 @@ struct SplitSimulation {
             progress.context.lsn >= known.context.lsn, progress.context.time >= known.context.time
         else { throw failure("progress went back: \(known) to \(progress)") }
         databases[target].incoming = progress
+        for source in 0..<2 where random.chance(50) {
+            let confirmable = databases[1 - source].incoming.confirmableLSN(
+                opposite: databases[source].incoming)
+            databases[source].confirmedLSN = confirmable
+        }
         let trimmed = options.faults.trimsTooFar ? databases[target].endLSN : progress.context.lsn
         worker.readers[target].history.trim(to: trimmed)
     }

@@ -5,19 +5,25 @@ import Testing
 
 /// The model check of the split: the real core between two simulated databases, in every order that a seed can think of.
 ///
-/// `LINDERO_SPLIT_SEED=N` replays one run and prints every step of it when it fails; `LINDERO_LONG=1` runs a million.
+/// `LINDERO_SPLIT_SEED=N LINDERO_SPLIT_LENGTH=M` replays one run, and prints every step of it when it fails.
+/// `LINDERO_LONG=1` makes it a million runs, and longer ones (`deploy/test.sh --long`).
 @Suite struct SplitSimulationTests {
-    static let replayed = ProcessInfo.processInfo.environment["LINDERO_SPLIT_SEED"].flatMap(UInt64.init)
-    static let isLong = ProcessInfo.processInfo.environment["LINDERO_LONG"] == "1"
+    static let environment = ProcessInfo.processInfo.environment
+    static let isLong = environment["LINDERO_LONG"] == "1"
+    static let replayedSeed = environment["LINDERO_SPLIT_SEED"].flatMap(UInt64.init)
+    static let length = environment["LINDERO_SPLIT_LENGTH"].flatMap(Int.init) ?? (isLong ? 80 : 40)
     static let count: UInt64 = isLong ? 1_000_000 : 20_000
     static let parts: UInt64 = 4
 
     @Test(arguments: 0..<parts) func bothSidesConvergeAsPromised(part: UInt64) throws {
-        if let seed = Self.replayed {
-            if part == 0 { try SplitSimulation.run(seed: seed, options: SimulationOptions(isTraced: true)) }
+        if let seed = Self.replayedSeed {
+            let options = SimulationOptions(isTraced: true)
+            if part == 0 { try SplitSimulation.run(seed: seed, length: Self.length, options: options) }
             return
         }
         let each = Self.count / Self.parts
-        for seed in (part * each)..<((part + 1) * each) { try SplitSimulation.run(seed: seed) }
+        for seed in (part * each)..<((part + 1) * each) {
+            try SplitSimulation.run(seed: seed, length: Self.length)
+        }
     }
 }

@@ -3,19 +3,20 @@
 /// A pure function, and the same on both sides with the sides exchanged; `Split.md` has the outcomes as tables, decision
 /// 0010 why they converge. How an applier uses it, for a group of transactions of one direction:
 ///
-/// 1. Begin, and lock every key that the group's operations name: existing rows by `SELECT … FOR UPDATE`, a key that an
-///    insert or a changed key would bring by bringing it (`INSERT … ON CONFLICT DO NOTHING`): only its entry in the
-///    unique index keeps local writers away. Note what was there before in a new `GroupEffects`.
+/// 1. Begin, write the message with `SplitTransaction.appliedNote` of the group's last transaction, and lock every key
+///    that its operations name: existing rows by `SELECT … FOR UPDATE`, a key that an insert or a changed key would bring
+///    by bringing it (`INSERT … ON CONFLICT DO NOTHING`): only its entry in the unique index keeps local writers
+///    away. Say in a new `GroupEffects` what was there before.
 /// 2. The barrier: take the target's WAL position, after all locks are held, and wait until the target's own reader has
-///    read past it. Then its `LocalHistory` knows every local commit on those rows, those of this direction included.
-/// 3. Resolve the operations in order, perform the steps, write the conflicts, the message with the effects' notes, the
-///    last transaction's progress, and commit under that transaction's end LSN and effective time.
+///    read past it. Then its `LocalHistory` knows every local commit on those rows, and what this direction did before.
+/// 3. Resolve the operations in order, perform the steps, write the conflicts, the message with the effects' notes if
+///    there are any, and the last transaction's progress, and commit.
 /// 4. Trim the target's history to the context of that progress.
 ///
 /// Where `LocalHistory.isUntouched` holds for every key after the barrier, the group may be applied as one-way
 /// replication would: apply first, then the barrier and the look into the history, then commit or roll back. The plain
 /// path and the resolver agree there, except that a row that is missing, or there already, calls for the resolver.
-public struct ConflictResolver: Sendable {
+public struct SplitResolver: Sendable {
     /// Whether the remote database's name is the greater one.
     private let remoteWinsTies: Bool
     let rules: ResolutionRules
