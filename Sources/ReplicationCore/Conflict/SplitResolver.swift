@@ -1,7 +1,7 @@
 /// Decides what becomes of the other database's operations, given what this one did without their knowledge.
 ///
 /// A pure function, and the same on both sides with the sides exchanged; `Split.md` has the outcomes as tables, decision
-/// 0010 why they converge. How an applier uses it, for a group of transactions of one direction:
+/// 0015 why they converge. How an applier uses it, for a group of transactions of one direction:
 ///
 /// 1. Begin, write the message with `SplitTransaction.appliedNote` of the group's last transaction, and lock every key
 ///    that its operations name: existing rows by `SELECT … FOR UPDATE`, a key that an insert or a changed key would bring
