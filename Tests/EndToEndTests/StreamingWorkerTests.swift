@@ -178,6 +178,11 @@ import Testing
         let scene = try await Scene(script: Self.ledger)
         _ = try await scene.inner.source.execute(
             "INSERT INTO counter SELECT w, 0 FROM generate_series(1, 4) w")
+        // The copy comes first, table by table: only the stream keeps both tables of one moment.
+        let first = try scene.inner.start()
+        try await first.waitForErrors("streaming")
+        first.terminate()
+        #expect(try await first.wait() == 0)
         let seed = UInt64.random(in: 0...UInt64.max)
         var random = SeededGenerator(seed: seed)
         let writing = (1...3).map { writer in Task { try await Self.write(writer, scene) } }
