@@ -225,13 +225,41 @@ import Testing
         let scene = try await Scene()
         try await scene.pair.streaming { state in
             try await scene.pair.apply("INSERT INTO t VALUES (-1, 'before')", state)
+            try await scene.pair.apply("INSERT INTO t VALUES (-2, 'other')", state)
             _ = try await scene.pair.target.execute("CREATE UNIQUE INDEX ON t (md5(v))")
-            // Only the source's order lets this through: the value is free for the second row after the first lets go.
+            // Two rows trade what must be unique, in the last of several pieces: one statement for both cannot.
             _ = try await scene.pair.source.execute(
-                "BEGIN; UPDATE t SET v = 'other' WHERE id = -1; \(Scene.rows(1, 20_000)); "
-                    + "INSERT INTO t VALUES (-2, 'before'); DELETE FROM t WHERE id = -1; COMMIT")
+                """
+                BEGIN; \(Scene.rows(1, 60_000)); UPDATE t SET v = 'third' WHERE id = -1; UPDATE t SET v = 'before' WHERE id = -2;
+                UPDATE t SET v = 'other' WHERE id = -1; COMMIT
+                """)
             try await scene.pair.catchUp(state)
             try await scene.pair.expectSame(Scene.contents)
+            let bytes = try await scene.pair.rows("SELECT sum(length(v)) FROM t", on: scene.pair.source)[0][0].flatMap { Int($0) } ?? 0
+            #expect(state.snapshot().streaming.spilledBytes > bytes * 3 / 2, "it came twice")
+        }
+    }
+
+    @Test func manyTransactionsAtATimeShareTheMemory() async throws {
+        let scene = try await Scene()
+        try await scene.pair.streaming { state in
+            var sessions: [PostgresConnection] = []
+            for _ in 0..<24 { sessions.append(try await scene.session()) }
+            for round in 0..<3 {
+                for (number, session) in sessions.enumerated() {
+                    let first = number * 100_000 + round * 1_000
+                    _ = try await session.execute("\(round == 0 ? "BEGIN; " : "")\(Scene.rows(first, first + 999))")
+                }
+            }
+            try await waitUntil("most have a file") { scene.files.count > 12 }
+            for (number, session) in sessions.enumerated().reversed() {
+                _ = try await session.execute(number % 3 == 0 ? "ROLLBACK" : "COMMIT")
+                await session.close()
+            }
+            try await scene.pair.catchUp(state, timeoutSeconds: 60)
+            try await scene.pair.expectSame(Scene.contents)
+            #expect(state.snapshot().streaming.transactions == 16)
+            try await waitUntil("no file is left") { scene.files.isEmpty }
         }
     }
 }
