@@ -5,10 +5,10 @@
 #   deploy/bench.sh [workload…] [--peers LIST] [--runs N] [--scale small|full] [--keep] [--out FOLDER]
 #   deploy/bench.sh --draw            writes the tables and the chart anew from results.json; measures nothing
 #
-#   workload        oltp inserts updates hot bigtx latency copy (or W1 W2 W3 W3h W4 W5 W6); default: all
+#   workload        oltp inserts updates hot bigtx latency copy decode (or W1 W2 W3 W3h W4 W5 W6 W7); default: all
 #   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain; default: all. drain reads the same stream with
 #                   pg_recvlogical and applies nothing: the limit
-#   --runs N        of each peer (default 3)
+#   --runs N        of each peer (default 3); a run during which others took more than a tenth of the machine has no speed
 #   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
 #   --keep          leave the clusters of the last workload running
 #   --out FOLDER    for results.json and chart.svg; default: deploy/bench, or deploy/bench/small
@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in
     -h|--help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    --peers) peers=${2:?--peers needs a list}; shift 2 ;;
+    --peers) peers=${2// /}; [ -n "$peers" ] || fail "--peers needs a list"; shift 2 ;;
     --runs|--scale|--out) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
     --draw) exec python3 "$root/deploy/bench/bench.py" --draw ${arguments[@]+"${arguments[@]}"} ;;
     *) arguments+=("$1"); shift ;;
@@ -33,13 +33,14 @@ done
 need_build
 need_postgres
 python3 -c 'import ctypes, json, statistics' 2>/dev/null || apt_install python3
-case ,$peers, in *,pglogical,*) apt_install postgresql-15-pglogical ;; esac
+# drop_peer NAME WHY: measure without it rather than not at all.
+drop_peer() {
+  say "without $1: $2"
+  peers=$(printf '%s' ",$peers," | sed "s/,$1,/,/g; s/^,//; s/,$//")
+}
+case ,$peers, in *,pglogical,*) (apt_install postgresql-15-pglogical) || drop_peer pglogical "this Debian does not have it" ;; esac
 case ,$peers, in
-  *,pgcopydb,*)
-    if ! command -v pgcopydb >/dev/null && ! (apt_install pgcopydb); then
-      say "without pgcopydb, which this Debian does not have"
-      peers=$(printf '%s' ",$peers," | sed 's/,pgcopydb,/,/; s/^,//; s/,$//')
-    fi ;;
+  *,pgcopydb,*) command -v pgcopydb >/dev/null || (apt_install pgcopydb) || drop_peer pgcopydb "this Debian does not have it" ;;
 esac
 
 # LINDERO_BIN=PROGRAM: one that is built already.

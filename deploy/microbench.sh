@@ -33,7 +33,7 @@ mkdir -p $work
 
 # build CORE BENCHMARK FOLDER: two modules, as the product has them, and optimized as it is.
 build() {
-  local core=$1 benchmark=$2 out=$3 options=(-O -wmo -enable-default-cmo -swift-version 6 -parse-as-library)
+  local core=$1 benchmark=$2 out=$3 options=(-O -wmo -swift-version 6 -parse-as-library)
   rm -rf "$out" && mkdir -p "$out"
   mapfile -d '' sources < <(find "$core" -name '*.swift' -print0 | sort -z)
   swiftc "${options[@]}" -module-name ReplicationCore -emit-module-path "$out/ReplicationCore.swiftmodule" \

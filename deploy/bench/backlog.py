@@ -1,10 +1,12 @@
-"""The backlog's clock: from the start of a peer until the workload's last row is visible on the target."""
+"""A backlog is generated once; every run of every peer reads the same WAL until its last row is on the target."""
 import time
 
 import peers
 from clusters import DATABASE, TEMPLATE, Failed
-from meter import Meter
+from measurement import compare, rounds, timed
 from workloads import make_template, prepare_source
+
+LEFTOVERS = "SELECT quote_ident(subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE datname = '{}'"
 
 
 class Bench:
@@ -13,6 +15,7 @@ class Bench:
     def __init__(self, workspace, lindero, timeout):
         self.workspace, self.lindero, self.timeout = workspace, lindero, timeout
         self.source = self.target = self.end_lsn = None
+        self.size = 0, 0  # transactions and changes of the backlog, with the marker's
 
     def begin(self, workload, names):
         preload = "pglogical" if "pglogical" in names else ""
@@ -20,21 +23,25 @@ class Bench:
         prepare_source(self.source, workload, with_pglogical=bool(preload))
         make_template(self.source, self.target, TEMPLATE)
 
-    def reset_target(self, peer):
+    def reset_target(self, template, preload=""):
         """The target as every run finds it. A restart, for two reasons: DROP DATABASE hangs while pglogical's
         supervisor runs on PostgreSQL 15, and no peer should carry another one's hooks."""
         self.target.restart()
+        # Of a run that failed: no database with a subscription can be dropped.
+        for (name,) in self.target.sql(LEFTOVERS.format(DATABASE), "postgres"):
+            self.target.sql(f"ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE);"
+                            f"DROP SUBSCRIPTION {name}")
         self.target.sql(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE); CREATE DATABASE {DATABASE} "
-                        f"TEMPLATE {TEMPLATE}; SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin",
+                        f"TEMPLATE {template}; SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin",
                         "postgres")
-        if peer.preload:
-            self.target.restart(peer.preload)
+        if preload:
+            self.target.restart(preload)
         for cluster in (self.target, self.source):
             cluster.sql("CHECKPOINT", "postgres")
 
     def drop_slots(self, keep=""):
         self.source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-                        f"WHERE slot_name NOT LIKE '{keep}'", "postgres")
+                        f"WHERE slot_name NOT LIKE '{keep}' AND NOT active", "postgres")
 
     def wait_for_end(self, peer, session):
         began = time.monotonic()
@@ -49,53 +56,27 @@ def measure(bench, workload, names, runs):
     """Yields one record a run."""
     bench.begin(workload, names)
     source = bench.source
-    everyone = [peers.make(bench, name) for name in names]
-    for plugin in sorted({peer.plugin for peer in everyone}):
+    everyone = {name: peers.make(bench, name, workload.applies) for name in names}
+    for plugin in sorted({peer.plugin for peer in everyone.values()}):
         source.sql(f"SELECT pg_create_logical_replication_slot('base_{plugin}', '{plugin}')")
     start = source.value("SELECT pg_current_wal_lsn()")
     workload.generate(source)
     source.sql("INSERT INTO bench_marker VALUES (1, clock_timestamp())")
     bench.end_lsn = source.value("SELECT pg_current_wal_flush_lsn()")
     wal_mib = float(source.value(f"SELECT ('{bench.end_lsn}'::pg_lsn - '{start}'::pg_lsn) / 1048576"))
+    bench.size = workload.transactions + 1, workload.changes + 1
     expected = source.fingerprints()
-    for number in range(1, runs + 1):
-        for peer in everyone:
-            record = dict(peer=peer.name, run=number, transactions=workload.transactions,
-                          changes=workload.changes, walMiB=round(wal_mib))
-            try:
-                record.update(run_once(bench, peer, expected))
-            except Failed as problem:
-                record.update(verified=False, problem=str(problem))
-            bench.drop_slots(keep=r"base\_%")
-            yield record
+    yield from rounds(names, runs, lambda name: run_once(bench, everyone[name], expected),
+                      transactions=workload.transactions, changes=workload.changes, walMiB=round(wal_mib))
 
 
 def run_once(bench, peer, expected):
-    bench.reset_target(peer)
+    bench.drop_slots(keep=r"base\_%")
+    bench.reset_target(TEMPLATE, peer.preload)
     peer.prepare()
-    session = bench.target.session()
-    meter = Meter(bench.source, bench.target, peer.slot, peer.worker_pid)
-    meter.start()
-    try:
-        began = time.monotonic()
-        peer.start()
-        bench.wait_for_end(peer, session)
-        seconds = time.monotonic() - began
-    finally:
-        cost = meter.result()
-        session.close()
-        peer.stop()
-    record = dict(seconds=round(seconds, 3), verified=True, **cost)
+    record = timed(bench, peer)
     if peer.applies:
         compare(record, expected, bench.target.fingerprints())
+    else:
+        peer.require_everything(record)
     return record
-
-
-def compare(record, expected, found):
-    """Notes in the record whether every table is equal, and which are not."""
-    different = [table for table in sorted({*expected, *found}) if expected.get(table) != found.get(table)]
-    record["verified"] = not different
-    if different:
-        record["different"] = True
-        record["problem"] = "; ".join(f"{table}: {expected.get(table)} became {found.get(table)}"
-                                      for table in different)

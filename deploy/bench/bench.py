@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import backlog
+import figures
 import initial_copy
 import latency
 import peers
@@ -33,16 +34,16 @@ def arguments():
     parser.add_argument("--lindero")
     parser.add_argument("--out")
     options = parser.parse_args()
-    options.workloads = [workloads.ALIASES.get(name, name) for name in options.workloads] or list(workloads.ALL)
-    options.peers = [name for name in options.peers.split(",") if name]
+    named = [key for name in options.workloads for key in workloads.ALIASES.get(name, [name])]
+    options.workloads = list(dict.fromkeys(named)) or list(workloads.ALL)
+    options.peers = list(dict.fromkeys(name.strip() for name in options.peers.split(",")))
+    options.peers = [name for name in options.peers if name not in ("", "lindero")]  # it is always there
     for name in options.workloads:
         if name not in workloads.ALL:
-            parser.error(f"no workload is called {name}; there are {', '.join(workloads.ALL)}")
+            parser.error(f"no workload is called {name}; there are {', '.join([*workloads.ALL, *workloads.ALIASES])}")
     for name in options.peers:
         if name not in PEERS:
             parser.error(f"no peer is called {name}; there are {', '.join(PEERS)}")
-    if len(options.workloads) != len(set(options.workloads)):
-        parser.error("a workload is named twice")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     options.out = options.out or (HERE if options.scale == "full" else os.path.join(HERE, "small"))
@@ -77,7 +78,10 @@ def earlier(options, facts):
     return dict(machine=facts, scale=options.scale, workloads={})
 
 
-def taking_part(key, names):
+def taking_part(workload, names):
+    key = workload.key
+    if not workload.applies:
+        return ["lindero", *(name for name in names if name == "drain")]
     if key == "copy":
         return [name for name in ["lindero", *names] if name in COPIERS]
     without = ("pgcopydb", "drain") if key == "latency" else ("pgcopydb",)
@@ -101,7 +105,10 @@ def describe(record):
         return f"p50 {record['p50']} ms, p99 {record['p99']} ms, worst {record['worst']} ms"
     speed = f", {record['changes'] / record['seconds']:,.0f} changes/s" if "changes" in record else \
         f", {record['tablesMiB'] / record['seconds']:,.0f} MiB/s"
-    return f"{record['seconds']:.2f} s{speed}"
+    start = f" (start {record['startSeconds']:.2f} s)" if record.get("startSeconds") is not None else ""
+    noise = figures.foreign_share([record])
+    others = f", others took {100 * noise:.0f} % of the machine" if noise > figures.QUIET else ""
+    return f"{record['seconds']:.2f} s{start}{speed}{others}"
 
 
 def measure(bench, key, options):
@@ -109,7 +116,7 @@ def measure(bench, key, options):
     module = {"latency": latency, "copy": initial_copy}.get(key, backlog)
     print(f"{workload.name}: preparing", file=sys.stderr, flush=True)
     records = []
-    for record in module.measure(bench, workload, taking_part(key, options.peers), options.runs):
+    for record in module.measure(bench, workload, taking_part(workload, options.peers), options.runs):
         record["at"] = datetime.datetime.now().strftime("%H:%M:%S")
         records.append(record)
         print(f"  run {record['run']}  {record['peer']:14} {describe(record)}", file=sys.stderr, flush=True)
@@ -141,22 +148,28 @@ def main():
     facts = machine()
     results = earlier(options, facts)
     measured = dict(results, workloads={})
+    failures = []
     workspace = Workspace(options.keep)
     try:
         bench = backlog.Bench(workspace, os.path.abspath(options.lindero), 120 if options.scale == "small" else 900)
         for key in options.workloads:
-            measured["workloads"][key] = results["workloads"][key] = measure(bench, key, options)
+            try:
+                measured["workloads"][key] = results["workloads"][key] = measure(bench, key, options)
+            except Failed as problem:  # before the first run; the next workload begins with new clusters
+                print(f"error: {key}: {problem}", file=sys.stderr, flush=True)
+                failures.append(key)
+                continue
             report.write(results, options.out)
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         workspace.close()
     print(report.text(measured))
-    print(f"\nwritten: {os.path.relpath(options.out)}/results.json, chart.svg")
+    print(f"\nwritten: {os.path.relpath(options.out)}/results.json, chart.svg, README.md's figures")
     runs = [run for entry in measured["workloads"].values() for run in entry["runs"]]
     if any(run.get("different") for run in runs):
         return 3
-    return 0 if all(run["verified"] for run in runs) else 1
+    return 0 if not failures and all(run["verified"] for run in runs) else 1
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def svg(panels, caption):
             parts += draw(panel, MARGIN + column * (PANEL + GAP), y)
         y += max(map(height, pair)) + 16
     title = [label(MARGIN, 30, "Lindero beside PostgreSQL's own and other replicators", 17, weight="600"),
-             label(MARGIN, 48, caption + "; ×: to the better native", 11, "#868e96")]
+             label(MARGIN, 48, caption + "; ×: to the better native, W7's to no apply", 11, "#868e96")]
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y:.0f}" width="{WIDTH}" height="{y:.0f}" {FONT}>',
         f'<rect width="{WIDTH}" height="{y:.0f}" fill="#ffffff"/>', *title, *parts, "</svg>", ""])

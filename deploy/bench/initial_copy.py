@@ -1,11 +1,9 @@
 """The copy's clock: from the start with an empty database until every row, index and constraint is there."""
 import os
 import shutil
-import time
 
-from backlog import compare
-from clusters import DATABASE, PUBLICATION, Failed, pipe
-from meter import Meter
+from clusters import PUBLICATION, pipe
+from measurement import compare, rounds, timed
 from peers import Lindero, Native, Program
 from workloads import prepare_source
 
@@ -88,39 +86,19 @@ def measure(bench, workload, names, runs):
     expected = source.fingerprints(), source.sql(INDEXES)
     mib = float(source.value("SELECT sum(pg_total_relation_size(oid)) / 1048576.0 FROM pg_class "
                              "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"))
-    for number in range(1, runs + 1):
-        for name in names:
-            record = dict(peer=name, run=number, tablesMiB=round(mib))
-            try:
-                record.update(run_once(bench, KINDS[name](bench, name), *expected))
-            except Failed as problem:
-                record.update(verified=False, problem=str(problem))
-            bench.drop_slots()
-            yield record
+    yield from rounds(names, runs, lambda name: run_once(bench, KINDS[name](bench, name), *expected),
+                      tablesMiB=round(mib))
 
 
 def run_once(bench, peer, tables, indexes):
+    bench.drop_slots()
     bench.source.sql("DROP SCHEMA IF EXISTS lindero CASCADE; DROP PUBLICATION IF EXISTS lindero_source_target")
-    bench.target.restart()
-    bench.target.sql(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE); CREATE DATABASE {DATABASE};"
-                     "SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin; CHECKPOINT", "postgres")
-    bench.source.sql("CHECKPOINT")
+    bench.reset_target("template1")
     peer.prepare()
-    session = bench.target.session()
-    meter = Meter(bench.source, bench.target, peer.slot, peer.worker_pid)
-    meter.start()
-    try:
-        began = time.monotonic()
-        peer.start()
-        bench.wait_for_end(peer, session)
-        seconds = time.monotonic() - began
-    finally:
-        cost = meter.result()
-        session.close()
-        peer.stop()
+    record = timed(bench, peer)
     # A slot names one walsender; the copies read through other backends of the source.
-    cost["cpuSeconds"].pop("walsender", None)
-    record = dict(seconds=round(seconds, 3), **cost)
+    for costs in (record["cpuSeconds"], record["busiestCpuSeconds"]):
+        costs.pop("walsender", None)
     compare(record, tables, bench.target.fingerprints())
     if record["verified"] and bench.target.sql(INDEXES) != indexes:
         record.update(verified=False, different=True, problem="indexes or constraints are not the same")

@@ -4,8 +4,8 @@ import threading
 import time
 
 import peers
-from backlog import compare
 from clusters import DATABASE, TEMPLATE, Failed, end_with_parent, environment, wait_until
+from measurement import compare, rounds
 from meter import Meter
 from workloads import make_template
 
@@ -70,16 +70,8 @@ class Prober:
 def measure(bench, workload, names, runs):
     """Yields one record a run."""
     bench.begin(workload, names)
-    for number in range(1, runs + 1):
-        for name in names:
-            peer = peers.make(bench, name)
-            record = dict(peer=name, run=number, transactionsPerSecond=workload.rate)
-            try:
-                record.update(run_once(bench, workload, peer))
-            except Failed as problem:
-                record.update(verified=False, problem=str(problem))
-            bench.drop_slots()
-            yield record
+    yield from rounds(names, runs, lambda name: run_once(bench, workload, peers.make(bench, name)),
+                      transactionsPerSecond=workload.rate)
 
 
 def refresh_template(bench):
@@ -91,11 +83,12 @@ def refresh_template(bench):
 
 
 def run_once(bench, workload, peer):
+    bench.drop_slots()
     refresh_template(bench)
-    bench.reset_target(peer)
+    bench.reset_target(TEMPLATE, peer.preload)
     bench.source.sql(f"SELECT pg_create_logical_replication_slot('{peer.base_slot()}', '{peer.plugin}')")
     peer.prepare()
-    meter = Meter(bench.source, bench.target, peer.slot, peer.worker_pid)
+    meter = Meter(bench.source, bench.target, peer)
     meter.start()
     load = None
     try:
@@ -117,6 +110,7 @@ def run_once(bench, workload, peer):
             load.terminate()
             load.wait()
         cost = meter.result()
+        cost.pop("walsenderBegan")
         peer.stop()
     record = dict(samples=len(times), verified=True, p50=at(times, 0.5), p99=at(times, 0.99), worst=at(times, 1), **cost)
     compare(record, bench.source.fingerprints(), bench.target.fingerprints())

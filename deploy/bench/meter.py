@@ -2,6 +2,7 @@
 import os
 import re
 import threading
+import time
 
 from clusters import APPLICATION, DATABASE, Failed
 
@@ -57,26 +58,38 @@ class MachineShare:
                     foreignCpuSeconds=round(max(0, busy - ours) / TICKS, 2))
 
 
+def threads(pid):
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+
+
 class Meter(threading.Thread):
     """Looks five times a second, because a process that ended can no longer be asked."""
 
-    def __init__(self, source, target, slot, worker_pid):
+    def __init__(self, source, target, peer):
         super().__init__(daemon=True)
-        self.clusters, self.slot, self.worker_pid = (source, target), slot, worker_pid
-        self.begin, self.last, self.anonymous, self.peak = {}, {}, {}, 0
+        self.clusters, self.peer = (source, target), peer
+        self.last, self.threads, self.anonymous, self.peak = {}, {}, {}, 0
+        # When each walsender's session began, by the clock.
+        self.walsenders, self.began = {}, time.monotonic()
         self.stopping = threading.Event()
         self.sessions = source.session("postgres"), target.session("postgres")
         self.share = MachineShare(self.clusters)
 
     def pids(self):
         source, target = self.sessions
-        found = [("walsender", row[0]) for row in source.rows(
-            f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{self.slot}' "
-            "AND active_pid IS NOT NULL")]
+        found = []
+        for pid, began in source.rows(
+                "SELECT a.pid, extract(epoch FROM a.backend_start) FROM pg_replication_slots s "
+                f"JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE {self.peer.stream}"):
+            found.append(("walsender", pid))
+            self.walsenders[pid] = float(began)
         found += [("target", row[0]) for row in target.rows(
             f"SELECT pid FROM pg_stat_activity WHERE datname = '{DATABASE}' "
             f"AND application_name <> '{APPLICATION}' AND backend_type NOT LIKE 'autovacuum%'")]
-        worker = self.worker_pid()
+        worker = self.peer.worker_pid()
         if worker:
             found += [("worker", pid) for pid in [worker] + children(worker)]
         return found
@@ -89,6 +102,8 @@ class Meter(threading.Thread):
             self.last[role, pid] = ticks
             self.anonymous[role] = max(self.anonymous.get(role, 0), memory_mib(pid, "RssAnon"))
             if role == "worker":
+                for thread in threads(pid):
+                    self.threads[pid, thread] = cpu_ticks(f"{pid}/task/{thread}") or 0
                 self.peak = max(self.peak, memory_mib(pid, "VmHWM"))
 
     def run(self):
@@ -107,8 +122,13 @@ class Meter(threading.Thread):
             pass
         for session in self.sessions:
             session.close()
-        cpu = {}
+        cpu, busiest = {}, {}
         for (role, _), ticks in self.last.items():
             cpu[role] = round(cpu.get(role, 0) + ticks / TICKS, 2)
-        return dict(cpuSeconds=cpu, peakAnonymousMiB={role: round(mib, 1) for role, mib in self.anonymous.items()},
+            busiest[role] = round(max(busiest.get(role, 0), ticks / TICKS), 2)
+        if self.threads:
+            busiest["worker"] = round(max(self.threads.values()) / TICKS, 2)
+        return dict(walsenderBegan=min(self.walsenders.values(), default=None), walsenders=len(self.walsenders),
+                    capacityCpuSeconds=round((time.monotonic() - self.began) * os.cpu_count(), 2), cpuSeconds=cpu,
+                    busiestCpuSeconds=busiest, peakAnonymousMiB={role: round(mib, 1) for role, mib in self.anonymous.items()},
                     workerPeakMiB=round(self.peak, 1) or None, **self.share.result())

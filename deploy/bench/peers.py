@@ -1,4 +1,5 @@
 """Lindero and the others. Each starts from a slot that stands before the backlog, at a target that holds the same."""
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ def slot_is_idle(source, slot):
 
 class Peer:
     plugin, slot, preload, applies = "pgoutput", "bench_run", "", True
+    clock_from_session = False  # or from before its start: see measurement.clock
 
     def __init__(self, bench, name):
         self.bench, self.name = bench, name
@@ -42,11 +44,19 @@ class Peer:
     def worker_pid(self):
         return None
 
+    @property
+    def stream(self):
+        """The slots that it reads from, as a condition."""
+        return f"slot_name = '{self.slot}'"
+
+    def require_everything(self, record):
+        """Of a peer that applies nothing: that it has read all there was."""
+
 
 class Program(Peer):
     """A replicator that is a program of its own."""
 
-    process = None
+    process, variables = None, {}
 
     def arguments(self):
         raise NotImplementedError
@@ -56,7 +66,7 @@ class Program(Peer):
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.bench.workspace.folder,
-                env=environment(NO_COLOR="1"), preexec_fn=end_with_parent)
+                env=environment(NO_COLOR="1", **self.variables), preexec_fn=end_with_parent)
 
     def said(self):
         with open(self.log) as log:
@@ -89,15 +99,10 @@ class Lindero(Program):
                 "--publication", PUBLICATION]
 
 
-class Drain(Program):
-    """No replicator: PostgreSQL's own client reads the same stream to /dev/null. Nothing can be faster."""
+class Reader(Program):
+    """Reads everything, applies nothing, and ends."""
 
-    applies = False
-
-    def arguments(self):
-        return [f"{BIN}/pg_recvlogical", "-d", self.source.conninfo(application="peer"), "-S", self.slot, "--start",
-                "--no-loop", "-E", self.bench.end_lsn, "-f", "/dev/null", "-o", "proto_version=2",
-                "-o", "streaming=on", "-o", "binary=true", "-o", f"publication_names={PUBLICATION}"]
+    applies, clock_from_session = False, True
 
     def has_reached_end(self, session):
         return self.process.poll() == 0
@@ -107,7 +112,40 @@ class Drain(Program):
             super().check()
 
 
+class LinderoDecode(Reader):
+    """Lindero's reader, decoder and assembler with nothing behind them, through a copy of the slot."""
+
+    stream = r"slot_name LIKE 'lindero\_read\_%'"
+
+    def __init__(self, bench, name):
+        super().__init__(bench, name)
+        self.variables = dict(DATABASE_URL=self.source.conninfo(application="peer"))
+
+    def arguments(self):
+        return [self.bench.lindero, "events", "measure", "--slot", self.slot, "--publication", PUBLICATION,
+                "--until", self.bench.end_lsn, "--json"]
+
+    def require_everything(self, record):
+        said = self.said()
+        found = json.loads(said[said.index("{"):])
+        wanted = self.bench.size
+        if (found["transactions"], found["changes"]) != wanted:
+            raise Failed(f"{found['transactions']} transactions and {found['changes']} changes were read, "
+                         f"but {wanted[0]} and {wanted[1]} there were")
+
+
+class Drain(Reader):
+    """No replicator: PostgreSQL's own client reads the same stream to /dev/null. Nothing can be faster."""
+
+    def arguments(self):
+        return [f"{BIN}/pg_recvlogical", "-d", self.source.conninfo(application="peer"), "-S", self.slot, "--start",
+                "--no-loop", "-E", self.bench.end_lsn, "-f", "/dev/null", "-o", "proto_version=2",
+                "-o", "streaming=on", "-o", "binary=true", "-o", f"publication_names={PUBLICATION}"]
+
+
 class Native(Peer):
+    clock_from_session = True
+
     def __init__(self, bench, name):
         super().__init__(bench, name)
         self.options = ", binary = true" if name == "native-binary" else ""
@@ -131,7 +169,7 @@ class Native(Peer):
 class Pglogical(Peer):
     """It makes its slot itself; ours takes that one's place while the subscription is disabled."""
 
-    plugin, preload = "pglogical_output", "pglogical"
+    plugin, preload, clock_from_session = "pglogical_output", "pglogical", True
     slot = f"pgl_{DATABASE}_provider_subscriber"
 
     def prepare(self):
@@ -171,5 +209,5 @@ class Pglogical(Peer):
 KINDS = {"lindero": Lindero, "native": Native, "native-binary": Native, "pglogical": Pglogical, "drain": Drain}
 
 
-def make(bench, name):
-    return KINDS[name](bench, name)
+def make(bench, name, applies=True):
+    return LinderoDecode(bench, name) if name == "lindero" and not applies else KINDS[name](bench, name)

@@ -1,142 +1,170 @@
-"""From runs to medians, ratios, text and Markdown. Only runs whose tables were equal after are counted."""
+"""Figures in words: text for the terminal, Markdown for the page, panels for the chart."""
 import json
 import os
 import re
-import statistics
 
 import chart
-from workloads import ALL
+from figures import LABELS, QUIET, ROLES, entries, foreign_share, quantities
 
-ORDER = ["lindero", "native-binary", "native", "pglogical", "pgcopydb", "drain"]
-LABELS = {"drain": "no apply (pg_recvlogical)", "lindero": "Lindero", "native": "native subscription",
-          "native-binary": "native, binary"}
 BEGIN, END = "<!-- figures: written by deploy/bench.sh -->", "<!-- end of figures -->"
-
-
-class Figure:
-    """One quantity of one peer in one workload: median, least, most."""
-
-    def __init__(self, values):
-        self.median, self.least, self.most, self.count = statistics.median(values), min(values), max(values), len(values)
-
-
-def quantities(key):
-    """What is measured: (title, unit, whether more is better, a run's value)."""
-    if key == "latency":
-        return [(f"{part}", "ms", False, lambda run, part=part: run[part]) for part in ("p50", "p99")]
-    if key == "copy":
-        return [("throughput", "MiB/s", True, lambda run: run["tablesMiB"] / run["seconds"])]
-    return [("throughput", "changes/s", True, lambda run: run["changes"] / run["seconds"])]
-
-
-def figures(key, runs):
-    """For each quantity its title, unit, direction and the figure of every peer that has one."""
-    good = [run for run in runs if run["verified"]]
-    for title, unit, more_is_better, value in quantities(key):
-        by_peer = {peer: Figure([value(run) for run in good if run["peer"] == peer])
-                   for peer in ORDER if any(run["peer"] == peer for run in good)}
-        yield title, unit, more_is_better, by_peer
-
-
-def ratio(by_peer, peer, more_is_better):
-    """How many times as good as the better native subscription; for times, as long."""
-    natives = [by_peer[name].median for name in ("native", "native-binary") if name in by_peer]
-    if not natives:
-        return None
-    return by_peer[peer].median / (max(natives) if more_is_better else min(natives))
+HEADINGS = ["peer", "figure", "median (min–max)", "÷ reference", "start, s", "walsender CPU s", "target CPU s",
+            "worker CPU s", "all three, µs/change", "worker, µs/change", "worker peak MiB", "quiet runs", "others' CPU"]
 
 
 def number(value):
+    if value is None:
+        return ""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def percent(part):
+    return "" if part is None else f"{100 * part:.0f} %"
+
+
 def spread(figure):
+    if figure is None:
+        return "—"
     if figure.count == 1:
         return number(figure.median)
     return f"{number(figure.median)} ({number(figure.least)}–{number(figure.most)})"
 
 
-def middle(runs, peer, *path):
-    """The median of a nested field over a peer's good runs."""
-    values = []
-    for run in runs:
-        value = run if run["verified"] and run["peer"] == peer else None
-        for name in path:
-            value = value.get(name) if value else None
-        if value is not None:
-            values.append(value)
-    return statistics.median(values) if values else None
+def label(peer):
+    return LABELS.get(peer, peer)
 
 
-def cpu_cells(runs, peer):
-    cells = [middle(runs, peer, "cpuSeconds", role) for role in ("walsender", "target", "worker")]
-    changes = middle(runs, peer, "changes")
-    per_change = 1e6 * cells[2] / changes if cells[2] is not None and changes and peer == "lindero" else None
-    everything = 1e6 * sum(cell or 0 for cell in cells) / changes if changes and any(cells) else None
-    peak = middle(runs, peer, "workerPeakMiB") if peer == "lindero" else None
-    return [*cells, everything, per_change, peak]
+def times(ratio):
+    return "" if ratio is None else f"{ratio:.2f} ×"
 
 
-def rows(key, runs):
+def rows(entry):
     """One row a peer and quantity, all text."""
-    for title, unit, more_is_better, by_peer in figures(key, runs):
-        for peer, figure in by_peer.items():
-            times = ratio(by_peer, peer, more_is_better)
-            cells = ["" if cell is None else number(cell) for cell in cpu_cells(runs, peer)]
-            what = unit if title == "throughput" else f"{title}, {unit}"
-            others = foreign_share([run for run in runs if run["verified"] and run["peer"] == peer])
-            yield [LABELS.get(peer, peer), what, spread(figure), "" if times is None else f"{times:.2f} ×", *cells,
-                   f"{100 * others:.0f} %"]
-
-
-HEADINGS = ["peer", "figure", "median (min–max)", "÷ native", "walsender CPU s", "target CPU s", "worker CPU s",
-            "all three, µs/change", "worker, µs/change", "worker peak MiB", "others' CPU"]
-
-
-def foreign_share(runs):
-    """The part of the machine's CPU time during the runs that this benchmark did not use."""
-    busy = sum(run.get("machineCpuSeconds", 0) for run in runs)
-    return sum(run.get("foreignCpuSeconds", 0) for run in runs) / busy if busy else 0
+    for quantity in quantities(entry.key):
+        speeds = entry.speeds(quantity)
+        for peer in entry.peers:
+            if not entry.of(peer, entry.counted):
+                continue
+            is_lindero = peer == "lindero"
+            yield [label(peer), quantity.name(), spread(speeds.get(peer)), times(entry.ratio(speeds, quantity, peer)),
+                   number(entry.middle(peer, "startSeconds")),
+                   *(number(entry.middle(peer, "cpuSeconds", role)) for role in ROLES),
+                   number(entry.microseconds(peer, *ROLES)),
+                   number(entry.microseconds(peer, "worker")) if is_lindero else "",
+                   number(entry.middle(peer, "workerPeakMiB")) if is_lindero else "",
+                   f"{len(entry.of(peer, entry.quiet))} of {len(entry.of(peer, entry.runs))}",
+                   percent(foreign_share(entry.of(peer, entry.counted)))]
 
 
 def footnotes(entry):
-    runs = entry["runs"]
-    bad = [run for run in runs if not run["verified"]]
-    count = max(run["run"] for run in runs)
-    yield (f"{entry['date']}, commit {entry['commit']}, {count} run{'s' if count > 1 else ''} of each peer, "
-           f"{100 * foreign_share(runs):.0f} % of the CPU time used went to others on the machine")
-    if foreign_share(runs) > 0.2:
-        yield "on a machine this busy the speeds and their ratios are no evidence; the CPU seconds are closer to one"
-    for run in bad:
-        yield f"not counted: {run['peer']} run {run['run']}: {run['problem'][:300]}"
+    yield f"{entry.data['date']}, commit {entry.data['commit']}; the reference is {entry.kind.reference}"
+    noisy = len(entry.counted) - len(entry.quiet)
+    if noisy:
+        yield (f"{noisy} of {len(entry.counted)} runs had others take more than {percent(QUIET)} of the machine: their "
+               "speed is left out, their CPU seconds are not")
+    for run in entry.runs:
+        if not run["verified"]:
+            yield f"not counted: {run['peer']} run {run['run']}: {run['problem'][:300]}"
+        elif run.get("walsenders", 1) > 1 and entry.key != "copy":
+            yield f"{run['peer']} run {run['run']} needed {run['walsenders']} sessions on the source"
 
 
-def workloads(results):
-    return [(key, results["workloads"][key]) for key in ALL if key in results["workloads"]]
+# --- what follows from the figures
 
+def marks(results):
+    """What issue 3 asks for, and what was reached: (workload, what, mark, reached, whether)."""
+    for entry in entries(results):
+        for quantity in quantities(entry.key):
+            speeds = entry.speeds(quantity)
+            for peer, mark in entry.kind.marks.items():
+                to = entry.reference(speeds, quantity) if peer == "native" else peer
+                what = f"{quantity.name()} ÷ {'the better native' if peer == 'native' else label(peer)}"
+                sign = "≥" if quantity.more_is_better else "≤"
+                if to not in speeds or "lindero" not in speeds:
+                    yield entry, what, f"{sign} {mark:.2f}", "no quiet run of both", None
+                    continue
+                reached = speeds["lindero"].median / speeds[to].median
+                yield (entry, what, f"{sign} {mark:.2f}", f"{reached:.2f}",
+                       reached >= mark if quantity.more_is_better else reached <= mark)
+        if entry.key in ("oltp", "inserts", "updates", "hot"):
+            cost = entry.microseconds("lindero", "worker")
+            if cost is not None:
+                yield entry, "worker CPU, µs/change", "< 1.50", number(cost), cost < 1.5
+        if entry.key == "bigtx":
+            peak = entry.middle("lindero", "workerPeakMiB")
+            if peak is not None:
+                yield entry, "worker's peak memory, MiB", "< 96", number(peak), peak < 96
+
+
+def bounds(results):
+    """Which process was busy while Lindero, the better native and the bare reader ran."""
+    for entry in entries(results):
+        quantity = quantities(entry.key)[0]
+        shown = ["lindero", entry.reference(entry.speeds(quantity), quantity), "drain"]
+        for peer in dict.fromkeys(name for name in shown if name):
+            found = entry.bound(peer)
+            if found and entry.key != "latency":
+                wall, busy, everything, what = found
+                yield [entry.data["name"], label(peer), number(wall), *(percent(busy.get(role)) for role in ROLES),
+                       percent(everything / entry.cores), what]
+
+
+def faster(results):
+    """Where others are better, in speed or in CPU."""
+    for entry in entries(results):
+        others = [peer for peer in entry.peers if peer not in ("lindero", "drain")]
+        for quantity in quantities(entry.key):
+            speeds = entry.speeds(quantity)
+            for peer in others if "lindero" in speeds else []:
+                if peer in speeds and quantity.better((speeds[peer].median, speeds["lindero"].median)) \
+                        == speeds[peer].median:
+                    yield (f"{entry.data['name']}: {label(peer)} has {number(speeds[peer].median)} {quantity.name()}, "
+                           f"Lindero {number(speeds['lindero'].median)}")
+        own = entry.microseconds("lindero", *ROLES)
+        for peer in others:
+            cost = entry.microseconds(peer, *ROLES)
+            if own and cost and cost < own:
+                yield (f"{entry.data['name']}: {label(peer)} needs {number(cost)} µs of CPU for a change in all, "
+                       f"Lindero {number(own)}")
+
+
+# --- the forms
 
 def text(results):
     lines = []
-    for key, entry in workloads(results):
-        lines += ["", f"{entry['name']} — {entry['size']}"]
-        table = [HEADINGS, *rows(key, entry["runs"])]
+    for entry in entries(results):
+        lines += ["", f"{entry.data['name']} — {entry.data['size']}"]
+        table = [HEADINGS, *rows(entry)]
         widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
         lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
         lines += ["  " + line for line in footnotes(entry)]
     return "\n".join(lines)
 
 
+def table(headings, body):
+    return ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings),
+            *("| " + " | ".join(row) + " |" for row in body), ""]
+
+
 def markdown(results):
     machine = results["machine"]
+    held = {True: "yes", False: "**no**", None: ""}
     lines = [f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memoryGiB']} GiB, {machine['system']}; "
-             f"PostgreSQL {machine['postgresql']}; scale: {results['scale']}.", ""]
-    for key, entry in workloads(results):
-        lines += [f"### {entry['name']}", "", f"{entry['size']}.", ""]
-        lines += ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows(key, entry["runs"])]
-        lines += ["", *(f"{line[0].upper()}{line[1:]}." for line in footnotes(entry)), ""]
+             f"PostgreSQL {machine['postgresql']}; scale: {results['scale']}.", "", "### Marks", ""]
+    lines += table(["workload", "what", "mark", "reached", "held"],
+                   [[entry.data["name"], what, mark, reached, held[whether]]
+                    for entry, what, mark, reached, whether in marks(results)])
+    bound = list(bounds(results))
+    lines += ["### What bounds each figure", ""]
+    lines += table(["workload", "peer", "time, s", "walsender", "busiest target process", "busiest worker thread",
+                    "of the whole machine", "bound by"], bound) if bound else ["No run was quiet enough to tell.", ""]
+    ahead = list(faster(results))
+    lines += ["### Where others are better", "", *(f"- {line}." for line in ahead or ["Nowhere in what was measured"]), ""]
+    for entry in entries(results):
+        lines += [f"### {entry.data['name']}", "", f"{entry.data['size']}.", ""]
+        lines += table(HEADINGS, rows(entry))
+        lines += [*(f"{line[0].upper()}{line[1:]}.  " for line in footnotes(entry)), ""]
     return "\n".join(lines)
 
 
@@ -158,17 +186,18 @@ def write(results, folder):
 
 
 def panels(results):
-    for key, entry in workloads(results):
-        for title, unit, more_is_better, by_peer in figures(key, entry["runs"]):
-            heading = entry["name"] + (f", {title}" if key == "latency" else "")
-            bars = [(peer, LABELS.get(peer, peer), figure, number(figure.median),
-                     ratio(by_peer, peer, more_is_better)) for peer, figure in by_peer.items()]
-            yield heading, unit + (", more is better" if more_is_better else ", less is better"), bars
+    for entry in entries(results):
+        for quantity in quantities(entry.key):
+            speeds = entry.speeds(quantity)
+            heading = entry.data["name"] + (f", {quantity.title}" if entry.key == "latency" else "")
+            bars = [(peer, label(peer), figure, number(figure.median), entry.ratio(speeds, quantity, peer))
+                    for peer, figure in speeds.items()]
+            yield heading, quantity.unit + (", more is better" if quantity.more_is_better else ", less is better"), bars
 
 
 def caption(results):
     machine = results["machine"]
-    share = foreign_share([run for _, entry in workloads(results) for run in entry["runs"]])
-    noise = f"; others took {100 * share:.0f} % of the CPU: speeds are no evidence" if share > 0.2 else ""
+    left_out = [entry.data["name"].split()[0] for entry in entries(results) if not entry.quiet]
+    noise = f"; no quiet run yet of {', '.join(left_out)}" if left_out else ""
     return (f"{machine['cpu']}, {machine['cores']} cores, PostgreSQL {machine['postgresql']}, "
             f"scale {results['scale']}{noise}")

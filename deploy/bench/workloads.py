@@ -23,10 +23,17 @@ def reservations(low, high):
         FROM generate_series({low}::bigint, {high}::bigint) i"""
 
 
-class OLTP:
+class Workload:
+    applies = True  # or the stream is only read
+    reference = "native"  # what ratios are to: the better native subscription, or a peer
+    marks = {}  # peer: the ratio that Lindero shall reach; at most, where less is better
+
+
+class OLTP(Workload):
     """pgbench's TPC-B-like transaction, four changes each; pgbench_history gets a primary key."""
 
     key, name = "oltp", "W1 OLTP (pgbench)"
+    marks = dict(native=2.5)
 
     def __init__(self, is_small):
         self.branches = 2 if is_small else 20
@@ -42,8 +49,9 @@ class OLTP:
              source.conninfo()], PGOPTIONS="-c synchronous_commit=off")
 
 
-class Inserts:
+class Inserts(Workload):
     key, name = "inserts", "W2 inserts, 500 a tx"
+    marks = dict(native=1.2)
 
     def __init__(self, is_small):
         self.transactions = 200 if is_small else 2_000
@@ -59,8 +67,9 @@ class Inserts:
             END LOOP; END $$""")
 
 
-class Updates:
+class Updates(Workload):
     key, name = "updates", "W3 updates, uniform"
+    marks = dict(native=1.3)
 
     def __init__(self, is_small):
         self.rows = 20_000 if is_small else 200_000
@@ -86,6 +95,7 @@ class Updates:
 
 class HotUpdates(Updates):
     key, name = "hot", "W3h updates, 80 % on 1 %"
+    marks = dict(native=2.2)
 
     def __init__(self, is_small):
         super().__init__(is_small)
@@ -93,8 +103,9 @@ class HotUpdates(Updates):
                      f"ELSE 1 + floor(random() * {self.rows}) END")
 
 
-class BigTransaction:
+class BigTransaction(Workload):
     key, name = "bigtx", "W4 one big transaction"
+    marks = dict(native=1.4)
 
     def __init__(self, is_small):
         self.transactions, self.changes = 1, 200_000 if is_small else 2_000_000
@@ -110,6 +121,7 @@ class Latency(OLTP):
     """Steady pgbench at 30 % of what it could do; a row with the clock is committed every 20 ms."""
 
     key, name = "latency", "W5 latency"
+    marks = dict(native=1.3)
 
     def __init__(self, is_small):
         super().__init__(is_small)
@@ -123,8 +135,9 @@ class Latency(OLTP):
         self.rate = max(50, round(0.3 * float(re.search(r"tps = ([\d.]+)", said).group(1))))
 
 
-class InitialCopy:
+class InitialCopy(Workload):
     key, name = "copy", "W6 initial copy"
+    marks = dict(native=1.3, pgcopydb=1.0)
 
     def __init__(self, is_small):
         self.branches = 13 if is_small else 135
@@ -134,9 +147,20 @@ class InitialCopy:
         source.sql("ALTER TABLE pgbench_history ADD COLUMN hid bigserial PRIMARY KEY; VACUUM ANALYZE")
 
 
-BACKLOGS = (OLTP, Inserts, Updates, HotUpdates, BigTransaction)
-ALL = {kind.key: kind for kind in (*BACKLOGS, Latency, InitialCopy)}
-ALIASES = dict(W1="oltp", W2="inserts", W3="updates", W3h="hot", W4="bigtx", W5="latency", W6="copy")
+class DecodeOLTP(OLTP):
+    key, name = "decode-oltp", "W7 decode only, W1's backlog"
+    applies, reference, marks = False, "drain", dict(drain=0.95)
+
+
+class DecodeInserts(Inserts):
+    key, name = "decode-inserts", "W7 decode only, W2's backlog"
+    applies, reference, marks = False, "drain", dict(drain=0.95)
+
+
+KINDS = (OLTP, Inserts, Updates, HotUpdates, BigTransaction, Latency, InitialCopy, DecodeOLTP, DecodeInserts)
+ALL = {kind.key: kind for kind in KINDS}
+ALIASES = dict(W1=["oltp"], W2=["inserts"], W3=["updates"], W3h=["hot"], W4=["bigtx"], W5=["latency"], W6=["copy"],
+               W7=["decode-oltp", "decode-inserts"], decode=["decode-oltp", "decode-inserts"])
 
 
 def prepare_source(source, workload, with_pglogical):
