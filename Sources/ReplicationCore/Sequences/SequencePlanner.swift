@@ -40,6 +40,13 @@ public struct SequencePlanner: Sendable {
 
     public init(mode: ReplicationSettings.Sequences) { self.mode = mode }
 
+    /// How the pair is shared: what two sides have in use stays as it is, since no order of two changes from one to the other
+    /// is safe while both write. A new mode counts from the next split on.
+    public func mode(of pair: SequencePair) -> ReplicationSettings.Sequences {
+        guard let record = pair.origin.record, record.mode == pair.other.record?.mode else { return mode }
+        return record.mode
+    }
+
     /// What makes the pair safe for two sides; `nil` when it is already.
     public func plan(_ pair: SequencePair) throws(SequenceProblem) -> SequencePlan? {
         guard pair.isShared else { return try ahead(pair) }
@@ -49,7 +56,7 @@ public struct SequencePlanner: Sendable {
             throw .stepsDiffer(origin: step, other: pair.other.before.increment)
         }
         if isSafe(pair) { return nil }
-        switch mode {
+        switch mode(of: pair) {
         case .interleave: return try interleave(pair, step: step)
         case .ranges: return try ranges(pair, step: step)
         }
@@ -74,9 +81,10 @@ public struct SequencePlanner: Sendable {
     /// Whether the two can never give the same number, nor one that the other side holds already.
     public func isSafe(_ pair: SequencePair) -> Bool {
         guard pair.isShared else { return (try? ahead(pair)) == .some(nil) }
+        let mode = mode(of: pair)
         guard pair.origin.record?.mode == mode, pair.other.record?.mode == mode,
             let origin = pair.origin.nextValue, let other = pair.other.nextValue,
-            isAhead(pair.origin, origin), isAhead(pair.other, other)
+            isAhead(pair.origin, origin, of: pair, mode), isAhead(pair.other, other, of: pair, mode)
         else { return false }
         switch mode {
         case .interleave:
@@ -90,16 +98,18 @@ public struct SequencePlanner: Sendable {
         }
     }
 
-    /// Rows of the other side come here too, with numbers of their own: only this side's must be behind.
-    private func isAhead(_ state: SequenceState, _ next: Int64) -> Bool {
-        guard let used = state.usedValue else { return true }
-        switch mode {
-        case .interleave:
-            let step = state.settings.increment
-            let isOwn = residue(used, step) == residue(next, step)
-            return !isOwn || (step > 0 ? used < next : used > next)
-        case .ranges:
-            let isOwn = used >= state.settings.minimum && used <= state.settings.maximum
+    /// Whether no row of either side holds a number that this one has yet to give. Most numbers that lie ahead are the other
+    /// side's own. One of somebody's own choice that is not the farthest is not seen, as PostgreSQL itself would not see it
+    /// coming.
+    private func isAhead(
+        _ state: SequenceState, _ next: Int64, of pair: SequencePair, _ mode: ReplicationSettings.Sequences
+    ) -> Bool {
+        [pair.origin.usedValue, pair.other.usedValue].compactMap { $0 }.allSatisfy { used in
+            let isOwn =
+                switch mode {
+                case .interleave: residue(used, state.settings.increment) == residue(next, state.settings.increment)
+                case .ranges: used >= state.settings.minimum && used <= state.settings.maximum
+                }
             return !isOwn || (state.ascends ? used < next : used > next)
         }
     }
@@ -112,20 +122,39 @@ public struct SequencePlanner: Sendable {
 
     // MARK: plans
 
-    /// Every other number for each side, the nearer one for the origin.
+    /// Every other number for each side, the nearer one for the origin. Sides that have theirs already keep them: while
+    /// one of two changes is made and the other is not yet, they still never meet.
     private func interleave(_ pair: SequencePair, step: Int64) throws(SequenceProblem) -> SequencePlan {
         let (double, overflows) = step.multipliedReportingOverflow(by: 2)
         guard !overflows else { throw .exhausted(pair.origin.name) }
-        func change(_ state: SequenceState, steps: Int64) throws(SequenceProblem) -> SequenceChange {
+        let own = interleavedResidues(pair, double)
+        func change(_ state: SequenceState, steps: Int64, residue own: Int64?) throws(SequenceProblem) -> SequenceChange {
             var settings = state.before
             settings.increment = double
-            let next = try next(after: pair, steps: steps)
+            var next = try next(after: pair, steps: own == nil ? steps : 1)
+            if let own {
+                let size = Int64(clamping: double.magnitude)
+                let forward = step > 0 ? own - residue(next, double) : residue(next, double) - own
+                let (aligned, overflows) = next.addingReportingOverflow((forward < 0 ? forward + size : forward) * step.signum())
+                guard !overflows else { throw .exhausted(state.name) }
+                next = aligned
+            }
             // Begun again, the two must not meet either.
             settings.start = next
             try require(next, in: settings, state)
             return SequenceChange(name: state.name, settings: settings, restart: next)
         }
-        return SequencePlan(origin: try change(pair.origin, steps: 1), other: try change(pair.other, steps: 2))
+        return SequencePlan(
+            origin: try change(pair.origin, steps: 1, residue: own?.origin),
+            other: try change(pair.other, steps: 2, residue: own?.other))
+    }
+
+    /// Which of the numbers each side has, if they are shared out already.
+    private func interleavedResidues(_ pair: SequencePair, _ double: Int64) -> (origin: Int64, other: Int64)? {
+        let states = [pair.origin, pair.other]
+        guard states.allSatisfy({ $0.record?.mode == .interleave && $0.settings.increment == double }) else { return nil }
+        let (origin, other) = (residue(pair.origin.lastValue, double), residue(pair.other.lastValue, double))
+        return origin == other ? nil : (origin, other)
     }
 
     /// Half of the numbers that are left for each side, the nearer half for the origin.

@@ -201,8 +201,8 @@ public struct SequenceSplit {
                 throw SequenceSplitError.blocked(steps)
             }
             // The other side first: until the origin is changed too, its own numbers are what they were.
-            try await write(step.plan?.other, fresh.other, isShared: fresh.isShared, goal, on: other.connection)
-            try await write(step.plan?.origin, fresh.origin, isShared: fresh.isShared, goal, on: origin.connection)
+            try await write(step.plan?.other, fresh.other, of: fresh, goal, on: other.connection)
+            try await write(step.plan?.origin, fresh.origin, of: fresh, goal, on: origin.connection)
             _ = try await other.connection.execute("COMMIT")
             _ = try await origin.connection.execute("COMMIT")
             return step
@@ -228,12 +228,16 @@ public struct SequenceSplit {
         _ state: SequenceState, _ columns: [SequencePair.Column], on connection: PostgresConnection
     ) async throws -> SequenceState {
         let tables = Set(columns.map(\.table))
-        let states = try await SequenceReader(connection: connection).read(tables.sorted())
-        return columns.compactMap { states[$0] }.first { $0.name == state.name } ?? state
+        let states = try await SequenceReader(connection: connection, readsTables: false).read(tables.sorted())
+        var fresh = columns.compactMap { states[$0] }.first { $0.name == state.name } ?? state
+        // Rows made since hold numbers that the sequence has given. To look for them again could take long, without an
+        // index, while writers wait.
+        fresh.usedValue = state.usedValue
+        return fresh
     }
 
     private func write(
-        _ change: SequenceChange?, _ state: SequenceState, isShared: Bool, _ goal: Goal, on connection: PostgresConnection
+        _ change: SequenceChange?, _ state: SequenceState, of pair: SequencePair, _ goal: Goal, on connection: PostgresConnection
     ) async throws {
         guard let change else { return }
         _ = try await connection.execute(change.sql)
@@ -241,7 +245,7 @@ public struct SequenceSplit {
         switch goal {
         case .share:
             // One that was only set ahead is as it was.
-            guard isShared else { return }
+            guard pair.isShared else { return }
             let before = state.record?.before ?? state.settings
             _ = try await connection.query(
                 """
@@ -250,7 +254,7 @@ public struct SequenceSplit {
                 ON CONFLICT (schema_name, sequence_name) DO UPDATE SET mode = excluded.mode, changed_at = excluded.changed_at
                 """,
                 name + [
-                    .text(mode.rawValue), .text("\(before.increment)"), .text("\(before.minimum)"), .text("\(before.maximum)"),
+                    .text(SequencePlanner(mode: mode).mode(of: pair).rawValue), .text("\(before.increment)"), .text("\(before.minimum)"), .text("\(before.maximum)"),
                     .text("\(before.start)"),
                 ])
         case .restore:

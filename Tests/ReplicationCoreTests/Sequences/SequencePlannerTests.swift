@@ -108,48 +108,100 @@ import Testing
         #expect(state(last: -5, increment: -1, minimum: -9, maximum: -1).remaining == 5)
     }
 
-    /// Draws numbers on both sides at random, with rows copied over and explicit numbers in between, goes back and
-    /// forth, and looks for a number given twice.
+    @Test func sidesThatShareAlreadyKeepTheirNumbers() throws {
+        let planner = SequencePlanner(mode: .interleave)
+        let first = try #require(try planner.plan(pair(state(last: 57, called: true), state())))
+        var origin = applied(first.origin, to: state(last: 57, called: true), mode: .interleave)
+        let other = applied(first.other, to: state(), mode: .interleave)
+        #expect(origin.nextValue == 58 && other.nextValue == 59)
+        // Somebody has written a number of their own choice.
+        origin.usedValue = 1_000
+        let again = try #require(try planner.plan(pair(origin, other)))
+        #expect(again.origin?.restart == 1_002 && again.other?.restart == 1_001)
+    }
+
+    /// Draws numbers on both sides at random: some are rolled back, rows are carried over or not yet, people write numbers
+    /// of their own choice, changes are cut off after the first of two, modes change, and sides come back together. Looks
+    /// for a number given twice.
     @Test(arguments: [UInt64(20_261_125), 7, 99, 4_242])
     func noNumberIsEverGivenTwice(seed: UInt64) throws {
         var random = SplitMix(state: seed)
-        for round in 0..<400 {
+        for round in 0..<600 {
             let step: Int64 = [1, 1, 1, 2, 50, -1, -7].randomElement(using: &random) ?? 1
-            let low: Int64 = step > 0 ? 1 : -10_000_000
-            var sides = [0, 1].map { _ in
-                state(
-                    last: step > 0 ? 1 : -1, increment: step, minimum: low, maximum: step > 0 ? 10_000_000 : -1,
-                    range: -10_000_000...10_000_000)
-            }
-            var given: Set<Int64> = []
-            func draw(_ side: Int) throws {
-                let value = try #require(sides[side].nextValue, "seed \(seed) round \(round)")
-                let isFresh = given.insert(value).inserted
-                #expect(isFresh, "seed \(seed) round \(round): \(value) twice")
-                (sides[side].lastValue, sides[side].isCalled) = (value, true)
-                // The row reaches the other side sooner or later.
-                for holder in [side] + (Bool.random(using: &random) ? [1 - side] : []) {
-                    let used = sides[holder].usedValue ?? value
-                    sides[holder].usedValue = step > 0 ? max(used, value) : min(used, value)
+            let place = "seed \(seed) round \(round)"
+            var game = NumberGame(
+                sides: [0, 1].map { _ in
+                    state(
+                        last: step > 0 ? 1 : -1, increment: step, minimum: step > 0 ? 1 : -10_000_000,
+                        maximum: step > 0 ? 10_000_000 : -1, range: -10_000_000...10_000_000)
+                })
+            func draw(_ sides: ClosedRange<Int>, upTo count: Int) throws {
+                for _ in 0..<Int.random(in: 0...count, using: &random) {
+                    let isFresh = try #require(game.draw(Int.random(in: sides, using: &random), using: &random), "\(place)")
+                    #expect(isFresh, "\(place)")
                 }
             }
             // Before the split one side alone gives numbers.
-            for _ in 0..<Int.random(in: 0...9, using: &random) { try draw(0) }
+            try draw(0...0, upTo: 9)
             for _ in 0..<3 {
-                let mode = ReplicationSettings.Sequences.allCases.randomElement(using: &random) ?? .interleave
-                let planner = SequencePlanner(mode: mode)
-                for _ in 0..<Int.random(in: 1...2, using: &random) {
-                    let plan = try planner.plan(pair(sides[0], sides[1]))
-                    sides = [applied(plan?.origin, to: sides[0], mode: mode), applied(plan?.other, to: sides[1], mode: mode)]
+                for turn in 0..<Int.random(in: 1...3, using: &random) {
+                    let planner = SequencePlanner(mode: ReplicationSettings.Sequences.allCases.randomElement(using: &random) ?? .interleave)
+                    // What is in use stays.
+                    let mode = planner.mode(of: pair(game.sides[0], game.sides[1]))
+                    if Int.random(in: 0...2, using: &random) == 0 {
+                        game.writeChosen(Int.random(in: 0...1, using: &random), using: &random)
+                    } else if Bool.random(using: &random), let plan = try planner.plan(pair(game.sides[0], game.sides[1])) {
+                        game.sides[1] = applied(plan.other, to: game.sides[1], mode: mode)
+                        try draw(turn == 0 ? 0...0 : 0...1, upTo: 12)
+                    }
+                    let plan = try planner.plan(pair(game.sides[0], game.sides[1]))
+                    game.sides[0] = applied(plan?.origin, to: game.sides[0], mode: mode)
+                    game.sides[1] = applied(plan?.other, to: game.sides[1], mode: mode)
                     // Once more changes nothing.
-                    #expect(try planner.plan(pair(sides[0], sides[1])) == nil, "seed \(seed) round \(round)")
-                    for _ in 0..<Int.random(in: 0...12, using: &random) { try draw(Int.random(in: 0...1, using: &random)) }
+                    #expect(try planner.plan(pair(game.sides[0], game.sides[1])) == nil, "\(place)")
+                    try draw(0...1, upTo: 40)
                 }
-                let back = try #require(try planner.restore(pair(sides[0], sides[1])))
-                sides = [applied(back.origin, to: sides[0], mode: nil), applied(back.other, to: sides[1], mode: nil)]
-                #expect(sides[0].settings.increment == step && sides[1].settings.increment == step)
-                for _ in 0..<Int.random(in: 0...5, using: &random) { try draw(0) }
+                let back = try #require(try SequencePlanner(mode: .interleave).restore(pair(game.sides[0], game.sides[1])), "\(place)")
+                game.sides[0] = applied(back.origin, to: game.sides[0], mode: nil)
+                game.sides[1] = applied(back.other, to: game.sides[1], mode: nil)
+                #expect(game.sides.allSatisfy { $0.settings.increment == step }, "\(place)")
+                try draw(0...0, upTo: 5)
             }
+        }
+    }
+}
+
+/// Two sequences, the rows that hold their numbers, and every number that was ever given.
+private struct NumberGame {
+    var sides: [SequenceState]
+    private var given: Set<Int64> = []
+
+    init(sides: [SequenceState]) { self.sides = sides }
+
+    /// - Returns: whether the number is a new one; `nil` when there is none left.
+    mutating func draw(_ side: Int, using random: inout SplitMix) -> Bool? {
+        guard let value = sides[side].nextValue else { return nil }
+        (sides[side].lastValue, sides[side].isCalled) = (value, true)
+        // A transaction that is rolled back keeps nothing.
+        if Int.random(in: 0...3, using: &random) > 0 { hold(value, side, using: &random) }
+        return given.insert(value).inserted
+    }
+
+    /// A number that nobody has given, ahead of all that were.
+    mutating func writeChosen(_ side: Int, using random: inout SplitMix) {
+        let ascends = sides[side].settings.increment > 0
+        let farthest = (ascends ? given.max() : given.min()) ?? 0
+        let value = farthest + (ascends ? 1 : -1) * Int64.random(in: 1...300, using: &random)
+        guard abs(value) < 1_000_000 else { return }
+        given.insert(value)
+        hold(value, side, using: &random)
+    }
+
+    /// The row reaches the other side sooner or later.
+    private mutating func hold(_ value: Int64, _ side: Int, using random: inout SplitMix) {
+        for holder in [side] + (Bool.random(using: &random) ? [1 - side] : []) {
+            let used = sides[holder].usedValue ?? value
+            sides[holder].usedValue = sides[holder].settings.increment > 0 ? max(used, value) : min(used, value)
         }
     }
 }
