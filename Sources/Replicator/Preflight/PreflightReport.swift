@@ -70,6 +70,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case foreignTrigger = "foreign_trigger"
         case foreignKeyCut = "foreign_key_cut"
         case foreignKeyAction = "foreign_key_action"
+        case truncateRight = "truncate_right"
         case policyMissing = "policy_missing"
         case fillValue = "fill_value"
         case sequencesShared = "sequences_shared"

@@ -40,12 +40,14 @@ struct SplitTableFacts: Sendable {
     var triggers: [Trigger] = []
     /// Columns whose collation calls texts equal that differ in bytes.
     var looseColumns: Set<String> = []
+    /// Of the side's own roles, those that may truncate the table.
+    var truncatingRoles: [String] = []
 }
 
 /// Reads `SplitTableFacts`. Only reads, and only what any role may read.
 enum SplitFactsReader {
     static func read(
-        _ connection: PostgresConnection, _ tables: [TableDescription]
+        _ connection: PostgresConnection, _ tables: [TableDescription], roles: [String]
     ) async throws(PostgresError) -> [QualifiedName: SplitTableFacts] {
         if tables.isEmpty { return [:] }
         let names = Dictionary(tables.map { ($0.oid, $0.name) }, uniquingKeysWith: { first, _ in first })
@@ -77,6 +79,11 @@ enum SplitFactsReader {
             guard let name = table(row), let column = row["name"] else { continue }
             facts[name, default: SplitTableFacts()].looseColumns.insert(column)
         }
+        if roles.isEmpty { return facts }
+        for row in try await connection.query(truncatingRoles, [oids, .text(SQLText.arrayLiteral(roles))]).rows {
+            guard let name = table(row), let role = row["name"] else { continue }
+            facts[name, default: SplitTableFacts()].truncatingRoles.append(role)
+        }
         return facts
     }
 
@@ -98,6 +105,15 @@ enum SplitFactsReader {
              JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY ($1::pg_catalog.oid[])
         ORDER BY k.conrelid, k.conname
+        """
+
+    /// `$1`: oids of tables, `$2`: names of roles. Superusers may do everything, and are named elsewhere.
+    private static let truncatingRoles = """
+        SELECT c.oid AS table, r.rolname AS name
+        FROM pg_catalog.pg_class c, pg_catalog.pg_roles r
+        WHERE c.oid = ANY ($1::pg_catalog.oid[]) AND r.rolname = ANY ($2::pg_catalog.text[]) AND NOT r.rolsuper
+          AND pg_catalog.has_table_privilege(r.oid, c.oid, 'TRUNCATE')
+        ORDER BY c.oid, r.rolname
         """
 
     /// `$1`: oids of tables.

@@ -19,7 +19,8 @@ struct SplitPreflight {
                 SplitSide(
                     name: side.name,
                     tables: Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
-                    facts: try await SplitFactsReader.read(side.connection, tables)))
+                    facts: try await SplitFactsReader.read(
+                        side.connection, tables, roles: configuration.database(side.name)?.roles ?? [])))
         }
         let (sequences, numbered) = try await self.sequences()
         var findings: [PreflightFinding] = []
@@ -31,7 +32,21 @@ struct SplitPreflight {
             findings += SplitReferenceChecks(table: table, sides: sides, policy: policy).findings()
         }
         for side in [origin, other] { findings += try await fills(side, sides.first { $0.name == side.name }) }
-        return findings + policies() + sequences
+        return findings + policies() + sequences + slots()
+    }
+
+    /// On one cluster the two directions need a slot each; each of them alone finds the last free one.
+    private func slots() -> [PreflightFinding] {
+        let facts = origin.facts
+        guard facts.systemIdentifier != nil, facts.systemIdentifier == other.facts.systemIdentifier else { return [] }
+        let own = facts.slots.filter { $0.name.hasPrefix("lindero_") }.count
+        guard own == 0, facts.slotLimit - facts.slots.count == 1 else { return [] }
+        return [
+            PreflightFinding(
+                .blocker, .replicationSlots, database: origin.name,
+                "one replication slot is free (max_replication_slots = \(facts.slotLimit)), and both sides are on this server",
+                fix: "ALTER SYSTEM SET max_replication_slots = '\(facts.slotLimit + 5)'; then restart the server")
+        ]
     }
 
     /// Shared columns for which the file says nowhere who wins.

@@ -12,7 +12,7 @@ struct SplitTableChecks {
     private var ownership: TableOwnership { table.ownership }
 
     func findings() -> [PreflightFinding] {
-        var findings = sides.flatMap { match($0) + triggers($0) }
+        var findings = sides.flatMap { match($0) + triggers($0) + truncates($0) }
         findings += uniqueKeys() + deletes() + numberedMatch()
         return findings
     }
@@ -146,6 +146,15 @@ struct SplitTableChecks {
                 "both sides may delete rows of \(name): a delete wins over what the other side writes at the same time",
                 fix: "delete: with the one database that may, under tables.\(name)")
         ]
+    }
+
+    private func truncates(_ side: SplitSide) -> [PreflightFinding] {
+        (side.facts[name]?.truncatingRoles ?? []).map { role in
+            finding(
+                .warning, .truncateRight, side,
+                "role \(role) may TRUNCATE \(name), which names no rows and can't be carried across: the direction would stop",
+                fix: "REVOKE TRUNCATE ON \(name.sql) FROM \(SQLText.identifier(role)); and use DELETE")
+        }
     }
 
     // MARK: triggers

@@ -116,6 +116,29 @@ import Testing
         #expect(await blockers(scene) == [])
     }
 
+    @Test func rolesThatMayTruncateAreNamed() async throws {
+        var scene = try await scene("CREATE TABLE t (id text PRIMARY KEY)", "t: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }")
+        try await PreflightScene.withRole(on: scene.target.cluster, "") { role in
+            scene.configuration.databases[1].roles = [role]
+            try await scene.run(on: .target, "GRANT SELECT, INSERT, TRUNCATE ON t TO \(role)")
+            let finding = try #require(await scene.finding(.truncateRight))
+            #expect(finding.severity == .warning && finding.database == "sync")
+            try await scene.run(on: .target, try #require(finding.fix?.components(separatedBy: "; and ").first))
+            #expect(await scene.finding(.truncateRight) == nil)
+            try await scene.run(on: .target, "DROP OWNED BY \(role)")
+        }
+    }
+
+    @Test func oneServerForBothSidesNeedsTwoSlots() async throws {
+        let cluster = try await PostgresCluster.start(settings: ["max_replication_slots": "2"])
+        defer { cluster.remove() }
+        var scene = try await PreflightScene.make(source: cluster, target: cluster, script: "CREATE TABLE t (id text PRIMARY KEY)", backend: .split)
+        scene.configuration.tables = [TableRule(pattern: "t", match: ["id"], owned: ["bot": ["*"]])]
+        #expect(await blockers(scene) == [])
+        try await scene.run(on: .source, "SELECT pg_create_logical_replication_slot('other', 'pgoutput')")
+        #expect(await blockers(scene) == ["replication_slots bot -"])
+    }
+
     @Test func bothServersMustBeReadyForBothParts() async throws {
         let poor = try await PostgresCluster.start(settings: [
             "wal_level": "replica", "max_wal_senders": "0", "max_replication_slots": "0",
