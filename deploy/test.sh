@@ -3,17 +3,19 @@
 #
 #   deploy/test.sh                  PostgreSQL 15 in full, a smoke of 16 and 18
 #   deploy/test.sh --all-versions   the whole suite on 15, 16 and 18
+#   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh)
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/prerequisites.sh
 
-versions=(15) smoke=(16 18) filter=()
+versions=(15) smoke=(16 18) filter=() long=
 while [ $# -gt 0 ]; do
   case $1 in
     --all-versions) versions=(15 16 18) smoke=(); shift ;;
+    --long) long=1; shift ;;
     --filter) filter=(--filter "${2:?--filter needs a name}") smoke=(); shift 2 ;;
-    -h|--help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; see deploy/test.sh --help" ;;
   esac
 done
@@ -70,5 +72,9 @@ swift build --build-tests
 for version in "${versions[@]}"; do run_tests "all tests" "$version" --parallel "${filter[@]}"; done
 for version in "${smoke[@]}"; do run_tests "smoke" "$version" --filter 'ReplicaIdentityTests|InitialSyncTests'; done
 if [ ${#filter[@]} -eq 0 ]; then count_instructions; fi
+if [ -n "$long" ]; then
+  say "the split's model check"
+  deploy/model-check.sh
+fi
 say "all passed"
 printf '    %s\n' "${summaries[@]}"

@@ -116,20 +116,18 @@ public struct LocalHistory: Sendable {
     private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, isMove: Bool) {
         entries[key, default: Entry()].writes.removeAll()
         entries[key, default: Entry()].deletions.append(Deletion(mark: mark, isMove: isMove))
-        notePassage(of: key, mark, valueBytes: 0)
+        notePassage(of: key, mark, contentBytes: MemoryLayout<Deletion>.stride)
     }
 
     private mutating func recordWrites(
         _ operation: RowOperation, in key: RowKey, _ mark: WriteMark, _ table: SplitTable,
         _ arena: ChangeArena
     ) {
-        var valueBytes = 0
-        var isRecorded = false
+        var contentBytes = 0
         for index in operation.columns {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
             let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil
-            valueBytes += value?.count ?? 0
-            isRecorded = true
+            contentBytes += MemoryLayout<ColumnWrite>.stride + (value?.count ?? 0)
             let write = ColumnWrite(column: column.id, mark: mark, value: value)
             if let known = entries[key]?.writes.firstIndex(where: { $0.column == column.id }) {
                 entries[key]?.writes[known] = write
@@ -137,13 +135,14 @@ public struct LocalHistory: Sendable {
                 entries[key, default: Entry()].writes.append(write)
             }
         }
-        if isRecorded { notePassage(of: key, mark, valueBytes: valueBytes) }
+        if contentBytes > 0 { notePassage(of: key, mark, contentBytes: contentBytes) }
     }
 
-    private mutating func notePassage(of key: RowKey, _ mark: WriteMark, valueBytes: Int) {
+    private mutating func notePassage(of key: RowKey, _ mark: WriteMark, contentBytes: Int) {
+        // The key's array has a head of 32 bytes, the table of entries some room to spare.
         let size =
-            MemoryLayout<Passage>.stride + MemoryLayout<Entry>.stride + MemoryLayout<ColumnWrite>.stride
-            + 2 * key.bytes.count + valueBytes
+            MemoryLayout<Passage>.stride + 2 * MemoryLayout<Entry>.stride + 32 + key.bytes.count
+            + contentBytes
         passages.append(Passage(commitLSN: mark.id.commitLSN, key: key, sizeBytes: size))
         sizeBytes += size
     }

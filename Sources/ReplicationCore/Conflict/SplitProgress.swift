@@ -18,6 +18,10 @@ public struct SplitProgress: Sendable, Equatable {
         self.context = context
     }
 
+    /// The note of a target transaction that records this progress and applies nothing. Due now and then, for instance with
+    /// the heartbeat: a side that has nothing to send would else hold up the other one's slot, and history, for ever.
+    public var appliedNote: SplitNote { .applied(CausalContext(lsn: appliedLSN, time: time)) }
+
     /// How far the slot on the source of `self` may be confirmed: what neither direction will ask for again.
     ///
     /// - Parameter opposite: the durable progress of the other direction.

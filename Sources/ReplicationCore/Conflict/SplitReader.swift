@@ -54,7 +54,7 @@ public struct SplitReader: Sendable {
     }
 
     /// The direction's progress once everything that was read is applied; `nil` inside a transaction. To be recorded
-    /// now and then while there is nothing to apply: the other direction's history is trimmed by it.
+    /// now and then while there is nothing to apply, with its `appliedNote`; this direction's target trims its history by it.
     public var position: SplitProgress? {
         open == nil ? SplitProgress(appliedLSN: readLSN, time: clock.time, context: context) : nil
     }

@@ -14,6 +14,8 @@ struct SimulatedDatabase {
     /// What columns get that nobody gives a value.
     let defaults: SimulatedRow.Values
     var writer: OpenTransaction?
+    /// What clients last replaced, by key: they may put it back.
+    private(set) var replaced: [Int: SimulatedRow.Values] = [:]
     // Durable, and written by the incoming direction with its data.
     var incoming = SplitProgress()
     /// What came before may be gone from the log.
@@ -54,6 +56,7 @@ struct SimulatedDatabase {
         if let old = change.old { writer?.rows[SimulatedRow.key(old)] = .some(nil) }
         if let new = change.new { writer?.rows[SimulatedRow.key(new)] = new }
         writer?.changes.append(change)
+        if change.kind == .update, let old = change.old { replaced[SimulatedRow.key(old)] = old }
     }
 
     /// Commits the open transaction; its changes and its position, or `nil` when it did nothing.

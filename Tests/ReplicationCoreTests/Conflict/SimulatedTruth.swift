@@ -124,6 +124,14 @@ struct SimulatedTruth {
             commitLSN: commitLSN, seenLSN: seen[side], time: clocks[side], operations: [])
     }
 
+    /// The other side's stream has been read up to a position, and there was nothing more to apply.
+    mutating func commitIdle(into side: Int, _ position: SplitProgress, as commitLSN: LSN) {
+        clocks[side] = Swift.max(clocks[side], position.time.microseconds)
+        seen[side] = Swift.max(seen[side], position.appliedLSN)
+        transactions[side][commitLSN.rawValue] = Transaction(
+            commitLSN: commitLSN, seenLSN: seen[side], time: clocks[side], operations: [])
+    }
+
     private mutating func arrive(_ operation: Operation, position: Int, _ transaction: Transaction, side: Int)
     {
         var carried: Int??

@@ -50,10 +50,15 @@ extension SplitSimulation {
             return SimulatedChange(kind: .update, old: old, new: row)
         default:
             var row = old
+            let earlier = random.chance(20) ? databases[side].replaced[key] : nil
             for column in [SimulatedRow.owned(by: side)]
                 + Array(SimulatedRow.firstShared..<SimulatedRow.width)
             {
-                if random.chance(25) { row[column] = value(for: column, was: row[column]) }
+                if let earlier {
+                    row[column] = earlier[column]
+                } else if random.chance(25) {
+                    row[column] = value(for: column, was: row[column])
+                }
             }
             return SimulatedChange(kind: .update, old: old, new: row)
         }

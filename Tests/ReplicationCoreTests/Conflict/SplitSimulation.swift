@@ -102,7 +102,7 @@ struct SplitSimulation {
             _ = try worker.read(side, from: databases[side], part: part)
         case ..<82: if !isDead[side] { _ = try stepApplier(from: side) }
         case ..<85: abort(from: side)
-        case ..<90: try recordIdle(from: side)
+        case ..<90: try recordIdle(from: side, withNote: random.chance(50))
         case ..<93: try crash()
         case 93: try reconnect(side)
         case ..<97:
@@ -143,12 +143,19 @@ struct SplitSimulation {
     }
 
     /// With nothing to apply, the position alone is recorded.
-    private mutating func recordIdle(from side: Int) throws {
+    private mutating func recordIdle(from side: Int, withNote: Bool = false) throws {
         guard worker.pending[side].isEmpty, worker.groups[side] == nil else { return }
         if worker.hasRead(side, databases[side]) { try worker.noteIdle(side, databases[side]) }
         guard let position = worker.readers[side].position,
             position.appliedLSN > databases[1 - side].incoming.appliedLSN
         else { return }
+        if withNote {
+            let target = 1 - side
+            let commitLSN = databases[target].append(
+                [], commitTime: 0, origin: SimulatedWorker.origin(into: target),
+                notes: [SplitNote.encode([position.appliedNote])])
+            truth.commitIdle(into: target, position, as: commitLSN)
+        }
         try record(position, from: side)
     }
 

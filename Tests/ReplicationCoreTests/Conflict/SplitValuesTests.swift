@@ -1,0 +1,126 @@
+import Testing
+
+@testable import ReplicationCore
+
+/// The small values that the split's core is made of.
+@Suite struct SplitValuesTests {
+    @Test func timesGrowThoughTheClockStepsBack() {
+        var clock = HybridClock()
+        let times = [5, 9, 3, 3, 20].map { clock.stamp(PostgresTime(microseconds: $0)).microseconds }
+        #expect(times == [5, 9, 10, 11, 20])
+        clock.observe(PostgresTime(microseconds: 15))
+        #expect(clock.time.microseconds == 20)
+    }
+
+    @Test func notesComeBackAsTheyWere() throws {
+        let table = QualifiedName(schema: "public", name: "Leads")
+        let notes: [SplitNote] = [
+            .applied(CausalContext(lsn: LSN(7), time: PostgresTime(microseconds: -3))),
+            .matched(table: table, key: [1, 2], deletion: OperationID(commitLSN: LSN(9), position: 4)),
+            .created(table: table, key: []),
+        ]
+        #expect(try SplitNote.decode(SplitNote.encode(notes)) == notes)
+        #expect(try SplitNote.decode(SplitNote.encode([])).isEmpty)
+    }
+
+    @Test func aNoteThatIsCutOrForeignIsRefused() {
+        let table = QualifiedName(schema: "public", name: "Leads")
+        let bytes = SplitNote.encode([
+            .matched(table: table, key: [1], deletion: OperationID(commitLSN: LSN(9), position: 4))
+        ])
+        for length in [0] + Array(2..<bytes.count) {
+            #expect(throws: SplitError.unreadableNote) { try SplitNote.decode(Array(bytes.prefix(length))) }
+        }
+        for byte in bytes.indices {
+            var broken = bytes
+            broken[byte] = 0xff
+            _ = try? SplitNote.decode(broken)
+        }
+    }
+
+    @Test func keysKeepTheirColumnsApart() {
+        func key(_ values: [[UInt8]?]) -> RowKey {
+            var arena = ChangeArena()
+            for value in values {
+                arena.cells.append(
+                    Cell(
+                        kind: value == nil ? .null : .text, offset: arena.bytes.count,
+                        length: Int32(value?.count ?? 0)))
+                arena.bytes += value ?? []
+            }
+            return RowKey(table: 0, cells: arena.cells.indices, arena: arena)
+        }
+        #expect(key([[1], [2, 3]]) != key([[1, 2], [3]]))
+        #expect(key([nil]) != key([[]]))
+        #expect(key([[1], nil, []]).values == [[1], nil, []])
+    }
+
+    @Test func theHistoryForgetsWhatTheOtherSideHasSeen() throws {
+        let table = try SimulatedRow.layouts(echoesInserts: false)[0]
+        var history = LocalHistory(limitBytes: 1_000)
+        for number in 1...3 {
+            let chunk = SimulatedTransaction(
+                commitLSN: LSN(UInt64(number * 10)), endLSN: LSN(UInt64(number * 10 + 5)), commitTime: 0,
+                origin: nil,
+                notes: [], changes: [SplitMeeting.insert(SplitMeeting.row(number))]
+            ).chunk
+            let id = OperationID(commitLSN: LSN(UInt64(number * 10)), position: 0)
+            let operation = try #require(
+                RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+            let time = PostgresTime(microseconds: 0)
+            history.record(
+                operation, mark: WriteMark(id: id, commitTime: time, effectiveTime: time), table: table,
+                arena: chunk.arena)
+        }
+        func isUntouched(_ number: UInt8) -> Bool {
+            history.isUntouched(RowKey(table: 0, bytes: [1, 0, 0, 0, 2, 0, number]), since: CausalContext())
+        }
+        #expect(history.isFull)
+        history.trim(to: LSN(25))
+        #expect([1, 2, 3].map(isUntouched) == [true, true, false])
+        history.trim(to: LSN(31))
+        #expect(history.isEmpty && history.sizeBytes == 0 && !history.isFull)
+    }
+
+    @Test func aLayoutHasWhatItsSideSends() throws {
+        let layouts = try SimulatedRow.layouts(echoesInserts: true)
+        #expect(layouts[0].columns.map(\.name) == ["k", "bot", "c3", "c4", "c5", "c6", "c7", "c8", "c9"])
+        #expect(layouts[1].columns.map(\.name) == ["k", "sync", "c3", "c4", "c5", "c6", "c7", "c8", "c9"])
+        var relation = SimulatedRow.relation
+        relation.replicaIdentity = .default
+        #expect(throws: SplitError.needsFullIdentity(relation.name)) {
+            try SplitTable(
+                id: 0, relation: relation, ownership: SimulatedRow.ownership, source: "bot", target: "sync")
+        }
+        relation = SimulatedRow.relation
+        relation.columns.removeFirst()
+        #expect(throws: SplitError.missingMatchColumn(relation.name, "k")) {
+            try SplitTable(
+                id: 0, relation: relation, ownership: SimulatedRow.ownership, source: "bot", target: "sync")
+        }
+        var ownership = SimulatedRow.ownership
+        ownership.references["k"] = ownership.table
+        #expect(throws: SplitError.referenceInMatch(relation.name, "k")) {
+            try SplitTable(
+                id: 0, relation: SimulatedRow.relation, ownership: ownership, source: "bot", target: "sync")
+        }
+    }
+
+    @Test func anUnchangedToastValueIsNoChange() throws {
+        let table = try SimulatedRow.layouts(echoesInserts: false)[0]
+        let old = SplitMeeting.row(1, [1: 7])
+        var chunk = SimulatedTransaction(
+            commitLSN: LSN(10), endLSN: LSN(15), commitTime: 0, origin: nil, notes: [],
+            changes: [SplitMeeting.update(old, SplitMeeting.row(1, [1: 7, 3: 8]))]
+        ).chunk
+        chunk.arena.cells[chunk.changes[0].new.firstCell + 1].kind = .unchanged
+        let id = OperationID(commitLSN: LSN(10), position: 0)
+        let update = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+        #expect(update.columns.map { table.columns[$0].name } == ["c3"])
+        // A new key makes a new row of it, with the value from the old one.
+        chunk.arena.bytes[chunk.arena.cells[chunk.changes[0].new.firstCell].offset + 1] = 2
+        let move = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+        #expect(move.columns.count == table.columns.count - 1)
+        #expect(move.newValue(1, table: table, arena: chunk.arena).map { SimulatedRow.value($0) } == 7)
+    }
+}
