@@ -51,8 +51,8 @@ public struct LocalHistory: Sendable {
     public var isFull: Bool { sizeBytes >= limitBytes }
     public var isEmpty: Bool { entries.isEmpty }
 
-    /// Whether this side did nothing to a row that a remote transaction with this context had not seen: then its
-    /// operation takes the plain path, as in one-way replication.
+    /// Whether nothing that this side did to a row, unseen by a remote transaction with this context, bears on its
+    /// operations. Writes of owned columns and counters do not.
     public func isUntouched(_ key: RowKey, since context: CausalContext) -> Bool {
         guard let entry = entries[key] else { return true }
         return !entry.deletions.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }

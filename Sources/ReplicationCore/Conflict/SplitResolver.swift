@@ -7,15 +7,20 @@
 ///    that its operations name: existing rows by `SELECT … FOR UPDATE`, a key that an insert or a changed key would bring
 ///    by bringing it (`INSERT … ON CONFLICT DO NOTHING`): only its entry in the unique index keeps local writers
 ///    away. Say in a new `GroupEffects` what was there before.
-/// 2. The barrier: take the target's WAL position, after all locks are held, and wait until the target's own reader has
-///    read past it. Then its `LocalHistory` knows every local commit on those rows, and what this direction did before.
+/// 2. The barrier: with all locks held, commit a message on the target from another session (`synchronous_commit` on, so
+///    that it is flushed, and with it all that was committed before), and wait until the target's own reader has read
+///    past it. Then its `LocalHistory` knows every local commit on those rows, and what this direction did before.
 /// 3. Resolve the operations in order, perform the steps, write the conflicts, the message with the effects' notes if
 ///    there are any, and the last transaction's progress, and commit.
 /// 4. Trim the target's history to the context of that progress.
 ///
-/// Where `LocalHistory.isUntouched` holds for every key after the barrier, the group may be applied as one-way
-/// replication would: apply first, then the barrier and the look into the history, then commit or roll back. The plain
-/// path and the resolver agree there, except that a row that is missing, or there already, calls for the resolver.
+/// After an error all of it is done again, with new effects. A stream that was cut is begun again with a new reader
+/// (`SplitReader.restart`), without what was pending from the old one; the other direction may go on meanwhile.
+///
+/// Where `LocalHistory.isUntouched` holds for every key, the operations need no decision, and may go in bulk: apply
+/// first, then the barrier and the look into the history, then commit or roll back. Even then only columns that changed are
+/// written, and counters by their difference: the others may hold what the source has not seen. A row that is missing,
+/// or there already, calls for the resolver. The history must not change meanwhile: hold the lock that guards its reader.
 public struct SplitResolver: Sendable {
     /// Whether the remote database's name is the greater one.
     private let remoteWinsTies: Bool
