@@ -19,43 +19,45 @@ public struct RowOperation: Sendable, Equatable {
     public var new: TupleReference
 
     /// Reads a change; `nil` when nothing of it travels.
-    init?(
-        _ change: Change, id: OperationID, table: SplitTable, arena: ChangeArena, isEcho: Bool = false
-    ) {
+    init?(_ change: Change, id: OperationID, table: SplitTable, arena: ChangeArena) {
         self.id = id
         relation = change.relation
         old = change.old
         new = change.new
-        let hasOld = change.oldKind != nil
-        let oldKey = hasOld ? Self.key(in: change.old, or: change.new, table, arena) : nil
         switch change.kind {
         case .truncate: return nil
         case .insert:
             kind = .insert
-            key = Self.key(in: change.new, or: nil, table, arena)
-            columns = Self.written(table) { Self.hasValue($0.sourceIndex, change, arena) }
+            key = Self.newKey(of: change, table, arena)
+            columns = Self.known(table.valueColumns, change, table, arena)
         case .delete:
-            guard let oldKey else { return nil }
             kind = .delete
-            key = oldKey
+            key = Self.oldKey(of: change, table, arena)
             columns = []
+        case .update where Self.changesKey(change, table, arena):
+            kind = .move(newKey: Self.newKey(of: change, table, arena))
+            key = Self.oldKey(of: change, table, arena)
+            columns = Self.known(table.valueColumns, change, table, arena)
         case .update:
-            let newKey = Self.key(in: change.new, or: hasOld ? change.old : nil, table, arena)
-            key = oldKey ?? newKey
-            if key != newKey {
-                kind = .move(newKey: newKey)
-                columns = Self.written(table) { Self.hasValue($0.sourceIndex, change, arena) }
-            } else {
-                kind = .update
-                columns = Self.written(table) { Self.isChanged($0.sourceIndex, change, arena) }
-                if columns.isEmpty, !isEcho { return nil }
+            kind = .update
+            columns = table.valueColumns.filter {
+                Self.isChanged(table.columns[$0].sourceIndex, change, arena)
             }
+            if columns.isEmpty { return nil }
+            key = Self.newKey(of: change, table, arena)
         }
-        guard isEcho else { return }
-        if case .move(let newKey) = kind { key = newKey }
+    }
+
+    /// Reads what our own direction has written: what the source's own columns got in a new row. `nil` when there is none.
+    init?(echoOf change: Change, id: OperationID, table: SplitTable, arena: ChangeArena) {
+        self.id = id
+        relation = change.relation
+        old = change.old
+        new = change.new
         kind = .echo
-        columns = Self.written(table) { $0.role == .owned && Self.hasValue($0.sourceIndex, change, arena) }
+        columns = Self.known(table.ownedColumns, change, table, arena)
         if columns.isEmpty { return nil }
+        key = Self.newKey(of: change, table, arena)
     }
 
     /// The cell with a column's new value: where TOAST left it out because it did not change, the old row's.
@@ -79,35 +81,51 @@ public struct RowOperation: Sendable, Equatable {
         }
     }
 
-    private static func written(_ table: SplitTable, where isWritten: (SplitTable.Column) -> Bool) -> [Int] {
-        table.columns.indices.filter { table.columns[$0].role != .key && isWritten(table.columns[$0]) }
+    /// Whether an update gives its row another key.
+    static func changesKey(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        guard change.kind == .update, change.oldKind != nil else { return false }
+        return table.keyIndexes.contains { index in
+            let (old, new) = (
+                arena.cells[change.old.firstCell + index], arena.cells[change.new.firstCell + index]
+            )
+            return new.kind != .unchanged && !isSame(old, new, arena)
+        }
     }
 
-    private static func key(
-        in tuple: TupleReference, or other: TupleReference?, _ table: SplitTable, _ arena: ChangeArena
-    ) -> RowKey {
-        let cells = table.keyIndexes.map { index -> Int in
-            let cell = tuple.firstCell + index
-            guard let other, arena.cells[cell].kind == .unchanged else { return cell }
-            return other.firstCell + index
+    static func oldKey(of change: Change, _ table: SplitTable, _ arena: ChangeArena) -> RowKey {
+        RowKey(table: table.id, cells: table.keyIndexes.lazy.map { change.old.firstCell + $0 }, arena: arena)
+    }
+
+    static func newKey(of change: Change, _ table: SplitTable, _ arena: ChangeArena) -> RowKey {
+        let cells = table.keyIndexes.lazy.map { index -> Int in
+            let cell = change.new.firstCell + index
+            let isKnown = change.oldKind == nil || arena.cells[cell].kind != .unchanged
+            return isKnown ? cell : change.old.firstCell + index
         }
         return RowKey(table: table.id, cells: cells, arena: arena)
     }
 
-    /// Without the whole old row, a TOAST value that did not change is not known.
-    private static func hasValue(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {
-        arena.cells[change.new.firstCell + index].kind != .unchanged || change.oldKind == .full
+    /// Without the values that TOAST left out and that no old row has.
+    private static func known(
+        _ columns: [Int], _ change: Change, _ table: SplitTable, _ arena: ChangeArena
+    ) -> [Int] {
+        guard change.new.hasUnchanged, change.oldKind != .full else { return columns }
+        return columns.filter {
+            arena.cells[change.new.firstCell + table.columns[$0].sourceIndex].kind != .unchanged
+        }
     }
 
     private static func isChanged(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {
         let new = arena.cells[change.new.firstCell + index]
         if new.kind == .unchanged { return false }
         // Without the whole old row every value that came may be a new one.
-        guard change.oldKind == .full else { return true }
-        let old = arena.cells[change.old.firstCell + index]
-        guard old.kind == new.kind, old.length == new.length else { return true }
-        if new.kind == .null { return false }
-        return !arena.bytes[old.offset..<(old.offset + Int(old.length))]
-            .elementsEqual(arena.bytes[new.offset..<(new.offset + Int(new.length))])
+        return change.oldKind != .full || !isSame(arena.cells[change.old.firstCell + index], new, arena)
+    }
+
+    private static func isSame(_ left: Cell, _ right: Cell, _ arena: ChangeArena) -> Bool {
+        guard left.kind == right.kind, left.length == right.length else { return false }
+        if left.kind == .null { return true }
+        return arena.bytes[left.offset..<(left.offset + Int(left.length))]
+            .elementsEqual(arena.bytes[right.offset..<(right.offset + Int(right.length))])
     }
 }

@@ -167,24 +167,22 @@ public struct SplitReader: Sendable {
         for (offset, index) in span.changes.enumerated() {
             let change = chunk.changes[index]
             guard change.kind != .truncate, let table = tableOf(change.relation) else { continue }
-            let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
-            guard let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) else {
-                continue
-            }
-            var isEchoed = false
-            switch operation.kind {
-            case .delete, .move:
-                history.endGeneration(of: operation.key)
+            let isMove = RowOperation.changesKey(change, table, chunk.arena)
+            if change.kind == .delete || isMove {
+                let key = RowOperation.oldKey(of: change, table, chunk.arena)
+                history.endGeneration(of: key)
                 // The other side has seen all of this transaction: what does not outlast it means nothing there.
-                echoes.removeAll { $0.key == operation.key }
-                isEchoed = operation.kind != .delete
-            case .insert:
-                isEchoed = table.echoesInserts || !isWhole || created.contains(operation.key)
-            case .update, .echo:
-                break
+                echoes.removeAll { $0.key == key }
             }
+            let isEchoed =
+                isMove
+                || change.kind == .insert
+                    && (table.echoesInserts || !isWhole
+                        || !created.isEmpty
+                            && created.contains(RowOperation.newKey(of: change, table, chunk.arena)))
             guard isEchoed else { continue }
-            if let echo = RowOperation(change, id: id, table: table, arena: chunk.arena, isEcho: true) {
+            let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
+            if let echo = RowOperation(echoOf: change, id: id, table: table, arena: chunk.arena) {
                 echoes.append(echo)
             }
         }

@@ -29,6 +29,9 @@ public struct SplitTable: Sendable, Equatable {
     public let columns: [Column]
     /// Positions of the match columns in the stream's tuples, in the order of `match`.
     public let keyIndexes: [Int]
+    /// Columns that are no key, and those of them that the source owns, as indexes into `columns`.
+    let valueColumns: [Int]
+    let ownedColumns: [Int]
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -71,6 +74,8 @@ public struct SplitTable: Sendable, Equatable {
         self.id = id
         self.name = relation.name
         self.columns = columns
+        valueColumns = columns.indices.filter { columns[$0].role != .key }
+        ownedColumns = columns.indices.filter { columns[$0].role == .owned }
         self.keyIndexes = keyIndexes
         self.echoesInserts = echoesInserts
     }

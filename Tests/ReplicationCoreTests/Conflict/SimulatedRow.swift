@@ -31,8 +31,15 @@ enum SimulatedRow {
             RelationMessage.Column(isKey: true, name: $0, typeOID: 20, typeModifier: -1)
         })
 
+    private static let quiet = Result { try makeLayouts(echoesInserts: false) }
+    private static let echoing = Result { try makeLayouts(echoesInserts: true) }
+
     /// Layouts of the direction that reads a side.
     static func layouts(echoesInserts: Bool) throws -> [SplitTable] {
+        try (echoesInserts ? echoing : quiet).get()
+    }
+
+    private static func makeLayouts(echoesInserts: Bool) throws -> [SplitTable] {
         try (0..<2).map { side in
             try SplitTable(
                 id: 0, relation: relation, ownership: ownership, source: sides[side], target: sides[1 - side],

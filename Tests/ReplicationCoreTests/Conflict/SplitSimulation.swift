@@ -196,6 +196,7 @@ struct SplitSimulation {
     }
 
     private func check() throws {
+        let expected = truth.rows()
         for side in 0..<2 {
             guard worker.hasRead(side, databases[side]), worker.pending[side].isEmpty,
                 worker.groups[side] == nil
@@ -205,7 +206,7 @@ struct SplitSimulation {
             guard worker.readers[side].history.isEmpty, worker.readers[side].history.sizeBytes == 0 else {
                 throw failure("the history of side \(side) keeps what both have seen")
             }
-            let (expected, found) = (truth.rows(), databases[side].rows)
+            let found = databases[side].rows
             for key in Set(expected.keys).union(found.keys) where !Self.isSame(expected[key], found[key]) {
                 throw failure(
                     "row \(key) of side \(side) is \(Self.words(found[key])), and must be \(Self.words(expected[key]))"

@@ -11,7 +11,7 @@ import Testing
     static let environment = ProcessInfo.processInfo.environment
     static let isLong = environment["LINDERO_LONG"] == "1"
     static let replayedSeed = environment["LINDERO_SPLIT_SEED"].flatMap(UInt64.init)
-    static let length = environment["LINDERO_SPLIT_LENGTH"].flatMap(Int.init) ?? (isLong ? 80 : 40)
+    static let length = environment["LINDERO_SPLIT_LENGTH"].flatMap(Int.init) ?? (isLong ? 80 : 30)
     static let count: UInt64 = isLong ? 1_000_000 : 20_000
     static let parts: UInt64 = 4
 
