@@ -105,7 +105,7 @@ public struct RelationHistory: Sendable {
 
     /// Index and number of columns of the definition in force.
     func entry(of id: UInt32) -> (index: Int, width: Int)? {
-        let entry = own.map { $0[id] } ?? current[id]
+        let entry = own == nil ? current[id] : own?[id]
         return entry.map { ($0.index, $0.width) }
     }
 }

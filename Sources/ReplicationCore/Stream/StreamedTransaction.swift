@@ -79,6 +79,11 @@ struct StreamedTransaction: Sendable {
         blocks.append(block)
     }
 
+    var subtransactionBytes: Int { subtransactions.sizeBytes }
+
+    /// Gives up where the older half of the subtransactions begin.
+    mutating func forgetSubtransactions() -> Bool { subtransactions.forgetHalf() }
+
     /// Takes back a subtransaction.
     ///
     /// - Returns: false when it is no longer known where it begins.

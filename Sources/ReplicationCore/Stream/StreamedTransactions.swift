@@ -80,10 +80,7 @@ public struct StreamedTransactions: Sendable {
         case .origin(_, let name):
             current?.origin = name
         case .streamStop:
-            guard let stopped = current else { break }
-            current = nil
-            waiting[stopped.xid] = stopped
-            waitingBytes += stopped.sizeBytes
+            park()
         case .streamCommit(let xid, let commitLSN, let endLSN, let commitTime):
             guard let transaction = remove(xid) else {
                 throw StreamError.unexpected("the commit of a streamed transaction that never began")
@@ -111,8 +108,7 @@ public struct StreamedTransactions: Sendable {
         guard var transaction = remove(xid) else { return .kept }
         if xid == subxid { return .rolledBack(xid: xid, hasFile: transaction.hasFile) }
         guard transaction.abort(subxid) else { throw StreamError.tooManySubtransactions(xid: xid) }
-        waiting[xid] = transaction
-        waitingBytes += transaction.sizeBytes
+        add(transaction)
         return .kept
     }
 
@@ -125,15 +121,41 @@ public struct StreamedTransactions: Sendable {
     /// What has to go into a file now, if memory is short: all that the largest holds.
     public mutating func nextSpill() -> Spill? {
         guard sizeBytes > limitBytes else { return nil }
-        let largest = waiting.max { $0.value.heldBytes < $1.value.heldBytes }
-        if let inSegment = current, inSegment.heldBytes >= largest?.value.heldBytes ?? 0 {
-            return inSegment.heldBytes == 0 ? nil : current?.spill()
+        // For a moment all are equal.
+        let inSegment = current?.xid
+        park()
+        defer { current = inSegment.flatMap { remove($0) } }
+        while waitingBytes > limitBytes {
+            if let xid = largest(by: \.heldBytes), var transaction = remove(xid) {
+                let spill = transaction.spill()
+                add(transaction)
+                return spill
+            }
+            // Only what is known of subtransactions is left to give up, where that is what takes the room.
+            let knownBytes = waiting.values.reduce(0) { $0 + $1.subtransactionBytes }
+            guard knownBytes > max(16 << 10, limitBytes / 4), let xid = largest(by: \.subtransactionBytes), var transaction = remove(xid) else { return nil }
+            let isLess = transaction.forgetSubtransactions()
+            add(transaction)
+            if !isLess { return nil }
         }
-        guard let xid = largest?.key, largest?.value.heldBytes != 0, var transaction = remove(xid) else { return nil }
-        let spill = transaction.spill()
-        waiting[xid] = transaction
+        return nil
+    }
+
+    /// The one with most of something; `nil` when none has any.
+    private func largest(by size: KeyPath<StreamedTransaction, Int>) -> UInt32? {
+        let largest = waiting.max { $0.value[keyPath: size] < $1.value[keyPath: size] }
+        return largest.flatMap { $0.value[keyPath: size] == 0 ? nil : $0.key }
+    }
+
+    private mutating func park() {
+        guard let transaction = current else { return }
+        current = nil
+        add(transaction)
+    }
+
+    private mutating func add(_ transaction: StreamedTransaction) {
+        waiting[transaction.xid] = transaction
         waitingBytes += transaction.sizeBytes
-        return spill
     }
 
     private static func xid(_ bytes: [UInt8], _ range: Range<Int>) throws(WireError) -> UInt32 {

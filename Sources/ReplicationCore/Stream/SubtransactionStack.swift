@@ -54,10 +54,18 @@ struct SubtransactionStack: Sendable {
         // Some of what it took over may have been forgotten.
         if entries.isEmpty, let youngest = forgotten, !Self.isYounger(xid, than: youngest) { start = nil }
         entries.append(Entry(xid: xid, start: start))
-        guard entries.count > limit else { return }
+        if entries.count > limit { _ = forgetHalf() }
+    }
+
+    /// Gives up the older half.
+    ///
+    /// - Returns: false when that is not worth it.
+    mutating func forgetHalf() -> Bool {
+        guard entries.count >= 8 else { return false }
         let half = entries.count / 2
         forgotten = entries[half - 1].xid
-        entries.removeFirst(half)
+        entries = Array(entries[half...])
+        return true
     }
 
     /// The subtransaction was rolled back, with all that it took over.

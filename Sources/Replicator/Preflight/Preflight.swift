@@ -110,7 +110,6 @@ public struct Preflight: Sendable {
         }
     }
 
-    /// As this user sees it: the worker may be another.
     private func spillFolder() -> [PreflightFinding] {
         let replication = configuration.replication
         guard configuration.backend == .replica, replication.streaming == .on else { return [] }
@@ -118,7 +117,8 @@ public struct Preflight: Sendable {
         guard let obstacle = SpillFolder.obstacle(base) else { return [] }
         return [
             PreflightFinding(
-                .blocker, .spillFolder, object: base, "transactions that still run can't wait in spill_dir, which is \(base): it \(obstacle)",
+                obstacle.isForAll ? .blocker : .warning, .spillFolder, object: base,
+                "transactions that still run can't wait in spill_dir, which is \(base): it \(obstacle.words)",
                 fix: "name a folder under replication.spill_dir that the worker's user owns and nobody else may write to; or "
                     + "streaming: off")
         ]

@@ -114,16 +114,16 @@ final class SpillFolder: Sendable {
 
     // MARK: folders
 
-    /// What would keep a worker of this user from `base`, as far as looking tells.
-    static func obstacle(_ base: String) -> String? {
+    /// What would keep a worker from `base`, as far as looking tells, and whether it does so for every user.
+    static func obstacle(_ base: String) -> (words: String, isForAll: Bool)? {
         var facts = stat()
         if lstat(base, &facts) == 0 {
-            if facts.st_mode & S_IFMT != S_IFDIR { return "is no folder" }
-            if facts.st_uid != geteuid() { return "belongs to another user" }
-            return facts.st_mode & 0o022 == 0 ? nil : "is writable for others"
+            if facts.st_mode & S_IFMT != S_IFDIR { return ("is no folder", true) }
+            if facts.st_mode & 0o022 != 0 { return ("is writable for others", true) }
+            return facts.st_uid == geteuid() ? nil : ("belongs to another user than the one who checks", false)
         }
         let parent = base.split(separator: "/").dropLast().map { "/" + $0 }.joined()
-        return access(parent.isEmpty ? "/" : parent, W_OK) == 0 ? nil : "does not exist and can't be made"
+        return access(parent.isEmpty ? "/" : parent, W_OK) == 0 ? nil : ("does not exist and can't be made", false)
     }
 
     /// Makes the base if need be, and makes sure that nobody else can put something there.

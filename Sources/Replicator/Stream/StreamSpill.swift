@@ -5,7 +5,7 @@ import ReplicationCore
 /// What a reader needs for transactions that the server streams while they run.
 struct StreamSpill: Sendable {
     /// A full disk is asked again after this long.
-    static let retryMilliseconds = 500
+    static let retryMilliseconds = 200
 
     let folder: SpillFolder
     let settings: DirectionSettings

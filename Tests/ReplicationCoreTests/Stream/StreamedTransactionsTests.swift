@@ -115,6 +115,31 @@ import Testing
         #expect(intake.files.isEmpty)
     }
 
+    @Test func subtransactionsOfManyTransactionsShareTheMemoryToo() throws {
+        let limit = 64 << 10
+        var intake = StreamIntake(limitBytes: limit)
+        var nextXID: UInt32 = 1_000
+        var tops: [UInt32] = []
+        for _ in 0..<20 {
+            nextXID += 1
+            let top = nextXID
+            tops.append(top)
+            try intake.read([B.start(top, first: true), B.relation(1, "t", columns: table, xid: top)])
+            for row in 0..<900 {
+                nextXID += 1
+                try intake.read(B.insert(1, ["\(row)"], xid: nextXID))
+            }
+            try intake.read(B.stop)
+            // The youngest are still known.
+            try intake.read(B.abort(top, nextXID))
+        }
+        #expect(intake.mostBytes <= limit + 20 * 1_024)
+        #expect(throws: StreamError.tooManySubtransactions(xid: tops[0])) { try intake.read(B.abort(tops[0], tops[0] + 1)) }
+        for (index, top) in tops.enumerated().dropFirst() { try intake.read(B.commit(top, at: UInt64(1_000 + index * 100))) }
+        intake.take()
+        #expect(intake.committed.map(\.rows.count) == Array(repeating: 899, count: 19))
+    }
+
     @Test(arguments: ["torn", "altered", "stale", "gone"]) func damagedFileIsRefused(how: String) throws {
         var intake = StreamIntake(limitBytes: 1_000)
         try intake.read([B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7)])
