@@ -35,6 +35,15 @@ struct SplitTableFacts: Sendable {
         var arguments: [String]
     }
 
+    /// What the worker's own role may do.
+    struct Rights: Sendable {
+        var maySelect = false
+        var mayDelete = false
+        var insertable: Set<String> = []
+        var updatable: Set<String> = []
+    }
+
+    var rights = Rights()
     var foreignKeys: [ForeignKey] = []
     var uniqueIndexes: [UniqueIndex] = []
     var triggers: [Trigger] = []
@@ -75,6 +84,12 @@ enum SplitFactsReader {
                     name: row["name"] ?? "", function: row["function"] ?? "", language: row["language"] ?? "",
                     body: row["body"] ?? "", arguments: lines(row["arguments"])))
         }
+        for row in try await connection.query(rights, [oids]).rows {
+            guard let name = table(row) else { continue }
+            facts[name, default: SplitTableFacts()].rights = SplitTableFacts.Rights(
+                maySelect: row["may_select"] == "t", mayDelete: row["may_delete"] == "t",
+                insertable: Set(lines(row["insertable"])), updatable: Set(lines(row["updatable"])))
+        }
         for row in try await connection.query(looseColumns, [oids]).rows {
             guard let name = table(row), let column = row["name"] else { continue }
             facts[name, default: SplitTableFacts()].looseColumns.insert(column)
@@ -105,6 +120,19 @@ enum SplitFactsReader {
              JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY ($1::pg_catalog.oid[])
         ORDER BY k.conrelid, k.conname
+        """
+
+    /// `$1`: oids of tables.
+    private static let rights = """
+        SELECT a.attrelid AS table, pg_catalog.has_table_privilege(a.attrelid, 'SELECT') AS may_select,
+               pg_catalog.has_table_privilege(a.attrelid, 'DELETE') AS may_delete,
+               pg_catalog.string_agg(a.attname, E'\\n')
+                   FILTER (WHERE pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT')) AS insertable,
+               pg_catalog.string_agg(a.attname, E'\\n')
+                   FILTER (WHERE pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')) AS updatable
+        FROM pg_catalog.pg_attribute a
+        WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = ANY ($1::pg_catalog.oid[])
+        GROUP BY a.attrelid
         """
 
     /// `$1`: oids of tables, `$2`: names of roles. Superusers may do everything, and are named elsewhere.

@@ -17,7 +17,7 @@ struct SplitPreflight {
             let tables = try await CatalogReader.tables(side.connection, matching: policy.tables.keys.sorted())
             sides.append(
                 SplitSide(
-                    name: side.name,
+                    name: side.name, user: side.facts.user,
                     tables: Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
                     facts: try await SplitFactsReader.read(
                         side.connection, tables, roles: configuration.database(side.name)?.roles ?? [])))

@@ -12,7 +12,7 @@ struct SplitTableChecks {
     private var ownership: TableOwnership { table.ownership }
 
     func findings() -> [PreflightFinding] {
-        var findings = sides.flatMap { match($0) + triggers($0) + truncates($0) }
+        var findings = sides.flatMap { match($0) + rights($0) + triggers($0) + truncates($0) }
         findings += uniqueKeys() + deletes() + numberedMatch()
         return findings
     }
@@ -74,6 +74,28 @@ struct SplitTableChecks {
                     + "found by match [\(ownership.match.joined(separator: ", "))]",
                 fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL; or, smaller: REPLICA IDENTITY USING INDEX, with one on "
                     + "(\(SQLText.list(ownership.match)))")
+        ]
+    }
+
+    /// The worker's role writes what arrives, and whole rows where the other side makes them or changes their key.
+    private func rights(_ side: SplitSide) -> [PreflightFinding] {
+        guard let description = side.tables[name], let rights = side.facts[name]?.rights else { return [] }
+        let source = table.other(side.name)
+        let arriving = description.columns.filter { !$0.isGenerated && table.travels($0.name, from: source, to: side.name) }.map(\.name)
+        let inserted = (arriving + ownership.fill.keys.filter { !arriving.contains($0) && description.column($0) != nil }).sorted()
+        let missing: [(right: String, columns: [String])] = [
+            ("INSERT", inserted.filter { !rights.insertable.contains($0) }),
+            ("UPDATE", arriving.sorted().filter { !rights.updatable.contains($0) }),
+        ].filter { !$0.columns.isEmpty }
+        var grants = missing.map { "\($0.right) (\(SQLText.list($0.columns)))" }
+        if ownership.deleteOwners.contains(source), !rights.mayDelete { grants.append("DELETE") }
+        if !rights.maySelect { grants.append("SELECT") }
+        if grants.isEmpty { return [] }
+        return [
+            finding(
+                .blocker, .targetPrivilege, side,
+                "role \(side.user) may not write what arrives in \(name): it lacks \(grants.joined(separator: ", "))",
+                fix: "GRANT \(grants.joined(separator: ", ")) ON \(name.sql) TO \(SQLText.identifier(side.user));")
         ]
     }
 
