@@ -3,6 +3,9 @@
 /// Filled from the database's own stream alone, so that reading the stream again gives the same. Entries are dropped when
 /// the other direction's context passes them (`trim`). Only operations that can conflict are kept: writes of shared
 /// columns, inserts, deletes, and changed keys; values only where a policy may have to restore or merge them.
+///
+/// Its bound is soft: of two long backlogs that never saw each other one must be known in full, or nothing can be
+/// decided. Who cannot afford that stops when `sizeBytes` passes a limit of theirs, and says so.
 public struct LocalHistory: Sendable {
     struct ColumnWrite: Sendable {
         /// `SplitTable.SharedColumn.id`.

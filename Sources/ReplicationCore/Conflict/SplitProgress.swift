@@ -1,6 +1,8 @@
 /// What one direction of a split must remember, in its target, in the same transaction as the data.
 ///
 /// Four numbers; with those of the other direction they are all that a restart needs (`SplitReader.restart`).
+/// A split that begins with equal databases begins with `appliedLSN` where they were equal in the source's log,
+/// `context.lsn` where they were in the target's, and zero for both times.
 public struct SplitProgress: Sendable, Equatable {
     /// Everything of the source before this LSN is applied, dropped by rule, or nothing that travels.
     public var appliedLSN: LSN

@@ -60,14 +60,15 @@ public struct SplitReader: Sendable {
     }
 
     /// Whether the next chunk may be read now. A full history waits for the other direction to get on, but not if that
-    /// one waits for this: at its barrier, or because its reader's history is full as well.
+    /// one waits for this: at its barrier, or because its reader's history is full as well. Nor does it wait inside a
+    /// transaction, which has to be read to its end before it can be applied.
     ///
     /// - Parameters:
     ///   - barrierLSN: a position that the direction which writes into this database waits for; else zero.
     ///   - opposite: reader of the other database.
     ///   - isIdle: whether no transaction waits or is at work in either direction.
     public func mayRead(barrierLSN: LSN, opposite: SplitReader, isIdle: Bool) -> Bool {
-        if !history.isFull || readLSN < barrierLSN { return true }
+        if !history.isFull || open != nil || readLSN < barrierLSN { return true }
         guard isIdle, opposite.history.isFull else { return false }
         return (history.sizeBytes, ownOrigin) < (opposite.history.sizeBytes, opposite.ownOrigin)
     }

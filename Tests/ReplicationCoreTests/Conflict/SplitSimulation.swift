@@ -51,9 +51,10 @@ struct SplitSimulation {
                 defaults[SimulatedRow.owned(by: owner)] = echoes ? 1_000 * (side + 1) + owner : 500
             }
             defaults[SimulatedRow.delta] = 0
-            return SimulatedDatabase(side: side, clock: Int64(random.below(60)), defaults: defaults)
+            return SimulatedDatabase(
+                side: side, clock: random.chance(30) ? 5_000 : Int64(random.below(60)), defaults: defaults)
         }
-        historyLimitBytes = random.chance(30) ? 600 : 1 << 20
+        historyLimitBytes = random.chance(30) ? 400 + random.below(3_000) : 1 << 20
         valueCount = random.chance(50) ? 3 : 50
         truth = SimulatedTruth(defaults: databases.map(\.defaults))
         resolvers = (0..<2).map {
