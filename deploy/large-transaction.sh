@@ -88,7 +88,7 @@ for mode in $modes; do
   sed "s/MODE/$mode/" "$work/lindero.yaml.in" >"$work/lindero.yaml"
   "$LINDERO_BIN" run --config "$work/lindero.yaml" --http none >"$work/log-$mode" 2>&1 &
   worker=$!
-  until grep -q streaming "$work/log-$mode"; do sleep 0.2; kill -0 $worker || { cat "$work/log-$mode" >&2; exit 1; }; done
+  until grep -qs streaming "$work/log-$mode"; do sleep 0.2; kill -0 $worker || { cat "$work/log-$mode" >&2; exit 1; }; done
   say "streaming $mode: one transaction of $rows rows"
   idle=$(awk '/VmRSS/ { print int($2 / 1000) }' /proc/$worker/status)
   begin=$(now)

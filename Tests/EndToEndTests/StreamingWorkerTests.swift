@@ -105,8 +105,10 @@ import Testing
     }
 
     @Test func refusedChangeOfALargeTransactionGoesIntoQuarantine() async throws {
-        let scene = try await Scene(script: Self.guest, tables: "guest: { on_error: quarantine, columns: { bot: \"*\" } }")
-        _ = try await scene.inner.target.execute("ALTER TABLE guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad')")
+        let scene = try await Scene(
+            script: Self.guest, tables: "guest: { on_error: quarantine, columns: { bot: \"*\" } }")
+        _ = try await scene.inner.target.execute(
+            "ALTER TABLE guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad')")
         let worker = try scene.inner.start()
         try await worker.waitForErrors("streaming")
         _ = try await scene.inner.source.execute(

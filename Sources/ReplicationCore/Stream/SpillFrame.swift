@@ -39,15 +39,22 @@ public enum SpillFrame {
                 UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: offset + index * 4, as: UInt32.self))
             }
             guard offset + headerBytes <= raw.count else { return .failure(.tooShort) }
-            guard field(0) == magic, field(1) == xid, field(2) == sequence else { return .failure(.otherBlock) }
+            guard field(0) == magic, field(1) == xid, field(2) == sequence else {
+                return .failure(.otherBlock)
+            }
             let block = (offset + headerBytes)..<(offset + headerBytes + Int(field(3)))
             guard block.upperBound <= raw.count else { return .failure(.tooShort) }
-            let checksum = UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: offset + 16, as: UInt64.self))
-            let isSame = Checksum.of(UnsafeRawBufferPointer(rebasing: raw[block]), seed: seed(xid, sequence)) == checksum
+            let checksum = UInt64(
+                littleEndian: raw.loadUnaligned(fromByteOffset: offset + 16, as: UInt64.self))
+            let isSame =
+                Checksum.of(UnsafeRawBufferPointer(rebasing: raw[block]), seed: seed(xid, sequence))
+                == checksum
             return isSame ? .success(block) : .failure(.altered)
         }
         return try found.get()
     }
 
-    private static func seed(_ xid: UInt32, _ sequence: UInt32) -> UInt64 { UInt64(xid) << 32 | UInt64(sequence) }
+    private static func seed(_ xid: UInt32, _ sequence: UInt32) -> UInt64 {
+        UInt64(xid) << 32 | UInt64(sequence)
+    }
 }

@@ -9,7 +9,8 @@ public struct StreamReplay: Sendable {
     public init(_ commit: StreamedCommit) { self.commit = commit }
 
     public func begin(_ assembler: inout TransactionAssembler) throws(StreamError) {
-        try assembler.handle(.begin(finalLSN: commit.commitLSN, commitTime: commit.commitTime, xid: commit.xid))
+        try assembler.handle(
+            .begin(finalLSN: commit.commitLSN, commitTime: commit.commitTime, xid: commit.xid))
         if let origin = commit.origin { try assembler.handle(.origin(originLSN: .zero, name: origin)) }
         assembler.beginOwnRelations()
     }
@@ -66,8 +67,12 @@ public struct StreamReplay: Sendable {
         }
     }
 
-    private static func number<Number: FixedWidthInteger>(_ bytes: [UInt8], _ offset: Int, _: Number.Type) -> Number {
+    private static func number<Number: FixedWidthInteger>(_ bytes: [UInt8], _ offset: Int, _: Number.Type)
+        -> Number
+    {
         precondition(offset + MemoryLayout<Number>.size <= bytes.count)
-        return bytes.withUnsafeBytes { Number(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: Number.self)) }
+        return bytes.withUnsafeBytes {
+            Number(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: Number.self))
+        }
     }
 }

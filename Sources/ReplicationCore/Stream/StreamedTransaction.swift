@@ -45,7 +45,8 @@ struct StreamedTransaction: Sendable {
     }
 
     var sizeBytes: Int {
-        256 + heldBytes + blocks.capacity * MemoryLayout<Block>.stride + extents.capacity * MemoryLayout<Extent>.stride
+        256 + heldBytes + blocks.capacity * MemoryLayout<Block>.stride + extents.capacity
+            * MemoryLayout<Extent>.stride
             + subtransactions.sizeBytes
     }
 
@@ -65,9 +66,12 @@ struct StreamedTransaction: Sendable {
         let index = blocks.count - 1
         subtransactions.note(subxid, top: xid, at: blocks[index].end)
         heldBytes -= blocks[index].bytes.capacity
-        let length = UInt32(truncatingIfNeeded: message.count) | (announcement == nil ? 0 : Self.announcementFlag)
+        let length =
+            UInt32(truncatingIfNeeded: message.count) | (announcement == nil ? 0 : Self.announcementFlag)
         withUnsafeBytes(of: length.littleEndian) { blocks[index].bytes.append(contentsOf: $0) }
-        if let announcement { withUnsafeBytes(of: announcement.littleEndian) { blocks[index].bytes.append(contentsOf: $0) } }
+        if let announcement {
+            withUnsafeBytes(of: announcement.littleEndian) { blocks[index].bytes.append(contentsOf: $0) }
+        }
         blocks[index].bytes.append(contentsOf: message)
         heldBytes += blocks[index].bytes.capacity
     }
@@ -110,7 +114,8 @@ struct StreamedTransaction: Sendable {
         while let last = extents.last, last.end > offset {
             extents.removeLast()
             guard last.start < offset else { continue }
-            extents.append(Extent(start: last.start, length: offset - last.start, isCut: true, place: last.place))
+            extents.append(
+                Extent(start: last.start, length: offset - last.start, isCut: true, place: last.place))
         }
     }
 

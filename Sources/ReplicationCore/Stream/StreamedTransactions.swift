@@ -67,7 +67,8 @@ public struct StreamedTransactions: Sendable {
         case UInt8(ascii: "O"), UInt8(ascii: "E"):
             return try handleControl(bytes, range)
         default:
-            throw StreamError.unexpected("a message of another kind inside a segment of a streamed transaction")
+            throw StreamError.unexpected(
+                "a message of another kind inside a segment of a streamed transaction")
         }
         return .kept
     }
@@ -99,7 +100,8 @@ public struct StreamedTransactions: Sendable {
         let known = remove(xid)
         guard isFirstSegment == (known == nil) else {
             throw StreamError.unexpected(
-                isFirstSegment ? "a streamed transaction twice" : "a streamed transaction without its beginning")
+                isFirstSegment
+                    ? "a streamed transaction twice" : "a streamed transaction without its beginning")
         }
         current = known ?? StreamedTransaction(xid: xid, subtransactionLimit: subtransactionLimit)
     }
@@ -133,7 +135,9 @@ public struct StreamedTransactions: Sendable {
             }
             // Only what is known of subtransactions is left to give up, where that is what takes the room.
             let knownBytes = waiting.values.reduce(0) { $0 + $1.subtransactionBytes }
-            guard knownBytes > max(16 << 10, limitBytes / 4), let xid = largest(by: \.subtransactionBytes), var transaction = remove(xid) else { return nil }
+            guard knownBytes > max(16 << 10, limitBytes / 4), let xid = largest(by: \.subtransactionBytes),
+                var transaction = remove(xid)
+            else { return nil }
             let isLess = transaction.forgetSubtransactions()
             add(transaction)
             if !isLess { return nil }
@@ -190,6 +194,8 @@ public struct StreamedCommit: Sendable {
         self.commitTime = commitTime
         origin = transaction.origin
         hasFile = transaction.hasFile
-        pieces = transaction.extents.map { .file($0.place, length: $0.length) } + transaction.blocks.map { .memory($0.bytes) }
+        pieces =
+            transaction.extents.map { .file($0.place, length: $0.length) }
+            + transaction.blocks.map { .memory($0.bytes) }
     }
 }

@@ -80,5 +80,7 @@ struct SubtransactionStack: Sendable {
     }
 
     /// Ids wrap around.
-    private static func isYounger(_ xid: UInt32, than other: UInt32) -> Bool { Int32(bitPattern: xid &- other) > 0 }
+    private static func isYounger(_ xid: UInt32, than other: UInt32) -> Bool {
+        Int32(bitPattern: xid &- other) > 0
+    }
 }

@@ -34,11 +34,16 @@ final class SpillFolder: Sendable {
             if errno != EINTR { throw .last(base, "locked") }
         }
         Self.removeDead(in: base)
-        let plain = String(direction.unicodeScalars.map { ($0.isASCII && $0.properties.isAlphabetic) || ("0"..."9").contains($0) ? Character($0) : "_" })
+        let plain = String(
+            direction.unicodeScalars.map {
+                ($0.isASCII && $0.properties.isAlphabetic) || ("0"..."9").contains($0) ? Character($0) : "_"
+            })
         path = "\(base)/\(plain)-\(String(UInt64.random(in: 0...UInt64.max), radix: 36))\(Self.suffix)"
         guard mkdir(path, 0o700) == 0 else { throw .last(base, "written to") }
         self.descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-        guard self.descriptor >= 0, flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else { throw .last(path, "locked") }
+        guard self.descriptor >= 0, flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            throw .last(path, "locked")
+        }
     }
 
     deinit { Glibc.close(descriptor) }
@@ -67,7 +72,8 @@ final class SpillFolder: Sendable {
             var code: CInt = 0
             let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
                 while count < size {
-                    let taken = pread(file, buffer.baseAddress! + count, size - count, off_t(place.offset + count))
+                    let taken = pread(
+                        file, buffer.baseAddress! + count, size - count, off_t(place.offset + count))
                     if taken == 0 { return }
                     if taken < 0 {
                         if errno == EINTR { continue }
@@ -77,7 +83,9 @@ final class SpillFolder: Sendable {
                     count += taken
                 }
             }
-            guard code == 0 else { throw .damaged(file: name(xid), what: "could not be read: \(String(cString: strerror(code)))") }
+            guard code == 0 else {
+                throw .damaged(file: name(xid), what: "could not be read: \(String(cString: strerror(code)))")
+            }
             return bytes
         }
     }
@@ -105,7 +113,9 @@ final class SpillFolder: Sendable {
     private func write(_ bytes: [UInt8], at offset: Int, to file: CInt) throws(SpillError) {
         var done = 0
         while done < bytes.count {
-            let written = bytes.withUnsafeBytes { pwrite(file, $0.baseAddress! + done, $0.count - done, off_t(offset + done)) }
+            let written = bytes.withUnsafeBytes {
+                pwrite(file, $0.baseAddress! + done, $0.count - done, off_t(offset + done))
+            }
             if written < 0 && errno == EINTR { continue }
             guard written > 0 else { throw .last(path, "written to") }
             done += written
@@ -120,10 +130,12 @@ final class SpillFolder: Sendable {
         if lstat(base, &facts) == 0 {
             if facts.st_mode & S_IFMT != S_IFDIR { return ("is no folder", true) }
             if facts.st_mode & 0o022 != 0 { return ("is writable for others", true) }
-            return facts.st_uid == geteuid() ? nil : ("belongs to another user than the one who checks", false)
+            return facts.st_uid == geteuid()
+                ? nil : ("belongs to another user than the one who checks", false)
         }
         let parent = base.split(separator: "/").dropLast().map { "/" + $0 }.joined()
-        return access(parent.isEmpty ? "/" : parent, W_OK) == 0 ? nil : ("does not exist and can't be made", false)
+        return access(parent.isEmpty ? "/" : parent, W_OK) == 0
+            ? nil : ("does not exist and can't be made", false)
     }
 
     /// Makes the base if need be, and makes sure that nobody else can put something there.
@@ -172,7 +184,10 @@ final class SpillFolder: Sendable {
         on queue: DispatchQueue, _ body: @escaping @Sendable () throws(SpillError) -> Result
     ) async throws -> Result {
         try await withCheckedThrowingContinuation { continuation in
-            queue.async { continuation.resume(with: Swift.Result { () throws(SpillError) in try body() }.mapError { $0 as any Error }) }
+            queue.async {
+                continuation.resume(
+                    with: Swift.Result { () throws(SpillError) in try body() }.mapError { $0 as any Error })
+            }
         }
     }
 }

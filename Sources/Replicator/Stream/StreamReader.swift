@@ -27,10 +27,12 @@ struct StreamReader {
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
     func run() async throws {
         var life = Life(
-            decoder: PGOutputDecoder(protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil)),
+            decoder: PGOutputDecoder(
+                protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil)),
             streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
             schedule: FeedbackSchedule(
-                senderTimeoutMilliseconds: senderTimeoutMilliseconds, startedAtMilliseconds: Monotonic.milliseconds()))
+                senderTimeoutMilliseconds: senderTimeoutMilliseconds,
+                startedAtMilliseconds: Monotonic.milliseconds()))
         defer { mailbox.close() }
         while !isOver {
             if mailbox.isFull {
@@ -170,7 +172,8 @@ struct StreamReader {
 
     private func send(received: LSN, durable: LSN) async throws {
         try await stream.sendStatus(
-            received: received.rawValue, flushed: durable.rawValue, applied: durable.rawValue, replyRequested: false)
+            received: received.rawValue, flushed: durable.rawValue, applied: durable.rawValue,
+            replyRequested: false)
     }
 }
 

@@ -30,7 +30,8 @@ struct StreamSpill: Sendable {
 
     private func note(_ phase: DirectionPhase, _ problem: String?) async {
         try? await PostgresConnection.with(settings.target) { target in
-            try await DirectionRecord(connection: target, settings: settings).note(state: phase, problem: problem)
+            try await DirectionRecord(connection: target, settings: settings).note(
+                state: phase, problem: problem)
         }
     }
 }

@@ -2,16 +2,24 @@
 
 /// pgoutput messages as bytes, written by hand; rows hold short texts.
 enum StreamBytes {
-    static func start(_ xid: UInt32, first: Bool) -> [UInt8] { [UInt8(ascii: "S")] + big(xid) + [first ? 1 : 0] }
+    static func start(_ xid: UInt32, first: Bool) -> [UInt8] {
+        [UInt8(ascii: "S")] + big(xid) + [first ? 1 : 0]
+    }
     static let stop: [UInt8] = [UInt8(ascii: "E")]
 
     static func commit(_ xid: UInt32, at lsn: UInt64) -> [UInt8] {
         [UInt8(ascii: "c")] + big(xid) + [0] + big(lsn) + big(lsn + 8) + big(lsn)
     }
 
-    static func abort(_ xid: UInt32, _ subxid: UInt32) -> [UInt8] { [UInt8(ascii: "A")] + big(xid) + big(subxid) }
-    static func begin(_ xid: UInt32, at lsn: UInt64) -> [UInt8] { [UInt8(ascii: "B")] + big(lsn) + big(lsn) + big(xid) }
-    static func commit(at lsn: UInt64) -> [UInt8] { [UInt8(ascii: "C"), 0] + big(lsn) + big(lsn + 8) + big(lsn) }
+    static func abort(_ xid: UInt32, _ subxid: UInt32) -> [UInt8] {
+        [UInt8(ascii: "A")] + big(xid) + big(subxid)
+    }
+    static func begin(_ xid: UInt32, at lsn: UInt64) -> [UInt8] {
+        [UInt8(ascii: "B")] + big(lsn) + big(lsn) + big(xid)
+    }
+    static func commit(at lsn: UInt64) -> [UInt8] {
+        [UInt8(ascii: "C"), 0] + big(lsn) + big(lsn + 8) + big(lsn)
+    }
     static func origin(_ name: String) -> [UInt8] { [UInt8(ascii: "O")] + big(UInt64(0)) + text(name) }
 
     /// - Parameter xid: inside a streamed transaction.
@@ -25,7 +33,9 @@ enum StreamBytes {
     }
 
     static func insert(_ id: UInt32, _ row: [String], xid: UInt32? = nil) -> [UInt8] {
-        var bytes = [UInt8(ascii: "I")] + (xid.map { big($0) } ?? []) + big(id) + [UInt8(ascii: "N")] + big(UInt16(row.count))
+        var bytes =
+            [UInt8(ascii: "I")] + (xid.map { big($0) } ?? []) + big(id) + [UInt8(ascii: "N")]
+            + big(UInt16(row.count))
         for value in row { bytes += [UInt8(ascii: "t")] + big(UInt32(value.utf8.count)) + Array(value.utf8) }
         return bytes
     }
@@ -70,7 +80,8 @@ struct StreamIntake {
 
     mutating func read(_ message: [UInt8]) throws {
         switch try streamed.handle(message, 0..<message.count, announcement: assembler.nextAnnouncement()) {
-        case .ordinary: try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
+        case .ordinary:
+            try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
         case .kept: break
         case .committed(let commit): try replay(commit)
         case .rolledBack(let xid, let hasFile):
@@ -105,7 +116,8 @@ struct StreamIntake {
                 let file = files[commit.xid] ?? []
                 let end = min(file.count, place.offset + place.length)
                 try replay.feed(
-                    frames: tamper(Array(file[min(place.offset, end)..<end])), at: place, length: length, to: &assembler)
+                    frames: tamper(Array(file[min(place.offset, end)..<end])), at: place, length: length,
+                    to: &assembler)
             }
             take()
         }
@@ -120,7 +132,9 @@ struct StreamIntake {
             for change in chunk.changes[span.changes] {
                 let relation = chunk.relations[change.relation]
                 let columns = relation?.columns.map(\.name).joined(separator: ",") ?? "?"
-                open.append("\(relation?.name.name ?? "?")(\(columns)) \(chunk.words(change.new).joined(separator: ","))")
+                open.append(
+                    "\(relation?.name.name ?? "?")(\(columns)) \(chunk.words(change.new).joined(separator: ","))"
+                )
             }
             guard span.isCommitted else { continue }
             committed.append(Transaction(xid: span.xid, rows: open))

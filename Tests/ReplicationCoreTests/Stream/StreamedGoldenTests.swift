@@ -12,7 +12,8 @@ import Testing
             intake.take()
             let transaction = try #require(intake.committed.first)
             #expect(intake.committed.count == 1)
-            let letters = Set(transaction.rows.compactMap { $0.split(separator: ",").dropFirst(5).first?.first })
+            let letters = Set(
+                transaction.rows.compactMap { $0.split(separator: ",").dropFirst(5).first?.first })
             #expect(letters == ["s", "u"], "\(transaction.rows.map { $0.prefix(60) })")
             // Two of the files end before the abort of the other transaction.
             #expect(intake.streamed.count == (name == "pg18-streamed" ? 0 : 1))

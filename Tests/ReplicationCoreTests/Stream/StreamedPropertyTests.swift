@@ -14,7 +14,8 @@ import Testing
             let messages = server.run(steps: 120)
             var random = SeededGenerator(seed: seed)
             var intake = StreamIntake(
-                limitBytes: random.pick([500, 9_000, 40_000, 1 << 20]), cutBytes: random.pick([200, 2_000, 1 << 20]))
+                limitBytes: random.pick([500, 9_000, 40_000, 1 << 20]),
+                cutBytes: random.pick([200, 2_000, 1 << 20]))
             for message in messages {
                 try intake.read(message)
                 if random.chance(10) { intake.take() }
@@ -73,7 +74,8 @@ struct StreamingServer {
             switch random.below(100) {
             case 0..<15: ordinary()
             case 15..<20: alter()
-            case 20..<35 where running.count < 5: running.append(Running(levels: [Level(xid: newXID(), firstRow: 0)]))
+            case 20..<35 where running.count < 5:
+                running.append(Running(levels: [Level(xid: newXID(), firstRow: 0)]))
             case 35..<45: if !running.isEmpty { end(random.below(running.count)) }
             default: if !running.isEmpty { segment(random.below(running.count)) }
             }
@@ -101,7 +103,8 @@ struct StreamingServer {
         let table = random.below(3)
         let isKnown = top.map { sentTo[table].contains($0) } ?? isSent[table]
         if !isKnown {
-            messages.append(StreamBytes.relation(UInt32(table + 1), "t\(table)", columns: columns(table), xid: xid))
+            messages.append(
+                StreamBytes.relation(UInt32(table + 1), "t\(table)", columns: columns(table), xid: xid))
             if let top { sentTo[table].insert(top) } else { isSent[table] = true }
             definitions += 1
         }
@@ -180,6 +183,8 @@ struct StreamingServer {
         }
         messages.append(StreamBytes.commit(transaction.top, at: lsn))
         committed.append(StreamIntake.Transaction(xid: transaction.top, rows: transaction.rows))
-        for table in sentTo.indices where sentTo[table].remove(transaction.top) != nil { isSent[table] = true }
+        for table in sentTo.indices where sentTo[table].remove(transaction.top) != nil {
+            isSent[table] = true
+        }
     }
 }

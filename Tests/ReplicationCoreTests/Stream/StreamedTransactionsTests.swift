@@ -9,8 +9,13 @@ import Testing
 
     @Test func streamedTransactionIsAppliedAtItsCommitAndNotBefore() throws {
         var intake = StreamIntake()
-        try intake.read([B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop])
-        try intake.read([B.relation(1, "t", columns: table), B.begin(8, at: 100), B.insert(1, ["b"]), B.commit(at: 100)])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7),
+            B.stop,
+        ])
+        try intake.read([
+            B.relation(1, "t", columns: table), B.begin(8, at: 100), B.insert(1, ["b"]), B.commit(at: 100),
+        ])
         intake.take()
         #expect(intake.committed == [Transaction(xid: 8, rows: ["t(id) b"])])
         try intake.read([B.start(7, first: false), B.insert(1, ["c"], xid: 7), B.stop, B.commit(7, at: 200)])
@@ -22,10 +27,18 @@ import Testing
 
     @Test func rolledBackSavepointLeavesNothingAndTheRestStays() throws {
         var intake = StreamIntake()
-        try intake.read([B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7)])
-        try intake.read([B.insert(1, ["sub"], xid: 8), B.insert(1, ["child"], xid: 9), B.insert(1, ["sub again"], xid: 8), B.stop])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7),
+        ])
+        try intake.read([
+            B.insert(1, ["sub"], xid: 8), B.insert(1, ["child"], xid: 9), B.insert(1, ["sub again"], xid: 8),
+            B.stop,
+        ])
         try intake.read([B.abort(7, 9), B.abort(7, 8)])
-        try intake.read([B.start(7, first: false), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["z"], xid: 7), B.stop])
+        try intake.read([
+            B.start(7, first: false), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["z"], xid: 7),
+            B.stop,
+        ])
         try intake.read(B.commit(7, at: 200))
         intake.take()
         #expect(intake.committed == [Transaction(xid: 7, rows: ["t(id) a", "t(id) z"])])
@@ -34,15 +47,22 @@ import Testing
     /// The child's messages came first; the parent that took it over must take it along.
     @Test func abortOfAParentTakesAReleasedChildThatBeganBeforeIt() throws {
         var intake = StreamIntake()
-        try intake.read([B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7)])
-        try intake.read([B.insert(1, ["child"], xid: 9), B.insert(1, ["parent"], xid: 8), B.stop, B.abort(7, 8), B.commit(7, at: 200)])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7),
+        ])
+        try intake.read([
+            B.insert(1, ["child"], xid: 9), B.insert(1, ["parent"], xid: 8), B.stop, B.abort(7, 8),
+            B.commit(7, at: 200),
+        ])
         intake.take()
         #expect(intake.committed == [Transaction(xid: 7, rows: ["t(id) a"])])
     }
 
     @Test func abortedTransactionLeavesNothingNotEvenItsDefinitions() throws {
         var intake = StreamIntake(limitBytes: 1_000)
-        try intake.read([B.relation(1, "t", columns: table), B.begin(5, at: 90), B.insert(1, ["x"]), B.commit(at: 90)])
+        try intake.read([
+            B.relation(1, "t", columns: table), B.begin(5, at: 90), B.insert(1, ["x"]), B.commit(at: 90),
+        ])
         try intake.read([B.start(7, first: true), B.relation(1, "t", columns: ["id", "new"], xid: 7)])
         for number in 0..<100 { try intake.read(B.insert(1, ["\(number)", "n"], xid: 7)) }
         try intake.read(B.stop)
@@ -56,17 +76,29 @@ import Testing
 
     @Test func definitionOfACommittedTransactionHoldsForThoseThatFollow() throws {
         var intake = StreamIntake()
-        try intake.read([B.relation(1, "t", columns: table), B.begin(5, at: 90), B.insert(1, ["x"]), B.commit(at: 90)])
-        try intake.read([B.start(7, first: true), B.relation(1, "t", columns: ["id", "new"], xid: 7), B.insert(1, ["1", "n"], xid: 7), B.stop])
-        try intake.read([B.commit(7, at: 100), B.begin(8, at: 110), B.insert(1, ["2", "m"]), B.commit(at: 110)])
+        try intake.read([
+            B.relation(1, "t", columns: table), B.begin(5, at: 90), B.insert(1, ["x"]), B.commit(at: 90),
+        ])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: ["id", "new"], xid: 7),
+            B.insert(1, ["1", "n"], xid: 7), B.stop,
+        ])
+        try intake.read([
+            B.commit(7, at: 100), B.begin(8, at: 110), B.insert(1, ["2", "m"]), B.commit(at: 110),
+        ])
         intake.take()
         #expect(intake.committed.map(\.rows) == [["t(id) x"], ["t(id,new) 1,n"], ["t(id,new) 2,m"]])
     }
 
     @Test func newerDefinitionOutlivesTheCommitOfAnOlder() throws {
         var intake = StreamIntake()
-        try intake.read([B.start(7, first: true), B.relation(1, "t", columns: ["id", "old"], xid: 7), B.insert(1, ["1", "o"], xid: 7), B.stop])
-        try intake.read([B.relation(1, "t", columns: table), B.begin(8, at: 90), B.insert(1, ["x"]), B.commit(at: 90)])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: ["id", "old"], xid: 7),
+            B.insert(1, ["1", "o"], xid: 7), B.stop,
+        ])
+        try intake.read([
+            B.relation(1, "t", columns: table), B.begin(8, at: 90), B.insert(1, ["x"]), B.commit(at: 90),
+        ])
         try intake.read([B.commit(7, at: 100), B.begin(9, at: 110), B.insert(1, ["y"]), B.commit(at: 110)])
         intake.take()
         #expect(intake.committed.map(\.rows) == [["t(id) x"], ["t(id,old) 1,o"], ["t(id) y"]])
@@ -75,8 +107,14 @@ import Testing
 
     @Test func definitionFromARolledBackSavepointIsNotUsed() throws {
         var intake = StreamIntake()
-        try intake.read([B.start(7, first: true), B.relation(1, "t", columns: ["id", "sub"], xid: 8), B.insert(1, ["1", "s"], xid: 8), B.stop])
-        try intake.read([B.abort(7, 8), B.start(7, first: false), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["2"], xid: 7), B.stop])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: ["id", "sub"], xid: 8),
+            B.insert(1, ["1", "s"], xid: 8), B.stop,
+        ])
+        try intake.read([
+            B.abort(7, 8), B.start(7, first: false), B.relation(1, "t", columns: table, xid: 7),
+            B.insert(1, ["2"], xid: 7), B.stop,
+        ])
         try intake.read([B.commit(7, at: 100), B.begin(9, at: 110), B.insert(1, ["y"]), B.commit(at: 110)])
         intake.take()
         #expect(intake.committed.map(\.rows) == [["t(id) 2"], ["t(id) y"]])
@@ -85,8 +123,13 @@ import Testing
     @Test func emptySegmentsOriginsAndMessagesAreRead() throws {
         var intake = StreamIntake()
         let beat = Heartbeat.content(sequence: 12, worker: "w")
-        try intake.read([B.start(7, first: true), B.origin("elsewhere"), B.stop, B.start(7, first: false), B.stop])
-        try intake.read([B.start(7, first: false), B.message("other", "x", xid: 7), B.message(Heartbeat.messagePrefix, beat, xid: 7), B.stop])
+        try intake.read([
+            B.start(7, first: true), B.origin("elsewhere"), B.stop, B.start(7, first: false), B.stop,
+        ])
+        try intake.read([
+            B.start(7, first: false), B.message("other", "x", xid: 7),
+            B.message(Heartbeat.messagePrefix, beat, xid: 7), B.stop,
+        ])
         try intake.read(B.commit(7, at: 100))
         intake.take()
         #expect(intake.committed == [Transaction(xid: 7, rows: [])])
@@ -102,16 +145,22 @@ import Testing
             for xid in xids {
                 try intake.read(B.start(xid, first: round == 0))
                 if round == 0 { try intake.read(B.relation(1, "t", columns: table, xid: xid)) }
-                for row in 0..<5 { try intake.read(B.insert(1, [String(repeating: "v", count: 100) + "\(round).\(row)"], xid: xid)) }
+                for row in 0..<5 {
+                    try intake.read(
+                        B.insert(1, [String(repeating: "v", count: 100) + "\(round).\(row)"], xid: xid))
+                }
                 try intake.read(B.stop)
             }
         }
         #expect(intake.spills > 20)
         #expect(intake.mostBytes <= limit)
-        for (index, xid) in xids.enumerated() { try intake.read(B.commit(xid, at: UInt64(1_000 + index * 100))) }
+        for (index, xid) in xids.enumerated() {
+            try intake.read(B.commit(xid, at: UInt64(1_000 + index * 100)))
+        }
         intake.take()
         #expect(intake.committed.count == 200)
-        #expect(intake.committed.allSatisfy { $0.rows.count == 100 && $0.rows.last?.hasSuffix("v19.4") == true })
+        #expect(
+            intake.committed.allSatisfy { $0.rows.count == 100 && $0.rows.last?.hasSuffix("v19.4") == true })
         #expect(intake.files.isEmpty)
     }
 
@@ -134,8 +183,12 @@ import Testing
             try intake.read(B.abort(top, nextXID))
         }
         #expect(intake.mostBytes <= limit + 20 * 1_024)
-        #expect(throws: StreamError.tooManySubtransactions(xid: tops[0])) { try intake.read(B.abort(tops[0], tops[0] + 1)) }
-        for (index, top) in tops.enumerated().dropFirst() { try intake.read(B.commit(top, at: UInt64(1_000 + index * 100))) }
+        #expect(throws: StreamError.tooManySubtransactions(xid: tops[0])) {
+            try intake.read(B.abort(tops[0], tops[0] + 1))
+        }
+        for (index, top) in tops.enumerated().dropFirst() {
+            try intake.read(B.commit(top, at: UInt64(1_000 + index * 100)))
+        }
         intake.take()
         #expect(intake.committed.map(\.rows.count) == Array(repeating: 899, count: 19))
     }

@@ -138,7 +138,15 @@ final class GroupLab {
         var options = settings.target
         options.settings += [(name: "session_replication_role", value: "replica")]
         let target = try await PostgresConnection.connect(options)
-        _ = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
+        // The session before may still be on its way out.
+        try await waitUntil("the origin is free") {
+            do {
+                _ = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
+                return true
+            } catch let error as PostgresError where error.isObjectInUse {
+                return false
+            }
+        }
         return target
     }
 

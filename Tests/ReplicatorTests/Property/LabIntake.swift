@@ -18,7 +18,8 @@ struct LabIntake {
     mutating func read(_ message: [UInt8]) throws -> [ChangeChunk] {
         var chunks: [ChangeChunk] = []
         switch try streamed.handle(message, 0..<message.count, announcement: assembler.nextAnnouncement()) {
-        case .ordinary: try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
+        case .ordinary:
+            try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
         case .committed(let commit): chunks = try replay(commit)
         case .rolledBack(let xid, _): files[xid] = nil
         case .kept: break

@@ -14,8 +14,11 @@ import Testing
 
     private func root(_ arguments: [String]) async throws {
         let child = try ChildProcess(arguments[0], Array(arguments.dropFirst()))
-        #expect(try await child.wait(timeoutSeconds: 30) == 0, "\(arguments.joined(separator: " ")): \(child.errors)")
-        try? FileManager.default.removeItem(at: URL(fileURLWithPath: child.outputPath).deletingLastPathComponent())
+        #expect(
+            try await child.wait(timeoutSeconds: 30) == 0,
+            "\(arguments.joined(separator: " ")): \(child.errors)")
+        try? FileManager.default.removeItem(
+            at: URL(fileURLWithPath: child.outputPath).deletingLastPathComponent())
     }
 
     @Test(.enabled(if: canMount)) func fullDiskPausesAndNothingIsLostOrAcknowledged() async throws {
@@ -43,19 +46,28 @@ import Testing
             let problem = state.snapshot().problem ?? ""
             #expect(problem.contains(base) && problem.contains("goes on by itself"), "\(problem)")
             let noted = "SELECT state, problem LIKE '%make room%' FROM lindero.direction"
-            try await waitUntil("status can tell") { try await scene.pair.rows(noted, on: scene.pair.target) == [["paused", "t"]] }
+            try await waitUntil("status can tell") {
+                try await scene.pair.rows(noted, on: scene.pair.target) == [["paused", "t"]]
+            }
             _ = try await session.execute("COMMIT")
-            let lsn = try await scene.pair.rows("SELECT pg_current_wal_insert_lsn()", on: scene.pair.source)[0][0] ?? ""
+            let lsn =
+                try await scene.pair.rows("SELECT pg_current_wal_insert_lsn()", on: scene.pair.source)[0][0]
+                ?? ""
             // Longer than wal_sender_timeout: the stream is kept alive.
-            let replied = "SELECT bool_or(reply_time > '%')::text FROM pg_stat_replication WHERE pid = "
+            let replied =
+                "SELECT bool_or(reply_time > '%')::text FROM pg_stat_replication WHERE pid = "
                 + "(SELECT active_pid FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)')"
-            let until = try await scene.pair.rows("SELECT clock_timestamp() + '5s'", on: scene.pair.source)[0][0] ?? ""
+            let until =
+                try await scene.pair.rows("SELECT clock_timestamp() + '5s'", on: scene.pair.source)[0][0]
+                ?? ""
             try await waitUntil("the server still hears of us") {
-                try await scene.pair.rows(replied.replacingOccurrences(of: "%", with: until), on: scene.pair.source) == [["true"]]
+                try await scene.pair.rows(
+                    replied.replacingOccurrences(of: "%", with: until), on: scene.pair.source) == [["true"]]
             }
             #expect(state.phase == .paused)
             #expect(state.snapshot().reconnects == 0)
-            let confirmed = "SELECT confirmed_flush_lsn < '\(lsn)' FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'"
+            let confirmed =
+                "SELECT confirmed_flush_lsn < '\(lsn)' FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'"
             #expect(try await scene.pair.rows(confirmed, on: scene.pair.source) == [["t"]])
             try await root(["mount", "-o", "remount,size=100m,mode=0700", base])
             try await waitUntil("it goes on") { state.phase != .paused }

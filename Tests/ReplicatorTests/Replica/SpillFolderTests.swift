@@ -9,7 +9,9 @@ import Testing
 @Suite struct SpillFolderTests {
     private final class Base {
         let path = "/tmp/lindero-base-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
-        var folders: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
+        var folders: [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+        }
         deinit { try? FileManager.default.removeItem(atPath: path) }
     }
 
@@ -48,9 +50,13 @@ import Testing
         let base = Base()
         try FileManager.default.createDirectory(atPath: base.path, withIntermediateDirectories: true)
         chmod(base.path, 0o777)
-        let error = await #expect(throws: SpillError.self) { try await SpillFolder.open(base: base.path, direction: "a->b") }
+        let error = await #expect(throws: SpillError.self) {
+            try await SpillFolder.open(base: base.path, direction: "a->b")
+        }
         #expect(error?.description.contains("others may write") == true)
-        await #expect(throws: SpillError.self) { try await SpillFolder.open(base: "/nowhere/at/all", direction: "a->b") }
+        await #expect(throws: SpillError.self) {
+            try await SpillFolder.open(base: "/nowhere/at/all", direction: "a->b")
+        }
     }
 
     @Test func linkInPlaceOfTheFolderIsNotFollowed() async throws {
@@ -58,7 +64,9 @@ import Testing
         let real = Base()
         try FileManager.default.createDirectory(atPath: real.path, withIntermediateDirectories: true)
         symlink(real.path, base.path)
-        await #expect(throws: SpillError.self) { try await SpillFolder.open(base: base.path, direction: "a->b") }
+        await #expect(throws: SpillError.self) {
+            try await SpillFolder.open(base: base.path, direction: "a->b")
+        }
         unlink(base.path)
     }
 }

@@ -17,7 +17,8 @@ final class StreamingPair: Sendable {
           EXECUTE format('ALTER DATABASE %I SET wal_sender_timeout = ''4s''', current_database());
         END $$;
         """
-    static let schema = "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;"
+    static let schema =
+        "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;"
 
     init(
         _ schema: String = StreamingPair.schema, memoryLimitBytes: Int = 1_000_000, base: String? = nil,

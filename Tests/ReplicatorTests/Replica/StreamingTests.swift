@@ -34,7 +34,8 @@ import Testing
             _ = try await sessions[0].execute("COMMIT")
             try await scene.pair.catchUp(state)
             try await scene.pair.expectSame(Scene.contents)
-            try await scene.pair.expectSame("SELECT * FROM t WHERE v = 'kept' OR v = 'gone' ORDER BY id", atLeast: 12)
+            try await scene.pair.expectSame(
+                "SELECT * FROM t WHERE v = 'kept' OR v = 'gone' ORDER BY id", atLeast: 12)
             #expect(state.snapshot().streaming.transactions >= 2)
             #expect(state.snapshot().streaming.spilledBytes > 100_000)
             #expect(state.snapshot().reconnects == 0)
@@ -52,9 +53,12 @@ import Testing
             _ = try await session.execute("BEGIN; \(Scene.rows(1, 5_000))")
             try await waitUntil("it is read") { !scene.files.isEmpty }
             try await scene.pair.apply("INSERT INTO t VALUES (-1, 'small')", state)
-            let lsn = try await scene.pair.rows("SELECT pg_current_wal_insert_lsn()", on: scene.pair.source)[0][0] ?? ""
+            let lsn =
+                try await scene.pair.rows("SELECT pg_current_wal_insert_lsn()", on: scene.pair.source)[0][0]
+                ?? ""
             try await waitUntil("the source may forget what came before") {
-                let sql = "SELECT confirmed_flush_lsn >= '\(lsn)' FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'"
+                let sql =
+                    "SELECT confirmed_flush_lsn >= '\(lsn)' FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'"
                 return try await scene.pair.rows(sql, on: scene.pair.source) == [["t"]]
             }
             #expect(try await scene.pair.rows("SELECT id FROM t", on: scene.pair.target) == [["-1"]])
@@ -78,9 +82,12 @@ import Testing
                 try await waitUntil("it is read") { !scene.files.isEmpty }
                 let before = scene.files
                 _ = try await scene.pair.source.execute(
-                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'")
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)'"
+                )
                 _ = try await session.execute(Scene.rows(round * 10_000, round * 10_000 + 999))
-                try await waitUntil("it is read again") { !scene.files.isEmpty && Set(scene.files).isDisjoint(with: before) }
+                try await waitUntil("it is read again") {
+                    !scene.files.isEmpty && Set(scene.files).isDisjoint(with: before)
+                }
                 #expect(scene.folders.count == 1)
             }
             _ = try await session.execute("COMMIT")
@@ -161,12 +168,18 @@ import Testing
             _ = try await blocker.execute("BEGIN; LOCK TABLE t IN SHARE MODE")
             _ = try await scene.pair.source.execute(Scene.rows(1, 40_000))
             let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted"
-            try await waitUntil("it is being applied") { try await scene.pair.rows(waiting, on: blocker) == [["t"]] }
+            try await waitUntil("it is being applied") {
+                try await scene.pair.rows(waiting, on: blocker) == [["t"]]
+            }
             // Longer than wal_sender_timeout.
-            let replied = "SELECT bool_or(clock_timestamp() - reply_time < '3s' AND reply_time > '%')::text FROM pg_stat_replication"
-            let until = try await scene.pair.rows("SELECT clock_timestamp() + '6s'", on: scene.pair.source)[0][0] ?? ""
+            let replied =
+                "SELECT bool_or(clock_timestamp() - reply_time < '3s' AND reply_time > '%')::text FROM pg_stat_replication"
+            let until =
+                try await scene.pair.rows("SELECT clock_timestamp() + '6s'", on: scene.pair.source)[0][0]
+                ?? ""
             try await waitUntil("the server hears of us after six seconds") {
-                try await scene.pair.rows(replied.replacingOccurrences(of: "%", with: until), on: scene.pair.source) == [["true"]]
+                try await scene.pair.rows(
+                    replied.replacingOccurrences(of: "%", with: until), on: scene.pair.source) == [["true"]]
             }
             #expect(state.snapshot().reconnects == 0)
             _ = try await blocker.execute("COMMIT")
@@ -181,8 +194,12 @@ import Testing
         // One of its own: a prepared transaction is in the way of whoever makes a slot there.
         let scene = try await Scene(cluster: "prepared")
         try await scene.pair.streaming { state in
-            for (name, rows) in [("large", Scene.rows(1, 5_000)), ("small", Scene.rows(6_000, 6_001)), ("gone", Scene.rows(7_000, 9_000))] {
-                _ = try await scene.pair.source.execute("BEGIN; \(rows); PREPARE TRANSACTION '\(name)-\(scene.pair.slot)'")
+            for (name, rows) in [
+                ("large", Scene.rows(1, 5_000)), ("small", Scene.rows(6_000, 6_001)),
+                ("gone", Scene.rows(7_000, 9_000)),
+            ] {
+                _ = try await scene.pair.source.execute(
+                    "BEGIN; \(rows); PREPARE TRANSACTION '\(name)-\(scene.pair.slot)'")
             }
             try await scene.pair.apply("INSERT INTO t VALUES (-1, 'between')", state)
             #expect(try await scene.pair.rows("SELECT id FROM t", on: scene.pair.target) == [["-1"]])
@@ -214,7 +231,8 @@ import Testing
             try await scene.pair.catchUp(state)
             try await scene.pair.expectSame(Scene.contents)
             #expect(state.snapshot().reconnects == 0, "it is no fault")
-            _ = try await scene.pair.source.execute("BEGIN; \(loop.replacingOccurrences(of: "%", with: "200000")); COMMIT")
+            _ = try await scene.pair.source.execute(
+                "BEGIN; \(loop.replacingOccurrences(of: "%", with: "200000")); COMMIT")
             try await scene.pair.catchUp(state)
             try await scene.pair.expectSame(Scene.contents)
         }
@@ -235,7 +253,9 @@ import Testing
                 """)
             try await scene.pair.catchUp(state)
             try await scene.pair.expectSame(Scene.contents)
-            let bytes = try await scene.pair.rows("SELECT sum(length(v)) FROM t", on: scene.pair.source)[0][0].flatMap { Int($0) } ?? 0
+            let bytes =
+                try await scene.pair.rows("SELECT sum(length(v)) FROM t", on: scene.pair.source)[0][0].flatMap
+            { Int($0) } ?? 0
             #expect(state.snapshot().streaming.spilledBytes > bytes * 3 / 2, "it came twice")
         }
     }
@@ -248,7 +268,8 @@ import Testing
             for round in 0..<3 {
                 for (number, session) in sessions.enumerated() {
                     let first = number * 100_000 + round * 1_000
-                    _ = try await session.execute("\(round == 0 ? "BEGIN; " : "")\(Scene.rows(first, first + 999))")
+                    _ = try await session.execute(
+                        "\(round == 0 ? "BEGIN; " : "")\(Scene.rows(first, first + 999))")
                 }
             }
             try await waitUntil("most have a file") { scene.files.count > 12 }
