@@ -17,7 +17,7 @@ import Testing
                 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET logical_decoding_work_mem = ''64kB''', current_database()); END $$;
                 """
             inner = try await BadInputScene(
-                script: memory + script, tables: tables,
+                source: try await PostgresCluster.shared("streaming"), script: memory + script, tables: tables,
                 replication:
                     "streaming: on, spill_dir: \(base), memory_limit: \(memoryLimit), heartbeat: 200ms")
         }

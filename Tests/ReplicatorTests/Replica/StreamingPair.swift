@@ -6,6 +6,8 @@ import TestSupport
 @testable import Replicator
 
 /// A pair whose source streams every transaction beyond 64 kB while it runs, and whose worker has little memory for it.
+///
+/// On a cluster apart: transactions that stay open are in the way of whoever makes a slot there.
 final class StreamingPair: Sendable {
     let pair: ReplicaPair
     /// Where its files go.
@@ -22,7 +24,7 @@ final class StreamingPair: Sendable {
 
     init(
         _ schema: String = StreamingPair.schema, memoryLimitBytes: Int = 1_000_000, base: String? = nil,
-        cluster: String = "source"
+        cluster: String = "streaming"
     ) async throws {
         self.base = base ?? "/tmp/lindero-spill-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         var replication = ReplicationSettings()

@@ -248,10 +248,10 @@ import Testing
             // Two rows trade what must be unique, in the last of several pieces: one statement for both cannot.
             _ = try await scene.pair.source.execute(
                 """
-                BEGIN; \(Scene.rows(1, 60_000)); UPDATE t SET v = 'third' WHERE id = -1; UPDATE t SET v = 'before' WHERE id = -2;
+                BEGIN; \(Scene.rows(1, 40_000)); UPDATE t SET v = 'third' WHERE id = -1; UPDATE t SET v = 'before' WHERE id = -2;
                 UPDATE t SET v = 'other' WHERE id = -1; COMMIT
                 """)
-            try await scene.pair.catchUp(state)
+            try await scene.pair.catchUp(state, timeoutSeconds: 90)
             try await scene.pair.expectSame(Scene.contents)
             let bytes =
                 try await scene.pair.rows("SELECT sum(length(v)) FROM t", on: scene.pair.source)[0][0].flatMap
