@@ -97,6 +97,20 @@ extension LibPQSession {
         try putCopyData(bytes)
     }
 
+    /// A COPY in from its beginning to its end.
+    func copyIn(_ sql: String, _ write: (inout [UInt8], Int) -> Bool) throws(PostgresError) -> Int {
+        try beginCopy(sql, .copyIn)
+        var piece: [UInt8] = []
+        piece.reserveCapacity(Self.sliceBytes + 8_192)
+        var hasMore = true
+        while hasMore {
+            piece.removeAll(keepingCapacity: true)
+            hasMore = write(&piece, Self.sliceBytes)
+            try putCopyData(piece)
+        }
+        return try endCopyIn(failing: nil)
+    }
+
     /// Ends a COPY in; with a reason, the server throws it away.
     func endCopyIn(failing reason: String?) throws(PostgresError) -> Int {
         // A cancelled COPY has ended already, as wished.

@@ -37,4 +37,15 @@ extension PostgresConnection {
             isCancellable: reason == nil
         ) { () throws(PostgresError) in try session.endCopyIn(failing: reason) }
     }
+
+    /// Runs a whole COPY in.
+    ///
+    /// - Parameter write: appends the next rows to the buffer, about as many bytes as it is told, and says whether
+    ///   there are more. Called on the connection's thread, while the server reads what it wrote before.
+    /// - Returns: the rows copied.
+    public func copyIn(
+        _ sql: String, write: (inout [UInt8], Int) -> Bool
+    ) async throws(PostgresError) -> Int {
+        try await session.call(isolation: self) { () throws(PostgresError) in try session.copyIn(sql, write) }
+    }
 }

@@ -1,7 +1,7 @@
 /// Writes one column of many rows as a PostgreSQL array in binary form: values are copied, never parsed.
 public enum ArrayEncoder {
     public static func encode(
-        column: RelationPlan.Column, rows: [RowSource], plan: GroupPlan, chunks: [ChangeChunk]
+        column: RelationPlan.Column, rows: ArraySlice<RowSource>, plan: GroupPlan, chunks: [ChangeChunk]
     ) -> [UInt8] {
         var size = 20
         var hasNull = false

@@ -7,13 +7,31 @@ public struct BulkStatement: Sendable {
         public var definition: Int
         /// Columns written, as indexes into `RelationPlan.columns`.
         public var written: [Int]
+        /// Whether the statement itself fails (22012) unless it reaches as many rows as its last parameter says.
+        public var isGuarded = false
     }
 
     public var shape: Shape
     public var rows: [RowSource]
 
-    /// Statement text and array types: `$1…` are the written columns, then the key's.
+    /// `COPY` that inserts the written columns from binary rows.
+    public static func copySQL(shape: Shape, plan: RelationPlan) -> String {
+        let names = shape.written.map { SQLText.identifier(plan.columns[$0].name) }.joined(separator: ", ")
+        return "COPY \(plan.table.sql) (\(names)) FROM STDIN (FORMAT binary)"
+    }
+
+    /// Statement text and array types: `$1…` are the written columns, then the key's, then the guard's count.
     public static func sql(shape: Shape, plan: RelationPlan) -> (text: String, parameterTypes: [UInt32]) {
+        let (text, types) = statement(shape, plan)
+        guard shape.isGuarded else { return (text, types) }
+        let bigint: UInt32 = 20
+        return (
+            "WITH done AS (\(text) RETURNING 1) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) $\(types.count + 1))::int FROM done",
+            types + [bigint]
+        )
+    }
+
+    private static func statement(_ shape: Shape, _ plan: RelationPlan) -> (text: String, parameterTypes: [UInt32]) {
         let key = plan.keyColumns
         let columns = shape.kind == .insert ? shape.written : shape.written + key
         let types = columns.map { plan.columns[$0].arrayOID }
@@ -98,5 +116,11 @@ public struct GroupPlan: Sendable {
     public func location(_ row: RowSource, sourceIndex: Int) -> CellLocation {
         row.isMerged
             ? mergedRows[row.first][sourceIndex] : CellLocation(chunk: row.chunk, cell: row.first + sourceIndex)
+    }
+
+    /// Bytes of one value.
+    public func sizeBytes(of row: RowSource, sourceIndex: Int, chunks: [ChangeChunk]) -> Int {
+        let location = location(row, sourceIndex: sourceIndex)
+        return Int(chunks[Int(location.chunk)].arena.cells[location.cell].length)
     }
 }

@@ -35,6 +35,8 @@ public struct RelationPlan: Sendable {
     public let sourceWidth: Int
     /// Whether many rows may go into one statement.
     public let isBulk: Bool
+    /// Whether the stream carries the columns' values in binary form.
+    public let isBinary: Bool
     /// Whether its triggers see each change, and with it what other tables hold at that moment.
     public let firesTriggers: Bool
     /// Whether children inherit from the target's table: a change of it must not reach them.
@@ -85,7 +87,7 @@ public struct RelationPlan: Sendable {
             table: target.name, columns: columns, identity: identity,
             sendsFullOldRow: relation.replicaIdentity == .full,
             withheldCount: relation.columns.count - columns.count, copiedUpTo: copiedUpTo,
-            sourceWidth: relation.columns.count, isBulk: isBulk && allowsBulk && identity != .wholeRow,
+            sourceWidth: relation.columns.count, isBulk: isBulk && allowsBulk && identity != .wholeRow, isBinary: isBinary,
             firesTriggers: !allowsBulk, isOrdinary: target.kind == .ordinary)
     }
 

@@ -112,15 +112,38 @@ struct TableNet {
     mutating func emit(into plan: inout GroupPlan, chunks: [ChangeChunk]) {
         guard let relation, !rows.isEmpty else { return }
         let all = Array(relation.columns.indices)
+        // In the order in which the source made them: so they lie on disk.
+        let inserts = rows.filter { $0.effect == .insert || $0.effect == .replace }.map(\.values)
+        sortByKey(chunks)
         let deletes = rows.filter { $0.effect == .delete || $0.effect == .replace }.map(\.key)
         if !deletes.isEmpty { append(.delete, written: [], deletes, to: &plan) }
         let key = Set(relation.keyColumns)
         let writable = all.filter { !key.contains($0) }
         emitUpdates(writable, chunks, into: &plan)
-        let inserts = rows.filter { $0.effect == .insert || $0.effect == .replace }.map(\.values)
         if !inserts.isEmpty { append(.insert, written: all, inserts, to: &plan) }
         rows.removeAll(keepingCapacity: true)
         slots.removeAll(keepingCapacity: true)
+    }
+
+    /// Neighbours in the key are mostly neighbours on disk: the target then finds each page in its caches.
+    ///
+    /// The order among different rows is free. Integers, times and UUIDs sort as the target's index does, by their
+    /// first bytes; of other keys the order is some order.
+    private mutating func sortByKey(_ chunks: [ChangeChunk]) {
+        guard rows.count > Self.sortedRows, let first = keyIndexes.first else { return }
+        let order = rows.indices.map { (prefix: prefix(of: rows[$0].key, first, chunks), index: $0) }
+            .sorted { $0.prefix == $1.prefix ? $0.index < $1.index : $0.prefix < $1.prefix }
+        rows = order.map { rows[$0.index] }
+    }
+
+    private static let sortedRows = 32
+
+    private func prefix(of row: RowSource, _ column: Int, _ chunks: [ChangeChunk]) -> UInt64 {
+        chunks[Int(row.chunk)].arena.withCell(row.first + column) { _, bytes in
+            var prefix: UInt64 = 0
+            for index in 0..<8 { prefix = prefix << 8 | UInt64(index < bytes.count ? bytes[index] : 0) }
+            return prefix
+        }
     }
 
     /// Updates that leave out the same unchanged values share a statement.

@@ -18,9 +18,10 @@ public enum TypeCompatibility {
     }
 
     /// `regclass` and its kin, and arrays of them: their binary form is an OID of their server. `oidvector`,
-    /// `int2vector` and arrays of them: an empty one is refused in the very form that it is sent in.
+    /// `int2vector` and arrays of them: an empty one is refused in the very form that it is sent in. `aclitem` and its
+    /// array, and `gtsvector`: they have no binary form.
     private static let textOnly: Set<UInt32> = [
-        22, 30, 1006, 1013,
+        22, 30, 1006, 1013, 1033, 1034, 3642, 3644,
         24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191,
         1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192,
     ]

@@ -35,11 +35,31 @@ struct GroupExecutor: Sendable {
     func applying(_ group: PreparedGroup) async -> (GroupExecutor, Result<Void, any Error>) {
         var executor = self
         do {
-            for batch in group.batches { try await executor.run(batch) }
-            if group.chunks.last?.isOpenEnded == false { try await executor.commit(group.chunks) }
+            try await executor.apply(group)
             return (executor, .success(()))
         } catch {
             return (executor, .failure(error))
+        }
+    }
+
+    private mutating func apply(_ group: PreparedGroup) async throws {
+        if let batch = group.closedBatch { return try await commit(group.chunks, with: batch) }
+        for work in group.work {
+            switch work {
+            case .statements(let batch): try await run(batch)
+            case .copy(let copy): try await run(copy)
+            }
+        }
+        if group.chunks.last?.isOpenEnded == false { try await commit(group.chunks) }
+    }
+
+    private mutating func run(_ copy: RowCopy) async throws {
+        do {
+            let count = try await transaction.copy(copy)
+            guard count == copy.encoder.rowCount else { throw ApplyError.missingRow(nil) }
+        } catch let error as PostgresError {
+            guard case .server = error, !error.isTransient else { throw error }
+            throw ApplyError.refused(nil, error)
         }
     }
 
@@ -61,25 +81,28 @@ struct GroupExecutor: Sendable {
         }
     }
 
-    mutating func commit(_ chunks: [ChangeChunk]) async throws {
+    /// - Parameter batch: what is still to be run, in the same round trip.
+    mutating func commit(_ chunks: [ChangeChunk], with batch: StepBatch = StepBatch()) async throws {
         let endLSN = chunks.reduce(durableLSN) { max($0, $1.endLSN) }
         let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
-        try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat)
+        try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, with: batch)
     }
 
-    mutating func commit(endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?) async throws {
+    mutating func commit(
+        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, with batch: StepBatch = StepBatch()
+    ) async throws {
         guard endLSN > durableLSN else { return }
         let now = Monotonic.milliseconds()
         // Nothing to write: the position alone is worth a transaction now and then, not each time.
-        let isIdle = !transaction.isOpen && heartbeat == nil
+        let isIdle = !transaction.isOpen && batch.isEmpty && heartbeat == nil
         guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
         do {
             try await transaction.commit(
-                endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures)
+                endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures, after: batch.steps)
         } catch let failure as PipelineError {
             guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(nil, failure.error)
+            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
         }
         recordedAtMilliseconds = now
         durableLSN = endLSN

@@ -1,9 +1,22 @@
 import ReplicationCore
 
+/// A part of a prepared group, in the order in which the target takes it.
+enum GroupWork: Sendable {
+    case statements(StepBatch)
+    /// Many inserts: what a COPY takes costs the server a third less than the same rows in arrays.
+    case copy(RowCopy)
+}
+
+/// The rows of one COPY; they are encoded while they are sent.
+struct RowCopy: Sendable {
+    var sql: String
+    var encoder: CopyEncoder
+}
+
 /// Chunks for one target transaction and, once prepared, the statements that apply them.
 struct PreparedGroup: Sendable {
     let chunks: [ChangeChunk]
-    private(set) var batches: [StepBatch] = []
+    private(set) var work: [GroupWork] = []
     /// What the statements stand for.
     private(set) var counters = ApplyCounters()
     /// The prepared statements that they name; `nil` before preparation.
@@ -11,11 +24,19 @@ struct PreparedGroup: Sendable {
 
     init(chunks: [ChangeChunk]) { self.chunks = chunks }
 
-    init(chunks: [ChangeChunk], batches: [StepBatch], counters: ApplyCounters, statementsGeneration: Int) {
+    init(chunks: [ChangeChunk], work: [GroupWork], counters: ApplyCounters, statementsGeneration: Int) {
         self.chunks = chunks
-        self.batches = batches
+        self.work = work
         self.counters = counters
         self.statementsGeneration = statementsGeneration
+    }
+
+    /// Everything, when it fits one round trip and the target itself checks what it must: it may then commit unseen.
+    var closedBatch: StepBatch? {
+        guard work.count == 1, case .statements(let batch) = work[0], batch.checksItself,
+            chunks.last?.isOpenEnded == false
+        else { return nil }
+        return batch
     }
 
     var firstCommitLSN: LSN { chunks.firstCommitLSN }

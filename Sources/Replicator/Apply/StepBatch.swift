@@ -2,10 +2,10 @@ import PostgresClient
 import ReplicationCore
 
 /// Steps of one pipeline and the changes they stand for.
-struct StepBatch {
-    struct Expectation {
+struct StepBatch: Sendable {
+    struct Expectation: Sendable {
         var step: Int
-        /// Rows that must be affected; `nil` when any number will do.
+        /// Rows that must be affected; `nil` when any number will do, or the statement checks itself.
         var rows: Int?
         /// The one change behind the step; `nil` for a bulk statement.
         var change: FailedChange?
@@ -16,6 +16,8 @@ struct StepBatch {
     private var sizeBytes = 0
 
     var isEmpty: Bool { steps.isEmpty }
+    /// Whether no result needs a look before the commit.
+    var checksItself: Bool { expectations.allSatisfy { $0.rows == nil } }
     /// Enough for one round trip: more would only gather in memory.
     var isFull: Bool { steps.count >= 2_000 || sizeBytes >= 4 << 20 }
 

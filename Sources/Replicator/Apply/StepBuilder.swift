@@ -16,28 +16,35 @@ struct StepBuilder {
         let before = counters
         defer { counters = before }
         let plan = GroupPlanner.plan(chunks, skipUpTo: skipUpTo) { [plans] in plans.plan($0) }
-        var batches: [StepBatch] = []
+        var work: [GroupWork] = []
         var batch = StepBatch()
+        func flush() {
+            if !batch.isEmpty { work.append(.statements(batch)) }
+            batch = StepBatch()
+        }
+        let isSmall = plan.changeCount <= Self.guardedChanges
         for step in plan.steps {
             switch step {
             case .bulk(let statement):
-                add(statement, of: plan, chunks: chunks, to: &batch)
+                if let copy = copy(statement, of: plan, chunks: chunks) {
+                    flush()
+                    work.append(.copy(copy))
+                } else {
+                    add(statement, of: plan, chunks: chunks, isGuarded: isSmall, to: &batch)
+                }
             case .row(let chunk, let change, let span):
                 add(change, in: chunks[chunk].transactions[span], chunk: chunks[chunk], to: &batch)
             }
-            if batch.isFull {
-                batches.append(batch)
-                batch = StepBatch()
-            }
+            if batch.isFull { flush() }
         }
-        batches.append(batch)
+        flush()
         var done = ApplyCounters()
         done.changes = plan.changeCount
         done.ignored = plan.ignoredCount
         done.withheld = plan.withheldCount
         done.transactions = chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
         return PreparedGroup(
-            chunks: chunks, batches: batches, counters: done, statementsGeneration: statements.generation)
+            chunks: chunks, work: work, counters: done, statementsGeneration: statements.generation)
     }
 
     /// Adds one change in exact form.
@@ -80,21 +87,60 @@ struct StepBuilder {
             FailedChange(table: plan.table, kind: .insert, span: span, position: span.position(of: index)))
     }
 
-    /// Adds one statement for many rows.
-    mutating func add(_ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], to batch: inout StepBatch) {
+    /// Adds statements for many rows.
+    private mutating func add(
+        _ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], isGuarded: Bool, to batch: inout StepBatch
+    ) {
         guard let plan = plans.plan(statement.shape.definition) else { return }
-        let name = statements.name(for: statement.shape, plan: plan, batch: &batch)
-        let columns = statement.shape.written + (statement.shape.kind == .insert ? [] : plan.keyColumns)
-        var sizeBytes = 64
-        let parameters = columns.map { index -> PostgresParameter in
-            let array = ArrayEncoder.encode(
-                column: plan.columns[index], rows: statement.rows, plan: group, chunks: chunks)
-            sizeBytes += array.count
-            return .binary(array)
+        let isInsert = statement.shape.kind == .insert
+        let columns = (statement.shape.written + (isInsert ? [] : plan.keyColumns)).map { plan.columns[$0] }
+        var shape = statement.shape
+        shape.isGuarded = isGuarded && !isInsert
+        let name = statements.name(for: shape, plan: plan, batch: &batch)
+        var rest = statement.rows[...]
+        while !rest.isEmpty {
+            let rows = rest.prefix(Self.rowsPerStatement(rest, columns, group, chunks))
+            rest = rest.dropFirst(rows.count)
+            var sizeBytes = 64
+            var parameters = columns.map { column -> PostgresParameter in
+                let array = ArrayEncoder.encode(column: column, rows: rows, plan: group, chunks: chunks)
+                sizeBytes += array.count
+                return .binary(array)
+            }
+            if shape.isGuarded { parameters.append(.binary(bigEndian(UInt64(rows.count)))) }
+            batch.add(
+                .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
+                rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)
         }
-        batch.add(
-            .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
-            rows: statement.shape.kind == .insert ? nil : statement.rows.count, change: nil)
+    }
+
+    /// The rows of an insert that is worth a COPY, which takes round trips of its own.
+    private func copy(_ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk]) -> RowCopy? {
+        guard statement.shape.kind == .insert, statement.rows.count >= Self.copiedRows,
+            let plan = plans.plan(statement.shape.definition), plan.isBinary
+        else { return nil }
+        return RowCopy(
+            sql: BulkStatement.copySQL(shape: statement.shape, plan: plan),
+            encoder: CopyEncoder(
+                columns: statement.shape.written.map { plan.columns[$0] }, rows: statement.rows, plan: group, chunks: chunks))
+    }
+
+    /// A group of no more changes than this goes to the target and commits in one round trip.
+    private static let guardedChanges = 32
+    /// Inserts from this many on are copied.
+    private static let copiedRows = 200
+    /// About what one statement's arrays may take: libpq and the server handle what fits their caches faster.
+    private static let statementBytes = 256 << 10
+
+    /// How many rows go into one statement, by the size of the first few.
+    private static func rowsPerStatement(
+        _ rows: ArraySlice<RowSource>, _ columns: [RelationPlan.Column], _ group: GroupPlan, _ chunks: [ChangeChunk]
+    ) -> Int {
+        let sample = rows.prefix(16)
+        let sizeBytes = sample.reduce(0) { total, row in
+            columns.reduce(total) { $0 + 4 + group.sizeBytes(of: row, sourceIndex: $1.sourceIndex, chunks: chunks) }
+        }
+        return max(64, statementBytes * sample.count / max(1, sizeBytes))
     }
 
     private mutating func addTruncation(

@@ -21,7 +21,7 @@ struct TargetTransaction {
         guard !isOpen else { return try await connection.run(steps) }
         isOpen = true
         do {
-            let results = try await connection.run([.query(sql: "BEGIN", parameters: [], parameterTypes: [])] + steps)
+            let results = try await connection.run([Self.begin] + steps)
             return Array(results.dropFirst())
         } catch var failure as PipelineError {
             // Counted in the caller's steps.
@@ -30,17 +30,29 @@ struct TargetTransaction {
         }
     }
 
+    /// Copies rows in; how many the server took.
+    mutating func copy(_ copy: RowCopy) async throws -> Int {
+        if !isOpen { _ = try await run([]) }
+        var encoder = copy.encoder
+        return try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
+    }
+
     /// Commits data and progress together; the original commit time is kept.
     ///
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
+    /// - Parameter steps: the last of the data, in the same round trip.
+    /// - Throws: `PipelineError`, counted in the caller's steps.
     mutating func commit(
-        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures()
+        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
+        after data: [PipelineStep] = []
     ) async throws {
-        var steps: [PipelineStep] = []
+        var steps = data
         if !hasStatement { steps.append(.prepare(name: Self.progressName, sql: Self.progressSQL, parameterTypes: Self.progressTypes)) }
         // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
-        if isOpen { steps.append(.query(sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: [], parameterTypes: [])) }
+        if isOpen || !data.isEmpty {
+            steps.append(.query(sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: [], parameterTypes: []))
+        }
         if let heartbeat { steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures)) }
         let time = commitTime ?? heartbeat?.sentAt
         steps.append(
@@ -54,7 +66,7 @@ struct TargetTransaction {
         do {
             _ = try await run(steps)
         } catch let failure as PipelineError {
-            guard failure.error.sqlState == Self.divisionByZero else { throw failure }
+            guard failure.error.sqlState == Self.divisionByZero, failure.stepIndex >= data.count else { throw failure }
             throw ProgressError.noRow
         }
         isOpen = false
@@ -67,6 +79,7 @@ struct TargetTransaction {
         hasStatement = false
     }
 
+    private static let begin = PipelineStep.query(sql: "BEGIN", parameters: [], parameterTypes: [])
     private static let progressName = "lindero_progress"
     private static let divisionByZero = SQLState("22012")
     /// The row and the origin move together; a transaction that writes nothing else has a commit record by it. Without
