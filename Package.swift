@@ -6,6 +6,9 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// An async function stays on its caller's executor: reader and applier run on their connections' own threads.
+let staysOnExecutor = strict + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
+
 let package = Package(
     name: "lindero",
     products: [
@@ -53,7 +56,7 @@ let package = Package(
                 "PostgresClient", "ReplicationCore", "Migrations",
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict),
+            swiftSettings: staysOnExecutor),
         .target(
             name: "SharedBackend",
             dependencies: [

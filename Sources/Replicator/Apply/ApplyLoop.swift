@@ -15,7 +15,10 @@ struct ApplyLoop: Sendable {
     /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
     let backlogSequence: Int64
 
-    func run() async throws {
+    func run() async throws { try await run(on: connection) }
+
+    /// Runs on the connection's own thread: a transaction that comes alone is applied without another thread's help.
+    private func run(on connection: isolated PostgresConnection) async throws {
         let limits = settings.replication.groupLimits
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
@@ -32,7 +35,7 @@ struct ApplyLoop: Sendable {
             }
             state.note(durable: applier.durableLSN)
             state.add(applier.takeCounters())
-            try await note(group.chunks)
+            try await note(group.chunks, on: connection)
         }
     }
 
@@ -42,7 +45,7 @@ struct ApplyLoop: Sendable {
     }
 
     /// Measures what has just become visible on the target.
-    private func note(_ chunks: [ChangeChunk]) async throws {
+    private func note(_ chunks: [ChangeChunk], on connection: PostgresConnection) async throws {
         let now = Monotonic.milliseconds()
         for chunk in chunks {
             if let last = chunk.transactions.last, last.isCommitted {

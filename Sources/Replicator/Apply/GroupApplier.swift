@@ -15,19 +15,19 @@ final class GroupApplier {
     /// Changes that are known to be refused, and may be set aside.
     private let quarantine: QuarantineOrders
     /// What has arrived in the meantime, if anything.
-    private let lookAhead: () -> [ChangeChunk]?
+    private let lookAhead: @Sendable () -> [ChangeChunk]?
     private var ahead: PreparedGroup?
 
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
         startLSN: LSN, exactUpTo: LSN, quarantine: QuarantineOrders = QuarantineOrders(),
-        lookAhead: @escaping () -> [ChangeChunk]? = { nil }
+        limits: BulkLimits = BulkLimits(), lookAhead: @escaping @Sendable () -> [ChangeChunk]? = { nil }
     ) {
         self.settings = settings
         self.exactUpTo = exactUpTo
         self.quarantine = quarantine
         self.lookAhead = lookAhead
-        builder = StepBuilder(plans: plans)
+        builder = StepBuilder(plans: plans, limits: limits)
         executor = GroupExecutor(
             connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,
             durableLSN: startLSN)
@@ -106,20 +106,17 @@ final class GroupApplier {
 
     private func applyInBulk(_ group: PreparedGroup) async throws {
         let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: durableLSN)
-        let execution = executor
-        async let executed = execution.applying(prepared)
-        prepareAhead()
-        let (after, result) = await executed
-        executor = after
-        try result.get()
+        if ahead == nil, let chunks = lookAhead() {
+            // On another thread, in the time that the target needs anyway.
+            let (current, upTo, isBulk) = (builder, durableLSN, isBulk(chunks))
+            async let next = current.preparingAhead(chunks, skipUpTo: upTo, isBulk: isBulk)
+            let outcome = await executor.applying(prepared)
+            (ahead, builder) = await next
+            try outcome.get()
+        } else {
+            try await executor.applying(prepared).get()
+        }
         builder.counters.add(prepared.counters)
-    }
-
-    /// Uses the time that the target needs anyway.
-    private func prepareAhead() {
-        guard ahead == nil, let chunks = lookAhead() else { return }
-        let isReady = isBulk(chunks) && chunks.allSatisfy { builder.plans.hasAll($0.usedDefinitions) }
-        ahead = isReady ? builder.prepare(chunks, skipUpTo: durableLSN) : PreparedGroup(chunks: chunks)
     }
 
     // MARK: exact order

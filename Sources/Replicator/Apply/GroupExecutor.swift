@@ -2,8 +2,6 @@ import PostgresClient
 import ReplicationCore
 
 /// Runs prepared steps on the target and commits them together with the progress.
-///
-/// A value: a task works on its copy while the owner prepares what comes next, and hands the copy back.
 struct GroupExecutor: Sendable {
     /// How long a position without data may stay unrecorded. Heartbeats normally record it sooner.
     static let idleRecordMilliseconds: Int64 = 10_000
@@ -31,14 +29,12 @@ struct GroupExecutor: Sendable {
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { transaction.hasPiece }
 
-    /// Applies a group; the executor afterwards, and what came of it.
-    func applying(_ group: PreparedGroup) async -> (GroupExecutor, Result<Void, any Error>) {
-        var executor = self
+    /// Applies a group, and says what came of it.
+    mutating func applying(_ group: PreparedGroup) async -> Result<Void, any Error> {
         do {
-            try await executor.apply(group)
-            return (executor, .success(()))
+            return .success(try await apply(group))
         } catch {
-            return (executor, .failure(error))
+            return .failure(error)
         }
     }
 

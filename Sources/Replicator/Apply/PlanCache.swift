@@ -2,8 +2,8 @@ import PostgresClient
 import ReplicationCore
 
 /// Plans of the tables in the stream, made from the target's catalog when a definition is first used.
-struct PlanCache {
-    enum Entry {
+struct PlanCache: Sendable {
+    enum Entry: Sendable {
         case plan(RelationPlan)
         /// The table is not part of this direction.
         case ignored

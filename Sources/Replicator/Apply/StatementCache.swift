@@ -2,7 +2,7 @@ import PostgresClient
 import ReplicationCore
 
 /// The statements prepared on one connection, by shape.
-struct StatementCache {
+struct StatementCache: Sendable {
     private enum Key: Hashable {
         case row(RowStatement.Shape, definition: Int)
         case bulk(BulkStatement.Shape)

@@ -1,13 +1,29 @@
 import PostgresClient
 import ReplicationCore
 
+/// How a group becomes statements.
+struct BulkLimits: Sendable {
+    /// A group of no more changes than this goes to the target and commits in one round trip.
+    var guardedChanges = 32
+    /// Inserts from this many on are copied: a COPY takes round trips of its own.
+    var copiedRows = 200
+    /// About what one statement's arrays may take: libpq and the server handle what fits their caches faster.
+    var statementBytes = 256 << 10
+}
+
 /// Turns changes and plans into the steps of a pipeline.
-struct StepBuilder {
+///
+/// A value: a task prepares the next group with its copy while the last one is applied, and hands the copy back.
+struct StepBuilder: Sendable {
+    let limits: BulkLimits
     var plans: PlanCache
     var statements = StatementCache()
     var counters = ApplyCounters()
 
-    init(plans: PlanCache) { self.plans = plans }
+    init(plans: PlanCache, limits: BulkLimits = BulkLimits()) {
+        self.plans = plans
+        self.limits = limits
+    }
 
     /// Plans and encodes a group whose definitions all have plans.
     ///
@@ -22,7 +38,7 @@ struct StepBuilder {
             if !batch.isEmpty { work.append(.statements(batch)) }
             batch = StepBatch()
         }
-        let isSmall = plan.changeCount <= Self.guardedChanges
+        let isSmall = plan.changeCount <= limits.guardedChanges
         for step in plan.steps {
             switch step {
             case .bulk(let statement):
@@ -45,6 +61,14 @@ struct StepBuilder {
         done.transactions = chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
         return PreparedGroup(
             chunks: chunks, work: work, counters: done, statementsGeneration: statements.generation)
+    }
+
+    /// A group made as ready as it can be without asking the target, and the builder afterwards.
+    func preparingAhead(_ chunks: [ChangeChunk], skipUpTo: LSN, isBulk: Bool) -> (PreparedGroup, StepBuilder) {
+        guard isBulk, chunks.allSatisfy({ plans.hasAll($0.usedDefinitions) }) else { return (PreparedGroup(chunks: chunks), self) }
+        var builder = self
+        let group = builder.prepare(chunks, skipUpTo: skipUpTo)
+        return (group, builder)
     }
 
     /// Adds one change in exact form.
@@ -99,7 +123,7 @@ struct StepBuilder {
         let name = statements.name(for: shape, plan: plan, batch: &batch)
         var rest = statement.rows[...]
         while !rest.isEmpty {
-            let rows = rest.prefix(Self.rowsPerStatement(rest, columns, group, chunks))
+            let rows = rest.prefix(rowsPerStatement(rest, columns, group, chunks))
             rest = rest.dropFirst(rows.count)
             var sizeBytes = 64
             var parameters = columns.map { column -> PostgresParameter in
@@ -114,9 +138,9 @@ struct StepBuilder {
         }
     }
 
-    /// The rows of an insert that is worth a COPY, which takes round trips of its own.
+    /// The rows of an insert that is worth a COPY.
     private func copy(_ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk]) -> RowCopy? {
-        guard statement.shape.kind == .insert, statement.rows.count >= Self.copiedRows,
+        guard statement.shape.kind == .insert, statement.rows.count >= limits.copiedRows,
             let plan = plans.plan(statement.shape.definition), plan.isBinary
         else { return nil }
         return RowCopy(
@@ -125,22 +149,15 @@ struct StepBuilder {
                 columns: statement.shape.written.map { plan.columns[$0] }, rows: statement.rows, plan: group, chunks: chunks))
     }
 
-    /// A group of no more changes than this goes to the target and commits in one round trip.
-    private static let guardedChanges = 32
-    /// Inserts from this many on are copied.
-    private static let copiedRows = 200
-    /// About what one statement's arrays may take: libpq and the server handle what fits their caches faster.
-    private static let statementBytes = 256 << 10
-
     /// How many rows go into one statement, by the size of the first few.
-    private static func rowsPerStatement(
+    private func rowsPerStatement(
         _ rows: ArraySlice<RowSource>, _ columns: [RelationPlan.Column], _ group: GroupPlan, _ chunks: [ChangeChunk]
     ) -> Int {
         let sample = rows.prefix(16)
         let sizeBytes = sample.reduce(0) { total, row in
             columns.reduce(total) { $0 + 4 + group.sizeBytes(of: row, sourceIndex: $1.sourceIndex, chunks: chunks) }
         }
-        return max(64, statementBytes * sample.count / max(1, sizeBytes))
+        return max(1, limits.statementBytes * sample.count / max(1, sizeBytes))
     }
 
     private mutating func addTruncation(

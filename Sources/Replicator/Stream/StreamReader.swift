@@ -25,7 +25,10 @@ struct StreamReader {
     }
 
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
-    func run() async throws {
+    func run() async throws { try await run(on: stream) }
+
+    /// Runs on the stream's own thread: what comes is decoded where it comes.
+    private func run(on stream: isolated ReplicationConnection) async throws {
         var life = Life(
             decoder: PGOutputDecoder(
                 protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil)),
