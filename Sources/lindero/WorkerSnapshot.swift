@@ -30,7 +30,7 @@ struct WorkerSnapshot: Sendable {
         status.state = snapshot.phase
         status.problem = snapshot.problem
         status.receivedLSN = snapshot.receivedLSN
-        status.appliedLSN = snapshot.durableLSN
+        status.appliedLSN = snapshot.appliedLSN
         status.sourceLSN = snapshot.sourceLSN
         status.lagBytes = snapshot.lag.lagBytes
         status.lagSeconds = snapshot.lag.lagSeconds(atMilliseconds: now)

@@ -9,6 +9,23 @@ public struct RowStatement: Sendable, Equatable {
         public var compared: [Int]
         /// Whether the comparison has to find NULLs, and one of several equal rows.
         public var isWholeRow: Bool
+        /// Whether an update or delete itself fails (22012) when it finds no row.
+        public var isGuarded = false
+
+        init(kind: Change.Kind, written: [Int], compared: [Int], isWholeRow: Bool) {
+            self.kind = kind
+            self.written = written
+            self.compared = compared
+            self.isWholeRow = isWholeRow
+        }
+
+        /// What a bulk statement does, for one row that must be there.
+        public init(one shape: BulkStatement.Shape, plan: RelationPlan) {
+            self.init(
+                kind: shape.kind, written: shape.written, compared: shape.kind == .insert ? [] : plan.keyColumns,
+                isWholeRow: false)
+            isGuarded = true
+        }
     }
 
     public var sql: String
@@ -53,6 +70,9 @@ public struct RowStatement: Sendable, Equatable {
             sql = ""
         }
         parameterTypes = types
+        if shape.isGuarded, shape.kind == .update || shape.kind == .delete {
+            sql = "WITH done AS (\(sql) RETURNING 1) SELECT 1 / pg_catalog.count(*) FROM done"
+        }
     }
 
     /// `TRUNCATE` of the tables as one statement, so that foreign keys among them don't matter.

@@ -24,24 +24,39 @@ struct ApplyLoop: Sendable {
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
             exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limits) })
         defer { state.finishApplier() }
-        while let group = await nextGroup(applier) {
+        while let group = try await nextGroup(applier) {
             try Task.checkCancellation()
             do {
                 try await applier.apply(group)
             } catch {
-                state.note(durable: applier.durableLSN)
-                state.add(applier.takeCounters())
+                note(applier)
                 throw error
             }
-            state.note(durable: applier.durableLSN)
-            state.add(applier.takeCounters())
+            note(applier)
             try await note(group.chunks, on: connection)
+        }
+        try await applier.flush()
+        note(applier)
+    }
+
+    /// How long the target may keep what it has committed from the disk before it is asked again.
+    private static let settleMilliseconds = 100
+
+    private func nextGroup(_ applier: GroupApplier) async throws -> PreparedGroup? {
+        if let ahead = applier.takeAhead() { return ahead }
+        let limits = settings.replication.groupLimits
+        while true {
+            guard let chunks = await mailbox.take(limits, waitMilliseconds: applier.isSettled ? nil : Self.settleMilliseconds)
+            else { return nil }
+            if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
+            try await applier.settle()
+            note(applier)
         }
     }
 
-    private func nextGroup(_ applier: GroupApplier) async -> PreparedGroup? {
-        if let ahead = applier.takeAhead() { return ahead }
-        return await mailbox.take(settings.replication.groupLimits).map { PreparedGroup(chunks: $0) }
+    private func note(_ applier: GroupApplier) {
+        state.note(applied: applier.appliedLSN, durable: applier.durableLSN)
+        state.add(applier.takeCounters())
     }
 
     /// Measures what has just become visible on the target.

@@ -30,11 +30,21 @@ final class GroupApplier {
         builder = StepBuilder(plans: plans, limits: limits)
         executor = GroupExecutor(
             connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,
-            durableLSN: startLSN)
+            startLSN: startLSN)
     }
 
-    /// The last source commit whose effect is durable on the target.
+    /// The last source commit whose effect the target shows.
+    var appliedLSN: LSN { executor.appliedLSN }
+    /// The last source commit whose effect a crash of the target cannot undo; only this may be acknowledged.
     var durableLSN: LSN { executor.durableLSN }
+    /// Whether everything that is applied is durable, too.
+    var isSettled: Bool { executor.isSettled }
+
+    /// Asks the target how far its log is on disk.
+    func settle() async throws { try await executor.settle() }
+
+    /// Makes everything durable that is applied.
+    func flush() async throws { try await executor.flush() }
 
     /// What was done since this was last asked.
     func takeCounters() -> ApplyCounters {
@@ -105,10 +115,10 @@ final class GroupApplier {
     }
 
     private func applyInBulk(_ group: PreparedGroup) async throws {
-        let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: durableLSN)
+        let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: appliedLSN)
         if ahead == nil, let chunks = lookAhead() {
             // On another thread, in the time that the target needs anyway.
-            let (current, upTo, isBulk) = (builder, durableLSN, isBulk(chunks))
+            let (current, upTo, isBulk) = (builder, appliedLSN, isBulk(chunks))
             async let next = current.preparingAhead(chunks, skipUpTo: upTo, isBulk: isBulk)
             let outcome = await executor.applying(prepared)
             (ahead, builder) = await next
@@ -125,7 +135,7 @@ final class GroupApplier {
     private func applyExactly(_ chunk: ChangeChunk, before misfit: Int?) async throws {
         for span in chunk.transactions {
             // Sent again after a reconnect that came too early to know better.
-            if span.commitLSN < durableLSN { continue }
+            if span.commitLSN < appliedLSN { continue }
             if let misfit, chunk.changes[span.changes].contains(where: { chunk.definitions(of: $0).contains(misfit) }) {
                 return
             }

@@ -11,20 +11,28 @@ struct GroupExecutor: Sendable {
     private let state: DirectionState
     private var transaction: TargetTransaction
     private var recordedAtMilliseconds = Monotonic.milliseconds()
-    /// The last source commit whose effect is durable on the target.
-    private(set) var durableLSN: LSN
+    /// The last source commit whose effect the target shows.
+    private(set) var appliedLSN: LSN
+    /// Of these, what is on the target's disk.
+    private var ledger: FlushLedger
     var counters = ApplyCounters()
 
     init(
         connection: PostgresConnection, direction: String, missingRow: ReplicationSettings.MissingRow,
-        state: DirectionState, durableLSN: LSN
+        state: DirectionState, startLSN: LSN
     ) {
         self.connection = connection
         self.missingRow = missingRow
         self.state = state
-        self.durableLSN = durableLSN
+        appliedLSN = startLSN
+        ledger = FlushLedger(durableLSN: startLSN)
         transaction = TargetTransaction(connection: connection, direction: direction)
     }
+
+    /// The last source commit whose effect a crash of the target cannot undo.
+    var durableLSN: LSN { ledger.durableLSN }
+    /// Whether everything that is applied is durable, too.
+    var isSettled: Bool { ledger.isSettled }
 
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { transaction.hasPiece }
@@ -79,7 +87,7 @@ struct GroupExecutor: Sendable {
 
     /// - Parameter batch: what is still to be run, in the same round trip.
     mutating func commit(_ chunks: [ChangeChunk], with batch: StepBatch = StepBatch()) async throws {
-        let endLSN = chunks.reduce(durableLSN) { max($0, $1.endLSN) }
+        let endLSN = chunks.reduce(appliedLSN) { max($0, $1.endLSN) }
         let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
         try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, with: batch)
@@ -88,20 +96,34 @@ struct GroupExecutor: Sendable {
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, with batch: StepBatch = StepBatch()
     ) async throws {
-        guard endLSN > durableLSN else { return }
+        guard endLSN > appliedLSN else { return }
         let now = Monotonic.milliseconds()
         // Nothing to write: the position alone is worth a transaction now and then, not each time.
         let isIdle = !transaction.isOpen && batch.isEmpty && heartbeat == nil
         guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
         do {
-            try await transaction.commit(
+            let position = try await transaction.commit(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures, after: batch.steps)
+            ledger.handleCommit(sourceLSN: endLSN, targetLSN: position.insertLSN)
+            ledger.handleFlush(targetLSN: position.flushLSN)
         } catch let failure as PipelineError {
             guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
             throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
         }
         recordedAtMilliseconds = now
-        durableLSN = endLSN
+        appliedLSN = endLSN
+    }
+
+    /// Asks how far the target's log is on disk.
+    mutating func settle() async throws {
+        if !isSettled { ledger.handleFlush(targetLSN: try await transaction.position().flushLSN) }
+    }
+
+    /// Makes everything durable that is applied.
+    mutating func flush() async throws {
+        if isSettled { return }
+        try await transaction.flush()
+        ledger.handleFlushOfAll()
     }
 
     mutating func rollBack() async { await transaction.rollBack() }

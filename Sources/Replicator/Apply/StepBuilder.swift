@@ -45,6 +45,8 @@ struct StepBuilder: Sendable {
                 if let copy = copy(statement, of: plan, chunks: chunks) {
                     flush()
                     work.append(.copy(copy))
+                } else if isSmall, statement.rows.count == 1 {
+                    addSingle(statement, of: plan, chunks: chunks, to: &batch)
                 } else {
                     add(statement, of: plan, chunks: chunks, isGuarded: isSmall, to: &batch)
                 }
@@ -136,6 +138,20 @@ struct StepBuilder: Sendable {
                 .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
                 rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)
         }
+    }
+
+    /// Adds a statement for one row, which the server runs faster without arrays.
+    private mutating func addSingle(
+        _ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], to batch: inout StepBatch
+    ) {
+        guard let plan = plans.plan(statement.shape.definition) else { return }
+        let shape = RowStatement.Shape(one: statement.shape, plan: plan)
+        let name = statements.name(for: shape, definition: statement.shape.definition, plan: plan, batch: &batch)
+        let parameters = (shape.written + shape.compared).map { column in
+            let location = group.location(statement.rows[0], sourceIndex: plan.columns[column].sourceIndex)
+            return chunks[Int(location.chunk)].arena.parameter(location.cell)
+        }
+        batch.add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
     }
 
     /// The rows of an insert that is worth a COPY.

@@ -6,8 +6,8 @@ struct TargetTransaction {
     let connection: PostgresConnection
     let direction: String
     private(set) var isOpen = false
-    /// Whether the progress statement is prepared on this connection.
-    private var hasStatement = false
+    /// Whether the statements of a commit are prepared on this connection.
+    private var hasStatements = false
     /// Whether a piece of a large source transaction is in it.
     var hasPiece: Bool { isOpen }
 
@@ -42,45 +42,62 @@ struct TargetTransaction {
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
     /// - Parameter steps: the last of the data, in the same round trip.
+    /// - Returns: where the target's own log stands afterwards.
     /// - Throws: `PipelineError`, counted in the caller's steps.
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
         after data: [PipelineStep] = []
-    ) async throws {
+    ) async throws -> LogPosition {
         var steps = data
-        if !hasStatement { steps.append(.prepare(name: Self.progressName, sql: Self.progressSQL, parameterTypes: Self.progressTypes)) }
+        if !hasStatements { steps += Self.preparation }
         // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
-        if isOpen || !data.isEmpty {
-            steps.append(.query(sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: [], parameterTypes: []))
-        }
+        if isOpen || !data.isEmpty { steps.append(.execute(name: "lindero_constraints", parameters: [], binaryResult: false)) }
         if let heartbeat { steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures)) }
         let time = commitTime ?? heartbeat?.sentAt
         steps.append(
             .execute(
-                name: Self.progressName,
+                name: "lindero_progress",
                 parameters: [
                     .text(direction), .binary(bigEndian(endLSN.rawValue)),
                     time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
                 ], binaryResult: false))
         steps.append(.query(sql: "COMMIT", parameters: [], parameterTypes: []))
+        steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false))
+        let position: LogPosition
         do {
-            _ = try await run(steps)
+            position = try LogPosition(await run(steps).last)
         } catch let failure as PipelineError {
             guard failure.error.sqlState == Self.divisionByZero, failure.stepIndex >= data.count else { throw failure }
             throw ProgressError.noRow
         }
         isOpen = false
-        hasStatement = true
+        hasStatements = true
+        return position
+    }
+
+    /// Where the target's log stands now.
+    func position() async throws -> LogPosition { try LogPosition(await connection.query(Self.positionSQL)) }
+
+    /// Returns once everything that was committed is on disk: a commit that waits for its own record waits for all before.
+    func flush() async throws {
+        _ = try await connection.execute(
+            "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_catalog.pg_current_xact_id(); COMMIT")
     }
 
     /// After a failed pipeline nothing that it prepared is certain.
     mutating func forgetStatements() async throws {
         _ = try await connection.execute("DEALLOCATE ALL")
-        hasStatement = false
+        hasStatements = false
     }
 
     private static let begin = PipelineStep.query(sql: "BEGIN", parameters: [], parameterTypes: [])
-    private static let progressName = "lindero_progress"
+    private static let preparation: [PipelineStep] = [
+        .prepare(name: "lindero_progress", sql: progressSQL, parameterTypes: progressTypes),
+        .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
+        .prepare(name: "lindero_position", sql: positionSQL, parameterTypes: []),
+    ]
+    private static let positionSQL =
+        "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.pg_current_wal_flush_lsn()::text"
     private static let divisionByZero = SQLState("22012")
     /// The row and the origin move together; a transaction that writes nothing else has a commit record by it. Without
     /// its row the direction would lose its place: then it divides by zero, and nothing commits.
@@ -114,6 +131,18 @@ struct TargetTransaction {
             parameters: [.text(direction), .binary(bigEndian(endLSN.rawValue)), time]
                 + figures.values.map { value in value.map { .binary(bigEndian($0.bitPattern)) } ?? .null },
             parameterTypes: [OID.text, OID.pgLSN, OID.timestamptz] + figures.values.map { _ in OID.float8 })
+    }
+}
+
+/// Where a server's log ends, and how much of it is on disk.
+struct LogPosition: Sendable {
+    var insertLSN: LSN
+    var flushLSN: LSN
+
+    init(_ result: PostgresResult?) throws {
+        guard let row = result?.rows.first, let insert = row[0].flatMap({ LSN($0) }), let flush = row[1].flatMap({ LSN($0) })
+        else { throw PostgresError.protocolViolation("the answer to a question for the log's position has none") }
+        (insertLSN, flushLSN) = (insert, flush)
     }
 }
 

@@ -20,7 +20,7 @@ struct LateForeignKeys {
                 guard try await record.read()?.foreignKeysWait == true else { return }
                 let copies = try await TableCopyState.read(target, direction: settings.name)
                 let newest = copies.values.map(\.snapshotLSN).max() ?? .zero
-                while state.durableLSN < newest { try await Task.sleep(for: .milliseconds(Self.pollMilliseconds)) }
+                while state.appliedLSN < newest { try await Task.sleep(for: .milliseconds(Self.pollMilliseconds)) }
                 let keys = try await wanted(record, copies: copies, target: target)
                 var isWhole = true
                 for key in keys { isWhole = try await add(key, on: target) && isWhole }

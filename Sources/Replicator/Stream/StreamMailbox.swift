@@ -54,7 +54,9 @@ final class StreamMailbox: Sendable {
     /// comes while a group is applied is the next one, so an idle stream is applied at once and a backlog in bulk.
     ///
     /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it.
-    func take(_ limits: GroupLimits) async -> [ChangeChunk]? {
+    /// - Parameter waitMilliseconds: how long to wait for the first; then there are none.
+    func take(_ limits: GroupLimits, waitMilliseconds: Int? = nil) async -> [ChangeChunk]? {
+        var isLate = false
         while true {
             let (taken, isAtEnd) = state.withLock { state in
                 let taken = Self.take(&state, limits)
@@ -66,7 +68,9 @@ final class StreamMailbox: Sendable {
                 return taken
             }
             if isAtEnd || Task.isCancelled { return nil }
-            await arrival.wait()
+            if isLate { return [] }
+            await arrival.wait(timeoutMilliseconds: waitMilliseconds)
+            isLate = waitMilliseconds != nil
         }
     }
 

@@ -99,7 +99,7 @@ public struct ChangeFeed: Sendable {
                 counters.changes = chunk.changes.count
                 counters.transactions = chunk.transactions.count(where: \.isCommitted)
                 state.add(counters)
-                state.note(durable: chunk.endLSN)
+                state.note(applied: chunk.endLSN, durable: chunk.endLSN)
                 if let beat = chunk.heartbeat, beat.worker == worker {
                     state.withLag {
                         $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: Monotonic.milliseconds())

@@ -21,6 +21,7 @@ struct DirectionRun: Sendable {
     /// Streams until the direction is drained.
     func run() async throws {
         try await PostgresConnection.with(applyOptions()) { target in
+            try await commitsAsynchronously(target)
             try await PostgresConnection.with(settings.source) { source in
                 let check = SourceCheck(settings: settings, connection: source)
                 let startLSN = try await position(target: target, check: check)
@@ -44,6 +45,16 @@ struct DirectionRun: Sendable {
         guard settings.replication.streaming == .on, allowsStreaming else { return nil }
         let folder = try await SpillFolder.open(base: settings.replication.spillDirectory, direction: settings.name)
         return StreamSpill(folder: folder, settings: settings, logger: logger)
+    }
+
+    /// A commit need not wait for the disk, since only what has reached it is acknowledged. Where standbys must have it
+    /// too, it waits for them, as the target's administrator wants.
+    private func commitsAsynchronously(_ target: PostgresConnection) async throws {
+        _ = try await target.execute(
+            """
+            SELECT pg_catalog.set_config('synchronous_commit',
+              CASE pg_catalog.current_setting('synchronous_standby_names') WHEN '' THEN 'off' ELSE 'on' END, false)
+            """)
     }
 
     private func stream(
@@ -182,8 +193,6 @@ struct DirectionRun: Sendable {
         options.settings += [
             (name: "session_replication_role", value: "replica"),
             (name: "plan_cache_mode", value: "force_generic_plan"),
-            // What is acknowledged to the source must survive a crash of the target, whatever its default is.
-            (name: "synchronous_commit", value: "on"),
         ]
         return options
     }

@@ -7,6 +7,7 @@ public final class DirectionState: Sendable {
         var phase = DirectionPhase.starting
         var problem: String?
         var receivedLSN = LSN.zero
+        var appliedLSN = LSN.zero
         var durableLSN = LSN.zero
         var sourceLSN = LSN.zero
         var isDraining = false
@@ -26,6 +27,9 @@ public final class DirectionState: Sendable {
     public init() {}
 
     public var phase: DirectionPhase { values.withLock { $0.phase } }
+    /// What the target shows.
+    public var appliedLSN: LSN { values.withLock { $0.appliedLSN } }
+    /// What a crash of the target cannot undo; never more than this is acknowledged.
     public var durableLSN: LSN { values.withLock { $0.durableLSN } }
     var receivedLSN: LSN { values.withLock { $0.receivedLSN } }
     /// Set once by a signal; every task of the direction then finishes what it has.
@@ -44,6 +48,7 @@ public final class DirectionState: Sendable {
 
     func begin(durable lsn: LSN) {
         values.withLock {
+            $0.appliedLSN = lsn
             $0.durableLSN = lsn
             $0.receivedLSN = lsn
             $0.applierDone = Signal()
@@ -54,7 +59,12 @@ public final class DirectionState: Sendable {
     func noteStart() { values.withLock { $0.hasStart = true } }
     var hasStart: Bool { values.withLock { $0.hasStart || $0.durableLSN != .zero } }
 
-    func note(durable lsn: LSN) { values.withLock { $0.durableLSN = max($0.durableLSN, lsn) } }
+    func note(applied: LSN, durable: LSN) {
+        values.withLock {
+            $0.appliedLSN = max($0.appliedLSN, applied)
+            $0.durableLSN = max($0.durableLSN, durable)
+        }
+    }
     func noteReconnect() { values.withLock { $0.reconnects += 1 } }
     func note(streamed count: Int) { values.withLock { $0.streaming.transactions += count } }
     func note(spilledBytes: Int) { values.withLock { $0.streaming.spilledBytes += spilledBytes } }
@@ -67,7 +77,7 @@ public final class DirectionState: Sendable {
         values.withLock {
             $0.sourceLSN = lsn
             $0.slot = slot
-            $0.lag.handlePositions(sourceLSN: lsn, appliedLSN: $0.durableLSN, atMilliseconds: now)
+            $0.lag.handlePositions(sourceLSN: lsn, appliedLSN: $0.appliedLSN, atMilliseconds: now)
             $0.lag.handleRows(total: $0.counters.changes, atMilliseconds: now)
         }
     }
@@ -91,9 +101,9 @@ public final class DirectionState: Sendable {
     public func snapshot() -> DirectionSnapshot {
         values.withLock {
             DirectionSnapshot(
-                phase: $0.phase, problem: $0.problem, receivedLSN: $0.receivedLSN, durableLSN: $0.durableLSN,
-                sourceLSN: $0.sourceLSN, counters: $0.counters, reconnects: $0.reconnects, streaming: $0.streaming, lag: $0.lag,
-                slot: $0.slot, copy: $0.copy)
+                phase: $0.phase, problem: $0.problem, receivedLSN: $0.receivedLSN, appliedLSN: $0.appliedLSN,
+                durableLSN: $0.durableLSN, sourceLSN: $0.sourceLSN, counters: $0.counters, reconnects: $0.reconnects,
+                streaming: $0.streaming, lag: $0.lag, slot: $0.slot, copy: $0.copy)
         }
     }
 }
@@ -103,6 +113,7 @@ public struct DirectionSnapshot: Sendable {
     public var phase: DirectionPhase
     public var problem: String?
     public var receivedLSN: LSN
+    public var appliedLSN: LSN
     public var durableLSN: LSN
     public var sourceLSN: LSN
     public var counters: ApplyCounters

@@ -122,11 +122,11 @@ final class GroupLab {
             while !groups.isEmpty {
                 let next = groups.removeFirst()
                 try await applier.apply(next)
-                if next.last?.isOpenEnded == false { try await compare(at: applier.durableLSN, &outcome) }
+                if next.last?.isOpenEnded == false { try await compare(at: applier.appliedLSN, &outcome) }
             }
             life.isDone = true
         } catch ApplyError.bulkFailed(let upTo) {
-            life = Life(durable: applier.durableLSN, exactUpTo: upTo)
+            life = Life(durable: applier.appliedLSN, exactUpTo: upTo)
         }
         let counters = applier.takeCounters()
         outcome.fallbacks += counters.fallbacks
