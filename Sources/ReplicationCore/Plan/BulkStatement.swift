@@ -26,7 +26,8 @@ public struct BulkStatement: Sendable {
         guard shape.isGuarded else { return (text, types) }
         let bigint: UInt32 = 20
         return (
-            "WITH done AS (\(text) RETURNING 1) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) $\(types.count + 1))::int FROM done",
+            "WITH done AS (\(text) RETURNING 1) "
+                + "SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) $\(types.count + 1))::int FROM done",
             types + [bigint]
         )
     }

@@ -1,7 +1,7 @@
 /// Turns a group of source transactions into few statements with the same result.
 ///
 /// Changes to one row are netted (insert + update = insert, update + delete = delete, …). Inside a table, deletes go
-/// first, then updates in the order of their first change, then inserts. What netting cannot express (a changed key, a
+/// first, then updates, both by key, then inserts in the source's order. What netting cannot express (a changed key, a
 /// truncation, a table without key) is a barrier for its table. Should a statement still meet a constraint that the
 /// source's own order would not have met, the caller applies the group again in exact order.
 public struct GroupPlanner {

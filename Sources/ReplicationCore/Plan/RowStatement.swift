@@ -9,7 +9,7 @@ public struct RowStatement: Sendable, Equatable {
         public var compared: [Int]
         /// Whether the comparison has to find NULLs, and one of several equal rows.
         public var isWholeRow: Bool
-        /// Whether an update or delete itself fails (22012) when it finds no row.
+        /// Whether an update or delete itself fails (22012) unless it reaches one row.
         public var isGuarded = false
 
         init(kind: Change.Kind, written: [Int], compared: [Int], isWholeRow: Bool) {
@@ -71,7 +71,8 @@ public struct RowStatement: Sendable, Equatable {
         }
         parameterTypes = types
         if shape.isGuarded, shape.kind == .update || shape.kind == .delete {
-            sql = "WITH done AS (\(sql) RETURNING 1) SELECT 1 / pg_catalog.count(*) FROM done"
+            sql = "WITH done AS (\(sql) RETURNING 1) "
+                + "SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 1)::int FROM done"
         }
     }
 

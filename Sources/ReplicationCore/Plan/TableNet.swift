@@ -48,6 +48,8 @@ struct TableNet {
         let old = RowSource(chunk: number, first: change.old.firstCell)
         let key = change.kind == .delete ? old : new
         if change.kind == .update, change.oldKind != nil, !sameKey(old, new, chunks) { return false }
+        // In an array or a COPY, a value that was not sent would be NULL.
+        if change.kind == .insert, change.new.hasUnchanged { return false }
         guard let hash = hash(of: key, chunks) else { return false }
         guard let index = find(key, hash, chunks) else {
             let effect: Effect =

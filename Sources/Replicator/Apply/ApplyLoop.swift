@@ -41,15 +41,21 @@ struct ApplyLoop: Sendable {
 
     /// How long the target may keep what it has committed from the disk before it is asked again.
     private static let settleMilliseconds = 100
+    /// Its log's last bytes may stay in memory for as long as nobody else commits; then it is made to write them.
+    private static let settleQuestions = 5
 
     private func nextGroup(_ applier: GroupApplier) async throws -> PreparedGroup? {
         if let ahead = applier.takeAhead() { return ahead }
         let limits = settings.replication.groupLimits
+        var questions = 0
         while true {
-            guard let chunks = await mailbox.take(limits, waitMilliseconds: applier.isSettled ? nil : Self.settleMilliseconds)
-            else { return nil }
+            let wait = applier.isSettled ? nil : Self.settleMilliseconds
+            guard let chunks = await mailbox.take(limits, waitMilliseconds: wait) else { return nil }
             if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
-            try await applier.settle()
+            // With a piece of a large transaction open, its end settles this too.
+            if applier.hasPiece { continue }
+            questions += 1
+            if questions < Self.settleQuestions { try await applier.settle() } else { try await applier.flush() }
             note(applier)
         }
     }

@@ -40,10 +40,13 @@ final class GroupApplier {
     /// Whether everything that is applied is durable, too.
     var isSettled: Bool { executor.isSettled }
 
+    /// Whether a piece of a large source transaction waits for the rest of it.
+    var hasPiece: Bool { executor.hasPiece }
+
     /// Asks the target how far its log is on disk.
     func settle() async throws { try await executor.settle() }
 
-    /// Makes everything durable that is applied.
+    /// Makes everything durable that is applied; a piece of a transaction that has no end yet is taken back.
     func flush() async throws { try await executor.flush() }
 
     /// What was done since this was last asked.

@@ -15,6 +15,8 @@ struct GroupExecutor: Sendable {
     private(set) var appliedLSN: LSN
     /// Of these, what is on the target's disk.
     private var ledger: FlushLedger
+    /// As the target said first.
+    private var standbys: String?
     var counters = ApplyCounters()
 
     init(
@@ -105,7 +107,7 @@ struct GroupExecutor: Sendable {
             let position = try await transaction.commit(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures, after: batch.steps)
             ledger.handleCommit(sourceLSN: endLSN, targetLSN: position.insertLSN)
-            ledger.handleFlush(targetLSN: position.flushLSN)
+            try handle(position)
         } catch let failure as PipelineError {
             guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
             throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
@@ -114,15 +116,24 @@ struct GroupExecutor: Sendable {
         appliedLSN = endLSN
     }
 
-    /// Asks how far the target's log is on disk.
-    mutating func settle() async throws {
-        if !isSettled { ledger.handleFlush(targetLSN: try await transaction.position().flushLSN) }
+    private mutating func handle(_ position: LogPosition) throws {
+        ledger.handleFlush(targetLSN: position.flushLSN)
+        guard position.standbys == standbys ?? position.standbys else {
+            throw PostgresError.closed("the target's synchronous standbys have changed")
+        }
+        standbys = position.standbys
     }
 
-    /// Makes everything durable that is applied.
+    /// Asks how far the target's log is on disk.
+    mutating func settle() async throws {
+        if !isSettled { try handle(try await TargetTransaction.position(connection)) }
+    }
+
+    /// Makes everything durable that is applied; a piece of a transaction that has no end yet is taken back.
     mutating func flush() async throws {
+        await rollBack()
         if isSettled { return }
-        try await transaction.flush()
+        try await TargetTransaction.flush(connection)
         ledger.handleFlushOfAll()
     }
 

@@ -19,6 +19,7 @@ struct ProgressOrigin {
             WHERE pg_catalog.pg_replication_origin_oid($1) IS NULL
             """, [.text(name)])
         _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_session_setup($1)", [.text(name)])
+        // Told only once it is on disk: the worker before may have left commits that the target shows and its disk lacks.
         let progress = try await connection.query(
             "SELECT pg_catalog.pg_replication_origin_session_progress(true)::text")
         let origin = progress.firstValue.flatMap { LSN($0) } ?? .zero

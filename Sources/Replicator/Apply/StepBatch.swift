@@ -37,6 +37,7 @@ struct StepBatch: Sendable {
 
     /// The change that a failed step stands for: a step without one of its own prepares for the next.
     func change(at step: Int) -> FailedChange? {
-        expectations.first { $0.step >= step }?.change
+        // Before the first stands what begins the transaction: no change's fault.
+        step < 0 ? nil : expectations.first { $0.step >= step }?.change
     }
 }

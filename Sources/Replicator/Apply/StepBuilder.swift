@@ -67,7 +67,9 @@ struct StepBuilder: Sendable {
 
     /// A group made as ready as it can be without asking the target, and the builder afterwards.
     func preparingAhead(_ chunks: [ChangeChunk], skipUpTo: LSN, isBulk: Bool) -> (PreparedGroup, StepBuilder) {
-        guard isBulk, chunks.allSatisfy({ plans.hasAll($0.usedDefinitions) }) else { return (PreparedGroup(chunks: chunks), self) }
+        guard isBulk, chunks.allSatisfy({ plans.hasAll($0.usedDefinitions) }) else {
+            return (PreparedGroup(chunks: chunks), self)
+        }
         var builder = self
         let group = builder.prepare(chunks, skipUpTo: skipUpTo)
         return (group, builder)
@@ -115,7 +117,8 @@ struct StepBuilder: Sendable {
 
     /// Adds statements for many rows.
     private mutating func add(
-        _ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], isGuarded: Bool, to batch: inout StepBatch
+        _ statement: BulkStatement, of group: GroupPlan, chunks: [ChangeChunk], isGuarded: Bool,
+        to batch: inout StepBatch
     ) {
         guard let plan = plans.plan(statement.shape.definition) else { return }
         let isInsert = statement.shape.kind == .insert
@@ -151,7 +154,8 @@ struct StepBuilder: Sendable {
             let location = group.location(statement.rows[0], sourceIndex: plan.columns[column].sourceIndex)
             return chunks[Int(location.chunk)].arena.parameter(location.cell)
         }
-        batch.add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
+        batch.add(
+            .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
     }
 
     /// The rows of an insert that is worth a COPY.
@@ -162,7 +166,8 @@ struct StepBuilder: Sendable {
         return RowCopy(
             sql: BulkStatement.copySQL(shape: statement.shape, plan: plan),
             encoder: CopyEncoder(
-                columns: statement.shape.written.map { plan.columns[$0] }, rows: statement.rows, plan: group, chunks: chunks))
+                columns: statement.shape.written.map { plan.columns[$0] }, rows: statement.rows, plan: group,
+                chunks: chunks))
     }
 
     /// How many rows go into one statement, by the size of the first few.

@@ -44,6 +44,7 @@ struct TargetTransaction {
     /// - Parameter steps: the last of the data, in the same round trip.
     /// - Returns: where the target's own log stands afterwards.
     /// - Throws: `PipelineError`, counted in the caller's steps.
+    @discardableResult
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
         after data: [PipelineStep] = []
@@ -51,9 +52,14 @@ struct TargetTransaction {
         var steps = data
         if !hasStatements { steps += Self.preparation }
         // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
-        if isOpen || !data.isEmpty { steps.append(.execute(name: "lindero_constraints", parameters: [], binaryResult: false)) }
-        if let heartbeat { steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures)) }
+        if isOpen || !data.isEmpty {
+            steps.append(.execute(name: "lindero_constraints", parameters: [], binaryResult: false))
+        }
+        if let heartbeat {
+            steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures))
+        }
         let time = commitTime ?? heartbeat?.sentAt
+        let progressStep = steps.count
         steps.append(
             .execute(
                 name: "lindero_progress",
@@ -61,27 +67,35 @@ struct TargetTransaction {
                     .text(direction), .binary(bigEndian(endLSN.rawValue)),
                     time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
                 ], binaryResult: false))
+        let commitStep = steps.count
         steps.append(.query(sql: "COMMIT", parameters: [], parameterTypes: []))
         steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false))
-        let position: LogPosition
+        let results: [PostgresResult]
         do {
-            position = try LogPosition(await run(steps).last)
+            results = try await run(steps)
         } catch let failure as PipelineError {
-            guard failure.error.sqlState == Self.divisionByZero, failure.stepIndex >= data.count else { throw failure }
-            throw ProgressError.noRow
+            if failure.stepIndex == progressStep, failure.error.sqlState == Self.divisionByZero { throw ProgressError.noRow }
+            // It is committed: whoever believed that it is not would apply it again.
+            guard failure.stepIndex <= commitStep else {
+                throw PostgresError.closed("after a commit the target did not say where its log stands: \(failure.error)")
+            }
+            throw failure
         }
         isOpen = false
         hasStatements = true
-        return position
+        return try LogPosition(results.last)
     }
 
     /// Where the target's log stands now.
-    func position() async throws -> LogPosition { try LogPosition(await connection.query(Self.positionSQL)) }
+    static func position(_ connection: PostgresConnection) async throws -> LogPosition {
+        try LogPosition(await connection.query(positionSQL))
+    }
 
-    /// Returns once everything that was committed is on disk: a commit that waits for its own record waits for all before.
-    func flush() async throws {
-        _ = try await connection.execute(
-            "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_catalog.pg_current_xact_id(); COMMIT")
+    /// Returns once every commit that the session's origin has marked is on disk, this session's and those before it.
+    ///
+    /// A commit that waits would not do: one that has written nothing does not wait.
+    static func flush(_ connection: PostgresConnection) async throws {
+        _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_session_progress(true)")
     }
 
     /// After a failed pipeline nothing that it prepared is certain.
@@ -97,7 +111,8 @@ struct TargetTransaction {
         .prepare(name: "lindero_position", sql: positionSQL, parameterTypes: []),
     ]
     private static let positionSQL =
-        "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.pg_current_wal_flush_lsn()::text"
+        "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.pg_current_wal_flush_lsn()::text, "
+        + "pg_catalog.current_setting('synchronous_standby_names')"
     private static let divisionByZero = SQLState("22012")
     /// The row and the origin move together; a transaction that writes nothing else has a commit record by it. Without
     /// its row the direction would lose its place: then it divides by zero, and nothing commits.
@@ -138,11 +153,14 @@ struct TargetTransaction {
 struct LogPosition: Sendable {
     var insertLSN: LSN
     var flushLSN: LSN
+    /// The server's `synchronous_standby_names`: the session's way to commit was chosen by it.
+    var standbys: String
 
     init(_ result: PostgresResult?) throws {
-        guard let row = result?.rows.first, let insert = row[0].flatMap({ LSN($0) }), let flush = row[1].flatMap({ LSN($0) })
+        guard let row = result?.rows.first, let insert = row[0].flatMap({ LSN($0) }),
+            let flush = row[1].flatMap({ LSN($0) })
         else { throw PostgresError.protocolViolation("the answer to a question for the log's position has none") }
-        (insertLSN, flushLSN) = (insert, flush)
+        (insertLSN, flushLSN, standbys) = (insert, flush, row[2] ?? "")
     }
 }
 

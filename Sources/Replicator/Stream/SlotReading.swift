@@ -59,7 +59,7 @@ public struct SlotReading: Sendable {
         while contents.endLSN < end, let chunks = await mailbox.take(.none) {
             for chunk in chunks {
                 contents.add(chunk)
-                state.note(durable: chunk.endLSN)
+                state.note(applied: chunk.endLSN, durable: chunk.endLSN)
             }
         }
         if contents.endLSN < end { try await reading }

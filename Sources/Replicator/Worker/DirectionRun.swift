@@ -21,7 +21,7 @@ struct DirectionRun: Sendable {
     /// Streams until the direction is drained.
     func run() async throws {
         try await PostgresConnection.with(applyOptions()) { target in
-            try await commitsAsynchronously(target)
+            try await Self.commitAsynchronously(target)
             try await PostgresConnection.with(settings.source) { source in
                 let check = SourceCheck(settings: settings, connection: source)
                 let startLSN = try await position(target: target, check: check)
@@ -48,13 +48,16 @@ struct DirectionRun: Sendable {
     }
 
     /// A commit need not wait for the disk, since only what has reached it is acknowledged. Where standbys must have it
-    /// too, it waits for them, as the target's administrator wants.
-    private func commitsAsynchronously(_ target: PostgresConnection) async throws {
+    /// too, it waits as the target's administrator wants.
+    static func commitAsynchronously(_ target: PostgresConnection) async throws {
         _ = try await target.execute(
             """
             SELECT pg_catalog.set_config('synchronous_commit',
-              CASE pg_catalog.current_setting('synchronous_standby_names') WHEN '' THEN 'off' ELSE 'on' END, false)
+              CASE pg_catalog.current_setting('synchronous_standby_names')
+                WHEN '' THEN 'off' ELSE pg_catalog.current_setting('synchronous_commit') END, false)
             """)
+        // Asked for after each commit; a role that may not ask is better told before the first.
+        _ = try await TargetTransaction.position(target)
     }
 
     private func stream(

@@ -117,7 +117,10 @@ final class GroupLab {
         let applier = GroupApplier(
             connection: target, settings: settings, state: DirectionState(),
             plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), startLSN: life.durable,
-            exactUpTo: life.exactUpTo)
+            exactUpTo: life.exactUpTo,
+            limits: BulkLimits(
+                guardedChanges: random.pick([0, 3, 32]), copiedRows: random.pick([1, 4, 200]),
+                statementBytes: random.pick([1, 256 << 10])))
         do {
             while !groups.isEmpty {
                 let next = groups.removeFirst()

@@ -19,10 +19,11 @@ final class ReplicaPair: Sendable {
     init(
         _ schema: String, targetSchema: String? = nil, publication: String = "CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)",
         policy: OwnershipPolicy? = nil, replication: ReplicationSettings = ReplicationSettings(),
-        cluster: String = "source"
+        cluster: String = "source", targetCluster: PostgresCluster? = nil
     ) async throws {
         sourceURL = try await PostgresCluster.shared(cluster).createDatabase(prefix: "rs")
-        targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "rt")
+        let other = if let targetCluster { targetCluster } else { try await PostgresCluster.shared("target") }
+        targetURL = try await other.createDatabase(prefix: "rt")
         source = try await Self.connect(sourceURL)
         target = try await Self.connect(targetURL)
         _ = try await source.execute(schema)
@@ -84,14 +85,14 @@ final class ReplicaPair: Sendable {
         try await catchUp(state)
     }
 
-    /// Waits until everything that the source has committed is durable on the target.
+    /// Waits until everything that the source has committed is on the target.
     func catchUp(_ state: DirectionState, timeoutSeconds: Double = 30) async throws {
         let text = try await source.execute("SELECT pg_current_wal_insert_lsn()::text").rows.first?[0] ?? ""
         let lsn = try #require(LSN(text))
         try await waitUntil("the target has \(lsn)", timeoutSeconds: timeoutSeconds) {
             let now = state.snapshot()
             if now.phase == .stopped || now.phase == .paused { throw Stopped(problem: now.problem ?? "") }
-            return state.durableLSN >= lsn
+            return state.appliedLSN >= lsn
         }
     }
 
