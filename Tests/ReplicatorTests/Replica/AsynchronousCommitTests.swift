@@ -18,8 +18,9 @@ import Testing
         try await ReplicaPair(Self.table, targetCluster: cluster)
     }
 
+    /// Whatever the server had not written to its disk is gone.
     private func crash(_ cluster: PostgresCluster) async throws {
-        try await cluster.kill()
+        try await cluster.stop(mode: "immediate")
         try await cluster.restart()
     }
 
