@@ -79,7 +79,7 @@ struct CorePath {
                 for column in statement.shape.written + key {
                     consume(
                         ArrayEncoder.encode(
-                            column: relation.columns[column], rows: statement.rows, plan: plan, chunks: chunks))
+                            column: relation.columns[column], rows: statement.rows[...], plan: plan, chunks: chunks))
                 }
             }
         }
