@@ -6,6 +6,18 @@ import ReplicationCore
 /// Left out: system schemas, `lindero`, `_prisma_migrations`, temporary tables, and tables that belong to an
 /// extension (the target gets those with the extension).
 public enum CatalogReader {
+    /// The tables that a publication sends; none when it does not exist.
+    static func publishedTables(
+        _ connection: PostgresConnection, publication: String
+    ) async throws -> [QualifiedName] {
+        let published = try await connection.query(
+            "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1", [.text(publication)])
+        return published.rows.compactMap { row in
+            guard let schema = row[0], let name = row[1] else { return nil }
+            return QualifiedName(schema: schema, name: name)
+        }
+    }
+
     /// The tables, ordered by schema and name.
     ///
     /// - Parameter names: only these; names that the database lacks are absent from the answer. `nil` for all.

@@ -69,13 +69,7 @@ public struct SlotReading: Sendable {
 
     /// Whether the worker could ask for binary values, as far as the source decides.
     private func isPortable(_ source: PostgresConnection) async throws -> Bool {
-        let published = try await source.query(
-            "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1",
-            [.text(settings.publication)])
-        let names = published.rows.compactMap { row -> QualifiedName? in
-            guard let schema = row[0], let name = row[1] else { return nil }
-            return QualifiedName(schema: schema, name: name)
-        }
+        let names = try await CatalogReader.publishedTables(source, publication: settings.publication)
         guard !names.isEmpty else { return true }
         return try await CatalogReader.tables(source, matching: names).allSatisfy {
             $0.columns.allSatisfy(TypeCompatibility.hasPortableBinary)

@@ -168,13 +168,7 @@ struct DirectionRun: Sendable {
 
     /// Whether every travelling column has the same binary form on both sides.
     private func supportsBinary(source: PostgresConnection, target: PostgresConnection) async throws -> Bool {
-        let published = try await source.query(
-            "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1",
-            [.text(settings.publication)])
-        let names = published.rows.compactMap { row -> QualifiedName? in
-            guard let schema = row[0], let name = row[1] else { return nil }
-            return QualifiedName(schema: schema, name: name)
-        }
+        let names = try await CatalogReader.publishedTables(source, publication: settings.publication)
         guard !names.isEmpty else { return true }
         let there = Dictionary(
             try await CatalogReader.tables(target, matching: names).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
