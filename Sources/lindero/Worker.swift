@@ -28,8 +28,11 @@ struct Worker: Sendable {
     ///
     /// - Throws: the first failure, after the other directions were drained.
     func run() async throws {
-        let members = plan.tasks.map { Member(task: $0, state: DirectionState()) }
-        let work = Task { try await runAll(members) }
+        let jobs = plan.tasks.map { task in
+            Job(task: task, members: task.directions.map { Member(settings: $0, state: DirectionState()) })
+        }
+        let members = jobs.flatMap(\.members)
+        let work = Task { try await runAll(jobs) }
         stopRequest.onRequest { stop(members, work) }
         let status = Task { await showStatus(members) }
         defer { status.cancel() }
@@ -52,47 +55,57 @@ struct Worker: Sendable {
         for member in members { logEnd(member) }
     }
 
+    /// One direction.
     struct Member: Sendable {
-        let task: WorkerPlan.Task
+        let settings: DirectionSettings
         let state: DirectionState
     }
 
-    private func runAll(_ members: [Member]) async throws {
+    private struct Job: Sendable {
+        let task: WorkerPlan.Task
+        let members: [Member]
+    }
+
+    private func runAll(_ jobs: [Job]) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for member in members { group.addTask { try await runNamed(member) } }
+            for job in jobs { group.addTask { try await runNamed(job) } }
             var failure: (any Error)?
             while let result = await group.nextResult() {
                 guard case .failure(let error) = result else { continue }
                 failure = failure ?? error
-                for member in members { member.state.drain() }
+                for member in jobs.flatMap(\.members) { member.state.drain() }
             }
             if let failure { throw failure }
         }
     }
 
     /// Errors that a person reads say which direction they are about.
-    private func runNamed(_ member: Member) async throws {
+    private func runNamed(_ job: Job) async throws {
         do {
-            try await run(member)
+            try await run(job)
         } catch {
-            if isStopping(error) { throw error }
-            let settings = member.task.settings
+            guard !isStopping(error), let settings = job.members.first?.settings else { throw error }
             let target = settings.backend == .shared ? "" : " to \(settings.target)"
             throw CommandFailure(error, place: "\(settings.name) (\(settings.source)\(target))")
         }
     }
 
-    private func run(_ member: Member) async throws {
-        switch member.task {
+    private func run(_ job: Job) async throws {
+        let state = job.members[0].state
+        switch job.task {
         case .feed(let settings):
             try await migrate(settings.source, name: settings.sourceName)
-            try await ChangeFeed(settings: settings, state: member.state, logger: logger, worker: name).run()
+            try await ChangeFeed(settings: settings, state: state, logger: logger, worker: name).run()
         case .replica(let settings):
             try await DirectionSupervisor(
-                settings: settings, state: member.state, logger: logger, worker: name,
+                settings: settings, state: state, logger: logger, worker: name,
                 prepare: {
-                    try await InitialSync(settings: settings, state: member.state, logger: logger).run()
+                    try await InitialSync(settings: settings, state: state, logger: logger).run()
                 }
+            ).run()
+        case .split(let settings):
+            try await SplitSupervisor(
+                settings: settings, states: SidePair(origin: state, other: job.members[1].state), logger: logger, worker: name
             ).run()
         }
     }
@@ -136,7 +149,7 @@ extension Worker {
         logger.notice(
             "stopped",
             metadata: [
-                "direction": "\(member.task.settings.name)", "durable": "\(snapshot.durableLSN)",
+                "direction": "\(member.settings.name)", "durable": "\(snapshot.durableLSN)",
                 "changes": "\(snapshot.counters.changes)",
             ])
     }
@@ -177,7 +190,7 @@ extension Worker {
         while !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(Self.statusMilliseconds))
             if Task.isCancelled { return }
-            StatusLine.show(members.map { WorkerStatus.line($0.task.settings.name, $0.state.snapshot()) }.joined(separator: "  "))
+            StatusLine.show(members.map { WorkerStatus.line($0.settings.name, $0.state.snapshot()) }.joined(separator: "  "))
         }
     }
 }

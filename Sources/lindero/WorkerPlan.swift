@@ -10,10 +10,13 @@ struct WorkerPlan: Sendable {
         case feed(DirectionSettings)
         /// A replica of one database in another.
         case replica(DirectionSettings)
+        /// Both directions between two databases.
+        case split(SplitSettings)
 
-        var settings: DirectionSettings {
+        var directions: [DirectionSettings] {
             switch self {
-            case .feed(let settings), .replica(let settings): settings
+            case .feed(let settings), .replica(let settings): [settings]
+            case .split(let settings): settings.directions.both
             }
         }
     }
@@ -51,9 +54,7 @@ struct WorkerPlan: Sendable {
             for target in targets { tasks.append(.replica(try await replica(loaded, target: target))) }
             return WorkerPlan(backend: .replica, tasks: tasks)
         case .split:
-            throw CommandFailure(
-                "backend", "This version runs the backends shared and replica; split is not part of it.",
-                place: loaded.path, nextStep: "Set `backend: replica`, which is also the way to split.", exit: .blocked)
+            return WorkerPlan(backend: .split, tasks: [.split(try await split(loaded))])
         }
     }
 
@@ -90,6 +91,27 @@ struct WorkerPlan: Sendable {
             "standby_target", "\(target.name) is a physical standby, which nobody can write to.", place: target.place,
             nextStep: "Add `physical_standby: true` under databases.\(target.name): then it is measured and nothing is "
                 + "copied; or point its url at a server that can be written.", exit: .blocked)
+    }
+
+    private static func split(_ loaded: LoadedConfiguration) async throws -> SplitSettings {
+        let origin = try loaded.origin()
+        let others = try loaded.databases().filter { $0.name != origin.name && !$0.isPhysicalStandby }
+        guard let other = others.first, others.count == 1 else {
+            throw CommandFailure(
+                "backend", "A split is between two databases; the configuration names \(others.count + 1).", place: loaded.path,
+                nextStep: "Leave two under databases:, beside physical standbys.", exit: .blocked)
+        }
+        var forward = try await replica(loaded, target: other)
+        forward.backend = .split
+        let slot = try await other.connected { try await SlotName.make($0, purpose: origin.name) }
+        var backward = DirectionSettings(
+            sourceName: other.name, targetName: origin.name, source: other.options, target: origin.options, slot: slot,
+            publication: slot, backend: .split, replication: forward.replication, policy: forward.policy)
+        backward.policyReader = forward.policyReader
+        // An adopted slot is the origin's.
+        backward.replication.slot = nil
+        backward.replication.publication = nil
+        return SplitSettings(origin: forward, other: backward, gates: loaded.configuration.gates)
     }
 
     private static func replica(

@@ -18,7 +18,7 @@ struct WorkerSnapshot: Sendable {
         return StatusSnapshot(
             version: LinderoVersion.current, backend: plan.backend.rawValue, phase: plan.backend.rawValue, worker: worker,
             uptimeSeconds: Double(now - startedAtMilliseconds) / 1_000,
-            directions: members.map { Self.direction($0.task.settings, $0.state.snapshot(), now) },
+            directions: members.map { Self.direction($0.settings, $0.state.snapshot(), now) },
             standbys: standbys.statuses, conflicts: split.conflicts,
             clock: split.clock)
     }

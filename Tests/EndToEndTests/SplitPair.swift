@@ -52,13 +52,42 @@ struct SplitPair {
             """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
     }
 
+    func run() throws -> RunningLindero {
+        try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
+    }
+
+    /// Starts the worker and waits until both directions stream.
+    func startStreaming() async throws -> RunningLindero {
+        let worker = try run()
+        for direction in ["bot->sync", "sync->bot"] {
+            try await worker.waitForErrors("streaming direction=\(direction)", timeoutSeconds: 60)
+        }
+        return worker
+    }
+
+    /// Waits until a query gives the same on both sides.
+    func waitUntilEqual(_ query: String, timeoutSeconds: Double = 60) async throws {
+        try await waitUntil("both sides are equal", timeoutSeconds: timeoutSeconds) {
+            let left = try await bot.execute(query).rows.map { row in (0..<1).map { row[$0] } }
+            return try await sync.execute(query).rows.map { row in (0..<1).map { row[$0] } } == left
+        }
+    }
+
+    /// The one value of a query on each side.
+    func values(_ query: String) async throws -> [String?] {
+        [try await bot.execute(query).firstValue, try await sync.execute(query).firstValue]
+    }
+
     func command(_ arguments: [String], input: [UInt8]? = nil) async throws -> LinderoProcess.Outcome {
         try await LinderoProcess.run(arguments, environment: environment, folder: folder, input: input)
     }
 
     func remove() async {
-        await bot.close()
-        await sync.close()
+        for side in [bot, sync] {
+            _ = try? await side.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+            await side.close()
+        }
         try? FileManager.default.removeItem(atPath: folder)
     }
 }

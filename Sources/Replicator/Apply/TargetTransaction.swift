@@ -130,7 +130,7 @@ struct TargetTransaction {
         _ = try? await connection.execute("ROLLBACK")
     }
 
-    private static func seen(
+    static func seen(
         direction: String, heartbeat: Heartbeat, endLSN: LSN, figures: LiveFigures
     ) -> PipelineStep {
         let time = PostgresParameter.binary(bigEndian(UInt64(bitPattern: heartbeat.sentAt.microseconds)))
@@ -183,6 +183,7 @@ enum OID {
     static let text: UInt32 = 25
     static let float8: UInt32 = 701
     static let timestamptz: UInt32 = 1184
+    static let bigint: UInt32 = 20
     static let pgLSN: UInt32 = 3220
 }
 

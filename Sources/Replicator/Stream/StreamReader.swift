@@ -15,6 +15,8 @@ struct StreamReader {
     let limits: GroupLimits
     /// For transactions that are streamed while they run; `nil` when none were asked for.
     var spill: StreamSpill?
+    /// Whether it ends by itself once the direction is to be drained.
+    var stopsOnDrain = true
 
     /// What one stream has been read to.
     private struct Life {
@@ -50,10 +52,10 @@ struct StreamReader {
             try await report(&life.schedule)
         }
         mailbox.close()
-        if state.isDraining { try await finish() }
+        if stopsOnDrain, state.isDraining { try await finish() }
     }
 
-    private var isOver: Bool { Task.isCancelled || state.isDraining }
+    private var isOver: Bool { Task.isCancelled || stopsOnDrain && state.isDraining }
 
     private func read(_ batch: ReplicationBatch, _ life: inout Life) async throws {
         for range in batch.messages {

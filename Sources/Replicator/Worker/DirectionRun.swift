@@ -167,7 +167,7 @@ struct DirectionRun: Sendable {
     }
 
     /// Whether every travelling column has the same binary form on both sides.
-    private func supportsBinary(source: PostgresConnection, target: PostgresConnection) async throws -> Bool {
+    func supportsBinary(source: PostgresConnection, target: PostgresConnection) async throws -> Bool {
         let names = try await CatalogReader.publishedTables(source, publication: settings.publication)
         guard !names.isEmpty else { return true }
         let there = Dictionary(
@@ -185,7 +185,7 @@ struct DirectionRun: Sendable {
     }
 
     /// Foreign keys and ordinary triggers of the target must not fire for rows that have been checked at the source.
-    private func applyOptions() -> ConnectionOptions {
+    func applyOptions() -> ConnectionOptions {
         var options = settings.target
         options.settings += [
             (name: "session_replication_role", value: "replica"),

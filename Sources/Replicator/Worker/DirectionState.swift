@@ -23,6 +23,7 @@ public final class DirectionState: Sendable {
     }
 
     private let values = Mutex(Values())
+    private let drainRequest = Signal()
 
     public init() {}
 
@@ -35,7 +36,15 @@ public final class DirectionState: Sendable {
     /// Set once by a signal; every task of the direction then finishes what it has.
     public var isDraining: Bool { values.withLock { $0.isDraining } }
 
-    public func drain() { values.withLock { $0.isDraining = true } }
+    public func drain() {
+        values.withLock { $0.isDraining = true }
+        drainRequest.notify()
+    }
+
+    /// Returns once the direction is to be drained, or when the task is cancelled; for one task at a time.
+    func waitForDrain() async {
+        while !isDraining && !Task.isCancelled { await drainRequest.wait() }
+    }
 
     func set(_ phase: DirectionPhase, problem: String? = nil) {
         values.withLock {
@@ -96,6 +105,17 @@ public final class DirectionState: Sendable {
 
     func finishApplier() { values.withLock { $0.applierDone }.notify() }
     func waitForApplier() async { await values.withLock { $0.applierDone }.wait() }
+
+    /// Shows what another state does as its own: the copy that comes before a split's stream.
+    func follow(_ other: DirectionSnapshot) {
+        values.withLock {
+            $0.phase = other.phase
+            $0.problem = other.problem
+            $0.copy = other.copy
+            $0.sourceLSN = other.sourceLSN
+            $0.slot = other.slot
+        }
+    }
 
     /// A consistent copy of everything, for status.
     public func snapshot() -> DirectionSnapshot {

@@ -23,6 +23,10 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case clockOffset = "clock_offset"
         case spillUnusable = "spill_unusable"
         case slotTwoPhase = "slot_two_phase"
+        case truncated
+        case splitTable = "split_table"
+        case memoryLimit = "memory_limit"
+        case sequencesShared = "sequences_shared"
     }
 
     public var code: Code

@@ -58,7 +58,7 @@ struct CheckCommand: LinderoCommand {
     /// says that it cannot connect.
     private func ownSlots(_ loaded: LoadedConfiguration) async -> Set<String> {
         guard let plan = try? await WorkerPlan.make(loaded) else { return [] }
-        return Set(plan.tasks.map(\.settings.slot))
+        return Set(plan.tasks.flatMap(\.directions).map(\.slot))
     }
 
     private func json(_ finding: PreflightFinding, path: String) -> JSONValue {

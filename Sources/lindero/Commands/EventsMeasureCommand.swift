@@ -62,14 +62,14 @@ struct EventsMeasureCommand: LinderoCommand {
                 slot: slot, publication: publication, backend: .shared, replication: loaded.configuration.replication,
                 policy: nil)
         }
-        let tasks = try await WorkerPlan.make(loaded).tasks
-        guard let only = tasks.first, tasks.count == 1 else {
-            let slots = tasks.map(\.settings.slot).joined(separator: ", ")
+        let directions = try await WorkerPlan.make(loaded).tasks.flatMap(\.directions)
+        guard let only = directions.first, directions.count == 1 else {
+            let slots = directions.map(\.slot).joined(separator: ", ")
             throw CommandFailure(
                 "slot", "The worker has several slots: \(slots).", place: loaded.path,
                 nextStep: "Name one with --slot and --publication; both have the same name.", exit: .blocked)
         }
-        return only.settings
+        return only
     }
 
     private func json(_ contents: SlotContents, _ settings: DirectionSettings) -> JSONValue {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Observability
+import Replicator
 
 struct RunCommand: LinderoCommand {
     static let configuration = CommandConfiguration(
@@ -7,6 +8,7 @@ struct RunCommand: LinderoCommand {
         discussion: """
             shared: migrates the schema lindero, follows the database's changes and measures lag; copies nothing.
             replica: copies the tables to the other database, then streams to it, exactly once.
+            split: brings the other database up to date, then carries each side's own and shared columns to the other.
 
             SIGTERM or Ctrl-C finishes what is under way and exits with 0. A second one ends at once, which is safe \
             too: progress commits together with the data.
@@ -45,12 +47,12 @@ struct RunCommand: LinderoCommand {
         let stopRequest = StopRequest()
         WorkerSignals.install { stopRequest.request() }
         guard let plan = try await plan(unless: stopRequest) else { return answerStopped() }
-        for task in plan.tasks {
+        for settings in plan.tasks.flatMap(\.directions) {
             logger.info(
                 "worker starts",
                 metadata: [
-                    "backend": "\(plan.backend.rawValue)", "direction": "\(task.settings.name)",
-                    "slot": "\(task.settings.slot)", "publication": "\(task.settings.publication)",
+                    "backend": "\(plan.backend.rawValue)", "direction": "\(settings.name)",
+                    "slot": "\(settings.slot)", "publication": "\(settings.publication)",
                 ])
         }
         let showsStatus = verbose || StandardError.isTerminal
@@ -79,9 +81,14 @@ struct RunCommand: LinderoCommand {
         guard let adopted = try adoption.direction(), let publication else {
             let loaded = try LoadedConfiguration.load(global)
             let plan = try await WorkerPlan.make(loaded)
-            for case .replica(let settings) in plan.tasks {
-                try await FirstStart(loaded: loaded, settings: settings).require(
-                    target: loaded.database(settings.targetName))
+            for task in plan.tasks {
+                let settings: DirectionSettings
+                switch task {
+                case .feed: continue
+                case .replica(let replica): settings = replica
+                case .split(let split): settings = split.directions[.origin]
+                }
+                try await FirstStart(loaded: loaded, settings: settings).require(target: loaded.database(settings.targetName))
             }
             return plan
         }

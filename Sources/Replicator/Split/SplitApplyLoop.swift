@@ -1,0 +1,48 @@
+import PostgresClient
+import ReplicationCore
+
+/// Takes one direction's groups from the ledger and has them applied, until no more will come.
+struct SplitApplyLoop: Sendable {
+    /// A group holds its rows while the target's log is read, so it is kept small enough not to be in the way.
+    static let groupChanges = 5_000
+
+    let side: Side
+    let settings: DirectionSettings
+    let ledger: SplitLedger
+    let connection: PostgresConnection
+    let barrier: SplitBarrier
+    let state: DirectionState
+    let isBinary: Bool
+    /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
+    let backlogSequence: Int64
+
+    func run() async throws { try await run(on: connection) }
+
+    /// Runs on the connection's own thread.
+    private func run(on connection: isolated PostgresConnection) async throws {
+        let applier = SplitGroupApplier(
+            connection: connection, side: side, settings: settings, barrier: barrier, ledger: ledger, state: state,
+            isBinary: isBinary)
+        let configured = settings.replication.groupLimits
+        let limits = GroupLimits(bytes: configured.bytes, changes: min(configured.changes, Self.groupChanges))
+        defer { state.finishApplier() }
+        while let group = try await ledger.nextGroup(from: side, limits: limits) {
+            try await applier.apply(group)
+            state.note(applied: ledger.positions(from: side).applied, durable: .zero)
+            state.add(applier.takeCounters())
+            try await note(group, on: connection)
+        }
+    }
+
+    /// Measures what has just become visible on the target.
+    private func note(_ group: SplitGroup, on connection: PostgresConnection) async throws {
+        let now = Monotonic.milliseconds()
+        if let commitTime = group.commitTime { state.withLag { $0.handleApplied(commitTime) } }
+        guard let beat = group.heartbeat else { return }
+        state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: now) }
+        guard state.phase == .catchingUp, beat.sequence > backlogSequence else { return }
+        state.set(.streaming)
+        state.withLag { $0.handleCaughtUp() }
+        try await DirectionRecord(connection: connection, settings: settings).note(state: .streaming, problem: nil)
+    }
+}

@@ -1,0 +1,61 @@
+import PostgresClient
+import ReplicationCore
+
+/// What stopped a split, in words for the person who has to act.
+struct SplitFailure {
+    let settings: SplitSettings
+
+    func words(_ error: any Error) -> any Error {
+        switch error {
+        case SplitError.truncated(let table):
+            return ReplicationFailure(
+                .truncated, "\(table) was truncated, which names no rows and can't be carried across. Nothing after it was applied.",
+                nextStep: "Decide which rows are to stay. To end the split and begin anew from \(settings.name(.origin)): "
+                    + settings[reading: .origin].copyAnew)
+        case let error as SplitError:
+            return ReplicationFailure(
+                .splitTable, "\(error)", nextStep: "Run `lindero check`, then `lindero run`; it goes on where it stopped.",
+                isBlocker: true)
+        case let mismatch as SchemaMismatch:
+            return ReplicationFailure(
+                .schemaDiffers, "\(mismatch)",
+                nextStep: "Make the tables of both sides alike and give every column an owner in lindero.yaml, then `lindero run`; it "
+                    + "goes on at that transaction.", isBlocker: true)
+        case ApplyError.refused(let change, let cause):
+            let what = change.map { "\($0)" } ?? "a transaction"
+            return ReplicationFailure(
+                .changeRefused, "The server refused \(what): \(cause). Nothing of its transaction was applied.",
+                nextStep: "Remove what stands in its way there, then `lindero run`; it goes on at that transaction.")
+        case ProgressError.noRow:
+            return ReplicationFailure(
+                .progressLost, "A direction has no row in lindero.direction any more: somebody removed it.",
+                nextStep: "Restore the row from a backup. " + settings[reading: .origin].copyAnew, isBlocker: true)
+        case SplitOverflow.transaction(let lsn):
+            return tooLarge("The transaction that committed at \(lsn) is larger than what may wait in memory.")
+        case SplitOverflow.history(let side):
+            return tooLarge(
+                "\(settings.name(side)) has written more that \(settings.name(side.opposite)) has not seen than may be kept in memory.")
+        case SplitChanged.row:
+            return ReplicationFailure(
+                .changeRefused, "Rows that were held changed all the same, again and again: a trigger or a rule may write them.",
+                nextStep: "Look for triggers that fire for replicas (ENABLE REPLICA or ALWAYS), then `lindero run`.")
+        default:
+            return error
+        }
+    }
+
+    private func tooLarge(_ message: String) -> ReplicationFailure {
+        ReplicationFailure(
+            .memoryLimit, message,
+            nextStep: "Raise `replication: { memory_limit: … }` (it is \(PlainText.bytes(settings.stopBytes))), then `lindero run`; it "
+                + "goes on where it stopped.", isBlocker: true)
+    }
+
+    func inUse() -> ReplicationFailure {
+        ReplicationFailure(
+            .slotInUse,
+            "A slot of the split (\(settings[reading: .origin].slot), \(settings[reading: .other].slot)), or an origin, is in use "
+                + "by another session, probably another worker.",
+            nextStep: "Run `lindero status` to see it; stop the other worker, then run `lindero run` again.", isBlocker: true)
+    }
+}

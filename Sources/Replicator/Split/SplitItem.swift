@@ -1,0 +1,70 @@
+import ReplicationCore
+
+/// A piece of one side's stream, with the layout of its tables; shared by what it brings.
+final class SplitChunk: Sendable {
+    let chunk: ChangeChunk
+    /// By index of the definition; none for tables that are not part of the split.
+    let tables: [Int: SplitTable]
+
+    init(_ chunk: ChangeChunk, tables: [Int: SplitTable]) {
+        self.chunk = chunk
+        self.tables = tables
+    }
+}
+
+/// Something that waits to be applied to the other side.
+struct SplitItem: Sendable {
+    enum Content: Sendable {
+        /// A transaction, or a part of one.
+        case transaction(SplitTransaction)
+        /// Nothing to do up to here, which is worth recording.
+        case position(SplitProgress, Heartbeat)
+    }
+
+    var content: Content
+    var chunk: SplitChunk
+    /// Memory that goes with it: the last item of a chunk has all of the chunk's.
+    var sizeBytes: Int
+
+    /// Where the direction stands after it; `nil` inside a transaction.
+    var progress: SplitProgress? {
+        switch content {
+        case .transaction(let transaction): transaction.progress
+        case .position(let progress, _): progress
+        }
+    }
+
+    var transaction: SplitTransaction? {
+        if case .transaction(let transaction) = content { transaction } else { nil }
+    }
+
+    var operationCount: Int { transaction?.operations.count ?? 0 }
+}
+
+/// Whole transactions of one side that share a transaction on the other.
+struct SplitGroup: Sendable {
+    let items: [SplitItem]
+
+    /// - Parameter items: at least one, the last of which ends a transaction.
+    init(_ items: [SplitItem]) { self.items = items }
+
+    var progress: SplitProgress? { items.last?.progress }
+
+    /// The first note of the target's transaction.
+    var appliedNote: SplitNote? {
+        switch items.last?.content {
+        case .transaction(let transaction): transaction.appliedNote
+        case .position(let progress, _): progress.appliedNote
+        case nil: nil
+        }
+    }
+
+    var heartbeat: Heartbeat? {
+        for case .position(_, let beat) in items.reversed().map(\.content) { return beat }
+        return nil
+    }
+
+    var commitTime: PostgresTime? { items.lazy.reversed().compactMap(\.transaction).first?.commitTime }
+    var operationCount: Int { items.reduce(0) { $0 + $1.operationCount } }
+    var transactionCount: Int { items.count { $0.transaction?.progress != nil } }
+}

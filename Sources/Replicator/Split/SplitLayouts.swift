@@ -1,0 +1,65 @@
+import ReplicationCore
+
+/// How the tables of one side travel to the other, by definition in the stream.
+struct SplitLayouts: Sendable {
+    let settings: DirectionSettings
+    let tableIDs: [QualifiedName: Int]
+    /// Tables whose rows come back to their maker with what this side gave them.
+    let echoedTables: Set<QualifiedName>
+    private var known: [Int: SplitTable] = [:]
+
+    init(settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>) {
+        self.settings = settings
+        self.tableIDs = tableIDs
+        self.echoedTables = echoedTables
+    }
+
+    /// Layouts of a chunk's tables.
+    ///
+    /// - Throws: `SplitError`; `SchemaMismatch` for a column that nobody owns.
+    mutating func tables(of chunk: ChangeChunk) throws -> [Int: SplitTable] {
+        if known.count > chunk.relations.count + 100 { known = known.filter { chunk.relations[$0.key] != nil } }
+        var tables: [Int: SplitTable] = [:]
+        for definition in chunk.usedDefinitions {
+            if let table = known[definition] {
+                tables[definition] = table
+                continue
+            }
+            guard let relation = chunk.relations[definition], settings.includes(relation.name),
+                let ownership = settings.policy?.tables[relation.name], let id = tableIDs[relation.name]
+            else { continue }
+            let unowned = settings.unownedColumns(relation)
+            if !unowned.isEmpty { throw SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }) }
+            let table = try SplitTable(
+                id: id, relation: relation, ownership: ownership, source: settings.sourceName, target: settings.targetName,
+                echoesInserts: echoedTables.contains(relation.name))
+            known[definition] = table
+            tables[definition] = table
+        }
+        return tables
+    }
+}
+
+/// Whether rows that the other side made have to come back, with what this side gave to its own columns.
+struct EchoRule {
+    let ownership: TableOwnership
+    /// The side whose columns are looked at, and the one that made the row.
+    let side: String
+    let maker: String
+
+    /// - Parameters:
+    ///   - here: the table as that side has it.
+    ///   - there: the table as the maker has it.
+    func isNeeded(here: TableDescription, there: TableDescription) -> Bool {
+        here.columns.contains { column in
+            guard !column.isGenerated, !ownership.match.contains(column.name),
+                ownership.columns[column.name] == .owned(by: side),
+                ownership.travels(column.name, from: side, to: maker, backend: .split)
+            else { return false }
+            if ownership.fill[column.name] != nil || column.identity != .none { return true }
+            let (mine, theirs) = (column.defaultExpression, there.column(column.name)?.defaultExpression)
+            // A call may give something else each time.
+            return mine != theirs || mine?.contains("(") == true || mine?.uppercased().contains("CURRENT_") == true
+        }
+    }
+}

@@ -1,0 +1,201 @@
+import ReplicationCore
+import Synchronization
+
+/// What the two directions of a split share while their streams last: both readers, what waits to be applied, and how
+/// far each side's changes are on the other side's disk.
+///
+/// Intakes bring chunks in, appliers take groups out. An applier that waits for its barrier is waited for by nobody: the
+/// intake of the side that it writes then reads on, whatever the bounds say.
+final class SplitLedger: Sendable {
+    private struct Direction {
+        var reader: SplitReader
+        /// From this side, not yet applied.
+        var pending: [SplitItem] = []
+        var pendingBytes = 0
+        var isApplying = false
+        /// What the direction that writes into this side waits for.
+        var barrierLSN = LSN.zero
+        /// What came after the bound is not kept; it is read again after a restart.
+        var isSkimming = false
+        /// Committed on the other side, not known to be on its disk.
+        var committed: [(note: LSN, progress: SplitProgress)] = []
+        var applied: SplitProgress
+        var durable: SplitProgress
+    }
+
+    private struct Signals {
+        let readable = Signal()
+        let arrival = Signal()
+        let passage = Signal()
+    }
+
+    private let state: Mutex<SidePair<Direction>>
+    private let isStopped = Mutex(false)
+    private let signals: SidePair<Signals>
+    private let pendingLimitBytes: Int
+    private let stopBytes: Int
+
+    init(readers: SidePair<SplitReader>, progress: SidePair<SplitProgress>, settings: SplitSettings) {
+        state = Mutex(
+            SidePair { Direction(reader: readers[$0], applied: progress[$0], durable: progress[$0]) })
+        signals = SidePair { _ in Signals() }
+        pendingLimitBytes = settings.pendingBytes
+        stopBytes = settings.stopBytes
+    }
+
+    // MARK: reading
+
+    /// Waits until the next chunk of a side may be read.
+    func waitUntilReadable(_ side: Side) async throws {
+        while !state.withLock({ Self.mayRead(side, $0, limitBytes: pendingLimitBytes) }) {
+            await signals[side].readable.wait()
+            try Task.checkCancellation()
+        }
+    }
+
+    private static func mayRead(_ side: Side, _ state: SidePair<Direction>, limitBytes: Int) -> Bool {
+        let (mine, opposite) = (state[side], state[side.opposite])
+        if mine.reader.position == nil || mine.reader.readLSN < mine.barrierLSN { return true }
+        if mine.isSkimming || mine.pendingBytes >= limitBytes { return false }
+        let isIdle = mine.pending.isEmpty && opposite.pending.isEmpty && !mine.isApplying && !opposite.isApplying
+        return mine.reader.mayRead(barrierLSN: mine.barrierLSN, opposite: opposite.reader, isIdle: isIdle)
+    }
+
+    /// Reads a chunk of a side.
+    ///
+    /// - Parameter heartbeat: this worker's own sign of life in the chunk: worth recording a position for.
+    /// - Throws: `SplitError` for what a split cannot carry, `SplitOverflow` for what does not fit in memory.
+    func read(_ chunk: SplitChunk, of side: Side, heartbeat: Heartbeat?) throws {
+        try state.withLock { state in
+            let transactions = try state[side].reader.read(chunk.chunk) { chunk.tables[$0] }
+            try Self.keep(transactions, chunk, heartbeat, &state[side], stopBytes: stopBytes)
+            guard state[side].reader.history.sizeBytes < stopBytes else { throw SplitOverflow.history(side) }
+            Self.noteDurable(&state[side.opposite], seen: state[side].reader)
+        }
+        signals[side].arrival.notify()
+        signals[side].passage.notify()
+        signals[side].readable.notify()
+        signals[side.opposite].readable.notify()
+    }
+
+    private static func keep(
+        _ transactions: [SplitTransaction], _ chunk: SplitChunk, _ heartbeat: Heartbeat?, _ mine: inout Direction, stopBytes: Int
+    ) throws {
+        if mine.isSkimming { return }
+        for (index, transaction) in transactions.enumerated() {
+            let isLast = index == transactions.count - 1
+            mine.pending.append(
+                SplitItem(content: .transaction(transaction), chunk: chunk, sizeBytes: isLast ? chunk.chunk.sizeBytes : 0))
+        }
+        if !transactions.isEmpty { mine.pendingBytes += chunk.chunk.sizeBytes }
+        if let heartbeat, let position = mine.reader.position {
+            let empty = SplitChunk(ChangeChunk(), tables: [:])
+            mine.pending.append(SplitItem(content: .position(position, heartbeat), chunk: empty, sizeBytes: 0))
+        }
+        guard mine.pendingBytes >= stopBytes else { return }
+        // Whole transactions can still be applied; what they leave behind is read again.
+        guard let end = mine.pending.lastIndex(where: { $0.progress != nil }) else {
+            throw SplitOverflow.transaction(transactions.last?.commitLSN ?? .zero)
+        }
+        mine.pending.removeSubrange((end + 1)...)
+        mine.pendingBytes = mine.pending.reduce(0) { $0 + $1.sizeBytes }
+        mine.isSkimming = true
+    }
+
+    /// A reader gets only what is on its server's disk: so what it has seen of the other direction is.
+    private static func noteDurable(_ direction: inout Direction, seen reader: SplitReader) {
+        guard let seen = reader.position?.context.lsn else { return }
+        while let first = direction.committed.first, first.note <= seen {
+            direction.durable = first.progress
+            direction.committed.removeFirst()
+        }
+    }
+
+    // MARK: applying
+
+    /// Whole transactions from a side that wait, up to the limits but at least one; `nil` once it was stopped.
+    func nextGroup(from side: Side, limits: GroupLimits) async throws -> SplitGroup? {
+        while true {
+            let isStopped = isStopped.withLock { $0 }
+            let group = try state.withLock { state in
+                state[side].isApplying = false
+                let group = isStopped ? nil : Self.take(&state[side], limits)
+                state[side].isApplying = group != nil
+                if group == nil, state[side].isSkimming { throw SplitRestart.backlog(side) }
+                return group
+            }
+            signals[side].readable.notify()
+            signals[side.opposite].readable.notify()
+            if let group { return group }
+            if isStopped { return nil }
+            await signals[side].arrival.wait()
+            try Task.checkCancellation()
+        }
+    }
+
+    private static func take(_ direction: inout Direction, _ limits: GroupLimits) -> SplitGroup? {
+        var end = 0
+        var sizeBytes = 0
+        var changes = 0
+        for (index, item) in direction.pending.enumerated() {
+            sizeBytes += item.sizeBytes
+            changes += item.operationCount
+            if end > 0, sizeBytes > limits.bytes || changes > limits.changes { break }
+            if item.progress != nil { end = index + 1 }
+        }
+        guard end > 0 else { return nil }
+        let items = Array(direction.pending[..<end])
+        direction.pending.removeSubrange(..<end)
+        direction.pendingBytes -= items.reduce(0) { $0 + $1.sizeBytes }
+        return SplitGroup(items)
+    }
+
+    /// Waits until a side has been read past a position.
+    func waitForPassage(of lsn: LSN, on side: Side) async throws {
+        // The position is that of the message; its commit lies behind it.
+        state.withLock { $0[side].barrierLSN = LSN(lsn.rawValue + 1) }
+        signals[side].readable.notify()
+        defer { state.withLock { $0[side].barrierLSN = .zero } }
+        while state.withLock({ $0[side].reader.readLSN <= lsn }) {
+            await signals[side].passage.wait()
+            try Task.checkCancellation()
+        }
+    }
+
+    /// What a side did itself lately. Nothing changes while `body` looks.
+    func withHistory<Result>(of side: Side, _ body: (LocalHistory) throws -> Result) rethrows -> Result {
+        try state.withLock { try body($0[side].reader.history) }
+    }
+
+    /// The group's transaction has committed on the other side.
+    func noteCommit(_ progress: SplitProgress, note: SplitNote?, from side: Side) {
+        state.withLock { state in
+            state[side].applied = progress
+            if case .applied(let context)? = note { state[side].committed.append((context.lsn, progress)) }
+            state[side.opposite].reader.history.trim(to: progress.context.lsn)
+        }
+        signals[side].readable.notify()
+        signals[side.opposite].readable.notify()
+    }
+
+    /// How far a side's changes are applied, and how far its slot may be confirmed.
+    func positions(from side: Side) -> (applied: LSN, confirmable: LSN) {
+        state.withLock {
+            ($0[side].applied.appliedLSN, $0[side].durable.confirmableLSN(opposite: $0[side.opposite].durable))
+        }
+    }
+
+    /// No further group is given out.
+    func stop() {
+        isStopped.withLock { $0 = true }
+        for side in Side.allCases { signals[side].arrival.notify() }
+    }
+}
+
+/// What does not fit in the memory that is configured.
+enum SplitOverflow: Error, Equatable {
+    /// One transaction, by its commit.
+    case transaction(LSN)
+    /// What a side wrote itself and the other has not seen.
+    case history(Side)
+}

@@ -1,0 +1,140 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// Brings two databases to the beginning of a split: the other side has everything that the origin has, both directions
+/// have their slots, and it is known where in both logs the databases were equal.
+///
+/// Every step can be killed and run again; the last one, which notes where the forward direction begins, is the one
+/// that counts. Until then nobody but Lindero writes to the other side.
+struct SplitPreparation: Sendable {
+    let settings: SplitSettings
+    let states: SidePair<DirectionState>
+    let logger: Logger
+    let worker: String
+
+    private var forward: DirectionSettings { settings[reading: .origin] }
+    private var backward: DirectionSettings { settings[reading: .other] }
+
+    /// Does what is left to do; at once when nothing is.
+    func run() async throws {
+        for side in Side.allCases {
+            _ = try await PostgresConnection.with(settings.options(side)) { try await Migrator(connection: $0).migrate() }
+        }
+        if try await hasBegun() {
+            for side in Side.allCases { states[side].noteStart() }
+            return
+        }
+        try await catchUp()
+        if states[.origin].isDraining { return }
+        try await PostgresConnection.with(settings.options(.origin)) { origin in
+            try await PostgresConnection.with(settings.options(.other)) { other in
+                try await prepareOther(origin: origin, other: other)
+                try await begin(origin: origin, other: other)
+            }
+        }
+        logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
+    }
+
+    private func hasBegun() async throws -> Bool {
+        try await PostgresConnection.with(settings.options(.other)) {
+            try await SplitProgressStore(connection: $0, direction: forward.name).read() != nil
+        }
+    }
+
+    /// Copies what is not there yet, and streams as a replica until nothing is behind.
+    private func catchUp() async throws {
+        let state = states[.origin]
+        let copy = DirectionState()
+        let supervisor = DirectionSupervisor(
+            settings: settings.copy, state: copy, logger: logger, worker: worker,
+            prepare: { try await InitialSync(settings: settings.copy, state: copy, logger: logger).run() })
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            group.addTask {
+                try await supervisor.run()
+                return true
+            }
+            group.addTask {
+                await state.waitForDrain()
+                copy.drain()
+                return false
+            }
+            group.addTask {
+                // What it does shows as the direction's own state.
+                while copy.phase != .streaming {
+                    try await Task.sleep(for: .milliseconds(100))
+                    state.follow(copy.snapshot())
+                }
+                copy.drain()
+                return false
+            }
+            while let isDone = try await group.next() { if isDone { break } }
+            group.cancelAll()
+        }
+        await LateForeignKeys(settings: settings.copy, state: copy, logger: logger).run()
+    }
+
+    /// What the other side needs to send its own changes.
+    private func prepareOther(origin: PostgresConnection, other: PostgresConnection) async throws {
+        guard let policy = forward.policy else { return }
+        let tables = try await CatalogReader.tables(other, matching: policy.tables.keys.sorted())
+        let created = try await DirectionRecord(connection: other, settings: forward).createdTables()
+        for table in tables where created.contains(table.name.sql) && table.replicaIdentity != .full {
+            let needsOldRow = policy.tables[table.name].map { ownership in
+                ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
+                    || !Set(table.identityColumns).isSuperset(of: ownership.match)
+            }
+            if needsOldRow == true { _ = try await other.execute("ALTER TABLE \(table.name.sql) REPLICA IDENTITY FULL") }
+        }
+        let split = SequenceSplit(
+            origin: (settings.name(.origin), origin), other: (settings.name(.other), other), policy: policy,
+            mode: forward.replication.sequences)
+        do {
+            _ = try await split.apply()
+        } catch SequenceSplitError.blocked {
+            throw ReplicationFailure(
+                .sequencesShared, "The sequences of both sides can't be shared out as they are.",
+                nextStep: "Run `lindero sequences plan`: it says which, and why.", isBlocker: true)
+        }
+        try await ReplicationObjects(settings: backward, source: other).ensurePublication(tables)
+    }
+
+    /// The slot of the way back, and the place where both databases are equal.
+    private func begin(origin: PostgresConnection, other: PostgresConnection) async throws {
+        let objects = ReplicationObjects(settings: backward, source: other)
+        let record = DirectionRecord(connection: origin, settings: backward)
+        let walsender = try await ReplicationConnection.connect(settings.options(.other))
+        do {
+            if try await objects.slotExists() {
+                // Ours, of a run that died before the split had begun: the other side has moved on since.
+                guard try await record.read() != nil else { throw objects.foreignSlot() }
+                try await walsender.dropSlot(backward.slot)
+            }
+            if try await record.read() == nil {
+                let check = SourceCheck(settings: backward, connection: other)
+                try await record.create(systemIdentifier: check.systemIdentifier(), startLSN: .zero)
+            }
+            let slot = try await SlotCreation(source: other, logger: logger).create(
+                backward.slot, temporary: false, exportsSnapshot: false, on: walsender)
+            await walsender.close()
+            let otherLSN = LSN(slot.consistentPoint)
+            let originLSN = try await appliedLSN(other)
+            try await record.setStart(otherLSN)
+            try await SplitProgressStore(connection: origin, direction: backward.name).begin(
+                SplitProgress(appliedLSN: otherLSN, context: CausalContext(lsn: originLSN)))
+            try await record.markPrepared()
+            try await SplitProgressStore(connection: other, direction: forward.name).begin(
+                SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
+        } catch {
+            await walsender.close()
+            throw error
+        }
+    }
+
+    private func appliedLSN(_ other: PostgresConnection) async throws -> LSN {
+        let row = try await other.query(
+            "SELECT applied_lsn::text FROM lindero.direction WHERE name = $1", [.text(forward.name)])
+        guard let lsn = row.firstValue.flatMap({ LSN($0) }) else { throw ProgressError.noRow }
+        return lsn
+    }
+}

@@ -1,0 +1,7 @@
+/// Why both streams begin anew, with nothing wrong.
+enum SplitRestart: Error {
+    /// More of one side's stream had to be read, for the other direction's sake, than may wait in memory.
+    case backlog(Side)
+    /// The group met something that is sorted out by trying again, with fresh knowledge.
+    case tooManyRetries(Side)
+}

@@ -1,0 +1,218 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// One life of a split: both streams and both appliers, until something ends one of them. Then all end: a stream that was
+/// cut is read again from where both directions stand.
+struct SplitRun: Sendable {
+    let settings: SplitSettings
+    let states: SidePair<DirectionState>
+    let logger: Logger
+    let worker: String
+
+    /// The sessions on one side.
+    private struct Links {
+        /// Writes what comes from the other side.
+        let target: PostgresConnection
+        /// Looks at the slot and writes signs of life.
+        let control: PostgresConnection
+        let barrier: PostgresConnection
+        let stream: ReplicationConnection
+
+        func close() async {
+            await stream.close()
+            for connection in [target, control, barrier] { await connection.close() }
+        }
+    }
+
+    /// Streams until both directions are drained.
+    func run() async throws {
+        let origin = try await connect(.origin)
+        do {
+            let other = try await connect(.other)
+            do {
+                try await run(SidePair(origin: origin, other: other))
+                await other.close()
+            } catch {
+                await other.close()
+                throw error
+            }
+            await origin.close()
+        } catch {
+            await origin.close()
+            throw error
+        }
+    }
+
+    private func connect(_ side: Side) async throws -> Links {
+        let writing = DirectionRun(settings: settings[writing: side], state: states[side.opposite], logger: logger, worker: worker)
+        var opened: [PostgresConnection] = []
+        do {
+            for options in [writing.applyOptions(), settings.options(side), settings.options(side)] {
+                opened.append(try await PostgresConnection.connect(options))
+            }
+            try await DirectionRun.commitAsynchronously(opened[0])
+            try await SplitBarrier.prepare(opened[2])
+            return Links(
+                target: opened[0], control: opened[1], barrier: opened[2],
+                stream: try await ReplicationConnection.connect(settings.options(side)))
+        } catch {
+            for connection in opened { await connection.close() }
+            throw error
+        }
+    }
+
+    private func run(_ links: SidePair<Links>) async throws {
+        try await requireClocks(links)
+        var progress: [SplitProgress] = []
+        var origins: [String] = []
+        for side in Side.allCases {
+            // Taken first: what an earlier worker's session commits last is then seen.
+            let origin = ProgressOrigin(connection: links[side].target, direction: settings[writing: side].name)
+            _ = try await origin.acquire()
+            origins.append(try await origin.name())
+        }
+        for side in Side.allCases {
+            let store = SplitProgressStore(connection: links[side.opposite].target, direction: settings[reading: side].name)
+            guard let known = try await store.read() else { throw ProgressError.noRow }
+            progress.append(known)
+        }
+        let positions = SidePair(origin: progress[0], other: progress[1])
+        let tableIDs = settings.tableIDs
+        let readers = SidePair { side in
+            SplitReader.restart(
+                ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
+                tableIDs: tableIDs, historyLimitBytes: settings.historyBytes)
+        }
+        var isBinary = true
+        for side in Side.allCases {
+            let direction = DirectionRun(settings: settings[reading: side], state: states[side], logger: logger, worker: worker)
+            let isPortable = try await direction.supportsBinary(source: links[side].control, target: links[side.opposite].control)
+            isBinary = isBinary && isPortable
+        }
+        let echoed = try await echoedTables(links)
+        for side in Side.allCases {
+            let reached = max(positions[side].appliedLSN, positions[side.opposite].context.lsn)
+            try await start(side, links, readers[side], reached: reached, isBinary: isBinary)
+        }
+        let ledger = SplitLedger(readers: readers, progress: positions, settings: settings)
+        try await runTogether(links, ledger, echoed, isBinary: isBinary)
+    }
+
+    /// Starts a side's stream, after every check that the server is the one we left.
+    ///
+    /// - Parameter reached: the latest position of its log that either direction knows of.
+    private func start(
+        _ side: Side, _ links: SidePair<Links>, _ reader: SplitReader, reached: LSN, isBinary: Bool
+    ) async throws {
+        let direction = settings[reading: side]
+        let check = SourceCheck(settings: direction, connection: links[side].control)
+        let record = DirectionRecord(connection: links[side.opposite].target, settings: direction)
+        try await check.verifyPublication()
+        let slot = try await check.slot()
+        guard let known = try await record.read() else { throw ProgressError.noRow }
+        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+        try await check.verify(slot: slot, appliedLSN: reader.startLSN)
+        try await check.verify(slot: slot, appliedLSN: reached)
+        let stream = links[side].stream
+        let timeline = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
+        if timeline != known.timeline { try await record.setTimeline(timeline) }
+        try await stream.startReplication(
+            slot: direction.slot, at: reader.startLSN.rawValue,
+            options: StreamOptions.list(publication: direction.publication, isBinary: isBinary))
+        logger.info(
+            "streaming",
+            metadata: [
+                "direction": "\(direction.name)", "slot": "\(direction.slot)", "from": "\(reader.startLSN)",
+                "format": "\(isBinary ? "binary" : "text")",
+            ])
+        let shown = try await record.lastHeartbeat()
+        states[side].begin(durable: reader.startLSN)
+        states[side].withLag { $0.handleStreamStart(shown: shown) }
+        states[side].set(.catchingUp)
+        states[side].noteStart()
+        try await record.note(state: .catchingUp, problem: nil)
+    }
+
+    private func runTogether(
+        _ links: SidePair<Links>, _ ledger: SplitLedger, _ echoed: SidePair<Set<QualifiedName>>, isBinary: Bool
+    ) async throws {
+        let backlogSequence = HeartbeatSequence.last
+        var timeouts: [Int] = []
+        for side in Side.allCases {
+            timeouts.append(
+                try await SourceCheck(settings: settings[reading: side], connection: links[side].control).senderTimeoutMilliseconds())
+        }
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            for side in Side.allCases {
+                let direction = settings[reading: side]
+                let mailbox = StreamMailbox(limitBytes: settings.pendingBytes)
+                let reader = StreamReader(
+                    stream: links[side].stream, mailbox: mailbox, state: states[side],
+                    senderTimeoutMilliseconds: timeouts[side.rawValue], limits: direction.replication.groupLimits,
+                    stopsOnDrain: false)
+                let intake = SplitIntake(
+                    side: side, mailbox: mailbox, ledger: ledger,
+                    layouts: SplitLayouts(settings: direction, tableIDs: settings.tableIDs, echoedTables: echoed[side]),
+                    states: states, worker: worker)
+                let target = side.opposite
+                let loop = SplitApplyLoop(
+                    side: side, settings: direction, ledger: ledger, connection: links[target].target,
+                    barrier: SplitBarrier(connection: links[target].barrier, side: target, ledger: ledger),
+                    state: states[side], isBinary: isBinary, backlogSequence: backlogSequence)
+                let heartbeat = HeartbeatWriter(
+                    settings: direction, state: states[side], source: links[side].control, worker: worker)
+                group.addTask { try await reader.run(); return false }
+                group.addTask { try await intake.run(); return false }
+                group.addTask { try await loop.run(); return true }
+                group.addTask { try await heartbeat.run(); return false }
+                group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
+            }
+            group.addTask { try await watchClocks(links); return false }
+            // Drained, both appliers end with the group they are at. An applier needs both readers until then, so these
+            // are cancelled; what they have read and nobody applied comes again.
+            var appliers = 2
+            while appliers > 0, let isApplier = try await group.next() { if isApplier { appliers -= 1 } }
+            group.cancelAll()
+        }
+    }
+
+    /// Tables whose rows, made by the other side, travel back with what this side gave them; by the side that is read.
+    private func echoedTables(_ links: SidePair<Links>) async throws -> SidePair<Set<QualifiedName>> {
+        guard let policy = settings[reading: .origin].policy else { return SidePair(origin: [], other: []) }
+        var tables: [[QualifiedName: TableDescription]] = []
+        for side in Side.allCases {
+            let found = try await CatalogReader.tables(links[side].control, matching: policy.tables.keys.sorted())
+            tables.append(Dictionary(found.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }))
+        }
+        return SidePair { side in
+            Set(
+                policy.tables.values.filter { ownership in
+                    guard let here = tables[side.rawValue][ownership.table],
+                        let there = tables[side.opposite.rawValue][ownership.table]
+                    else { return true }
+                    return EchoRule(ownership: ownership, side: settings.name(side), maker: settings.name(side.opposite))
+                        .isNeeded(here: here, there: there)
+                }.map(\.table))
+        }
+    }
+
+    private static let clockSeconds = 60
+
+    /// Clocks that were right at the start may be set while we run.
+    private func watchClocks(_ links: SidePair<Links>) async throws {
+        while true {
+            try await Task.sleep(for: .seconds(Self.clockSeconds))
+            try await requireClocks(links)
+        }
+    }
+
+    private func requireClocks(_ links: SidePair<Links>) async throws {
+        guard let policy = settings[reading: .origin].policy,
+            let offset = try await ClockReader.offset(source: links[.origin].control, target: links[.other].control)
+        else { return }
+        try ClockCheck(
+            source: settings.name(.origin), target: settings.name(.other), gates: settings.gates, policy: policy
+        ).require(offset)
+    }
+}

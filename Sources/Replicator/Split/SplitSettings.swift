@@ -1,0 +1,42 @@
+import PostgresClient
+import ReplicationCore
+
+/// Everything a split needs to know before it connects.
+public struct SplitSettings: Sendable {
+    /// By the side that is read. Target and source of the one are source and target of the other.
+    public var directions: SidePair<DirectionSettings>
+    public var gates: Gates
+
+    /// - Parameter origin: reads the database that held the data before the split.
+    public init(origin: DirectionSettings, other: DirectionSettings, gates: Gates) {
+        directions = SidePair(origin: origin, other: other)
+        self.gates = gates
+    }
+
+    subscript(reading side: Side) -> DirectionSettings { directions[side] }
+    /// The direction that writes into a side.
+    subscript(writing side: Side) -> DirectionSettings { directions[side.opposite] }
+
+    func name(_ side: Side) -> String { directions[side].sourceName }
+    func options(_ side: Side) -> ConnectionOptions { directions[side].source }
+
+    /// The same numbers in both directions: tables by rank.
+    var tableIDs: [QualifiedName: Int] {
+        let names = (directions[.origin].policy?.tables.keys.sorted() ?? []).enumerated()
+        return Dictionary(names.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// The way from one database to two: everything that is declared goes to the other side, which only reads yet.
+    var copy: DirectionSettings {
+        var settings = directions[.origin]
+        settings.backend = .replica
+        return settings
+    }
+
+    /// What may wait to be applied, from each side.
+    var pendingBytes: Int { directions[.origin].replication.memoryLimitBytes / 8 }
+    /// What each side's own writes may take that the other has not seen, before its reader waits.
+    var historyBytes: Int { directions[.origin].replication.memoryLimitBytes / 8 }
+    /// Where reading on would no longer be bounded by what is configured.
+    var stopBytes: Int { directions[.origin].replication.memoryLimitBytes }
+}

@@ -1,0 +1,66 @@
+import PostgresClient
+import ReplicationCore
+
+/// Statements of one pipeline, and the operations that they stand for.
+struct SplitSteps: Sendable {
+    private(set) var steps: [PipelineStep] = []
+    /// Index of the step, and what it must find.
+    private(set) var expectations: [(step: Int, rows: Int?, change: FailedChange?)] = []
+    private var sizeBytes = 0
+
+    var isEmpty: Bool { steps.isEmpty }
+    /// Enough for one round trip: more would only gather in memory.
+    var isFull: Bool { steps.count >= 2_000 || sizeBytes >= 4 << 20 }
+
+    /// Adds a statement; its place among the pipeline's results.
+    ///
+    /// - Parameter rows: how many rows it must reach; `nil` when any number will do.
+    @discardableResult
+    mutating func add(
+        _ statement: SplitStatement, _ names: inout SplitStatementNames, rows: Int? = nil, change: FailedChange? = nil
+    ) -> Int {
+        let (name, isNew) = names.name(of: statement)
+        if isNew { steps.append(.prepare(name: name, sql: statement.sql, parameterTypes: statement.types)) }
+        sizeBytes += statement.parameters.reduce(64) { $0 + $1.sizeBytes }
+        steps.append(.execute(name: name, parameters: statement.parameters, binaryResult: false))
+        expectations.append((steps.count - 1, rows, change))
+        return steps.count - 1
+    }
+
+    mutating func add(_ step: PipelineStep) { steps.append(step) }
+
+    /// What a failed step stands for.
+    func change(at step: Int) -> FailedChange? { expectations.first { $0.step >= step }?.change }
+}
+
+/// The statements that are prepared on a direction's target session, by their text.
+struct SplitStatementNames: Sendable {
+    /// Each costs memory here and in the session.
+    private static let limit = 500
+
+    private var names: [String: String] = [:]
+    private var count = 0
+
+    /// Whether it is time to begin anew.
+    var isFull: Bool { names.count >= Self.limit }
+
+    mutating func name(of statement: SplitStatement) -> (name: String, isNew: Bool) {
+        if let known = names[statement.sql] { return (known, false) }
+        count += 1
+        let name = "lindero_split_\(count)"
+        names[statement.sql] = name
+        return (name, true)
+    }
+
+    mutating func forget() { names.removeAll() }
+}
+
+extension PostgresParameter {
+    fileprivate var sizeBytes: Int {
+        switch self {
+        case .null: 0
+        case .text(let text): text.utf8.count
+        case .textBytes(let bytes), .binary(let bytes): bytes.count
+        }
+    }
+}

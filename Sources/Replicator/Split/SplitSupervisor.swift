@@ -1,0 +1,119 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// Keeps a split alive: both directions begin anew after what passes by itself, and end together where a person has to act,
+/// since each of them needs the other one's stream to decide.
+public struct SplitSupervisor: Sendable {
+    let settings: SplitSettings
+    let states: SidePair<DirectionState>
+    let logger: Logger
+    let worker: String
+
+    public init(settings: SplitSettings, states: SidePair<DirectionState>, logger: Logger, worker: String) {
+        self.settings = settings
+        self.states = states
+        self.logger = logger
+        self.worker = worker
+    }
+
+    private struct Attempt {
+        let startedAtMilliseconds = Monotonic.milliseconds()
+        var backoff = Backoff()
+        var durable = SidePair(origin: LSN.zero, other: LSN.zero)
+        var failuresInPlace = 0
+    }
+
+    private var isStopping: Bool { Task.isCancelled || states.both.contains(where: \.isDraining) }
+
+    /// Runs until drained.
+    ///
+    /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
+    public func run() async throws {
+        var attempt = Attempt()
+        while !isStopping {
+            do {
+                try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).run()
+                if isStopping { break }
+                try await SplitRun(settings: settings, states: states, logger: logger, worker: worker).run()
+            } catch {
+                if isStopping { break }
+                do {
+                    try await recover(from: error, &attempt)
+                } catch {
+                    if isStopping { break }
+                    await stop(because: error)
+                    throw error
+                }
+            }
+        }
+        for state in states.both { state.set(.draining) }
+    }
+
+    /// Returns when both directions may be tried again; throws when they may not.
+    private func recover(from error: any Error, _ attempt: inout Attempt) async throws {
+        noteProgress(&attempt)
+        switch error {
+        case SplitRestart.backlog(let side):
+            logger.info("reading a backlog again from where it was applied", metadata: ["direction": "\(settings[reading: side].name)"])
+        case let failure as ReplicationFailure:
+            throw failure
+        case let error as PostgresError:
+            try await recover(from: error, &attempt)
+        case ApplyError.refused(_, let cause) where cause.isSchemaChange && attempt.failuresInPlace < 3:
+            attempt.failuresInPlace += 1
+        case let error as StreamError where attempt.failuresInPlace < 3:
+            try await pause(&attempt, because: error)
+        case SplitChanged.row where attempt.failuresInPlace < 3:
+            try await pause(&attempt, because: error)
+        default:
+            throw SplitFailure(settings: settings).words(error)
+        }
+    }
+
+    private func noteProgress(_ attempt: inout Attempt) {
+        for side in Side.allCases where states[side].durableLSN > attempt.durable[side] {
+            attempt.durable[side] = states[side].durableLSN
+            attempt.failuresInPlace = 0
+            attempt.backoff.reset()
+        }
+    }
+
+    private func recover(from error: PostgresError, _ attempt: inout Attempt) async throws {
+        let hasStart = states.both.allSatisfy(\.hasStart)
+        if error.isObjectInUse {
+            let waited = Monotonic.milliseconds() - attempt.startedAtMilliseconds
+            guard hasStart || waited < DirectionSupervisor.takeoverMilliseconds else { throw SplitFailure(settings: settings).inUse() }
+            return try await pause(&attempt, because: error)
+        }
+        // The slot or the publication went away; the next attempt says which, and what to do.
+        if error.isUndefinedObject, attempt.failuresInPlace < 3 {
+            attempt.failuresInPlace += 1
+            return
+        }
+        guard error.isTransient, hasStart else { throw error }
+        try await pause(&attempt, because: error)
+    }
+
+    private func pause(_ attempt: inout Attempt, because error: any Error) async throws {
+        let waitMilliseconds = attempt.backoff.nextMilliseconds()
+        attempt.failuresInPlace += error is PostgresError ? 0 : 1
+        for state in states.both {
+            state.set(.reconnecting, problem: "\(error)")
+            state.noteReconnect()
+        }
+        logger.warning(
+            "lost a stream, trying again", metadata: ["reason": "\(error)", "waitMilliseconds": "\(waitMilliseconds)"])
+        try await Task.sleep(for: .milliseconds(waitMilliseconds))
+    }
+
+    private func stop(because error: any Error) async {
+        for side in Side.allCases {
+            let direction = settings[reading: side]
+            states[side].set(.stopped, problem: "\(error)")
+            try? await PostgresConnection.with(direction.target) { target in
+                try await DirectionRecord(connection: target, settings: direction).note(state: .stopped, problem: "\(error)")
+            }
+        }
+    }
+}

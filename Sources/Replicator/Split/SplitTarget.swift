@@ -1,0 +1,248 @@
+import PostgresClient
+import ReplicationCore
+
+/// How a table of the split is written on the side that its changes go to.
+struct SplitTarget: Sendable {
+    struct Column: Sendable {
+        var name: String
+        /// The type under all domains.
+        var typeOID: UInt32
+    }
+
+    struct Fill: Sendable {
+        var name: String
+        var value: String
+        var typeOID: UInt32
+    }
+
+    let table: SplitTable
+    /// Of `table.columns`, in the same order.
+    let columns: [Column]
+    /// The match columns, as indexes into `columns`, in the order of `match`.
+    let key: [Int]
+    /// What the side gives to its own columns in rows that come from the other.
+    let fills: [Fill]
+
+    /// - Throws: `SchemaMismatch` when the side lacks the table or a column.
+    init(_ table: SplitTable, target: TableDescription?, fill: [String: String]) throws(SchemaMismatch) {
+        guard let target else { throw SchemaMismatch(table: table.name, problems: [.missingTable]) }
+        var columns: [Column] = []
+        var problems: [SchemaMismatch.Problem] = []
+        for column in table.columns {
+            guard let found = target.column(column.name) else {
+                problems.append(.missingColumn(column.name))
+                continue
+            }
+            columns.append(Column(name: column.name, typeOID: found.baseTypeOID))
+        }
+        guard problems.isEmpty else { throw SchemaMismatch(table: table.name, problems: problems) }
+        self.table = table
+        self.columns = columns
+        key = table.keyIndexes.compactMap { index in table.columns.firstIndex { $0.sourceIndex == index } }
+        let arriving = Set(columns.map(\.name))
+        fills = fill.sorted { $0.key < $1.key }.compactMap { name, value in
+            guard !arriving.contains(name), let column = target.column(name) else { return nil }
+            return Fill(name: name, value: value, typeOID: column.baseTypeOID)
+        }
+    }
+
+    var sql: String { table.name.sql }
+    func name(_ column: Int) -> String { SQLText.identifier(columns[column].name) }
+    var keyList: String { key.map(name).joined(separator: ", ") }
+}
+
+/// A statement under construction: its text and its parameters.
+struct SplitStatement: Sendable {
+    private(set) var types: [UInt32] = []
+    private(set) var parameters: [PostgresParameter] = []
+    var sql = ""
+
+    /// Adds a parameter; its place in the text.
+    mutating func add(_ parameter: PostgresParameter, _ type: UInt32) -> String {
+        parameters.append(parameter)
+        types.append(type)
+        return "$\(parameters.count)"
+    }
+
+    mutating func text(_ value: String?) -> String { add(value.map { .text($0) } ?? .null, OID.text) }
+    mutating func lsn(_ value: LSN?) -> String { add(value.map { .binary(bigEndian($0.rawValue)) } ?? .null, OID.pgLSN) }
+    mutating func number(_ value: Int64?) -> String {
+        add(value.map { .binary(bigEndian(UInt64(bitPattern: $0))) } ?? .null, OID.bigint)
+    }
+    mutating func time(_ value: PostgresTime?) -> String {
+        add(value.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null, OID.timestamptz)
+    }
+}
+
+/// The statements that lock rows of one side and carry out what was decided about them.
+struct SplitStatements: Sendable {
+    let target: SplitTarget
+    /// Whether the streams carry values in binary form.
+    let isBinary: Bool
+    /// Of the direction: names of both databases.
+    let settings: DirectionSettings
+
+    // MARK: locks
+
+    /// Locks a row against every write but this transaction's; one row, if it is there.
+    func lock(_ key: RowKey) -> SplitStatement {
+        var statement = SplitStatement()
+        statement.sql = "SELECT 1 FROM \(target.sql) WHERE \(condition(key, &statement)) FOR NO KEY UPDATE"
+        return statement
+    }
+
+    /// Brings a row, if none with its key is there: its entry in the unique index keeps others away.
+    func bring(_ key: RowKey, _ operation: RowOperation, _ arena: ChangeArena) -> SplitStatement {
+        var statement = insert(key, operation.columns, operation, arena)
+        statement.sql += " ON CONFLICT (\(target.keyList)) DO NOTHING"
+        return statement
+    }
+
+    // MARK: steps
+
+    func step(_ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena) -> SplitStatement {
+        switch step {
+        case .insert(let key, let writes):
+            return insert(key, writes.map(\.column), operation, arena)
+        case .update(let key, let writes):
+            var statement = SplitStatement()
+            let assignments = assignments(writes, operation, arena, &statement)
+            statement.sql = "UPDATE \(target.sql) SET \(assignments) WHERE \(condition(key, &statement))"
+            return statement
+        case .delete(let key):
+            return delete(key)
+        case .move(let key, let newKey, let writes):
+            var statement = SplitStatement()
+            var assignments = zip(target.key, newKey.values).map { column, value in
+                "\(target.name(column)) = \(statement.add(parameter(value), target.columns[column].typeOID))"
+            }
+            if !writes.isEmpty { assignments.append(self.assignments(writes, operation, arena, &statement)) }
+            statement.sql =
+                "UPDATE \(target.sql) SET \(assignments.joined(separator: ", ")) WHERE \(condition(key, &statement))"
+            return statement
+        }
+    }
+
+    func delete(_ key: RowKey) -> SplitStatement {
+        var statement = SplitStatement()
+        statement.sql = "DELETE FROM \(target.sql) WHERE \(condition(key, &statement))"
+        return statement
+    }
+
+    private func insert(
+        _ key: RowKey, _ columns: [Int], _ operation: RowOperation, _ arena: ChangeArena
+    ) -> SplitStatement {
+        var statement = SplitStatement()
+        var names = target.key.map(target.name)
+        var values = zip(target.key, key.values).map { statement.add(parameter($1), target.columns[$0].typeOID) }
+        for column in columns {
+            names.append(target.name(column))
+            values.append(newValue(column, operation, arena, &statement))
+        }
+        for fill in target.fills {
+            names.append(SQLText.identifier(fill.name))
+            values.append(statement.add(.text(fill.value), fill.typeOID))
+        }
+        statement.sql =
+            "INSERT INTO \(target.sql) (\(names.joined(separator: ", "))) OVERRIDING SYSTEM VALUE "
+            + "VALUES (\(values.joined(separator: ", ")))"
+        return statement
+    }
+
+    private func assignments(
+        _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena, _ statement: inout SplitStatement
+    ) -> String {
+        var assignments: [String] = []
+        for write in writes {
+            let name = target.name(write.column)
+            let type = target.columns[write.column].typeOID
+            let value: String
+            switch write.value {
+            case .remote:
+                value = newValue(write.column, operation, arena, &statement)
+            case .sum:
+                let new = newValue(write.column, operation, arena, &statement)
+                let old = operation.oldCell(write.column, table: target.table).map { arena.parameter($0) } ?? .null
+                // The number is the same whatever the order in which differences arrive; NULL counts as 0.
+                let less = statement.add(old, type)
+                value = "coalesce(\(name), 0) + coalesce(\(new), 0) - coalesce(\(less), 0)"
+            case .local(let bytes):
+                value = statement.add(parameter(bytes), type)
+            case .greatest(let bytes):
+                value = "GREATEST(\(newValue(write.column, operation, arena, &statement)), \(statement.add(parameter(bytes), type)))"
+            case .least(let bytes):
+                value = "LEAST(\(newValue(write.column, operation, arena, &statement)), \(statement.add(parameter(bytes), type)))"
+            }
+            assignments.append("\(name) = \(value)")
+        }
+        return assignments.joined(separator: ", ")
+    }
+
+    // MARK: conflicts
+
+    /// Records a loser, after the steps that made it one; nothing when the row holds the same value.
+    func record(_ conflict: ConflictRecord, _ operation: RowOperation, _ arena: ChangeArena) -> SplitStatement {
+        var statement = SplitStatement()
+        let column = target.columns[conflict.column]
+        let keyPairs = zip(target.key, conflict.key.values).map { index, value in
+            "\(SQLText.literal(target.columns[index].name)), (\(statement.add(parameter(value), target.columns[index].typeOID)))::text"
+        }.joined(separator: ", ")
+        let lost = "(\(newValue(conflict.column, operation, arena, &statement)))::text"
+        let kept = "t.\(SQLText.identifier(column.name))::text"
+        let (direction, winner, loser) = (statement.text(settings.name), statement.text(settings.targetName), statement.text(settings.sourceName))
+        let (local, remote) = (conflict.local, conflict.remote)
+        let columns = [
+            ("direction", direction), ("schema_name", statement.text(target.table.name.schema)),
+            ("table_name", statement.text(target.table.name.name)), ("row_key", "pg_catalog.jsonb_build_object(\(keyPairs))"),
+            ("column_name", statement.text(column.name)), ("kind", statement.text(conflict.kind.rawValue)),
+            ("policy", statement.text(conflict.decision.word)), ("winner", winner), ("loser", loser),
+            ("kept_value", kept), ("lost_value", lost),
+            ("kept_at", statement.time(local?.commitTime)), ("lost_at", statement.time(remote.commitTime)),
+            ("kept_version", statement.number(local?.effectiveTime.microseconds)),
+            ("lost_version", statement.number(remote.effectiveTime.microseconds)),
+            ("kept_lsn", statement.lsn(local?.id.commitLSN)), ("lost_lsn", statement.lsn(remote.id.commitLSN)),
+            ("lost_position", statement.number(Int64(remote.id.position))),
+            ("state", statement.text(conflict.isOpen ? "open" : "settled")),
+        ]
+        let found = condition(conflict.key, &statement, prefix: "t.")
+        let isDistinct = conflict.isRecordedOnlyIfDistinct ? " WHERE \(kept) IS DISTINCT FROM \(lost)" : ""
+        statement.sql =
+            "INSERT INTO lindero.conflict (\(columns.map(\.0).joined(separator: ", "))) "
+            + "SELECT \(columns.map(\.1).joined(separator: ", ")) FROM (SELECT 1) AS one "
+            + "LEFT JOIN \(target.sql) AS t ON \(found)\(isDistinct) ON CONFLICT DO NOTHING"
+        return statement
+    }
+
+    // MARK: values
+
+    private func condition(_ key: RowKey, _ statement: inout SplitStatement, prefix: String = "") -> String {
+        var terms: [String] = []
+        for (column, value) in zip(target.key, key.values) {
+            terms.append("\(prefix)\(target.name(column)) = \(statement.add(parameter(value), target.columns[column].typeOID))")
+        }
+        return terms.joined(separator: " AND ")
+    }
+
+    private func newValue(
+        _ column: Int, _ operation: RowOperation, _ arena: ChangeArena, _ statement: inout SplitStatement
+    ) -> String {
+        statement.add(
+            arena.parameter(operation.newCell(column, table: target.table, arena: arena)), target.columns[column].typeOID)
+    }
+
+    private func parameter(_ value: [UInt8]?) -> PostgresParameter {
+        guard let value else { return .null }
+        return isBinary ? .binary(value) : .textBytes(value)
+    }
+}
+
+extension ConflictRecord.Decision {
+    /// As `lindero.conflict` names it.
+    var word: String {
+        switch self {
+        case .policy(let policy): policy.rawValue
+        case .rowEnded: "row_ended"
+        case .rowMissing: "row_missing"
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import PostgresClient
+import ReplicationCore
+
+/// The statements of the tables that a direction writes, by definition in its stream.
+struct SplitTargets: Sendable {
+    let settings: DirectionSettings
+    let isBinary: Bool
+    private var known: [Int: SplitStatements] = [:]
+
+    init(settings: DirectionSettings, isBinary: Bool) {
+        self.settings = settings
+        self.isBinary = isBinary
+    }
+
+    subscript(definition: Int) -> SplitStatements? { known[definition] }
+
+    /// Looks at the target's catalog for definitions that are not known yet.
+    ///
+    /// - Throws: `SchemaMismatch` when the target cannot take a table's changes.
+    mutating func resolve(_ group: SplitGroup, on target: PostgresConnection) async throws {
+        var missing: [Int: SplitTable] = [:]
+        for item in group.items {
+            for operation in item.transaction?.operations ?? [] where known[operation.relation] == nil {
+                missing[operation.relation] = item.chunk.tables[operation.relation]
+            }
+        }
+        if missing.isEmpty { return }
+        let tables = try await CatalogReader.tables(target, matching: missing.values.map(\.name))
+        for (definition, table) in missing {
+            let description = tables.first { $0.name == table.name }
+            let fill = settings.policy?.tables[table.name]?.fill ?? [:]
+            known[definition] = SplitStatements(
+                target: try SplitTarget(table, target: description, fill: fill), isBinary: isBinary, settings: settings)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+import Foundation
+import PostgresClient
+import TestSupport
+import Testing
+
+/// Two databases that are both written, and the worker between them.
+@Suite struct SplitWorkerTests {
+    static let schema = """
+        CREATE TABLE public."Reservas" (
+          "bookingId" text PRIMARY KEY, status text DEFAULT 'new', "crmNotes" text, "beds24Status" text, "apiData" text,
+          phone text, "guestName" text, "arrivalDate" date, "updatedAt" timestamptz, visits int DEFAULT 0);
+        ALTER TABLE public."Reservas" REPLICA IDENTITY FULL;
+        """
+    static let tables = """
+          Reservas:
+            match: [bookingId]
+            insert: [bot, sync]
+            delete: [bot, sync]
+            columns:
+              bot: [crmNotes]
+              sync: [status, beds24Status, apiData]
+              shared:
+                phone: { policy: last_write }
+                guestName: { policy: queue }
+                arrivalDate: { policy: prefer, side: sync }
+                updatedAt: { policy: max }
+                visits: { policy: delta }
+
+        """
+
+    private static let all = """
+        SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY "bookingId"), '') FROM public."Reservas" r
+        """
+
+    private func scene() async throws -> SplitPair {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables)
+        _ = try await pair.bot.execute(
+            "INSERT INTO public.\"Reservas\" (\"bookingId\", phone) SELECT 'b-' || i, '+34' || i FROM generate_series(1, 100) i")
+        return pair
+    }
+
+    @Test func bothSidesWriteAndBothSidesHaveEverything() async throws {
+        let pair = try await scene()
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\"") == ["100", "100"])
+
+        _ = try await pair.bot.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = repeat('n', 9000) WHERE \"bookingId\" = 'b-1'")
+        _ = try await pair.sync.execute("UPDATE public.\"Reservas\" SET \"apiData\" = repeat('a', 9000) WHERE \"bookingId\" = 'b-1'")
+        _ = try await pair.sync.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", phone, visits) VALUES ('s-1', '+49', 3)")
+        _ = try await pair.bot.execute("UPDATE public.\"Reservas\" SET visits = visits + 2 WHERE \"bookingId\" = 'b-2'")
+        _ = try await pair.sync.execute("UPDATE public.\"Reservas\" SET visits = visits + 5 WHERE \"bookingId\" = 'b-2'")
+        _ = try await pair.bot.execute("DELETE FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-3'")
+        _ = try await pair.sync.execute("UPDATE public.\"Reservas\" SET \"bookingId\" = 'b-four' WHERE \"bookingId\" = 'b-4'")
+        try await waitUntil("bot has the new row") {
+            try await pair.bot.execute("SELECT 1 FROM public.\"Reservas\" WHERE \"bookingId\" IN ('s-1', 'b-four')").rowCount == 2
+        }
+        try await pair.waitUntilEqual(Self.all)
+        #expect(
+            try await pair.values(
+                "SELECT length(\"crmNotes\") || ' ' || length(\"apiData\") FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-1'")
+                == ["9000 9000", "9000 9000"])
+        #expect(try await pair.values("SELECT visits FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-2'") == ["7", "7"])
+        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\"") == ["100", "100"])
+        #expect(try await pair.values("SELECT count(*) FROM lindero.conflict") == ["0", "0"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    @Test func whatWasWrittenOnBothSidesWhileTheWorkerWasAwayIsResolvedAlike() async throws {
+        let pair = try await scene()
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.kill9()
+        _ = try await worker.wait()
+        let row = "WHERE \"bookingId\" = 'b-1'"
+        for (side, word) in [(pair.bot, "bot"), (pair.sync, "sync")] {
+            _ = try await side.execute(
+                "UPDATE public.\"Reservas\" SET phone = '\(word)', \"guestName\" = '\(word)', visits = visits + 10 \(row)")
+            _ = try await side.execute(
+                "UPDATE public.\"Reservas\" SET \"arrivalDate\" = '\(word == "bot" ? "2027-01-01" : "2026-12-24")', "
+                    + "\"updatedAt\" = '\(word == "bot" ? "2026-07-01" : "2026-06-01")' \(row)")
+            _ = try await side.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('twice', '\(word)')")
+        }
+        _ = try await pair.bot.execute("UPDATE public.\"Reservas\" SET phone = 'gone' WHERE \"bookingId\" = 'b-9'")
+        _ = try await pair.sync.execute("DELETE FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-9'")
+        worker = try await pair.startStreaming()
+        try await waitUntil("both directions have caught up") {
+            try await pair.values("SELECT phone FROM public.\"Reservas\" \(row)") == ["sync", "sync"]
+        }
+        try await pair.waitUntilEqual(Self.all)
+        let found = try await pair.values(
+            "SELECT concat_ws(' ', phone, \"guestName\", \"arrivalDate\", \"updatedAt\"::date, visits) FROM public.\"Reservas\" \(row)")
+        #expect(found == Array(repeating: "sync bot 2026-12-24 2026-07-01 20", count: 2))
+        #expect(try await pair.values("SELECT phone FROM public.\"Reservas\" WHERE \"bookingId\" = 'twice'") == ["sync", "sync"])
+        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-9'") == ["0", "0"])
+        let log = "SELECT string_agg(concat_ws(' ', column_name, kind, policy, loser, state), ', ' ORDER BY column_name, kind, row_key) FROM lindero.conflict"
+        #expect(
+            try await pair.values(log) == [
+                "guestName column queue sync open",
+                "arrivalDate column prefer bot settled, phone column last_write bot settled, "
+                    + "phone insert_insert last_write bot settled, phone update_delete row_ended bot settled",
+            ])
+        await pair.remove()
+    }
+}
