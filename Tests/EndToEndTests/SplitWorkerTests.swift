@@ -96,12 +96,11 @@ import Testing
         #expect(try await pair.values("SELECT phone FROM public.\"Reservas\" WHERE \"bookingId\" = 'twice'") == ["sync", "sync"])
         #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-9'") == ["0", "0"])
         let log = "SELECT string_agg(concat_ws(' ', column_name, kind, policy, loser, state), ', ' ORDER BY column_name, kind, row_key) FROM lindero.conflict"
+        let logs = try await pair.values(log)
+        #expect(logs[0] == "guestName column queue sync open, updatedAt column max sync settled")
         #expect(
-            try await pair.values(log) == [
-                "guestName column queue sync open",
-                "arrivalDate column prefer bot settled, phone column last_write bot settled, "
-                    + "phone insert_insert last_write bot settled, phone update_delete row_ended bot settled",
-            ])
+            logs[1] == "arrivalDate column prefer bot settled, phone column last_write bot settled, "
+                + "phone insert_insert last_write bot settled, phone update_delete row_ended bot settled")
         await pair.remove()
     }
 }
