@@ -1,0 +1,257 @@
+import Foundation
+import PostgresClient
+import Replicator
+import Synchronization
+import TestSupport
+import Testing
+
+/// Eight writers, two clusters, one worker, and whatever can happen to them. `LINDERO_CHAOS_SECONDS` and `LINDERO_SEED` choose
+/// for how long, and which faults.
+@Suite struct SplitChaosTests {
+    private static let environment = ProcessInfo.processInfo.environment
+    private static let seconds = environment["LINDERO_CHAOS_SECONDS"].flatMap { Double($0) } ?? 15
+    private static let keptRows = 40
+    private static let table = "public.\"Reservas\""
+
+    private static let all = """
+        SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY "bookingId"), '') FROM \(table) r
+        """
+
+    @Test func whateverHappensBothSidesEndEqualAndNothingAcknowledgedIsLost() async throws {
+        let seed = Self.environment["LINDERO_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0..<1_000_000)
+        print("split chaos: LINDERO_SEED=\(seed) LINDERO_CHAOS_SECONDS=\(Self.seconds)")
+        let scene = try await ChaosScene()
+        var worker = try scene.start()
+        try await worker.waitForErrors("streaming direction=sync->bot", timeoutSeconds: 60)
+        let writers = (0..<8).map { ChaosWriter(number: $0, seed: seed, url: $0 < 4 ? scene.botURL : scene.syncURL) }
+        let isOver = Flag()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in writers { group.addTask { try await writer.run(until: isOver) } }
+            var random = SeededGenerator(seed: seed)
+            let end = ContinuousClock.now.advanced(by: .seconds(Self.seconds))
+            while ContinuousClock.now < end {
+                try await Task.sleep(for: .milliseconds(1_000 + random.below(2_000)))
+                switch random.below(4) {
+                case 0, 1:
+                    worker.kill9()
+                    _ = try await worker.wait()
+                    worker = try scene.start()
+                case 2:
+                    let cluster = random.chance(50) ? scene.bot : scene.sync
+                    try await cluster.stop(mode: random.chance(50) ? "immediate" : "fast")
+                    try await cluster.restart()
+                default:
+                    let relay = random.chance(50) ? scene.botRelay : scene.syncRelay
+                    relay.cut()
+                    try await Task.sleep(for: .milliseconds(Self.seconds > 100 ? 30_000 : 2_000))
+                    relay.mend()
+                }
+                // Whatever it died of, it says; a supervisor of services would start it again.
+                if worker.child.exitCode != nil {
+                    Issue.record("the worker ended: \(worker.errors.suffix(2_000))")
+                    break
+                }
+            }
+            isOver.set()
+            try await group.waitForAll()
+        }
+        try await check(scene, writers, worker)
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        scene.remove()
+    }
+
+    private func check(_ scene: ChaosScene, _ writers: [ChaosWriter], _ worker: RunningLindero) async throws {
+        let bot = try await PostgresConnection.connect(ConnectionOptions(scene.botURL))
+        let sync = try await PostgresConnection.connect(ConnectionOptions(scene.syncURL))
+        do {
+            try await waitUntil("both sides are equal", timeoutSeconds: 60) {
+                let left = try await bot.execute(Self.all).firstValue
+                return try await sync.execute(Self.all).firstValue == left
+            }
+        } catch {
+            let left = Set(try await bot.execute("SELECT r::text FROM \(Self.table) r").rows.map { $0[0] ?? "" })
+            let right = Set(try await sync.execute("SELECT r::text FROM \(Self.table) r").rows.map { $0[0] ?? "" })
+            Issue.record("bot alone: \(left.subtracting(right).sorted())\nsync alone: \(right.subtracting(left).sorted())\n\(worker.errors.suffix(3_000))")
+            return
+        }
+        let total = writers.reduce(into: (sure: 0, doubtful: 0, writes: 0)) { sum, writer in
+            let counts = writer.counts
+            sum.sure += counts.added
+            sum.doubtful += counts.doubtful
+            sum.writes += counts.writes
+        }
+        let visits = try await bot.execute("SELECT sum(visits) FROM \(Self.table) WHERE \"bookingId\" LIKE 'kept-%'").firstValue.flatMap { Int($0) } ?? -1
+        #expect(visits >= total.sure && visits <= total.sure + total.doubtful, "\(visits) of \(total)")
+        for writer in writers {
+            let column = writer.ownedColumn
+            let rows = try await bot.execute("SELECT \"bookingId\", \"\(column)\" FROM \(Self.table) WHERE \"bookingId\" LIKE 'kept-%'").rows
+            let found = Dictionary(uniqueKeysWithValues: rows.map { ($0[0] ?? "", $0[1].flatMap { Int($0.prefix(9)) } ?? 0) })
+            for (key, value) in writer.owned {
+                #expect((found[key] ?? -1) >= value, "\(column) of \(key), written by \(writer.number)")
+            }
+        }
+        let doubled = "SELECT count(*) - count(DISTINCT (direction, lost_lsn, lost_position, row_key, column_name)) FROM lindero.conflict"
+        let (left, right) = (try await bot.execute(doubled).firstValue, try await sync.execute(doubled).firstValue)
+        #expect(left == "0" && right == "0")
+        let conflicts = "SELECT count(*) FROM lindero.conflict"
+        print(
+            "split chaos: \(total.writes) writes, \(try await bot.execute(conflicts).firstValue ?? "?") conflicts on bot, "
+                + "\(try await sync.execute(conflicts).firstValue ?? "?") on sync, \(visits) visits")
+        await bot.close()
+        await sync.close()
+    }
+}
+
+final class Flag: Sendable {
+    private let value = Mutex(false)
+    var isSet: Bool { value.withLock { $0 } }
+    func set() { value.withLock { $0 = true } }
+}
+
+/// Two clusters of their own, each behind a stretch of network for the worker.
+struct ChaosScene: Sendable {
+    let bot: PostgresCluster
+    let sync: PostgresCluster
+    let botURL: String
+    let syncURL: String
+    let botRelay: NetworkRelay
+    let syncRelay: NetworkRelay
+    let folder: String
+
+    init() async throws {
+        bot = try await PostgresCluster.start()
+        sync = try await PostgresCluster.start()
+        botURL = try await bot.createDatabase()
+        syncURL = try await sync.createDatabase()
+        botRelay = try NetworkRelay(to: bot.port)
+        syncRelay = try NetworkRelay(to: sync.port)
+        let connection = try await PostgresConnection.connect(ConnectionOptions(botURL))
+        _ = try await connection.execute(SplitWorkerTests.schema)
+        _ = try await connection.execute(
+            "INSERT INTO public.\"Reservas\" (\"bookingId\") SELECT 'kept-' || i FROM generate_series(0, 39) i")
+        await connection.close()
+        folder = NSTemporaryDirectory() + "lindero-chaos-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try """
+            version: 1
+            backend: split
+            databases:
+              bot: { url: env:DATABASE_URL }
+              sync: { url: env:SYNC_DATABASE_URL }
+            origin: bot
+            replication: { heartbeat: 200ms }
+            tables:
+            \(SplitWorkerTests.tables)
+            """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
+    }
+
+    func start() throws -> RunningLindero {
+        try LinderoProcess.start(
+            ["run", "--http", "none"],
+            environment: ["DATABASE_URL": through(botRelay, botURL), "SYNC_DATABASE_URL": through(syncRelay, syncURL)],
+            folder: folder)
+    }
+
+    private func through(_ relay: NetworkRelay, _ url: String) -> String {
+        url.replacingOccurrences(of: ":\(relay.server)/", with: ":\(relay.port)/")
+    }
+
+    func remove() {
+        botRelay.close()
+        syncRelay.close()
+        bot.remove()
+        sync.remove()
+        try? FileManager.default.removeItem(atPath: folder)
+    }
+}
+
+/// One client of one service.
+final class ChaosWriter: Sendable {
+    private struct State {
+        var owned: [String: Int] = [:]
+        var added = 0
+        var doubtful = 0
+        var writes = 0
+        var next = 1
+    }
+
+    let number: Int
+    let ownedColumn: String
+    private let url: String
+    private let seed: UInt64
+    private let state = Mutex(State())
+
+    init(number: Int, seed: UInt64, url: String) {
+        self.number = number
+        self.url = url
+        self.seed = seed &+ UInt64(number) &* 7919
+        ownedColumn = number < 4 ? "crmNotes" : "apiData"
+    }
+
+    /// The last acknowledged value of the owned column, by row; only this writer writes them.
+    var owned: [String: Int] { state.withLock { $0.owned } }
+    var counts: (added: Int, doubtful: Int, writes: Int) { state.withLock { ($0.added, $0.doubtful, $0.writes) } }
+
+    func run(until isOver: Flag) async throws {
+        var random = SeededGenerator(seed: seed)
+        var connection: PostgresConnection?
+        while !isOver.isSet {
+            do {
+                if connection == nil { connection = try await PostgresConnection.connect(ConnectionOptions(url)) }
+                try await write(connection!, &random)
+            } catch let error as PostgresError {
+                guard error.isTransient || error.sqlState?.rawValue == "23505" else { throw error }
+                if error.sqlState?.rawValue == "23505" || error.sqlState?.rawValue == "40P01" { continue }
+                await connection?.close()
+                connection = nil
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+        await connection?.close()
+    }
+
+    private func write(_ connection: PostgresConnection, _ random: inout SeededGenerator) async throws {
+        let table = "public.\"Reservas\""
+        let kept = "kept-\(random.below(10) * 4 + number % 4)"
+        let passing = "row-\(random.below(30))"
+        switch random.below(10) {
+        case 0, 1, 2:
+            let value = state.withLock { state in
+                state.next += 1
+                return state.next
+            }
+            // Now and then one that TOAST puts away.
+            let text = String(format: "%09d", value) + (random.chance(10) ? String(repeating: "x", count: 9_000) : "")
+            _ = try await connection.query(
+                "UPDATE \(table) SET \"\(ownedColumn)\" = $1 WHERE \"bookingId\" = $2", [.text(text), .text(kept)])
+            state.withLock { $0.owned[kept] = value }
+        case 3, 4:
+            do {
+                _ = try await connection.query("UPDATE \(table) SET visits = visits + 1 WHERE \"bookingId\" = $1", [.text(kept)])
+                state.withLock { $0.added += 1 }
+            } catch {
+                state.withLock { $0.doubtful += 1 }
+                throw error
+            }
+        case 5, 6:
+            let key = random.chance(50) ? kept : passing
+            let column = random.pick(["phone", "guestName"])
+            _ = try await connection.query(
+                "UPDATE \(table) SET \"\(column)\" = $1, \"updatedAt\" = clock_timestamp() WHERE \"bookingId\" = $2",
+                [.text("\(number)-\(random.below(1_000_000))"), .text(key)])
+        case 7:
+            _ = try await connection.query(
+                "INSERT INTO \(table) (\"bookingId\", phone, visits) VALUES ($1, $2, 1) ON CONFLICT (\"bookingId\") DO UPDATE "
+                    + "SET phone = excluded.phone", [.text(passing), .text("\(number)")])
+        case 8:
+            _ = try await connection.query("DELETE FROM \(table) WHERE \"bookingId\" = $1", [.text(passing)])
+        default:
+            _ = try await connection.query(
+                "UPDATE \(table) SET \"bookingId\" = $1 WHERE \"bookingId\" = $2",
+                [.text("row-\(random.below(30))"), .text(passing)])
+        }
+        state.withLock { $0.writes += 1 }
+        try await Task.sleep(for: .milliseconds(random.below(10)))
+    }
+}

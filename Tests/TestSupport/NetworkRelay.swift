@@ -1,0 +1,96 @@
+import Foundation
+import Glibc
+import Synchronization
+
+/// A stretch of network between a client and a server on loopback, which a test can cut: what is under way then waits, as
+/// behind a dead switch, and goes on after `mend`.
+public final class NetworkRelay: Sendable {
+    public struct Failure: Error { public let what: String }
+
+    public let port: Int
+    private let listener: Int32
+    public let server: Int
+    private let state = Mutex((isCut: false, isClosed: false))
+
+    /// - Parameter server: port on 127.0.0.1 that connections go on to.
+    public init(to server: Int) throws {
+        self.server = server
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = Self.address(port: 0)
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let bound = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(listener, $0, length) == 0 && getsockname(listener, $0, &length) == 0 }
+        }
+        guard bound, listen(listener, 64) == 0 else { throw Failure(what: "no port to listen on") }
+        self.listener = listener
+        port = Int(UInt16(bigEndian: address.sin_port))
+        Thread.detachNewThread { [self] in accept() }
+    }
+
+    public func cut() { state.withLock { $0.isCut = true } }
+    public func mend() { state.withLock { $0.isCut = false } }
+
+    public func close() {
+        state.withLock { $0.isClosed = true }
+        shutdown(listener, Int32(SHUT_RDWR))
+    }
+
+    private var isCut: Bool { state.withLock { $0.isCut } }
+    private var isClosed: Bool { state.withLock { $0.isClosed } }
+
+    private static func address(port: Int) -> sockaddr_in {
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        return address
+    }
+
+    private func accept() {
+        while !isClosed {
+            let client = Glibc.accept(listener, nil, nil)
+            if client < 0 { break }
+            let onward = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            var address = Self.address(port: server)
+            let isConnected = withUnsafePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    connect(onward, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+                }
+            }
+            guard isConnected else {
+                Glibc.close(client)
+                Glibc.close(onward)
+                continue
+            }
+            Thread.detachNewThread { [self] in
+                pump(client, onward)
+                Glibc.close(client)
+                Glibc.close(onward)
+            }
+        }
+        Glibc.close(listener)
+    }
+
+    /// Both ways, until one end is closed.
+    private func pump(_ client: Int32, _ onward: Int32) {
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        while !isClosed {
+            if isCut {
+                usleep(10_000)
+                continue
+            }
+            var polls = [pollfd(fd: client, events: Int16(POLLIN), revents: 0), pollfd(fd: onward, events: Int16(POLLIN), revents: 0)]
+            guard poll(&polls, 2, 20) >= 0 else { return }
+            for (index, to) in [(0, onward), (1, client)] where polls[index].revents != 0 {
+                let count = read(polls[index].fd, &buffer, buffer.count)
+                if count <= 0 { return }
+                var sent = 0
+                while sent < count {
+                    let written = buffer[sent..<count].withUnsafeBytes { send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+                    if written <= 0 { return }
+                    sent += written
+                }
+            }
+        }
+    }
+}
