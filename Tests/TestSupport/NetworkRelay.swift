@@ -11,6 +11,7 @@ public final class NetworkRelay: Sendable {
     private let listener: Int32
     public let server: Int
     private let state = Mutex((isCut: false, isClosed: false))
+    private let change = NSCondition()
 
     /// - Parameter server: port on 127.0.0.1 that connections go on to.
     public init(to server: Int) throws {
@@ -28,10 +29,15 @@ public final class NetworkRelay: Sendable {
     }
 
     public func cut() { state.withLock { $0.isCut = true } }
-    public func mend() { state.withLock { $0.isCut = false } }
+
+    public func mend() {
+        state.withLock { $0.isCut = false }
+        change.broadcast()
+    }
 
     public func close() {
         state.withLock { $0.isClosed = true }
+        change.broadcast()
         shutdown(listener, Int32(SHUT_RDWR))
     }
 
@@ -71,14 +77,18 @@ public final class NetworkRelay: Sendable {
         Glibc.close(listener)
     }
 
+    private func waitForChange() {
+        change.lock()
+        // A change between the look and the wait is seen by the next look.
+        _ = change.wait(until: Date(timeIntervalSinceNow: 0.1))
+        change.unlock()
+    }
+
     /// Both ways, until one end is closed.
     private func pump(_ client: Int32, _ onward: Int32) {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while !isClosed {
-            if isCut {
-                usleep(10_000)
-                continue
-            }
+            while isCut, !isClosed { waitForChange() }
             var polls = [pollfd(fd: client, events: Int16(POLLIN), revents: 0), pollfd(fd: onward, events: Int16(POLLIN), revents: 0)]
             guard poll(&polls, 2, 20) >= 0 else { return }
             for (index, to) in [(0, onward), (1, client)] where polls[index].revents != 0 {
