@@ -48,6 +48,7 @@ let package = Package(
                 .embedInCode("0009_direction_history.up.sql"), .embedInCode("0009_direction_history.down.sql"),
                 .embedInCode("0010_conflict.up.sql"), .embedInCode("0010_conflict.down.sql"),
                 .embedInCode("0011_sequence_split.up.sql"), .embedInCode("0011_sequence_split.down.sql"),
+                .embedInCode("0012_verification.up.sql"), .embedInCode("0012_verification.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -49,6 +49,9 @@ public enum Migrations {
         Migration(
             version: 11, name: "sequence_split", up: text(PackageResources._011_sequence_split_up_sql),
             down: text(PackageResources._011_sequence_split_down_sql)),
+        Migration(
+            version: 12, name: "verification", up: text(PackageResources._012_verification_up_sql),
+            down: text(PackageResources._012_verification_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

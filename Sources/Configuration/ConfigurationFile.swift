@@ -62,7 +62,7 @@ extension ConfigurationParser {
     /// The whole file. `nil` only with problems.
     mutating func configuration(_ root: Node) -> LinderoConfiguration? {
         let keys = [
-            "version", "backend", "databases", "origin", "defaults", "gates", "replication", "tables",
+            "version", "backend", "databases", "origin", "defaults", "gates", "replication", "verify", "tables",
         ]
         var nodes: [String: Node] = [:]
         for entry in entries(root, of: "the file", keys: keys) { nodes[entry.key] = entry.value }
@@ -96,9 +96,11 @@ extension ConfigurationParser {
         let rules =
             nodes["tables"].map { tables($0, databases: databases.map(\.name), defaults: defaults) } ?? []
         guard let backend, let origin else { return nil }
-        return LinderoConfiguration(
+        var configuration = LinderoConfiguration(
             backend: backend, databases: databases, origin: origin, defaults: defaults, gates: gates,
             replication: replication, tables: rules)
+        if let node = nodes["verify"] { configuration.verify = verify(node) }
+        return configuration
     }
 
     private mutating func checkVersion(_ node: Node?, root: Node) {

@@ -1,7 +1,7 @@
 import ReplicationCore
 import Yams
 
-/// `defaults`, `gates` and `replication`.
+/// `defaults`, `gates`, `replication` and `verify`.
 extension ConfigurationParser {
     mutating func defaults(_ node: Node) -> Defaults {
         var defaults = Defaults()
@@ -87,6 +87,19 @@ extension ConfigurationParser {
         }
         checkAdoption(settings, entries: entries)
         checkGroup(settings, entries: entries)
+        return settings
+    }
+
+    mutating func verify(_ node: Node) -> VerifySettings {
+        var settings = VerifySettings()
+        for entry in entries(node, of: "verify", keys: ["jobs", "chunk_rows", "rate_limit"]) {
+            let place = "verify.\(entry.key)"
+            switch entry.key {
+            case "jobs": settings.jobs = count(entry.value, of: place, in: 1...64) ?? settings.jobs
+            case "chunk_rows": settings.chunkRows = count(entry.value, of: place, in: 1...1_000_000) ?? settings.chunkRows
+            default: settings.rateLimitBytes = rateLimit(entry.value, of: place) ?? settings.rateLimitBytes
+            }
+        }
         return settings
     }
 

@@ -62,6 +62,12 @@ public enum ConfigurationTemplate {
           omit_foreign_columns: false    # true: a target made by Lindero lacks columns that do not travel
           # sequences: interleave        # split: every other number for each side; or ranges: half of the rest for each
 
+        # How `lindero verify` may load both servers.
+        verify:
+          jobs: 1                        # stretches compared at the same time; each keeps a core of each server busy
+          chunk_rows: 10000              # rows that one statement reads, at most
+          # rate_limit: 50MB             # a second of rows in text form, both servers together (default: off)
+
         # Exact names, schema.name, or patterns such as "public.*". An exact name beats a pattern, a later pattern
         # beats an earlier one. Without tables: the origin owns everything. Or let lindero write this part:
         #   lindero init --from-database

@@ -50,6 +50,7 @@ struct StatusAnswer {
         case 405: "Method Not Allowed"
         case 421: "Misdirected Request"
         case 503: "Service Unavailable"
+        case 504: "Gateway Timeout"
         default: "Error"
         }
     }

@@ -3,7 +3,7 @@ import FlyingSocks
 import Foundation
 import ReplicationCore
 
-/// Answers `/`, `/metrics`, `/health` and `/status.json` over HTTP. Reads only; there is no action to ask for.
+/// Answers `/`, `/metrics`, `/health`, `/status.json` and `/await` over HTTP. Reads only; there is no action to ask for.
 public struct StatusServer: Sendable {
     /// Why a server is not started.
     public enum Failure: Error, Equatable, CustomStringConvertible {
@@ -28,14 +28,17 @@ public struct StatusServer: Sendable {
     private let gates: Gates
     private let history = LagHistory()
     private let snapshot: @Sendable () -> StatusSnapshot
+    private let wait: (@Sendable (AwaitRequest) async -> AwaitAnswer)?
 
     /// - Parameters:
     ///   - names: host names under which the server is reached, besides its address and `localhost`.
     ///   - token: needed off loopback; asked for on loopback too when it is given.
     ///   - gates: limits of the configuration, for `/health`.
+    ///   - wait: returns when a replica shows a position, or the time is up; `nil` where nothing can be waited for.
     ///   - snapshot: called for every answer and once a second; must not block.
     public init(
         address: HTTPAddress = .standard, names: [String] = [], token: String? = nil, gates: Gates = Gates(),
+        wait: (@Sendable (AwaitRequest) async -> AwaitAnswer)? = nil,
         snapshot: @escaping @Sendable () -> StatusSnapshot
     ) throws(Failure) {
         if token == nil && !address.isLoopback { throw .tokenMissing(address) }
@@ -43,6 +46,7 @@ public struct StatusServer: Sendable {
         self.address = address
         gate = RequestGate(address: address, names: names, token: token)
         self.gates = gates
+        self.wait = wait
         self.snapshot = snapshot
     }
 
@@ -51,7 +55,7 @@ public struct StatusServer: Sendable {
     /// - Parameter onListening: called once, with the port that was really bound.
     /// - Throws: when the address can't be bound.
     public func run(onListening: @escaping @Sendable (HTTPAddress) -> Void = { _ in }) async throws {
-        let server = HTTPServer(config: try configuration(), handler: ClosureHTTPHandler { answer(to: $0) })
+        let server = HTTPServer(config: try configuration(), handler: ClosureHTTPHandler { await answer(to: $0) })
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await server.run() }
             group.addTask {
@@ -67,29 +71,43 @@ public struct StatusServer: Sendable {
         }
     }
 
+    /// A handler that takes longer is given up; only `/await` takes any time.
+    private static let timeoutSeconds = Double(AwaitRequest.longestMilliseconds) / 1_000 + 5
+
     /// The address keeps its own type: the server takes the socket's family from it.
     private func configuration() throws -> HTTPServer.Configuration {
         if address.isIPv6 {
-            return .init(address: try sockaddr_in6.inet6(ip6: address.host, port: address.port), timeout: 10, logger: .disabled)
+            return .init(address: try sockaddr_in6.inet6(ip6: address.host, port: address.port), timeout: Self.timeoutSeconds, logger: .disabled)
         }
-        return .init(address: try sockaddr_in.inet(ip4: address.host, port: address.port), timeout: 10, logger: .disabled)
+        return .init(address: try sockaddr_in.inet(ip4: address.host, port: address.port), timeout: Self.timeoutSeconds, logger: .disabled)
     }
 }
 
 // MARK: answers
 
 extension StatusServer {
-    func answer(to request: HTTPRequest) -> HTTPResponse {
+    func answer(to request: HTTPRequest) async -> HTTPResponse {
         let verdict = gate.decide(
             method: request.method.rawValue, host: request.headers[.host], origin: request.headers[HTTPHeader("Origin")],
             authorization: request.headers[.authorization])
         var answer =
             switch verdict {
+            case .pass where request.path == "/await": await awaiting(request)
             case .pass: page(request.path)
             case .refuse(let status, let reason): StatusAnswer.refusal(status, reason)
             }
         if request.method == .HEAD { answer.body = "" }
         return answer.response
+    }
+
+    private func awaiting(_ request: HTTPRequest) async -> StatusAnswer {
+        guard let wait else { return .refusal(404, "Nothing can be waited for here.") }
+        do {
+            let wish = try AwaitRequest(query: request.query.map { ($0.name, $0.value) })
+            return StatusAnswer(await wait(wish), to: wish)
+        } catch {
+            return .refusal(400, error.reason)
+        }
     }
 
     private func page(_ path: String) -> StatusAnswer {
@@ -107,7 +125,7 @@ extension StatusServer {
             answer.status = health.isHealthy ? 200 : 503
             return answer
         case "/status.json": return .json(snapshot.document)
-        default: return .refusal(404, "Here are /, /metrics, /health and /status.json.")
+        default: return .refusal(404, "Here are /, /metrics, /health, /status.json and /await.")
         }
     }
 }

@@ -50,6 +50,8 @@ extension CommandFailure {
             self.init(quarantine: error, place: place)
         case let error as ConflictError:
             self.init(conflict: error, place: place)
+        case let error as VerifyError:
+            self.init(verify: error, place: place)
         case let failure as LineOutput.Failure:
             self.init("output", failure.description, nextStep: "Make room or give it a reader that stays, then run the same command again.")
         case is CancellationError:

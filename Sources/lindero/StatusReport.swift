@@ -26,6 +26,8 @@ struct StatusReport: Sendable {
     var databases: [DatabaseStatus] = []
     var directions: [LagReport] = []
     var gates: [Gate] = []
+    /// The last comparison of each direction's databases.
+    var verifications: [LastVerification] = []
     /// Of each database that can be reached and may hold some.
     var conflicts: [ConflictStatus] = []
     /// `nil` outside of a split, and while a side can't be reached.
@@ -55,7 +57,9 @@ struct StatusReport: Sendable {
         report.conflicts = try await SplitWatch.conflicts(loaded)
         report.clock = try? await SplitWatch.clock(loaded)
         report.sequences = try? await SequenceReport.read(loaded)
+        report.verifications = await VerifyGate.read(loaded)
         report.gates = report.directions.flatMap { gates(loaded.configuration.gates, $0) }
+        report.gates += VerifyGate.gates(loaded, report.verifications)
         return report
     }
 
@@ -127,6 +131,7 @@ extension StatusReport {
                         ])
                     })
             ),
+            ("verifications", .array(verifications.map(VerifyGate.document))),
             ("conflicts", .array(conflicts.map(\.document))), ("clock", clock?.document ?? .null),
             ("sequences", sequences?.json ?? .null),
             (
@@ -157,6 +162,7 @@ extension StatusReport {
             gateTable.add([gate.name, gate.limit, gate.value ?? "-", gate.holds.map { $0 ? "yes" : "no" } ?? "unknown"])
         }
         lines += gateTable.lines + [""]
+        lines += verifications.map(VerifyGate.words)
         if let clock { lines.append("clocks: \(clock.words)") }
         if let words = sequences?.words { lines.append("sequences: \(words)") }
         lines += conflicts.compactMap(\.words).map { $0 + " (lindero conflicts list)" }

@@ -167,7 +167,8 @@ extension Worker {
         let server: StatusServer
         do {
             server = try StatusServer(
-                address: address, names: names, token: environment["LINDERO_HTTP_TOKEN"], gates: plan.gates
+                address: address, names: names, token: environment["LINDERO_HTTP_TOKEN"], gates: plan.gates,
+                wait: WorkerAwait.make(plan, members)
             ) { snapshot.make() }
         } catch {
             throw CommandFailure("http", "\(error)", nextStep: "Set LINDERO_HTTP_TOKEN, or give --http another address.", exit: .blocked)

@@ -28,7 +28,7 @@ enum WorkerStatus {
         return text
     }
 
-    private static func bar(_ fraction: Double) -> String {
+    static func bar(_ fraction: Double) -> String {
         let cells = 20
         let filled = Int(fraction * Double(cells))
         return "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: cells - filled)

@@ -10,6 +10,7 @@ public struct LinderoConfiguration: Sendable, Equatable {
     public var defaults: Defaults
     public var gates: Gates
     public var replication: ReplicationSettings
+    public var verify = VerifySettings()
     /// In the file's order; a later rule overrides an earlier pattern, an exact name overrides patterns.
     public var tables: [TableRule]
 
@@ -176,6 +177,17 @@ public struct CopySettings: Sendable, Equatable {
     public var chunkBytes = 128 << 20
     /// What the target may use for each index that it builds, unless its own setting is larger.
     public var indexMemoryBytes = 256 << 20
+    public init() {}
+}
+
+/// How a comparison of two databases may load their servers.
+public struct VerifySettings: Sendable, Equatable {
+    /// Stretches of a table that are compared at the same time, each on a connection to each server.
+    public var jobs = 1
+    /// Rows that one statement reads, at most.
+    public var chunkRows = 10_000
+    /// Bytes of rows, in text form, that both servers together may read in a second; 0 is no limit.
+    public var rateLimitBytes = 0
     public init() {}
 }
 

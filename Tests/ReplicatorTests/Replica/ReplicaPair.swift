@@ -19,9 +19,10 @@ final class ReplicaPair: Sendable {
     init(
         _ schema: String, targetSchema: String? = nil, publication: String = "CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)",
         policy: OwnershipPolicy? = nil, replication: ReplicationSettings = ReplicationSettings(),
-        cluster: String = "source", targetCluster: PostgresCluster? = nil
+        cluster: String = "source", targetCluster: PostgresCluster? = nil, source own: PostgresCluster? = nil
     ) async throws {
-        sourceURL = try await PostgresCluster.shared(cluster).createDatabase(prefix: "rs")
+        let from = if let own { own } else { try await PostgresCluster.shared(cluster) }
+        sourceURL = try await from.createDatabase(prefix: "rs")
         let other = if let targetCluster { targetCluster } else { try await PostgresCluster.shared("target") }
         targetURL = try await other.createDatabase(prefix: "rt")
         source = try await Self.connect(sourceURL)

@@ -1,0 +1,136 @@
+import ArgumentParser
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+struct VerifyCommand: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify", abstract: "Compare both databases while they are in use; only columns that travel.",
+        discussion: """
+            Both servers hash their own rows, stretch by stretch; what differs is narrowed down to rows, and a row counts as \
+            different only when it still is after the target has everything that the source had. Exits with 3 when rows \
+            differ. An interrupted comparison is taken up where it was. verify.rate_limit and verify.jobs in lindero.yaml bound \
+            the load.
+
+            With --repair it says how rows of a replica would be mended by the source's values; with --execute it does so, \
+            while the stream runs.
+
+            Examples:
+              lindero verify
+              lindero verify Reservas --show-values
+              lindero verify --repair --execute
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Argument(help: "Tables, as in lindero.yaml, or patterns; default: every table that is replicated.")
+    var tables: [String] = []
+
+    @Flag(help: "Say how differing rows would be mended.")
+    var repair = false
+
+    @Flag(help: "With --repair: mend them.")
+    var execute = false
+
+    @Flag(help: "Print the values that differ, too.")
+    var showValues = false
+
+    @Flag(help: "Begin anew, even where an interrupted comparison could be taken up.")
+    var restart = false
+
+    @Option(help: "Differences to print for each table; all are counted.")
+    var limit = 100
+
+    func validate() throws {
+        if execute, !repair { throw ValidationError("--execute goes with --repair.") }
+        if !(0...VerifyStore.listedDifferences).contains(limit) {
+            throw ValidationError("--limit takes a number from 0 to \(VerifyStore.listedDifferences).")
+        }
+    }
+
+    func perform() async throws {
+        let loaded = try LoadedConfiguration.load(global)
+        let settings = try await VerifyPlan.make(loaded)
+        let names = try await loaded.origin().connected { try await TableArgument.names(tables, on: $0) }
+        var results: [VerifyResults] = []
+        for direction in settings {
+            do {
+                results.append(try await verify(direction, names, loaded))
+            } catch {
+                throw CommandFailure(error, place: "\(direction.name) (\(direction.source) to \(direction.target))")
+            }
+        }
+        answer(results.json, lines: results.lines + ["Next: \(results.next(isRepair: repair))"])
+        if let exit = results.exit { throw ExitCode(exit.rawValue) }
+    }
+
+    private func verify(
+        _ settings: DirectionSettings, _ names: [QualifiedName], _ loaded: LoadedConfiguration
+    ) async throws -> VerifyResults {
+        if repair, settings.backend != .replica { throw VerifyError.repairNeedsReplica }
+        let verification = Verification(
+            settings: settings, verify: loaded.configuration.verify, longestSeconds: loaded.configuration.gates.verifyAgeSeconds)
+        let line = VerifyLine(name: settings.name)
+        let report = try await verification.run(names, restart: restart) { line.show($0) }
+        StatusLine.clear()
+        var results = VerifyResults(report: report, limit: limit, isRepair: repair)
+        if showValues {
+            results.values = try await RowValues.with(settings) { reader in
+                var values: [VerifyResults.Place: [RowValues.Value]] = [:]
+                for (table, difference) in results.listed {
+                    guard let scope = report.compared[table] else { continue }
+                    values[.init(table: table, key: difference.key)] = try await reader.read(difference, of: scope)
+                }
+                return values
+            }
+        }
+        if execute, report.differenceCount > 0 { results.outcomes = try await mend(report, settings, line) }
+        return results
+    }
+
+    /// Rows that the target has in excess first: one of them may hold a value that another row needs alone.
+    private func mend(
+        _ report: VerifyReport, _ settings: DirectionSettings, _ line: VerifyLine
+    ) async throws -> [VerifyResults.Place: RowRepair.Outcome] {
+        let order: [RowDifference.Kind] = [.extra, .changed, .missing]
+        return try await RowRepair.with(settings) { repair in
+            var outcomes: [VerifyResults.Place: RowRepair.Outcome] = [:]
+            for kind in order {
+                for table in report.tables {
+                    guard let scope = report.compared[table.table] else { continue }
+                    for difference in table.differences where difference.kind == kind {
+                        outcomes[.init(table: table.table, key: difference.key)] =
+                            try await repair.mend(difference.key, of: scope)
+                        line.show(mended: outcomes.count, of: report.differenceCount)
+                    }
+                }
+            }
+            StatusLine.clear()
+            return outcomes
+        }
+    }
+}
+
+/// The directions whose databases can be compared.
+enum VerifyPlan {
+    static func make(_ loaded: LoadedConfiguration) async throws -> [DirectionSettings] {
+        let configuration = loaded.configuration
+        let origin = try loaded.origin()
+        let others = try loaded.databases().filter { $0.name != origin.name && !$0.isPhysicalStandby }
+        guard configuration.backend != .shared, !others.isEmpty else {
+            throw CommandFailure(
+                "verify", "There is one database alone, and nothing to compare it with.", place: loaded.path,
+                nextStep: "Set `backend: replica` and name a second database; a physical standby is PostgreSQL's own copy.",
+                exit: .blocked)
+        }
+        let replication = configuration.replication
+        let isAdopted = replication.publication != nil && configuration.tables.isEmpty
+        let policy = try await origin.connected { isAdopted ? nil : try await loaded.policy($0) }
+        return others.map { target in
+            DirectionSettings(
+                sourceName: origin.name, targetName: target.name, source: origin.options, target: target.options,
+                slot: replication.slot ?? "", publication: replication.publication ?? "", backend: configuration.backend,
+                replication: replication, policy: policy)
+        }
+    }
+}

@@ -1,0 +1,141 @@
+import Observability
+import PostgresClient
+import ReplicationCore
+import Replicator
+import Synchronization
+
+/// Answers `/await` in a worker: of its own directions it knows the position without asking, of a standby one question at a
+/// time answers all who wait.
+final class WorkerAwait: Sendable {
+    /// Who comes when so many wait is turned away.
+    static let mostWaiters = 1_000
+
+    /// A database that follows the origin.
+    private struct Follower: Sendable {
+        var name: String
+        var position: @Sendable () async throws -> LSN?
+        /// Brings the position past the last commit; `nil` where that moves by itself.
+        var marker: SourceMarker?
+    }
+
+    private let followers: [Follower]
+    private let waiters = Mutex(0)
+
+    private init(_ followers: [Follower]) { self.followers = followers }
+
+    /// `nil` when nothing follows.
+    static func make(_ plan: WorkerPlan, _ members: [Worker.Member]) -> (@Sendable (AwaitRequest) async -> AwaitAnswer)? {
+        var followers: [Follower] = []
+        for member in members {
+            guard case .replica(let settings) = member.task else { continue }
+            let state = member.state
+            followers.append(
+                Follower(
+                    name: settings.targetName, position: { state.appliedLSN }, marker: SourceMarker(settings.source)))
+        }
+        for direction in plan.standbys {
+            guard case .standby(let standby) = direction.kind else { continue }
+            let position = StandbyPosition(standby.options)
+            followers.append(Follower(name: standby.name, position: { try await position.read() }))
+        }
+        guard !followers.isEmpty else { return nil }
+        let place = WorkerAwait(followers)
+        return { await place.answer($0) }
+    }
+
+    private func answer(_ request: AwaitRequest) async -> AwaitAnswer {
+        let found = followers.filter { $0.name == request.database || request.database == nil }
+        guard let follower = found.first, found.count == 1 else { return .choose(followers.map(\.name)) }
+        let isWelcome = waiters.withLock { count in
+            if count >= Self.mostWaiters { return false }
+            count += 1
+            return true
+        }
+        guard isWelcome else { return .unavailable("\(Self.mostWaiters) wait already.") }
+        defer { waiters.withLock { $0 -= 1 } }
+        return await wait(request, for: follower)
+    }
+
+    private func wait(_ request: AwaitRequest, for follower: Follower) async -> AwaitAnswer {
+        let start = Monotonic.milliseconds()
+        var schedule = WaitSchedule()
+        var hasNudged = false
+        while true {
+            let shown: LSN?
+            do {
+                shown = try await follower.position()
+            } catch {
+                return .unavailable("\(follower.name) cannot be asked: \(error)")
+            }
+            let waited = Monotonic.milliseconds() - start
+            if let shown, shown >= request.lsn { return .shown(shown, waitedMilliseconds: waited) }
+            guard waited < request.timeoutMilliseconds, !Task.isCancelled else {
+                return .timedOut(shown, waitedMilliseconds: waited)
+            }
+            if !hasNudged, waited >= LSNWait.nudgeMilliseconds {
+                hasNudged = true
+                // Without it the next heartbeat does the same, a little later.
+                try? await follower.marker?.write(after: request.lsn)
+            }
+            let pause = min(Int64(schedule.nextMilliseconds()), Int64(request.timeoutMilliseconds) - waited)
+            try? await Task.sleep(for: .milliseconds(pause))
+        }
+    }
+}
+
+/// A connection that is opened when it is first needed, and again after it broke.
+private actor LazyConnection {
+    private let options: ConnectionOptions
+    private var connection: PostgresConnection?
+
+    init(_ options: ConnectionOptions) { self.options = options }
+
+    func open() async throws -> PostgresConnection {
+        if let connection, await connection.isAlive { return connection }
+        let new = try await PostgresConnection.connect(options)
+        connection = new
+        return new
+    }
+}
+
+/// Writes signs of life into the source's log, one for all who wait for a position before it.
+private actor SourceMarker {
+    private let connection: LazyConnection
+    private var lastLSN = LSN.zero
+
+    init(_ options: ConnectionOptions) { connection = LazyConnection(options) }
+
+    func write(after lsn: LSN) async throws {
+        if lastLSN >= lsn { return }
+        let source = try await connection.open()
+        // Another task may have come in meanwhile.
+        if lastLSN >= lsn { return }
+        let before = try await source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue
+        try await Marker.write(on: source)
+        lastLSN = max(lastLSN, before.flatMap { LSN($0) } ?? .zero)
+    }
+}
+
+/// How far a standby is, asked at most once in a few milliseconds.
+private actor StandbyPosition {
+    private static let freshMilliseconds: Int64 = 3
+
+    private let connection: LazyConnection
+    private var reading: Task<LSN?, any Error>?
+    private var last: (lsn: LSN?, atMilliseconds: Int64)?
+
+    init(_ options: ConnectionOptions) { connection = LazyConnection(options) }
+
+    func read() async throws -> LSN? {
+        if let last, Monotonic.milliseconds() - last.atMilliseconds < Self.freshMilliseconds { return last.lsn }
+        if let reading { return try await reading.value }
+        let task = Task { [connection] in
+            try await LSNWait(place: .standby, target: try await connection.open()).position()
+        }
+        reading = task
+        defer { reading = nil }
+        let lsn = try await task.value
+        last = (lsn, Monotonic.milliseconds())
+        return lsn
+    }
+}

@@ -1,0 +1,3 @@
+DROP TABLE lindero.verification_difference;
+DROP TABLE lindero.verification_table;
+DROP TABLE lindero.verification;
