@@ -39,8 +39,16 @@ struct GuestPair {
             """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
     }
 
-    func run() throws -> RunningLindero {
-        try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
+    /// Adds a line to lindero.yaml.
+    func append(_ line: String) throws {
+        let path = folder + "/lindero.yaml"
+        try (String(contentsOfFile: path, encoding: .utf8) + line + "\n").write(toFile: path, atomically: true, encoding: .utf8)
+    }
+
+    func run() throws -> RunningLindero { try start(["run", "--http", "none"]) }
+
+    func start(_ arguments: [String]) throws -> RunningLindero {
+        try LinderoProcess.start(arguments, environment: environment, folder: folder)
     }
 
     func command(_ arguments: [String]) async throws -> LinderoProcess.Outcome {
