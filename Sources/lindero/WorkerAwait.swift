@@ -4,8 +4,8 @@ import ReplicationCore
 import Replicator
 import Synchronization
 
-/// Answers `/await` in a worker: of its own directions it knows the position without asking, of a standby one question at a
-/// time answers all who wait.
+/// Answers `/await` in a worker: of a replica it knows the position without asking, else one question at a time answers all
+/// who wait.
 final class WorkerAwait: Sendable {
     /// Who comes when so many wait is turned away.
     static let mostWaiters = 1_000
@@ -27,15 +27,23 @@ final class WorkerAwait: Sendable {
     static func make(_ plan: WorkerPlan, _ members: [Worker.Member]) -> (@Sendable (AwaitRequest) async -> AwaitAnswer)? {
         var followers: [Follower] = []
         for member in members {
-            guard case .replica(let settings) = member.task else { continue }
-            let state = member.state
+            let settings = member.settings
+            let position: @Sendable () async throws -> LSN?
+            switch settings.backend {
+            case .shared: continue
+            case .replica:
+                let state = member.state
+                position = { state.appliedLSN }
+            case .split:
+                let reader = PositionReader(.direction(settings.name), settings.target)
+                position = { try await reader.read() }
+            }
             followers.append(
-                Follower(
-                    name: settings.targetName, position: { state.appliedLSN }, marker: SourceMarker(settings.source)))
+                Follower(name: settings.targetName, position: position, marker: SourceMarker(settings.source)))
         }
         for direction in plan.standbys {
             guard case .standby(let standby) = direction.kind else { continue }
-            let position = StandbyPosition(standby.options)
+            let position = PositionReader(.standby, standby.options)
             followers.append(Follower(name: standby.name, position: { try await position.read() }))
         }
         guard !followers.isEmpty else { return nil }
@@ -116,21 +124,25 @@ private actor SourceMarker {
     }
 }
 
-/// How far a standby is, asked at most once in a few milliseconds.
-private actor StandbyPosition {
+/// How far a database is, asked at most once in a few milliseconds.
+private actor PositionReader {
     private static let freshMilliseconds: Int64 = 3
 
+    private let place: LSNWait.Place
     private let connection: LazyConnection
     private var reading: Task<LSN?, any Error>?
     private var last: (lsn: LSN?, atMilliseconds: Int64)?
 
-    init(_ options: ConnectionOptions) { connection = LazyConnection(options) }
+    init(_ place: LSNWait.Place, _ options: ConnectionOptions) {
+        self.place = place
+        connection = LazyConnection(options)
+    }
 
     func read() async throws -> LSN? {
         if let last, Monotonic.milliseconds() - last.atMilliseconds < Self.freshMilliseconds { return last.lsn }
         if let reading { return try await reading.value }
-        let task = Task { [connection] in
-            try await LSNWait(place: .standby, target: try await connection.open()).position()
+        let task = Task { [connection, place] in
+            try await LSNWait(place: place, target: try await connection.open()).position()
         }
         reading = task
         defer { reading = nil }

@@ -19,13 +19,13 @@ struct ChunkComparison: Sendable {
         var rest: KeyRange?
     }
 
-    func run(_ range: KeyRange, on pair: SidePair) async throws -> Outcome {
+    func run(_ range: KeyRange, on pair: VerifyPair) async throws -> Outcome {
         sql.table.isOrderShared ? try await compare(range, on: pair) : try await lookUp(range, on: pair)
     }
 
     // MARK: a shared order
 
-    private func compare(_ range: KeyRange, on pair: SidePair) async throws -> Outcome {
+    private func compare(_ range: KeyRange, on pair: VerifyPair) async throws -> Outcome {
         var outcome = Outcome()
         // Parts of the stretch, the next one last.
         var parts = [range]
@@ -53,7 +53,7 @@ struct ChunkComparison: Sendable {
 
     /// A border inside a stretch that is too large on one side to be listed.
     private func middle(
-        _ range: KeyRange, _ source: ChunkDigest, _ target: ChunkDigest, _ pair: SidePair
+        _ range: KeyRange, _ source: ChunkDigest, _ target: ChunkDigest, _ pair: VerifyPair
     ) async throws -> VerifyKey? {
         guard max(source.rows, target.rows) > 2 * chunkRows else { return nil }
         let larger = VerifyTable.Walk(side: source.rows >= target.rows ? .source : .target, order: walk.order)
@@ -61,7 +61,7 @@ struct ChunkComparison: Sendable {
         return border == range.upper ? nil : border
     }
 
-    private func list(_ range: KeyRange, on pair: SidePair) async throws -> [VerifyKey] {
+    private func list(_ range: KeyRange, on pair: VerifyPair) async throws -> [VerifyKey] {
         async let first = pair.source.list(sql, range, VerifyTable.Walk(side: .source, order: walk.order))
         async let second = pair.target.list(sql, range, VerifyTable.Walk(side: .target, order: walk.order))
         return try await RowComparison.candidates(first, second)
@@ -69,7 +69,7 @@ struct ChunkComparison: Sendable {
 
     // MARK: an order for each side
 
-    private func lookUp(_ range: KeyRange, on pair: SidePair) async throws -> Outcome {
+    private func lookUp(_ range: KeyRange, on pair: VerifyPair) async throws -> Outcome {
         let own = try await pair[walk.side].list(sql, range, walk)
         let other = try await pair[walk.side.other].lookUp(sql, own.map(\.key), walk.side.other)
         var outcome = Outcome()

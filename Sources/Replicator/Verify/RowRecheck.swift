@@ -8,9 +8,9 @@ struct RowRecheck: Sendable {
     static let batchKeys = 500
 
     let direction: VerifyDirection
-    let pair: SidePair
+    let pair: VerifyPair
     /// Connections for markers and questions about commits.
-    let control: SidePair
+    let control: VerifyPair
 
     struct Outcome: Sendable {
         var differences: [RowDifference] = []

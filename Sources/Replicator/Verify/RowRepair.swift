@@ -23,9 +23,9 @@ public struct RowRepair: Sendable {
 
     let direction: VerifyDirection
     /// For reading.
-    let pair: SidePair
+    let pair: VerifyPair
     /// The target's connection is the applier's kind: neither triggers nor foreign keys fire.
-    let control: SidePair
+    let control: VerifyPair
 
     /// Runs `body` with connections for mending.
     ///
@@ -41,9 +41,9 @@ public struct RowRepair: Sendable {
         let options = target
         return try await PostgresConnection.with(settings.source) { source in
             try await PostgresConnection.with(options) { target in
-                let pair = try await SidePair.connect(settings.source, settings.target)
+                let pair = try await VerifyPair.connect(settings.source, settings.target)
                 let repair = RowRepair(
-                    direction: direction, pair: pair, control: SidePair(source: source, target: target))
+                    direction: direction, pair: pair, control: VerifyPair(source: source, target: target))
                 do {
                     let result = try await body(repair)
                     await pair.close()

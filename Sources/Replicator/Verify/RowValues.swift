@@ -10,13 +10,13 @@ public struct RowValues: Sendable {
         public var target: String?
     }
 
-    let pair: SidePair
+    let pair: VerifyPair
 
     /// Runs `body` with a reader.
     public static func with<Result: Sendable>(
         _ settings: DirectionSettings, _ body: (RowValues) async throws -> Result
     ) async throws -> Result {
-        let pair = try await SidePair.connect(settings.source, settings.target)
+        let pair = try await VerifyPair.connect(settings.source, settings.target)
         do {
             let result = try await body(RowValues(pair: pair))
             await pair.close()

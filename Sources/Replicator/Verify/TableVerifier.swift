@@ -40,7 +40,7 @@ final class TableVerifier {
     private struct Work: Sendable {
         var id: Int
         var range: KeyRange
-        var pair: SidePair
+        var pair: VerifyPair
     }
 
     private func verifyWalk(_ onProgress: (Int, Int) -> Void) async throws {
@@ -82,7 +82,7 @@ final class TableVerifier {
     private var isSaveDue: Bool { Monotonic.milliseconds() - savedAtMilliseconds >= Self.saveMilliseconds }
 
     /// The next stretch; none while a position is to be kept: then the figures are those of everything before it.
-    private func nextWork(_ rests: inout [Work], _ comparison: ChunkComparison, _ pair: SidePair) async throws -> Work? {
+    private func nextWork(_ rests: inout [Work], _ comparison: ChunkComparison, _ pair: VerifyPair) async throws -> Work? {
         if let rest = rests.popLast() { return Work(id: rest.id, range: rest.range, pair: pair) }
         if walk.isAtEnd || isSaveDue { return nil }
         let rest = KeyRange(after: walk.nextLower, through: nil)
@@ -123,12 +123,12 @@ struct VerificationRun: Sendable {
     var settings: VerifySettings
     var store: VerifyStore
     /// One for each job.
-    var pairs: [SidePair]
+    var pairs: [VerifyPair]
     /// For finding borders.
-    var border: SidePair
+    var border: VerifyPair
     var recheck: RowRecheck
     var rate: CopyRate
-    var control: SidePair
+    var control: VerifyPair
 
     func sourceLSN() async throws -> LSN {
         try await control.source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }

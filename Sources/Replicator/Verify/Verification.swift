@@ -34,11 +34,11 @@ public struct Verification: Sendable {
     ) async throws -> VerifyReport {
         try await PostgresConnection.with(settings.source) { source in
             try await PostgresConnection.with(settings.target) { target in
-                let control = SidePair(source: source, target: target)
-                var pairs: [SidePair] = []
+                let control = VerifyPair(source: source, target: target)
+                var pairs: [VerifyPair] = []
                 do {
                     // The last is for borders, the one before for rechecks.
-                    for _ in 0..<(verify.jobs + 2) { pairs.append(try await SidePair.connect(settings.source, settings.target)) }
+                    for _ in 0..<(verify.jobs + 2) { pairs.append(try await VerifyPair.connect(settings.source, settings.target)) }
                     let report = try await run(names, restart, control, pairs, onEvent)
                     for pair in pairs { await pair.close() }
                     return report
@@ -51,7 +51,7 @@ public struct Verification: Sendable {
     }
 
     private func run(
-        _ names: [QualifiedName], _ restart: Bool, _ control: SidePair, _ pairs: [SidePair],
+        _ names: [QualifiedName], _ restart: Bool, _ control: VerifyPair, _ pairs: [VerifyPair],
         _ onEvent: @Sendable (Event) -> Void
     ) async throws -> VerifyReport {
         let store = VerifyStore(connection: control.target, direction: direction.name)
@@ -102,7 +102,7 @@ public struct Verification: Sendable {
 
     // MARK: before
 
-    private func requireReady(_ control: SidePair, _ store: VerifyStore) async throws {
+    private func requireReady(_ control: VerifyPair, _ store: VerifyStore) async throws {
         guard try await store.exists() else { throw VerifyError.notMigrated(database: direction.target) }
         guard try await store.lock() else { throw VerifyError.alreadyRunning(direction: direction.name) }
         try await requirePrepared(direction.name, on: control.target, direction.target)
@@ -117,7 +117,7 @@ public struct Verification: Sendable {
     }
 
     /// Whether texts have to be brought to one encoding first.
-    private func compareServers(_ control: SidePair, seed: Int64) async throws -> Bool {
+    private func compareServers(_ control: VerifyPair, seed: Int64) async throws -> Bool {
         var answers: [[String?]] = []
         for side in VerifySide.allCases {
             let row = try await control[side].query(

@@ -31,14 +31,15 @@ struct AwaitCommand: LinderoCommand {
     func perform() async throws {
         let loaded = try LoadedConfiguration.load(global)
         let target = try AwaitPlace.target(on, loaded)
-        let direction = "\(loaded.configuration.origin)->\(target.name)"
+        let source = try AwaitPlace.source(of: target, loaded)
+        let direction = "\(source.name)->\(target.name)"
         let start = Monotonic.milliseconds()
         let lsn = lsn
-        let origin = try loaded.origin()
+        let place = target.isPhysicalStandby ? LSNWait.Place.standby : .direction(direction)
         let outcome = try await target.connected { connection in
-            try await LSNWait(place: AwaitPlace.place(target, loaded), target: connection).wait(
+            try await LSNWait(place: place, target: connection).wait(
                 for: lsn, timeoutMilliseconds: timeout.milliseconds
-            ) { try await origin.connected { try await Marker.write(on: $0) } }
+            ) { try await source.connected { try await Marker.write(on: $0) } }
         }
         let waited = Monotonic.milliseconds() - start
         switch outcome {
@@ -62,32 +63,37 @@ struct AwaitCommand: LinderoCommand {
     }
 }
 
-/// Which database is waited for, and what tells how far it is.
+/// Which database is waited for, and whose position it is to show.
 enum AwaitPlace {
     static func target(_ name: String?, _ loaded: LoadedConfiguration) throws -> Database {
-        let others = try loaded.databases().filter { database in
-            database.name != loaded.configuration.origin
-                && (database.isPhysicalStandby || loaded.configuration.backend != .shared)
+        let configuration = loaded.configuration
+        let followers = try loaded.databases().filter { database in
+            database.isPhysicalStandby || configuration.backend == .split
+                || configuration.backend == .replica && database.name != configuration.origin
         }
         if let name {
             let database = try loaded.database(name)
-            if let found = others.first(where: { $0.name == database.name }) { return found }
-        } else if let only = others.first, others.count == 1 {
-            return only
+            if let found = followers.first(where: { $0.name == database.name }) { return found }
+        } else {
+            let others = followers.filter { $0.name != configuration.origin }
+            if let only = others.first, others.count == 1 { return only }
         }
         throw CommandFailure(
             "await",
-            others.isEmpty
-                ? "No database follows \(loaded.configuration.origin), so there is nothing to wait for."
+            followers.isEmpty
+                ? "No database follows \(configuration.origin), so there is nothing to wait for."
                 : "Say with --on which database is to show it.",
             place: loaded.path,
-            nextStep: others.isEmpty
+            nextStep: followers.isEmpty
                 ? "Set `backend: replica`, or declare a standby with `physical_standby: true`."
-                : "Choose one of: \(others.map(\.name).joined(separator: ", ")).", exit: .blocked)
+                : "Choose one of: \(followers.map(\.name).joined(separator: ", ")).", exit: .blocked)
     }
 
-    static func place(_ target: Database, _ loaded: LoadedConfiguration) -> LSNWait.Place {
-        target.isPhysicalStandby ? .standby : .direction("\(loaded.configuration.origin)->\(target.name)")
+    /// The database that was written to: the origin, or in a split the other side.
+    static func source(of target: Database, _ loaded: LoadedConfiguration) throws -> Database {
+        let origin = try loaded.origin()
+        guard target.name == origin.name else { return origin }
+        return try loaded.databases().first { $0.name != origin.name && !$0.isPhysicalStandby } ?? origin
     }
 }
 

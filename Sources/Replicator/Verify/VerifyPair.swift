@@ -2,7 +2,7 @@ import PostgresClient
 import ReplicationCore
 
 /// A connection to each side.
-struct SidePair: Sendable {
+struct VerifyPair: Sendable {
     let source: PostgresConnection
     let target: PostgresConnection
 
@@ -18,10 +18,10 @@ struct SidePair: Sendable {
         return options
     }
 
-    static func connect(_ source: ConnectionOptions, _ target: ConnectionOptions) async throws -> SidePair {
+    static func connect(_ source: ConnectionOptions, _ target: ConnectionOptions) async throws -> VerifyPair {
         let first = try await PostgresConnection.connect(options(source))
         do {
-            return SidePair(source: first, target: try await PostgresConnection.connect(options(target)))
+            return VerifyPair(source: first, target: try await PostgresConnection.connect(options(target)))
         } catch {
             await first.close()
             throw error
