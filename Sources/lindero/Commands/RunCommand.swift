@@ -30,7 +30,7 @@ struct RunCommand: LinderoCommand {
     @Flag(name: .shortAndLong, help: "Tell the status every two seconds, even when stderr is no terminal.")
     var verbose = false
 
-    @Option(help: "Where to serve the status page, /metrics, /health and /status.json: an address, or none.")
+    @Option(help: "Where to serve the status page, /metrics, /health, /status.json and /await: an address, or none.")
     var http = "127.0.0.1:8432"
 
     func validate() throws {
