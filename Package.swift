@@ -15,6 +15,7 @@ let package = Package(
         .executable(name: "lindero", targets: ["lindero"]),
         .library(name: "ReplicationCore", targets: ["ReplicationCore"]),
         .library(name: "PostgresClient", targets: ["PostgresClient"]),
+        .library(name: "Replicator", targets: ["Replicator"]),
         .library(name: "SharedBackend", targets: ["SharedBackend"]),
     ],
     dependencies: [

@@ -67,7 +67,7 @@ final class WorkerAwait: Sendable {
     private func wait(_ request: AwaitRequest, for follower: Follower) async -> AwaitAnswer {
         let start = Monotonic.milliseconds()
         var schedule = WaitSchedule()
-        var hasNudged = false
+        var nudgeAt = LSNWait.nudgeMilliseconds
         while true {
             let shown: LSN?
             do {
@@ -80,8 +80,8 @@ final class WorkerAwait: Sendable {
             guard waited < request.timeoutMilliseconds, !Task.isCancelled else {
                 return .timedOut(shown, waitedMilliseconds: waited)
             }
-            if !hasNudged, waited >= LSNWait.nudgeMilliseconds {
-                hasNudged = true
+            if waited >= nudgeAt {
+                nudgeAt = waited + SourceMarker.againMilliseconds
                 // Without it the next heartbeat does the same, a little later.
                 try? await follower.marker?.write(after: request.lsn)
             }
@@ -108,19 +108,26 @@ private actor LazyConnection {
 
 /// Writes signs of life into the source's log, one for all who wait for a position before it.
 private actor SourceMarker {
+    /// Whoever still waits asks for another.
+    static let againMilliseconds: Int64 = 100
+    /// However many ask, no more often than this.
+    private static let betweenMilliseconds: Int64 = 10
+
     private let connection: LazyConnection
-    private var lastLSN = LSN.zero
+    private var last: (lsn: LSN, atMilliseconds: Int64) = (.zero, -betweenMilliseconds)
 
     init(_ options: ConnectionOptions) { connection = LazyConnection(options) }
 
     func write(after lsn: LSN) async throws {
-        if lastLSN >= lsn { return }
+        let now = Monotonic.milliseconds()
+        guard last.lsn < lsn, now - last.atMilliseconds >= Self.betweenMilliseconds else { return }
+        last.atMilliseconds = now
         let source = try await connection.open()
-        // Another task may have come in meanwhile.
-        if lastLSN >= lsn { return }
-        let before = try await source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue
+        let text = try await source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue
+        // What the source has not reached itself no sign of life can show.
+        guard let position = text.flatMap({ LSN($0) }), position >= lsn else { return }
         try await Marker.write(on: source)
-        lastLSN = max(lastLSN, before.flatMap { LSN($0) } ?? .zero)
+        last.lsn = max(last.lsn, position)
     }
 }
 

@@ -34,6 +34,14 @@ let hotelFile = """
     """
 
 @Suite struct ConfigurationFileTests {
+    @Test func readsHowAComparisonMayLoadTheServers() throws {
+        let start = "version: 1\ndatabases: { bot: env:BOT }\norigin: bot\n"
+        let set = try ConfigurationFile.parse(start + "verify: { jobs: 3, chunk_rows: 500, rate_limit: 20MB/s }", path: "f")
+        #expect(set.verify.jobs == 3 && set.verify.chunkRows == 500 && set.verify.rateLimitBytes == 20_000_000)
+        #expect(try ConfigurationFile.parse(start + "verify: { rate_limit: off }", path: "f").verify == VerifySettings())
+        #expect(try ConfigurationFile.parse(start, path: "f").verify == VerifySettings())
+    }
+
     @Test func readsTheWholeFileOfTheDesign() throws {
         let configuration = try ConfigurationFile.parse(hotelFile, path: "lindero.yaml")
         #expect(configuration.backend == .shared)

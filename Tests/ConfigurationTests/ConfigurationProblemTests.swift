@@ -38,6 +38,10 @@ private let mistakes: [Mistake] = [
     Mistake(
         "sizeForDuration", start + "gates: { max_lag: 5MB }",
         "gates.max_lag is \"5MB\", but must be a duration"),
+    Mistake("unknownVerifyKey", start + "verify: { job: 2 }", #"(did you mean "jobs"?)"#),
+    Mistake("verifyRateWithoutUnit", start + "verify: { rate_limit: 5 }", "verify.rate_limit"),
+    Mistake("verifyRateTooSmall", start + "verify: { rate_limit: 5kB }", "verify.rate_limit must be at least 100kB a second, or off"),
+    Mistake("verifyChunkTooSmall", start + "verify: { chunk_rows: 0 }", "must be a number from 1 to 1000000"),
     Mistake("negative", start + "gates: { max_lag: -1s }", "must be a duration"),
     Mistake("overflow", start + "gates: { max_lag: 99999999999999999999h }", "the number is too large"),
     Mistake("fractionOfSecond", start + "gates: { verify_age: 200ms }", "whole seconds"),

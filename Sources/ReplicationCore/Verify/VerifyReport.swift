@@ -11,7 +11,7 @@ public struct TableVerification: Sendable, Equatable {
     public var rechecked = 0
     /// Rows that were written too often to be compared.
     public var undecided = 0
-    /// The source's position up to which the target had everything when the last row was decided.
+    /// The source's position that the target had reached when the last row was decided.
     public var sourceLSN = LSN.zero
 
     public init(table: QualifiedName) { self.table = table }

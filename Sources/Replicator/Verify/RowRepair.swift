@@ -87,7 +87,9 @@ public struct RowRepair: Sendable {
         _ = try await MarkerWait(
             direction: direction.name, source: control.source, target: control.target
         ).pass()
-        _ = try await control.target.execute("BEGIN; SET LOCAL lock_timeout = '5s'")
+        _ = try await control.target.execute(
+            // Should this process stand still now, the stream must not.
+            "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'")
         _ = try await control.target.query(
             "SELECT 1 FROM lindero.direction WHERE name = $1 FOR UPDATE", [.text(direction.name)])
         _ = try await control.target.execute("SET LOCAL lock_timeout = '500ms'")

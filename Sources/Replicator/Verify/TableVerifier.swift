@@ -110,7 +110,7 @@ final class TableVerifier {
     private func save() async throws {
         try await settle()
         if !place.isFinished { place.position = walk.position }
-        if place.figures.sourceLSN == .zero, place.isFinished { place.figures.sourceLSN = try await run.sourceLSN() }
+        if place.isFinished { place.figures.sourceLSN = max(place.figures.sourceLSN, try await run.shownLSN()) }
         try await run.store.save(run.id, place, found: found)
         found = []
         savedAtMilliseconds = Monotonic.milliseconds()
@@ -130,8 +130,8 @@ struct VerificationRun: Sendable {
     var rate: CopyRate
     var control: VerifyPair
 
-    func sourceLSN() async throws -> LSN {
-        try await control.source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
-            ?? .zero
+    /// What the target shows of the source now.
+    func shownLSN() async throws -> LSN {
+        try await LSNWait(place: .direction(store.direction), target: control.target).position() ?? .zero
     }
 }
