@@ -56,7 +56,7 @@ extension ConfigurationParser {
         var settings = ReplicationSettings()
         let keys = [
             "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "group",
-            "copy", "omit_foreign_columns", "sequences", "streaming", "spill_dir",
+            "copy", "omit_foreign_columns", "sequences", "streaming", "spill_dir", "two_phase",
         ]
         let entries = entries(node, of: "replication", keys: keys)
         for entry in entries {
@@ -78,6 +78,7 @@ extension ConfigurationParser {
             case "group":
                 settings.group = group(value, of: place)
             case "streaming": settings.streaming = choice(value, of: place) ?? settings.streaming
+            case "two_phase": settings.twoPhase = twoPhase(entry, of: place)
             case "spill_dir": settings.spillDirectory = folder(value, of: place)
             case "copy":
                 settings.copy = copy(value, of: place)
@@ -101,6 +102,14 @@ extension ConfigurationParser {
             }
         }
         return settings
+    }
+
+    private mutating func twoPhase(_ entry: Entry, of place: String) -> Bool {
+        let isWanted = flag(entry.value, of: place) ?? false
+        if isWanted && backend != .replica {
+            report("\(place) goes with backend replica, but the backend is \(backend.rawValue)", at: entry.keyNode)
+        }
+        return isWanted
     }
 
     private mutating func group(_ node: Node, of place: String) -> GroupSettings {

@@ -151,6 +151,9 @@ private let mistakes: [Mistake] = [
         "rateWithoutUnit", start + "replication: { copy: { rate_limit: 50 } }", "replication.copy.rate_limit"),
     Mistake("rateTooLow", start + "replication: { copy: { rate_limit: 5kB } }", "must be at least 100kB a second, or off"),
     Mistake("streamingWord", start + "replication: { streaming: onn }", #"must be one of: off, on (did you mean "on"?)"#),
+    Mistake(
+        "twoPhaseShared", start + "replication: { two_phase: true }",
+        "f:4:16: replication.two_phase goes with backend replica, but the backend is shared"),
     Mistake("spillFolder", start + "replication: { spill_dir: spill }", "f:4:27: replication.spill_dir is \"spill\", but must be an absolute path"),
     Mistake("copyKey", start + "replication: { copy: { ratelimit: 5MB } }", #"(did you mean "rate_limit"?)"#),
     Mistake("chunkSize", start + "replication: { copy: { chunk_size: 5kB } }", "must be at least 1MB"),

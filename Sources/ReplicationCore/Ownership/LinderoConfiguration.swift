@@ -119,6 +119,8 @@ public struct ReplicationSettings: Sendable, Equatable {
     /// How the two sides of a split share the numbers of a sequence.
     public var sequences: Sequences = .interleave
     public var streaming: Streaming = .off
+    /// Whether a transaction that is prepared at the source is prepared on the target, too; else it comes at its commit.
+    public var twoPhase = false
     /// Folder for transactions that run at the source and do not fit in memory; `nil` for the worker's own choice.
     public var spillDirectory: String?
     /// Heartbeat interval; 0 turns it off.

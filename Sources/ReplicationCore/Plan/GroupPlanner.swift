@@ -32,7 +32,8 @@ public struct GroupPlanner {
     private mutating func add(chunk index: Int, skipUpTo: LSN) {
         let chunk = chunks[index]
         for (number, span) in chunk.transactions.enumerated() {
-            if span.commitLSN < skipUpTo { continue }
+            // A prepared one may be older than others that are there: its name tells, not its position.
+            if span.commitLSN < skipUpTo, span.twoPhase == nil { continue }
             for position in span.changes {
                 add(chunk.changes[position], at: (index, position, number), commitLSN: span.commitLSN)
             }

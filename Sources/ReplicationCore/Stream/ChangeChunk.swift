@@ -19,6 +19,8 @@ public struct ChangeChunk: Sendable {
 
     public init() {}
 
+    /// The one transaction of this chunk, if it is prepared at the source before it ends: such a one stands alone.
+    public var twoPhase: TransactionSpan? { transactions.first.flatMap { $0.twoPhase == nil ? nil : $0 } }
     /// Whether the last transaction goes on in the next chunk.
     public var isOpenEnded: Bool { transactions.last.map { !$0.isCommitted } ?? false }
     public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero }
@@ -76,7 +78,19 @@ public struct TransactionSpan: Sendable, Equatable {
     public var changes: Range<Int>
     /// How many of its changes came in earlier chunks.
     public var precedingCount = 0
+    /// Which step of a prepared transaction it is; `nil` for one that commits at once.
+    public var twoPhase: TwoPhaseStep?
+    /// Whether the whole of it has been read.
     public var isCommitted: Bool { endLSN != .zero }
+}
+
+/// A step of a transaction that is prepared at the source before it commits or is rolled back.
+public enum TwoPhaseStep: Sendable, Equatable {
+    /// Its changes, to be prepared on the target. `endLSN` is that of the Prepare, known from the start; the span's
+    /// `commitLSN` and `commitTime` are the Prepare's, too.
+    case prepare(endLSN: LSN)
+    case commit
+    case rollback
 }
 
 /// The sign of life that a worker writes into the source's WAL and reads back from the stream.

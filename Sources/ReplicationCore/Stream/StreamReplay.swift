@@ -1,4 +1,4 @@
-/// Feeds a committed streamed transaction to the assembler as if it came now, as an ordinary one.
+/// Feeds a streamed transaction that committed, or was prepared, to the assembler as if it came now, unstreamed.
 ///
 /// Use: `begin`, then `feed` for each piece in order, then `end`. In between, take chunks from the assembler.
 public struct StreamReplay: Sendable {
@@ -9,8 +9,15 @@ public struct StreamReplay: Sendable {
     public init(_ commit: StreamedCommit) { self.commit = commit }
 
     public func begin(_ assembler: inout TransactionAssembler) throws(StreamError) {
-        try assembler.handle(
-            .begin(finalLSN: commit.commitLSN, commitTime: commit.commitTime, xid: commit.xid))
+        if let gid = commit.preparedAs {
+            try assembler.handle(
+                .beginPrepare(
+                    prepareLSN: commit.commitLSN, endLSN: commit.endLSN, prepareTime: commit.commitTime, xid: commit.xid,
+                    gid: gid))
+        } else {
+            try assembler.handle(
+                .begin(finalLSN: commit.commitLSN, commitTime: commit.commitTime, xid: commit.xid))
+        }
         if let origin = commit.origin { try assembler.handle(.origin(originLSN: .zero, name: origin)) }
         assembler.beginOwnRelations()
     }
@@ -40,6 +47,12 @@ public struct StreamReplay: Sendable {
 
     public func end(_ assembler: inout TransactionAssembler) throws(StreamError) {
         assembler.endOwnRelations()
+        if let gid = commit.preparedAs {
+            return try assembler.handle(
+                .prepare(
+                    prepareLSN: commit.commitLSN, endLSN: commit.endLSN, prepareTime: commit.commitTime, xid: commit.xid,
+                    gid: gid))
+        }
         try assembler.handle(
             .commit(commitLSN: commit.commitLSN, endLSN: commit.endLSN, commitTime: commit.commitTime))
     }

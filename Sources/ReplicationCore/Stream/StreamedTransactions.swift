@@ -47,7 +47,8 @@ public struct StreamedTransactions: Sendable {
         guard let kind = range.isEmpty ? nil : bytes[range.lowerBound] else { return .ordinary }
         if current != nil { return try handleInSegment(kind, bytes, range, announcement) }
         switch kind {
-        case UInt8(ascii: "S"), UInt8(ascii: "c"), UInt8(ascii: "A"): return try handleControl(bytes, range)
+        case UInt8(ascii: "S"), UInt8(ascii: "c"), UInt8(ascii: "A"), UInt8(ascii: "p"):
+            return try handleControl(bytes, range)
         default: return .ordinary
         }
     }
@@ -83,17 +84,25 @@ public struct StreamedTransactions: Sendable {
         case .streamStop:
             park()
         case .streamCommit(let xid, let commitLSN, let endLSN, let commitTime):
-            guard let transaction = remove(xid) else {
-                throw StreamError.unexpected("the commit of a streamed transaction that never began")
-            }
             return .committed(
-                StreamedCommit(transaction, commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime))
+                StreamedCommit(try finished(xid), commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime))
+        case .streamPrepare(let prepareLSN, let endLSN, let prepareTime, let xid, let gid):
+            return .committed(
+                StreamedCommit(
+                    try finished(xid), commitLSN: prepareLSN, endLSN: endLSN, commitTime: prepareTime, preparedAs: gid))
         case .streamAbort(let xid, let subxid, _, _):
             return try abort(xid, subxid)
         default:
             throw StreamError.unexpected("a message that is not of a streamed transaction")
         }
         return .kept
+    }
+
+    private mutating func finished(_ xid: UInt32) throws -> StreamedTransaction {
+        guard let transaction = remove(xid) else {
+            throw StreamError.unexpected("the commit of a streamed transaction that never began")
+        }
+        return transaction
     }
 
     private mutating func start(_ xid: UInt32, isFirstSegment: Bool) throws {
@@ -170,7 +179,7 @@ public struct StreamedTransactions: Sendable {
     }
 }
 
-/// A streamed transaction that has committed, and where its messages are.
+/// A streamed transaction that has committed or was prepared, and where its messages are.
 public struct StreamedCommit: Sendable {
     public enum Piece: Sendable {
         case memory([UInt8])
@@ -182,12 +191,18 @@ public struct StreamedCommit: Sendable {
     public var commitLSN: LSN
     public var endLSN: LSN
     public var commitTime: PostgresTime
+    /// The source's name for it, if it was prepared; the positions and the time are then the Prepare's.
+    public var preparedAs: String?
     public var origin: String?
     /// In the order of the stream.
     public var pieces: [Piece]
     public var hasFile: Bool
 
-    init(_ transaction: StreamedTransaction, commitLSN: LSN, endLSN: LSN, commitTime: PostgresTime) {
+    init(
+        _ transaction: StreamedTransaction, commitLSN: LSN, endLSN: LSN, commitTime: PostgresTime,
+        preparedAs: String? = nil
+    ) {
+        self.preparedAs = preparedAs
         xid = transaction.xid
         self.commitLSN = commitLSN
         self.endLSN = endLSN

@@ -1,11 +1,13 @@
 /// Turns decoded messages into chunks of whole transactions.
 ///
-/// Use: decode each message into `arena`, pass it to `handle`, and at the end of a read call `take`.
+/// Use: decode each message into `arena`, pass it to `handle`, and at the end of a read call `take` until it has none.
 public struct TransactionAssembler: Sendable {
     /// Bytes of one transaction that may gather before it is cut.
     public let cutBytes: Int
     public private(set) var relations = RelationHistory()
     private var chunk = ChangeChunk()
+    /// Complete chunks that go before it.
+    private var finished: [ChangeChunk] = []
     /// The transaction being read; its changes end where the chunk's do.
     private var open: TransactionSpan?
 
@@ -55,10 +57,42 @@ public struct TransactionAssembler: Sendable {
             try add(width: 0, Change(kind: .truncate, relation: chunk.truncations.count - 1))
         case .message(_, let lsn, let prefix, let content, _):
             note(prefix: prefix, content: content, lsn: lsn)
-        case .streamStart, .streamStop, .streamCommit, .streamAbort, .beginPrepare, .prepare, .commitPrepared,
-            .rollbackPrepared, .streamPrepare:
-            throw .unexpected("a streamed or two-phase transaction where none may be")
+        case .beginPrepare(let prepareLSN, let endLSN, let prepareTime, let xid, _):
+            guard open == nil else { throw .unexpected("Begin Prepare inside a transaction") }
+            endChunk()
+            open = TransactionSpan(
+                xid: xid, commitLSN: prepareLSN, endLSN: .zero, commitTime: prepareTime, origin: nil, changes: 0..<0,
+                twoPhase: .prepare(endLSN: endLSN))
+        case .prepare(_, let endLSN, let prepareTime, _, _):
+            guard open?.twoPhase == .prepare(endLSN: endLSN) else { throw .unexpected("Prepare without its beginning") }
+            try finish(endLSN: endLSN, commitTime: prepareTime)
+            endChunk()
+        case .commitPrepared(let commitLSN, let endLSN, let commitTime, let xid, _):
+            try add(.commit, xid: xid, commitLSN: commitLSN, endLSN: endLSN, time: commitTime)
+        case .rollbackPrepared(_, let endLSN, _, let rollbackTime, let xid, _):
+            try add(.rollback, xid: xid, commitLSN: endLSN, endLSN: endLSN, time: rollbackTime)
+        case .streamStart, .streamStop, .streamCommit, .streamAbort, .streamPrepare:
+            throw .unexpected("a streamed transaction where none may be")
         }
+    }
+
+    /// The end of a prepared transaction, in a chunk of its own.
+    private mutating func add(
+        _ step: TwoPhaseStep, xid: UInt32, commitLSN: LSN, endLSN: LSN, time: PostgresTime
+    ) throws(StreamError) {
+        guard open == nil else { throw .unexpected("the end of a prepared transaction inside a transaction") }
+        endChunk()
+        chunk.transactions = [
+            TransactionSpan(
+                xid: xid, commitLSN: commitLSN, endLSN: endLSN, commitTime: time, origin: nil, changes: 0..<0, twoPhase: step)
+        ]
+        chunk.endLSN = max(chunk.endLSN, endLSN)
+        endChunk()
+    }
+
+    /// What follows stands in another chunk.
+    private mutating func endChunk() {
+        if !chunk.isEmpty { finished.append(exchange(with: ChangeChunk())) }
     }
 
     // MARK: streamed transactions
@@ -83,8 +117,10 @@ public struct TransactionAssembler: Sendable {
         chunk.endLSN = lsn
     }
 
-    /// Takes what is complete. An unfinished transaction stays, unless it has outgrown `cutBytes`: values, cells and changes.
+    /// Takes what is complete, until there is nothing more: prepared transactions stand in chunks of their own. An
+    /// unfinished transaction stays, unless it has outgrown `cutBytes`: values, cells and changes.
     public mutating func take() -> ChangeChunk? {
+        if !finished.isEmpty { return finished.removeFirst() }
         guard var current = open else {
             guard !chunk.isEmpty else { return nil }
             return exchange(with: ChangeChunk())

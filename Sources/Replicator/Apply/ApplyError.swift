@@ -13,6 +13,8 @@ enum ApplyError: Error {
     case bulkFailed(upTo: LSN)
     /// A table that came under a binary stream cannot be read from one.
     case needsText(QualifiedName)
+    /// A prepared transaction has committed at the source, and neither it nor its commit is on the target.
+    case preparedGone(xid: UInt32, commitLSN: LSN)
     /// A table's definition no longer fits; everything before its first change is committed.
     case schemaDiffers(SchemaMismatch)
 }

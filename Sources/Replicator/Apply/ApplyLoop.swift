@@ -14,6 +14,8 @@ struct ApplyLoop: Sendable {
     let worker: String
     /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
     let backlogSequence: Int64
+    /// What stands prepared on the target.
+    let prepared: PreparedTransactions
 
     func run() async throws { try await run(on: connection) }
 
@@ -22,7 +24,7 @@ struct ApplyLoop: Sendable {
         let limits = settings.replication.groupLimits
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
-            exactUpTo: exactUpTo, quarantine: quarantine, lookAhead: { mailbox.takeNow(limits) })
+            exactUpTo: exactUpTo, quarantine: quarantine, prepared: prepared, lookAhead: { mailbox.takeNow(limits) })
         defer { state.finishApplier() }
         while let group = try await nextGroup(applier) {
             try Task.checkCancellation()
@@ -69,7 +71,7 @@ struct ApplyLoop: Sendable {
     private func note(_ chunks: [ChangeChunk], on connection: PostgresConnection) async throws {
         let now = Monotonic.milliseconds()
         for chunk in chunks {
-            if let last = chunk.transactions.last, last.isCommitted {
+            if let last = chunk.transactions.last, last.isVisible {
                 state.withLag { $0.handleApplied(last.commitTime) }
             }
             if let beat = chunk.heartbeat, beat.worker == worker {
@@ -80,5 +82,13 @@ struct ApplyLoop: Sendable {
                 try await DirectionRecord(connection: connection, settings: settings).note(state: .streaming, problem: nil)
             }
         }
+    }
+}
+
+extension TransactionSpan {
+    /// Whether readers of the target see it, once it is applied.
+    fileprivate var isVisible: Bool {
+        if case .prepare = twoPhase { return false }
+        return isCommitted
     }
 }

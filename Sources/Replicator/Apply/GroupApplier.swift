@@ -21,6 +21,7 @@ final class GroupApplier {
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
         startLSN: LSN, exactUpTo: LSN, quarantine: QuarantineOrders = QuarantineOrders(),
+        prepared: PreparedTransactions = PreparedTransactions(origin: ""),
         limits: BulkLimits = BulkLimits(), lookAhead: @escaping @Sendable () -> [ChangeChunk]? = { nil }
     ) {
         self.settings = settings
@@ -30,7 +31,7 @@ final class GroupApplier {
         builder = StepBuilder(plans: plans, limits: limits)
         executor = GroupExecutor(
             connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,
-            startLSN: startLSN)
+            startLSN: startLSN, prepared: prepared)
     }
 
     /// The last source commit whose effect the target shows.
@@ -80,6 +81,11 @@ final class GroupApplier {
     }
 
     private func resolveAndApply(_ group: PreparedGroup) async throws {
+        if let first = group.chunks.first, try await executor.finish(first) {
+            // What the group would have prepared for those behind it has not been sent.
+            if !group.work.isEmpty { try await forgetStatements() }
+            return
+        }
         // A group that is prepared has its plans, and was made with them.
         if !group.isCurrent(builder), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
         for (position, chunk) in group.chunks.enumerated() {
@@ -102,12 +108,16 @@ final class GroupApplier {
                 // What was applied of a large transaction is gone from memory: only the stream can bring it again.
                 guard !hadPiece else { throw ApplyError.bulkFailed(upTo: group.firstCommitLSN) }
                 await executor.rollBack()
-                try await executor.forgetStatements()
-                builder.statements.forget()
+                try await forgetStatements()
                 builder.counters.fallbacks += 1
             }
         }
         for chunk in group.chunks { try await applyExactly(chunk, before: nil) }
+    }
+
+    private func forgetStatements() async throws {
+        try await executor.forgetStatements()
+        builder.statements.forget()
     }
 
     // MARK: bulk
@@ -138,7 +148,7 @@ final class GroupApplier {
     private func applyExactly(_ chunk: ChangeChunk, before misfit: Int?) async throws {
         for span in chunk.transactions {
             // Sent again after a reconnect that came too early to know better.
-            if span.commitLSN < appliedLSN { continue }
+            if span.commitLSN < appliedLSN, span.twoPhase == nil { continue }
             if let misfit, chunk.changes[span.changes].contains(where: { chunk.definitions(of: $0).contains(misfit) }) {
                 return
             }
@@ -154,6 +164,11 @@ final class GroupApplier {
             }
             try await run(&batch)
             guard span.isCommitted else { return }
+            if span.twoPhase != nil {
+                try await executor.commit([chunk])
+                builder.counters.transactions += 1
+                return
+            }
             let isLast = span == chunk.transactions.last
             try await executor.commit(
                 endLSN: span.endLSN, commitTime: span.commitTime, heartbeat: isLast ? chunk.heartbeat : nil)

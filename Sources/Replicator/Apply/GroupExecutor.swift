@@ -9,7 +9,9 @@ struct GroupExecutor: Sendable {
     let connection: PostgresConnection
     private let missingRow: ReplicationSettings.MissingRow
     private let state: DirectionState
-    private var transaction: TargetTransaction
+    var transaction: TargetTransaction
+    /// What stands prepared on the target.
+    var prepared: PreparedTransactions
     private var recordedAtMilliseconds = Monotonic.milliseconds()
     /// The last source commit whose effect the target shows.
     private(set) var appliedLSN: LSN
@@ -21,8 +23,9 @@ struct GroupExecutor: Sendable {
 
     init(
         connection: PostgresConnection, direction: String, missingRow: ReplicationSettings.MissingRow,
-        state: DirectionState, startLSN: LSN
+        state: DirectionState, startLSN: LSN, prepared: PreparedTransactions
     ) {
+        self.prepared = prepared
         self.connection = connection
         self.missingRow = missingRow
         self.state = state
@@ -89,6 +92,7 @@ struct GroupExecutor: Sendable {
 
     /// - Parameter batch: what is still to be run, in the same round trip.
     mutating func commit(_ chunks: [ChangeChunk], with batch: StepBatch = StepBatch()) async throws {
+        if let chunk = chunks.last, let span = chunk.twoPhase { return try await prepare(chunk, span, with: batch) }
         let endLSN = chunks.reduce(appliedLSN) { max($0, $1.endLSN) }
         let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
@@ -96,13 +100,14 @@ struct GroupExecutor: Sendable {
     }
 
     mutating func commit(
-        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, with batch: StepBatch = StepBatch()
+        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, with batch: StepBatch = StepBatch(),
+        isAlwaysRecorded: Bool = false
     ) async throws {
         guard endLSN > appliedLSN else { return }
         let now = Monotonic.milliseconds()
         // Nothing to write: the position alone is worth a transaction now and then, not each time.
         let isIdle = !transaction.isOpen && batch.isEmpty && heartbeat == nil
-        guard !isIdle || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
+        guard !isIdle || isAlwaysRecorded || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
         do {
             let position = try await transaction.commit(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures, after: batch.steps)

@@ -28,6 +28,12 @@ struct ProgressOrigin {
         return row.firstValue.flatMap { LSN($0) } ?? origin
     }
 
+    /// How far the origin that the session holds has come, whether on disk or not.
+    static func sessionProgress(_ connection: PostgresConnection) async throws -> LSN {
+        let progress = try await connection.query("SELECT pg_catalog.pg_replication_origin_session_progress(false)::text")
+        return progress.firstValue.flatMap { LSN($0) } ?? .zero
+    }
+
     /// Forgets the progress.
     ///
     /// - Throws: `ReplicationFailure` with the command to run when the role may not; `PostgresError` 55006 while a

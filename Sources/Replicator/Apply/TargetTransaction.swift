@@ -86,6 +86,36 @@ struct TargetTransaction {
         return try LogPosition(results.last)
     }
 
+    /// Prepares the transaction under a name; it is then no longer this session's. Always waits for the disk.
+    ///
+    /// - Throws: `PipelineError`, counted in the caller's steps.
+    mutating func prepare(
+        as name: String, endLSN: LSN, time: PostgresTime, after data: [PipelineStep]
+    ) async throws {
+        _ = try await run(
+            data + [
+                .query(sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: [], parameterTypes: []),
+                .query(sql: Self.originSQL, parameters: Self.origin(endLSN, time), parameterTypes: Self.originTypes),
+                .query(sql: "PREPARE TRANSACTION \(SQLText.literal(name))", parameters: [], parameterTypes: []),
+            ])
+        isOpen = false
+    }
+
+    /// Ends a prepared transaction; the server marks the origin's place in the same record. Always waits for the disk.
+    static func end(
+        _ name: String, commits: Bool, endLSN: LSN, time: PostgresTime, on connection: PostgresConnection
+    ) async throws(PostgresError) {
+        _ = try await connection.query(originSQL, origin(endLSN, time), parameterTypes: originTypes)
+        _ = try await connection.execute("\(commits ? "COMMIT" : "ROLLBACK") PREPARED \(SQLText.literal(name))")
+    }
+
+    private static let originSQL = "SELECT pg_catalog.pg_replication_origin_xact_setup($1, $2)"
+    private static let originTypes = [OID.pgLSN, OID.timestamptz]
+
+    private static func origin(_ endLSN: LSN, _ time: PostgresTime) -> [PostgresParameter] {
+        [.binary(bigEndian(endLSN.rawValue)), .binary(bigEndian(UInt64(bitPattern: time.microseconds)))]
+    }
+
     /// Where the target's log stands now.
     static func position(_ connection: PostgresConnection) async throws -> LogPosition {
         try LogPosition(await connection.query(positionSQL))

@@ -55,14 +55,13 @@ struct AdoptionChecks {
                 )
             ]
         }
-        if slot.isTwoPhase {
+        if slot.isTwoPhase, !configuration.replication.twoPhase {
             return [
                 finding(
                     .slotTwoPhase, object: name,
-                    "replication slot \(name) sends transactions when they are prepared, and Lindero takes them when they commit",
+                    "replication slot \(name) sends transactions when they are prepared, and lindero.yaml does not ask for that",
                     fix:
-                        "adopt a slot that was made without two_phase; or remove replication.slot, and Lindero makes one and "
-                        + "copies the tables")
+                        "set two_phase: true under replication; or adopt a slot that was made without it")
             ]
         }
         guard slot.isActive else { return [] }

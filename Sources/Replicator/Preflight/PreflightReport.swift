@@ -32,6 +32,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case encoding
         case longTransaction = "long_transaction"
         case preparedTransaction = "prepared_transaction"
+        case preparedDisabled = "prepared_disabled"
         case clockOffset = "clock_offset"
         case largeObjects = "large_objects"
         case sequences

@@ -22,7 +22,7 @@ struct ServerChecks {
     }
 
     func source() -> [PreflightFinding] {
-        standbyAsSource() + walLevel() + slots() + senders() + replicationPrivilege() + retention()
+        twoPhaseAtSource() + standbyAsSource() + walLevel() + slots() + senders() + replicationPrivilege() + retention()
             + waiting()
             + contents()
     }
@@ -49,7 +49,26 @@ struct ServerChecks {
                     "\(facts.usedOrigins) replication origins exist and \(facts.originLimit) can be in use at once",
                     fix: "\(alter(originSetting, "\(facts.usedOrigins + 5)")) then restart the server"))
         }
-        return findings + targetPrivileges()
+        return findings + twoPhaseOnTarget() + targetPrivileges()
+    }
+
+    private func twoPhaseAtSource() -> [PreflightFinding] {
+        guard replication.twoPhase, facts.version < 150_000 else { return [] }
+        return [
+            finding(
+                .blocker, .serverVersion, "two_phase: true needs PostgreSQL 15 or newer here",
+                fix: "take two_phase out of replication: a prepared transaction then comes at its commit")
+        ]
+    }
+
+    private func twoPhaseOnTarget() -> [PreflightFinding] {
+        guard replication.twoPhase, facts.preparedLimit == 0 else { return [] }
+        return [
+            finding(
+                .blocker, .preparedDisabled,
+                "two_phase: true, and the server allows no prepared transactions (max_prepared_transactions = 0)",
+                fix: "\(alter("max_prepared_transactions", "20")) then restart the server; let it be as many as the source allows")
+        ]
     }
 
     private var originSetting: String {

@@ -65,6 +65,8 @@ struct ServerFacts: Sendable {
     var idleSlotTimeoutSeconds = 0
     var originLimit = 0
     var usedOrigins = 0
+    /// How many transactions may be prepared at a time.
+    var preparedLimit = 0
 
     var hasLargeObjects = false
     var slots: [Slot] = []

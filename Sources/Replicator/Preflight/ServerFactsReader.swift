@@ -105,6 +105,7 @@ enum ServerFactsReader {
         facts.idleSlotTimeoutSeconds = number(row["idle_slot_timeout"])
         facts.originLimit = number(row["origin_limit"])
         facts.usedOrigins = number(row["used_origins"])
+        facts.preparedLimit = number(row["prepared_limit"])
         facts.hasLargeObjects = row["has_large_objects"] == "t"
     }
 

@@ -53,6 +53,7 @@ public struct InitialSync: Sendable {
         let objects = ReplicationObjects(settings: settings, source: source)
         if known == nil {
             guard try await !objects.slotExists() else { throw objects.foreignSlot() }
+            try await PreparedTransactions.requireNone(target, settings: settings)
             // Progress that outlived its record belongs to another copy, perhaps of another cluster.
             try await ProgressOrigin(connection: target, direction: settings.name).drop()
             let check = SourceCheck(settings: settings, connection: source)

@@ -21,6 +21,9 @@ struct TableAddition {
         let sync = InitialSync(settings: settings, state: state, logger: logger)
         let finished = try await TableCopyState.read(target, direction: settings.name)
         let pending = tables.filter { finished[$0.name] == nil }
+        if !pending.isEmpty {
+            try await TwoPhaseStart.requireNoCopy(settings, source: source, of: pending.map(\.name))
+        }
         try requireIdentity(pending)
         try await discardParts(of: pending)
         try await sync.requireEmpty(pending, on: target, after: try await rename(among: finished))

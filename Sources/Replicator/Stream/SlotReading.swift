@@ -21,7 +21,7 @@ public struct SlotReading: Sendable {
         try await PostgresConnection.with(settings.source) { source in
             let check = SourceCheck(settings: settings, connection: source)
             try await check.verifyPublication()
-            let slot = try await check.slot()
+            let slot = try await check.slot(allowsTwoPhase: true)
             let end: LSN
             if let wanted = self.end { end = wanted } else { end = try await check.currentLSN() }
             let timeout = try await check.senderTimeoutMilliseconds()

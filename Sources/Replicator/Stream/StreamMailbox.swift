@@ -53,7 +53,8 @@ final class StreamMailbox: Sendable {
     /// The waiting chunks up to the limits, at least one; `nil` at the end. Never waits for more than there is: what
     /// comes while a group is applied is the next one, so an idle stream is applied at once and a backlog in bulk.
     ///
-    /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it.
+    /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it, nor with a
+    /// step of a prepared one.
     /// - Parameter waitMilliseconds: how long to wait for the first; then there are none.
     func take(_ limits: GroupLimits, waitMilliseconds: Int? = nil) async -> [ChangeChunk]? {
         var isLate = false
@@ -88,11 +89,12 @@ final class StreamMailbox: Sendable {
         var changes = 0
         for chunk in state.chunks {
             let isOver = sizeBytes + chunk.sizeBytes > limits.bytes || changes + chunk.changes.count > limits.changes
-            if count > 0 && (isOver || chunk.isOpenEnded) { break }
+            let isAlone = chunk.isOpenEnded || chunk.twoPhase != nil
+            if count > 0 && (isOver || isAlone) { break }
             count += 1
             sizeBytes += chunk.sizeBytes
             changes += chunk.changes.count
-            if chunk.isOpenEnded { break }
+            if isAlone { break }
         }
         guard count > 0 else { return [] }
         let taken = Array(state.chunks[..<count])

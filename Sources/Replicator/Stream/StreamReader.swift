@@ -17,6 +17,8 @@ struct StreamReader {
     var spill: StreamSpill?
     /// Whether it ends by itself once the direction is to be drained.
     var stopsOnDrain = true
+    /// Whether prepared transactions come when they are prepared.
+    var isTwoPhase = false
 
     /// What one stream has been read to.
     private struct Life {
@@ -33,7 +35,7 @@ struct StreamReader {
     private func run(on stream: isolated ReplicationConnection) async throws {
         var life = Life(
             decoder: PGOutputDecoder(
-                protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil)),
+                protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil, isTwoPhase: isTwoPhase)),
             streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
             schedule: FeedbackSchedule(
                 senderTimeoutMilliseconds: senderTimeoutMilliseconds,
@@ -63,7 +65,7 @@ struct StreamReader {
             case .kept: continue
             case .ordinary:
                 let isFull = life.assembler.changeCount >= limits.changes && !life.assembler.isInTransaction
-                if isFull, let chunk = life.assembler.take() { mailbox.put(chunk) }
+                while isFull, let chunk = life.assembler.take() { mailbox.put(chunk) }
                 continue
             case .committed(let commit): try await replay(commit, &life)
             case .rolledBack(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
@@ -71,7 +73,7 @@ struct StreamReader {
             // What follows comes again.
             if isOver { return }
         }
-        if let chunk = life.assembler.take() { mailbox.put(chunk) }
+        while let chunk = life.assembler.take() { mailbox.put(chunk) }
         try await spillOver(&life)
     }
 
@@ -127,11 +129,11 @@ struct StreamReader {
                     throw SpillError.damaged(file: folder.name(commit.xid), what: "\(damage)")
                 }
             }
-            if let chunk = life.assembler.take() { mailbox.put(chunk) }
+            while let chunk = life.assembler.take() { mailbox.put(chunk) }
             try await report(&life.schedule)
         }
         try replay.end(&life.assembler)
-        if let chunk = life.assembler.take() { mailbox.put(chunk) }
+        while let chunk = life.assembler.take() { mailbox.put(chunk) }
         state.note(streamed: 1)
         if commit.hasFile { await folder.remove(commit.xid) }
     }
@@ -184,13 +186,18 @@ struct StreamReader {
 
 /// What is asked of pgoutput.
 enum StreamOptions {
-    static func protocolVersion(isStreaming: Bool) -> Int { isStreaming ? 2 : 1 }
+    static func protocolVersion(isStreaming: Bool, isTwoPhase: Bool = false) -> Int {
+        isTwoPhase ? 3 : isStreaming ? 2 : 1
+    }
 
-    static func list(publication: String, isBinary: Bool, isStreaming: Bool = false) -> [(String, String)] {
+    static func list(
+        publication: String, isBinary: Bool, isStreaming: Bool = false, isTwoPhase: Bool = false
+    ) -> [(String, String)] {
         [
-            ("proto_version", "\(protocolVersion(isStreaming: isStreaming))"),
+            ("proto_version", "\(protocolVersion(isStreaming: isStreaming, isTwoPhase: isTwoPhase))"),
             ("publication_names", SQLText.identifier(publication)),
             ("messages", "true"),
         ] + (isBinary ? [("binary", "true")] : []) + (isStreaming ? [("streaming", "on")] : [])
+            + (isTwoPhase ? [("two_phase", "on")] : [])
     }
 }

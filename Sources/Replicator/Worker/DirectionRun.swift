@@ -24,13 +24,14 @@ struct DirectionRun: Sendable {
             try await Self.commitAsynchronously(target)
             try await PostgresConnection.with(settings.source) { source in
                 let check = SourceCheck(settings: settings, connection: source)
-                let startLSN = try await position(target: target, check: check)
+                let (startLSN, slot) = try await position(target: target, check: check)
                 var isBinary = false
                 if allowsBinary { isBinary = try await supportsBinary(source: source, target: target) }
                 let spill = try await makeSpill()
                 do {
                     try await stream(
-                        from: startLSN, isBinary: isBinary, spill: spill, source: source, target: target, check: check)
+                        from: startLSN, slot: slot, isBinary: isBinary, spill: spill, source: source, target: target,
+                        check: check)
                     await spill?.folder.close()
                 } catch {
                     await spill?.folder.close()
@@ -61,11 +62,17 @@ struct DirectionRun: Sendable {
     }
 
     private func stream(
-        from startLSN: LSN, isBinary: Bool, spill: StreamSpill?, source: PostgresConnection, target: PostgresConnection,
-        check: SourceCheck
+        from startLSN: LSN, slot: SourceCheck.Slot, isBinary: Bool, spill: StreamSpill?, source: PostgresConnection,
+        target: PostgresConnection, check: SourceCheck
     ) async throws {
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
-        let copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
+        var copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
+        let newestCopy = copied.values.max() ?? .zero
+        let twoPhase = try await TwoPhaseStart(settings: settings, source: source, target: target)
+            .decide(slot, startLSN: startLSN, newestCopy: newestCopy)
+        let isTwoPhase = twoPhase == true
+        // All are older than the stream, but a Prepare may be older still.
+        if isTwoPhase { copied = [:] }
         let stream = try await ReplicationConnection.connect(settings.source)
         let record = DirectionRecord(connection: target, settings: settings)
         do {
@@ -75,7 +82,8 @@ struct DirectionRun: Sendable {
             try await stream.startReplication(
                 slot: settings.slot, at: startLSN.rawValue,
                 options: StreamOptions.list(
-                    publication: settings.publication, isBinary: isBinary, isStreaming: spill != nil))
+                    publication: settings.publication, isBinary: isBinary, isStreaming: spill != nil,
+                    isTwoPhase: isTwoPhase))
             logger.info(
                 "streaming",
                 metadata: [
@@ -91,13 +99,15 @@ struct DirectionRun: Sendable {
             let mailbox = StreamMailbox(limitBytes: settings.replication.waitingBytes)
             let reader = StreamReader(
                 stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds,
-                limits: settings.replication.groupLimits, spill: spill)
+                limits: settings.replication.groupLimits, spill: spill, isTwoPhase: isTwoPhase)
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
-                exactUpTo: exactUpTo, quarantine: quarantine, worker: worker, backlogSequence: backlogSequence)
+                exactUpTo: exactUpTo, quarantine: quarantine, worker: worker, backlogSequence: backlogSequence,
+                prepared: try await PreparedTransactions.read(target, direction: settings.name))
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
-            try await runTogether(reader, loop, heartbeat)
+            let wait = twoPhase == nil ? TwoPhaseWait(state: state, newestCopy: newestCopy) : nil
+            try await runTogether(reader, loop, heartbeat, wait)
             await stream.close()
         } catch {
             await stream.close()
@@ -106,8 +116,11 @@ struct DirectionRun: Sendable {
     }
 
     /// Reader, applier and heartbeat side by side; the first error ends all three.
-    private func runTogether(_ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter) async throws {
+    private func runTogether(
+        _ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter, _ wait: TwoPhaseWait?
+    ) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
+            if let wait { group.addTask { try await wait.run() } }
             group.addTask { try await reader.run() }
             group.addTask { try await loop.run() }
             group.addTask {
@@ -123,21 +136,24 @@ struct DirectionRun: Sendable {
     }
 
     /// Where to start, after every check that the source is the one we left.
-    private func position(target: PostgresConnection, check: SourceCheck) async throws -> LSN {
+    private func position(
+        target: PostgresConnection, check: SourceCheck
+    ) async throws -> (startLSN: LSN, slot: SourceCheck.Slot) {
         let record = DirectionRecord(connection: target, settings: settings)
         try await check.verifyPublication()
-        let slot = try await check.slot()
+        let slot = try await check.slot(allowsTwoPhase: true)
         let systemIdentifier = try await check.systemIdentifier()
         let isNew = try await record.read() == nil
         let progress: LSN
         if isNew {
+            try await PreparedTransactions.requireNone(target, settings: settings)
             // Not even noted before that is settled: the next start would trust what this one did not.
             progress = try await newProgress(target, startLSN: slot.confirmedLSN)
             try await record.create(systemIdentifier: systemIdentifier, startLSN: slot.confirmedLSN)
         } else {
             progress = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
         }
-        guard let known = try await record.read() else { return progress }
+        guard let known = try await record.read() else { return (progress, slot) }
         try check.requireSame(systemIdentifier, known: known.systemIdentifier)
         guard known.slot == settings.slot else {
             throw ReplicationFailure(
@@ -149,7 +165,7 @@ struct DirectionRun: Sendable {
         }
         let applied = max(progress, known.startLSN)
         try await check.verify(slot: slot, appliedLSN: applied)
-        return applied
+        return (applied, slot)
     }
 
     /// Takes the origin for a direction that the target has no record of: progress that outlived its record is another

@@ -106,6 +106,10 @@ public struct DirectionSupervisor: Sendable {
             attempt.failuresAtLSN += 1
             if cause.isSchemaChange, attempt.failuresAtLSN < 3 { return }
             guard setAside(change, cause, &attempt) else { throw Self.refused(change, cause, settings) }
+        case ApplyError.preparedGone(let xid, let commitLSN):
+            throw Self.preparedGone(xid, commitLSN, settings)
+        case is TwoPhaseWait.Due:
+            logger.info("transactions come when they are prepared, from now on", metadata: ["direction": "\(settings.name)"])
         case ProgressError.noRow:
             throw ReplicationFailure(
                 .progressLost,
@@ -244,6 +248,15 @@ extension DirectionSupervisor {
             nextStep: "Set `on_error: quarantine` for \(change.table) in lindero.yaml, run `lindero run` again and insert "
                 + "the row on \(settings.targetName) by hand. ALTER TABLE \(change.table.sql) REPLICA IDENTITY FULL on "
                 + "\(settings.sourceName) spares the next one.")
+    }
+
+    private static func preparedGone(_ xid: UInt32, _ commitLSN: LSN, _ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .preparedGone,
+            "\(settings.name) stopped: transaction \(xid) of \(settings.sourceName) committed at \(commitLSN) and was prepared on "
+                + "\(settings.targetName) before, but is not there any more: somebody ended it.",
+            nextStep: "If its changes are to be there, restore \(settings.targetName) from a backup. " + settings.copyAnew,
+            isBlocker: true)
     }
 
     private static func spillUnusable(_ error: SpillError, _ settings: DirectionSettings) -> ReplicationFailure {

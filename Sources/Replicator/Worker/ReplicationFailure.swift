@@ -27,6 +27,9 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case splitTable = "split_table"
         case memoryLimit = "memory_limit"
         case sequencesShared = "sequences_shared"
+        case preparedDisabled = "prepared_disabled"
+        case preparedLeft = "prepared_left"
+        case preparedGone = "prepared_gone"
     }
 
     public var code: Code

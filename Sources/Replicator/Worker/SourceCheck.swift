@@ -25,12 +25,15 @@ public struct SourceCheck: Sendable {
     struct Slot {
         var confirmedLSN: LSN
         var isActive: Bool
+        /// Whether it sends transactions when they are prepared.
+        var isTwoPhase: Bool
     }
 
     /// The slot as the source knows it.
     ///
+    /// - Parameter allowsTwoPhase: whether it may send transactions when they are prepared.
     /// - Throws: `ReplicationFailure` when it is missing, invalidated, of another plugin or another database.
-    func slot() async throws -> Slot {
+    func slot(allowsTwoPhase: Bool = false) async throws -> Slot {
         let result = try await connection.query(
             """
             SELECT plugin, database, active::text, confirmed_flush_lsn::text, wal_status, current_database(), two_phase::text
@@ -50,20 +53,21 @@ public struct SourceCheck: Sendable {
                 "Replication slot \(settings.slot) \(place) is for plugin \(row[0] ?? "none") in database \(row[1] ?? "none").",
                 nextStep: "Name a pgoutput slot of database \(row[5] ?? "") under `replication.slot`.", isBlocker: true)
         }
-        guard row[6] != "true" else {
-            throw ReplicationFailure(
-                .slotTwoPhase,
-                "Replication slot \(settings.slot) \(place) sends transactions when they are prepared (two_phase), and Lindero "
-                    + "takes them when they commit.",
-                nextStep: "Name a slot that was made without two_phase under `replication.slot`.", isBlocker: true)
-        }
         guard row[4] != "lost", let confirmed = row[3].flatMap({ LSN($0) }) else {
             throw ReplicationFailure(
                 .slotInvalidated,
                 "Replication slot \(settings.slot) \(place) was invalidated: WAL that it needed is gone.",
                 nextStep: settings.copyAnew + " Raise max_slot_wal_keep_size on \(settings.sourceName) first.", isBlocker: true)
         }
-        return Slot(confirmedLSN: confirmed, isActive: row[2] == "true")
+        guard allowsTwoPhase || row[6] != "true" else {
+            throw ReplicationFailure(
+                .slotTwoPhase,
+                "Replication slot \(settings.slot) \(place) sends transactions when they are prepared (two_phase), which only "
+                    + "`backend: replica` takes.",
+                nextStep: "On PostgreSQL 18, once no transaction is prepared: ALTER_REPLICATION_SLOT \(settings.slot) (TWO_PHASE "
+                    + "false). Before, drop the slot and start over.", isBlocker: true)
+        }
+        return Slot(confirmedLSN: confirmed, isActive: row[2] == "true", isTwoPhase: row[6] == "true")
     }
 
     /// Refuses a slot that starts later than what the target has: changes in between would be missing.

@@ -54,12 +54,14 @@ import Testing
     }
 
     @Test func slotThatSendsPreparedTransactionsIsBlocked() async throws {
-        let scene = try await scene()
+        var scene = try await scene()
         try await scene.run(on: .source, "CREATE PUBLICATION \"Mine\" FOR ALL TABLES")
         let slot = scene.configuration.replication.slot ?? ""
         try await scene.run(on: .source, "SELECT pg_create_logical_replication_slot('\(slot)', 'pgoutput', false, true)")
         let finding = try #require(await scene.finding(.slotTwoPhase))
         #expect(finding.severity == .blocker && finding.message.contains(slot))
+        scene.configuration.replication.twoPhase = true
+        #expect(await scene.finding(.slotTwoPhase) == nil)
         try await dropSlot(scene)
     }
 

@@ -11,6 +11,17 @@ import Testing
         #expect(report.blockers == [], "\(report.findings)")
     }
 
+    @Test func targetWithoutPreparedTransactionsIsBlockedWhenTheyAreAskedFor() async throws {
+        let poor = try await PostgresCluster.start(settings: ["max_prepared_transactions": "0"])
+        defer { poor.remove() }
+        var scene = try await PreflightScene.make(target: poor)
+        #expect(await scene.finding(.preparedDisabled) == nil)
+        scene.configuration.replication.twoPhase = true
+        let finding = try #require(await scene.finding(.preparedDisabled))
+        #expect(finding.severity == .blocker && finding.database == "sync")
+        #expect(finding.fix?.hasPrefix("ALTER SYSTEM SET max_prepared_transactions = '20';") == true)
+    }
+
     @Test func checkChangesNothing() async throws {
         let scene = try await PreflightScene.make()
         let objects = """

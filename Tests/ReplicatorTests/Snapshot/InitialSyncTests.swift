@@ -12,9 +12,12 @@ struct FreshPair {
     let target: PostgresConnection
     var settings: DirectionSettings
 
-    init(_ schema: String, policy: OwnershipPolicy? = nil, replication: ReplicationSettings = .init()) async throws {
-        let sourceURL = try await PostgresCluster.shared("source").createDatabase(prefix: "fs")
-        let targetURL = try await PostgresCluster.shared("target").createDatabase(prefix: "ft")
+    init(
+        _ schema: String, policy: OwnershipPolicy? = nil, replication: ReplicationSettings = .init(),
+        sourceCluster: String = "source", targetCluster: String = "target"
+    ) async throws {
+        let sourceURL = try await PostgresCluster.shared(sourceCluster).createDatabase(prefix: "fs")
+        let targetURL = try await PostgresCluster.shared(targetCluster).createDatabase(prefix: "ft")
         source = try await ReplicaPair.connect(sourceURL)
         target = try await ReplicaPair.connect(targetURL)
         _ = try await source.execute(schema)
