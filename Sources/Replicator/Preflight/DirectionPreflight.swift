@@ -37,6 +37,9 @@ struct DirectionPreflight {
             findings += try await clocks(target)
         }
         let twins = try await CatalogReader.tables(target.connection, matching: tables.map(\.name))
+        if isOrigin, configuration.backend == .replica || configuration.replication.snapshot == .initial {
+            findings += try await copying(target, tables, twins)
+        }
         findings += TargetTableChecks(
             source: source.name, target: target.name, user: target.facts.user,
             mayCreateInDatabase: target.facts.mayCreateInDatabase, configuration: configuration,
@@ -47,6 +50,47 @@ struct DirectionPreflight {
             unfinished: try await unfinished(target)
         ).findings()
         return findings
+    }
+
+    /// What an initial copy needs of both servers.
+    private func copying(
+        _ target: PreflightSide, _ tables: [TableDescription], _ twins: [TableDescription]
+    ) async throws(PostgresError) -> [PreflightFinding] {
+        let isAhead = try await !isPrepared(target)
+        let capacity = try await CapacityFacts.read(source: source, target: target, tables: tables, isCopyAhead: isAhead)
+        let there = Set(twins.map(\.name))
+        let missing = tables.filter { !there.contains($0.name) }
+        return CapacityChecks(facts: capacity, configuration: configuration).findings()
+            + (try await ExtensionChecks.read(source: source, target: target, tables: missing).findings())
+            + (try await leftOutKeys(tables))
+    }
+
+    /// Foreign keys to tables that stay: the target has none of their rows, and so not the key.
+    private func leftOutKeys(_ tables: [TableDescription]) async throws(PostgresError) -> [PreflightFinding] {
+        guard configuration.backend == .replica else { return [] }
+        let oids = PostgresParameter.text("{" + tables.map { String($0.oid) }.joined(separator: ",") + "}")
+        let rows = try await source.connection.query(
+            """
+            SELECT conname, conrelid::pg_catalog.regclass::text, confrelid::pg_catalog.regclass::text
+            FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0
+              AND conrelid = ANY ($1::pg_catalog.oid[]) AND NOT confrelid = ANY ($1::pg_catalog.oid[]) ORDER BY 2, 1
+            """, [oids]
+        ).rows
+        return rows.map { row in
+            PreflightFinding(
+                .note, .foreignKeyCut, database: target?.name, object: row[0],
+                "foreign key \(row[0] ?? "") of \(row[1] ?? "") refers to \(row[2] ?? ""), which is not replicated, so it is left out here",
+                fix: "list that table under tables:, if its rows are wanted here")
+        }
+    }
+
+    private func isPrepared(_ target: PreflightSide) async throws(PostgresError) -> Bool {
+        let exists = try await target.connection.query("SELECT pg_catalog.to_regclass('lindero.direction')::text")
+        guard exists.firstValue != nil else { return false }
+        return try await target.connection.query(
+            "SELECT 1 FROM lindero.direction WHERE name = $1 AND prepared_at IS NOT NULL",
+            [.text("\(source.name)->\(target.name)")]
+        ).rowCount > 0
     }
 
     /// Quoted names of tables that Lindero made and whose copy is not complete: their keys come after the data.

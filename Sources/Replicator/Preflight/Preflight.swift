@@ -44,6 +44,7 @@ public struct Preflight: Sendable {
     private func check(_ sides: [String: PreflightSide]) async -> [PreflightFinding] {
         var findings = sides.values.sorted { $0.name < $1.name }.flatMap { serverChecks($0).roles() }
         guard let origin = sides[configuration.origin] else { return findings }
+        findings += await prisma(origin)
         let tables: [TableDescription]
         let policy: OwnershipPolicy
         do {
@@ -72,6 +73,14 @@ public struct Preflight: Sendable {
             }
         }
         return findings + (await split(origin, sides, policy))
+    }
+
+    private func prisma(_ origin: PreflightSide) async -> [PreflightFinding] {
+        do {
+            return try await PrismaChecks.read(origin, backend: configuration.backend).findings()
+        } catch {
+            return [failed(origin.name, error)]
+        }
     }
 
     /// What both sides of a split can do together; with one of them alone there is nothing to say.

@@ -81,6 +81,12 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case guardDrift = "guard_drift"
         case guardNotice = "guard_notice"
         case spillFolder = "spill_folder"
+        case diskSpace = "disk_space"
+        case connections
+        case extensionMissing = "extension_missing"
+        case prismaSchemas = "prisma_schemas"
+        case prismaMigrations = "prisma_migrations"
+        case outputPlugin = "output_plugin"
     }
 
     public var severity: Severity

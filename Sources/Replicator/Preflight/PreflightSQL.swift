@@ -29,6 +29,7 @@ enum PreflightSQL {
                        AS slot_retention,
                    (SELECT CASE unit WHEN 'min' THEN setting::bigint * 60 ELSE setting::bigint END
                     FROM pg_catalog.pg_settings WHERE name = 'idle_replication_slot_timeout') AS idle_slot_timeout,
+                   pg_catalog.current_setting('output_plugin_libraries', true) AS output_plugins,
                    coalesce(pg_catalog.current_setting('max_active_replication_origins', true),
                             pg_catalog.current_setting('max_replication_slots')) AS origin_limit,
                    (SELECT count(*) FROM pg_catalog.pg_replication_origin) AS used_origins,

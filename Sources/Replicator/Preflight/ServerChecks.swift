@@ -22,7 +22,8 @@ struct ServerChecks {
     }
 
     func source() -> [PreflightFinding] {
-        twoPhaseAtSource() + standbyAsSource() + walLevel() + slots() + senders() + replicationPrivilege() + retention()
+        twoPhaseAtSource() + standbyAsSource() + walLevel() + outputPlugin() + slots() + senders() + replicationPrivilege()
+            + retention()
             + waiting()
             + contents()
     }
@@ -135,6 +136,22 @@ struct ServerChecks {
                 fix:
                     "\(alter("wal_level", "logical")) then restart the server (a managed service has a setting of "
                     + "its own, such as rds.logical_replication = 1)")
+        ]
+    }
+
+    /// Names in a list of libraries.
+    static func libraries(_ text: String) -> [String] {
+        text.split(separator: ",").map { part in String(part.filter { !$0.isWhitespace && $0 != "\"" }) }.filter { !$0.isEmpty }
+    }
+
+    /// Since 16.15, 17.11 and 18.6 PostgreSQL loads only decoders that the administrator lists.
+    func outputPlugin() -> [PreflightFinding] {
+        guard let trusted = facts.outputPlugins, !trusted.contains("pgoutput") else { return [] }
+        let list = (trusted + ["pgoutput"]).joined(separator: ", ")
+        return [
+            finding(
+                severity, .outputPlugin, "output_plugin_libraries does not name pgoutput, so changes can't be read",
+                fix: "\(alter("output_plugin_libraries", list)) SELECT pg_reload_conf();")
         ]
     }
 

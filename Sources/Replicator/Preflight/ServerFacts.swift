@@ -63,6 +63,8 @@ struct ServerFacts: Sendable {
     var slotRetentionMegabytes = -1
     /// 0 when slots never expire.
     var idleSlotTimeoutSeconds = 0
+    /// Libraries that may decode; `nil` where the server does not ask.
+    var outputPlugins: [String]?
     var originLimit = 0
     var usedOrigins = 0
     /// How many transactions may be prepared at a time.

@@ -103,6 +103,7 @@ enum ServerFactsReader {
         facts.usedSenders = number(row["used_senders"])
         facts.slotRetentionMegabytes = number(row["slot_retention"])
         facts.idleSlotTimeoutSeconds = number(row["idle_slot_timeout"])
+        facts.outputPlugins = row["output_plugins"].map(ServerChecks.libraries)
         facts.originLimit = number(row["origin_limit"])
         facts.usedOrigins = number(row["used_origins"])
         facts.preparedLimit = number(row["prepared_limit"])

@@ -1,3 +1,4 @@
+import Foundation
 import PostgresClient
 import ReplicationCore
 import Replicator
@@ -22,23 +23,36 @@ import Testing
         #expect(finding.fix?.hasPrefix("ALTER SYSTEM SET max_prepared_transactions = '20';") == true)
     }
 
-    @Test func checkChangesNothing() async throws {
-        let scene = try await PreflightScene.make()
-        let objects = """
-            SELECT (SELECT count(*) FROM pg_catalog.pg_class) || '/' || (SELECT count(*) FROM pg_catalog.pg_publication)
-                || '/' || (SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE database = current_database())
-                || '/' || (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace)
-            """
-        func state() async throws -> [String?] {
-            var rows: [String?] = []
-            for side in [PreflightScene.Side.source, .target] {
-                let connection = try await PostgresConnection.connect(scene.options(side))
-                rows.append(try await connection.query(objects)[row: 0, column: 0])
-                await connection.close()
+    /// Everything that a dump holds, of both databases and of their servers, is the same before and after.
+    @Test(arguments: LinderoConfiguration.Backend.allCases)
+    func checkChangesNothing(_ backend: LinderoConfiguration.Backend) async throws {
+        // Servers of their own: nobody else makes anything there meanwhile.
+        let (one, other) = try await (PostgresCluster.start(), PostgresCluster.start())
+        defer { [one, other].forEach { $0.remove() } }
+        var scene = try await PreflightScene.make(source: one, target: other, backend: backend)
+        scene.configuration.tables = [TableRule(pattern: "Reservas", owned: ["bot": ["*"]])]
+        func state() async throws -> [String] {
+            var state: [String] = []
+            for side in [scene.source, scene.target] {
+                let folder = try PostgresBinaries(version: side.cluster.version).folder
+                let url = side.cluster.conninfo(database: side.database)
+                for arguments in [["pg_dump", "-d", url], ["pg_dumpall", "--globals-only", "-d", url]] {
+                    let dump = try ChildProcess(folder + "/" + arguments[0], Array(arguments.dropFirst()))
+                    defer { try? FileManager.default.removeItem(at: URL(fileURLWithPath: dump.outputPath).deletingLastPathComponent()) }
+                    #expect(try await dump.wait(timeoutSeconds: 60) == 0, "\(dump.errors)")
+                    // A key of its own for each dump.
+                    state.append(dump.output.split(separator: "\n").filter { !$0.contains("restrict ") }.joined(separator: "\n"))
+                }
+                let rest = try await side.cluster.execute("""
+                    SELECT (SELECT count(*) FROM pg_replication_slots) || '/' || (SELECT count(*) FROM pg_replication_origin)
+                      || '/' || (SELECT count(*) FROM pg_file_settings) || '/' || (SELECT count(*) FROM pg_database)
+                    """)
+                state.append(rest.firstValue ?? "")
             }
-            return rows
+            return state
         }
         let before = try await state()
+        #expect(before[0].contains("CREATE TABLE public.\"Reservas\""))
         _ = await scene.report()
         #expect(try await state() == before)
     }

@@ -139,7 +139,7 @@ import TestSupport
         }
     }
 
-    @Test func commitThatTheSourceStillHidesIsNoDifference() async throws {
+    @Test(arguments: [false, true]) func commitThatTheSourceStillHidesIsNoDifference(isPrepared: Bool) async throws {
         let cluster = try await PostgresCluster.start()
         defer { cluster.remove() }
         let pair = try await ReplicaPair(Self.schema, source: cluster)
@@ -151,10 +151,14 @@ import TestSupport
             let url = pair.sourceURL
             let hidden = Task {
                 let writer = try await ReplicaPair.connect(url)
+                _ = try await writer.execute("SET synchronous_commit = local")
                 _ = try await writer.execute("""
                     BEGIN; UPDATE public.live SET v = 99 WHERE id = 10; DELETE FROM public.live WHERE id = 11;
-                    INSERT INTO public.live VALUES (-7, 1); COMMIT
+                    INSERT INTO public.live VALUES (-7, 1)
                     """)
+                if isPrepared { _ = try await writer.execute("PREPARE TRANSACTION 'hidden'") }
+                _ = try await writer.execute("SET synchronous_commit = on")
+                _ = try await writer.execute(isPrepared ? "COMMIT PREPARED 'hidden'" : "COMMIT")
             }
             try await waitUntil("the target shows what the source hides") {
                 try await pair.target.query("SELECT 1 FROM public.live WHERE id = -7").rowCount == 1
@@ -171,6 +175,26 @@ import TestSupport
             let words = try await report.words
             #expect(words == [])
             try await hidden.value
+        }
+    }
+
+    /// Who prepared or began something and went home must not keep every difference undecided.
+    @Test func transactionsThatStandOpenAreNotWaitedFor() async throws {
+        let cluster = try await PostgresCluster.start()
+        defer { cluster.remove() }
+        let pair = try await ReplicaPair(Self.schema, source: cluster)
+        try await pair.streaming { state in
+            try await fill(pair, state)
+            let idle = try await ReplicaPair.connect(pair.sourceURL)
+            _ = try await idle.execute("BEGIN; UPDATE public.live SET v = 5 WHERE id = 20; PREPARE TRANSACTION 'forgotten'")
+            _ = try await idle.execute("BEGIN; UPDATE public.live SET v = 5 WHERE id = 21")
+            try await pair.plant("UPDATE public.live SET note = 'planted' WHERE id = 22; DELETE FROM public.live WHERE id = 23")
+            let report = try await pair.verify(["live"])
+            #expect(report.words == ["live 22: changed note", "live 23: missing"])
+            #expect(report.undecided == 0)
+            _ = try await idle.execute("ROLLBACK")
+            _ = try await idle.execute("ROLLBACK PREPARED 'forgotten'")
+            await idle.close()
         }
     }
 }
