@@ -13,6 +13,8 @@ public struct VerifyTable: Sendable, Equatable {
         public var name: String
         /// What the source's value is cast to first, because the target keeps it as another type.
         public var sourceCast: String?
+        /// Whether the source's values have trailing spaces that a cast to text would lose (`char(n)`).
+        public var isPadded = false
         /// Whether it holds bytes, whose text form would be twice as long.
         public var isBytes: Bool
     }
@@ -37,6 +39,8 @@ public struct VerifyTable: Sendable, Equatable {
         case missingColumns([String])
         /// An extension's type, whose operators nobody can name safely.
         case keyType(column: String, type: String)
+        /// Values that are one key on one side may be two on the other.
+        case keyEquality(column: String)
         /// The initial copy is not done with it.
         case notCopied
 
@@ -47,6 +51,9 @@ public struct VerifyTable: Sendable, Equatable {
             case .nullableKey(let columns): "its match columns may be NULL: \(SQLText.list(columns))"
             case .missingColumns(let columns): "the target lacks \(SQLText.list(columns))"
             case .keyType(let column, let type): "its key column \"\(column)\" is of the extension's type \(type)"
+            case .keyEquality(let column):
+                "values of its key column \"\(column)\" may be equal on one side and different on the other (a nondeterministic "
+                    + "collation, or another type)"
             case .notCopied: "its initial copy is not done"
             }
         }
@@ -86,6 +93,12 @@ public struct VerifyTable: Sendable, Equatable {
         }
         if let strange = pairs.first(where: { !KeyOrder.isKnown($0.source) || !KeyOrder.isKnown($0.target) })?.source {
             throw .keyType(column: strange.name, type: strange.type)
+        }
+        for pair in pairs {
+            let rules = (collations(.source, pair.source.name), collations(.target, pair.target.name))
+            guard KeyOrder.hasSameEquality(pair.source, pair.target, rules.0, rules.1) else {
+                throw .keyEquality(column: pair.source.name)
+            }
         }
         let sourceOrder = Array(names.indices)
         let targetOrder = order(of: names, in: target)
@@ -134,10 +147,13 @@ public struct VerifyTable: Sendable, Equatable {
         if isBuiltIn, source.type != target.type {
             cast = target.typeOID == target.baseTypeOID ? target.type : target.castName
         }
-        return Column(name: source.name, sourceCast: cast, isBytes: target.baseTypeOID == byteaOID)
+        return Column(
+            name: source.name, sourceCast: cast, isPadded: source.baseTypeOID == KeyOrder.bpcharOID, isBytes: target.baseTypeOID == byteaOID)
     }
 
     private static let byteaOID: UInt32 = 17
+    /// How what `collations` answers begins for one that calls different texts equal.
+    public static let looseCollation = "nondeterministic/"
 }
 
 /// Whether two sides sort a key column alike.
@@ -154,6 +170,27 @@ enum KeyOrder {
     static func isKnown(_ column: ColumnDescription) -> Bool {
         column.baseTypeOID < TypeCompatibility.firstUserOID || column.baseKind == "e"
     }
+
+    static let bpcharOID: UInt32 = 1042
+
+    /// Whether two values are one key on the one side exactly when they are on the other: else a row could be looked for in
+    /// vain that is there.
+    static func hasSameEquality(
+        _ source: ColumnDescription, _ target: ColumnDescription, _ sourceCollation: String?, _ targetCollation: String?
+    ) -> Bool {
+        let isLoose = [sourceCollation, targetCollation].contains { $0?.hasPrefix(VerifyTable.looseCollation) == true }
+        if isLoose, sourceCollation != targetCollation { return false }
+        if source.type == target.type { return true }
+        let types = [source.baseTypeOID, target.baseTypeOID]
+        if types.allSatisfy(integers.contains) { return true }
+        // A length is a limit, and no rounding; char(n) alone passes over trailing spaces.
+        if types.allSatisfy(text.contains), (types[0] == bpcharOID) == (types[1] == bpcharOID) { return true }
+        // A modifier rounds; a domain may hide one.
+        guard target.typeOID == target.baseTypeOID, !target.type.contains("(") else { return false }
+        return integers.contains(types[0]) && types[1] == numericOID || types[0] == types[1]
+    }
+
+    private static let numericOID: UInt32 = 1700
 
     /// - Parameter sourceCollation: whatever two equal texts of mean one order; `nil` when it is not known.
     static func isSame(

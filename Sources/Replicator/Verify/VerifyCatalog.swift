@@ -103,8 +103,9 @@ struct VerifyCatalog {
                        to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticurules',
                        \(databaseVersion), pg_catalog.getdatabaseencoding()) END
               WHEN c.collname IN ('C', 'POSIX') AND c.collnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN 'C'
-              ELSE concat_ws('/', c.collprovider, c.collcollate, to_jsonb(c) ->> 'colliculocale',
-                to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'collicurules', c.collisdeterministic,
+              ELSE CASE WHEN c.collisdeterministic THEN '' ELSE '\(VerifyTable.looseCollation)' END
+                || concat_ws('/', c.collprovider, c.collcollate, to_jsonb(c) ->> 'colliculocale',
+                to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'collicurules',
                 pg_catalog.pg_collation_actual_version(c.oid), pg_catalog.getdatabaseencoding()) END
             FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
             JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()

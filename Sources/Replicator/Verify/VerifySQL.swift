@@ -21,10 +21,19 @@ struct VerifySQL: Sendable {
 
     private func value(_ column: VerifyTable.Column, _ side: VerifySide) -> String {
         var value = name(column.name)
-        if side == .source, let type = column.sourceCast { value = "CAST(\(value) AS \(type))" }
+        if side == .source, let type = column.sourceCast { value = cast(column, to: type) }
         // Half as long as its text form, or much shorter.
         return column.isBytes ? "pg_catalog.sha256(\(value))" : value
     }
+
+    private func cast(_ column: VerifyTable.Column, to type: String) -> String {
+        let name = name(column.name)
+        guard column.isPadded else { return "CAST(\(name) AS \(type))" }
+        return "CAST(CASE WHEN \(name) IS NOT NULL THEN \(printed(name)) END AS \(type))"
+    }
+
+    /// What the type's output function prints, trailing spaces included. Of NULL it makes ''.
+    private func printed(_ value: String) -> String { "pg_catalog.format('%s', \(value))" }
 
     private func hash(_ text: String) -> String {
         let bytes = differsInEncoding ? "pg_catalog.encode(pg_catalog.convert_to(\(text), 'UTF8'), 'hex')" : text
@@ -86,19 +95,19 @@ struct VerifySQL: Sendable {
 
     /// Of given keys: which, and its row's hash.
     func lookUp(_ side: VerifySide) -> String {
-        "SELECT lindero_n::text, \(hash(rowText(side)))::text \(place(ofKeysOn: side))"
+        "SELECT lindero_asked.lindero_n::text, \(hash(rowText(side)))::text \(place(ofKeysOn: side))"
     }
 
     /// Of given keys: which, its row's version, a hash of each column, and the key as the row spells it.
     func read(_ side: VerifySide) -> String {
         let hashes = table.columns.map { hash("ROW(\(value($0, side)))::text") }.joined(separator: ", ")
-        return "SELECT lindero_n::text, \(version), ARRAY[\(hashes)]::text, \(keyTexts) \(place(ofKeysOn: side))"
+        return "SELECT lindero_asked.lindero_n::text, \(version), ARRAY[\(hashes)]::text, \(keyTexts) \(place(ofKeysOn: side))"
     }
 
     /// Of one key: its row's version, then each of `columns` as the target's type prints it.
     func values(_ columns: [VerifyTable.Column], _ side: VerifySide) -> String {
         let values = columns.map { column -> String in
-            if side == .source, let type = column.sourceCast { return "CAST(\(name(column.name)) AS \(type))::text" }
+            if side == .source, let type = column.sourceCast { return "\(cast(column, to: type))::text" }
             return "\(name(column.name))::text"
         }
         return "SELECT \(([version] + values).joined(separator: ", ")) \(place(ofKeysOn: side))"

@@ -71,7 +71,8 @@ import Testing
     @Test func oneWalkIsEnoughOnlyWhereBothSidesSortAlike() throws {
         func walks(_ oid: UInt32, _ other: UInt32? = nil, _ collations: (String?, String?) = (nil, nil)) throws -> Int {
             try VerifyTable.make(
-                source: table([column("id", oid)]), target: table([column("id", other ?? oid)]), ownership: nil,
+                source: table([column("id", oid)]), target: table([column("id", other ?? oid, type: other == 1700 ? "numeric" : "text")]),
+                ownership: nil,
                 direction: Self.replica, collations: { side, _ in side == .source ? collations.0 : collations.1 }
             ).walks.count
         }
@@ -83,6 +84,34 @@ import Testing
         #expect(try walks(25, nil, ("C", "C")) == 1)
         #expect(try walks(25, nil, ("C", "en_US/2.36")) == 2)
         #expect(try walks(3802, nil, ("C", "C")) == 2)
+    }
+
+    @Test func keysThatAreEqualOnOneSideAloneAreNoKeys() {
+        func obstacle(
+            _ source: (UInt32, String), _ target: (UInt32, String), _ collations: (String?, String?) = (nil, nil)
+        ) -> VerifyTable.Obstacle? {
+            do throws(VerifyTable.Obstacle) {
+                _ = try VerifyTable.make(
+                    source: table([column("id", source.0, type: source.1)]), target: table([column("id", target.0, type: target.1)]),
+                    ownership: nil, direction: Self.replica,
+                    collations: { side, _ in side == .source ? collations.0 : collations.1 })
+                return nil
+            } catch {
+                return error
+            }
+        }
+        let loose = VerifyTable.looseCollation + "i/und"
+        #expect(obstacle((23, "integer"), (20, "bigint")) == nil)
+        #expect(obstacle((23, "integer"), (1700, "numeric")) == nil)
+        #expect(obstacle((1043, "character varying(5)"), (25, "text")) == nil)
+        #expect(obstacle((1700, "numeric(10,2)"), (1700, "numeric")) == nil)
+        #expect(obstacle((25, "text"), (25, "text"), (loose, loose)) == nil)
+        let refused = VerifyTable.Obstacle.keyEquality(column: "id")
+        #expect(obstacle((1700, "numeric"), (1700, "numeric(10,2)")) == refused)
+        #expect(obstacle((1114, "timestamp without time zone"), (1114, "timestamp(0) without time zone")) == refused)
+        #expect(obstacle((25, "text"), (1042, "character(8)")) == refused)
+        #expect(obstacle((1042, "character(8)"), (25, "text")) == refused)
+        #expect(obstacle((25, "text"), (25, "text"), ("C", loose)) == refused)
     }
 
     @Test func walksFollowTheIndexOfTheirSide() throws {

@@ -19,12 +19,13 @@ final class ReplicaPair: Sendable {
     init(
         _ schema: String, targetSchema: String? = nil, publication: String = "CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)",
         policy: OwnershipPolicy? = nil, replication: ReplicationSettings = ReplicationSettings(),
-        cluster: String = "source", targetCluster: PostgresCluster? = nil, source own: PostgresCluster? = nil
+        cluster: String = "source", targetCluster: PostgresCluster? = nil, source own: PostgresCluster? = nil,
+        targetURL ready: String? = nil
     ) async throws {
         let from = if let own { own } else { try await PostgresCluster.shared(cluster) }
         sourceURL = try await from.createDatabase(prefix: "rs")
         let other = if let targetCluster { targetCluster } else { try await PostgresCluster.shared("target") }
-        targetURL = try await other.createDatabase(prefix: "rt")
+        targetURL = if let ready { ready } else { try await other.createDatabase(prefix: "rt") }
         source = try await Self.connect(sourceURL)
         target = try await Self.connect(targetURL)
         _ = try await source.execute(schema)
