@@ -1,7 +1,10 @@
 import Foundation
 import PostgresClient
+import ReplicationCore
 import TestSupport
 import Testing
+
+@testable import lindero
 
 /// `lindero verify` beside a running worker.
 @Suite struct VerifyCommandTests {
@@ -91,6 +94,51 @@ import Testing
         worker.terminate()
         _ = try await worker.wait()
         try await pair.remove()
+    }
+
+    /// The stream stands still, comes back, and sends again what it had sent: none of it is a difference.
+    @Test func workerThatDiesMeanwhileMakesNoDifference() async throws {
+        let (pair, first) = try await makePair(rows: 5_000)
+        try pair.append("verify: { chunk_rows: 200 }")
+        let writer = Task {
+            var count = 0
+            while !Task.isCancelled {
+                _ = try? await pair.source.execute("""
+                    UPDATE public.guest SET name = name || '.' WHERE id % 97 = \(count % 97);
+                    DELETE FROM public.guest WHERE id = \(5_001 + count % 10);
+                    INSERT INTO public.guest VALUES (\(5_001 + (count + 3) % 10), 'x', 'y') ON CONFLICT DO NOTHING
+                    """)
+                count += 1
+            }
+            return count
+        }
+        var worker = first
+        for round in 0..<4 {
+            let verify = try pair.start(["verify", "--json"])
+            worker.kill9()
+            _ = try await worker.wait()
+            worker = try pair.run()
+            #expect(try await verify.wait(timeoutSeconds: 120) == 0, "round \(round): \(verify.output) \(verify.errors)")
+        }
+        writer.cancel()
+        #expect(await writer.value > 0)
+        worker.terminate()
+        _ = try await worker.wait()
+        try await pair.remove()
+    }
+
+    @Test func progressIsOneLineWithABarAndTheTimeThatIsLeft() {
+        var progress = VerifyProgress()
+        progress.tablesTotal = 4
+        progress.tablesDone = 1
+        progress.rowsTotal = 2_000_000
+        progress.rowsDone = 500_000
+        #expect(VerifyLine.text("bot->sync", progress, elapsedSeconds: 10)
+            == "bot->sync comparing [#####...............] 25%, 1/4 tables, 500,000 rows, 50,000/s, 30.0 s left")
+        progress.differences = 3
+        progress.tablesDone = 4
+        #expect(VerifyLine.text("bot->sync", progress, elapsedSeconds: 10)
+            == "bot->sync comparing [####################] 100%, 4/4 tables, 500,000 rows, 50,000/s, 3 differences")
     }
 
     @Test func whatCannotBeComparedIsBlockedWithItsFix() async throws {
