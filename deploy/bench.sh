@@ -5,9 +5,9 @@
 #   deploy/bench.sh [workload…] [--peers LIST] [--runs N] [--scale small|full] [--keep] [--out FOLDER]
 #   deploy/bench.sh --draw            writes the tables and the chart anew from results.json; measures nothing
 #
-#   workload        oltp inserts updates hot bigtx latency copy decode (or W1 W2 W3 W3h W4 W5 W6 W7); default: all
-#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain; default: all. drain reads the same stream with
-#                   pg_recvlogical and applies nothing: the limit
+#   workload        oltp inserts updates shared hot bigtx latency copy decode (or W1 W2 W3 W3s W3h W4 W5 W6 W7); default: all
+#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,split,split-conflicts; default: all. drain reads the
+#                   same stream with pg_recvlogical and applies nothing: the limit. split is Lindero with both directions
 #   --runs N        of each peer (default 3); a run during which others took more than a tenth of the machine has no speed
 #   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
 #   --keep          leave the clusters of the last workload running
@@ -18,7 +18,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/prerequisites.sh"
 
-peers=native,native-binary,pglogical,pgcopydb,drain arguments=()
+peers=native,native-binary,pglogical,pgcopydb,drain,split,split-conflicts arguments=()
 export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in

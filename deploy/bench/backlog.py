@@ -2,6 +2,7 @@
 import time
 
 import peers
+import split  # noqa: F401  its kinds of peer
 from clusters import DATABASE, TEMPLATE, Failed
 from measurement import compare, rounds, timed
 from workloads import make_template, prepare_source

@@ -19,7 +19,7 @@ import workloads
 from clusters import Failed, Workspace, run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PEERS = ["native", "native-binary", "pglogical", "pgcopydb", "drain"]
+PEERS = ["native", "native-binary", "pglogical", "pgcopydb", "drain", "split", "split-conflicts"]
 COPIERS = ("lindero", "native", "pgcopydb")
 
 
@@ -84,7 +84,13 @@ def taking_part(workload, names):
         return ["lindero", *(name for name in names if name == "drain")]
     if key == "copy":
         return [name for name in ["lindero", *names] if name in COPIERS]
-    without = ("pgcopydb", "drain") if key == "latency" else ("pgcopydb",)
+    without = {"pgcopydb"}
+    if key in ("latency", "bigtx"):
+        without |= {"split"}
+    if key == "latency":
+        without |= {"drain"}
+    if key != "shared":
+        without |= {"split-conflicts"}
     return ["lindero", *(name for name in names if name not in without)]
 
 

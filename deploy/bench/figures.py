@@ -4,9 +4,10 @@ import statistics
 
 from workloads import ALL
 
-ORDER = ["lindero", "native-binary", "native", "pglogical", "pgcopydb", "drain"]
+ORDER = ["lindero", "split", "split-conflicts", "native-binary", "native", "pglogical", "pgcopydb", "drain"]
 LABELS = {"drain": "no apply (pg_recvlogical)", "lindero": "Lindero", "native": "native subscription",
-          "native-binary": "native, binary"}
+          "native-binary": "native, binary", "split": "Lindero, split",
+          "split-conflicts": "Lindero, split, 1 % conflicts"}
 QUIET = 0.10  # what others may take of the machine before a speed is noise
 ROLES = ("walsender", "target", "worker")
 

@@ -93,6 +93,17 @@ class Updates(Workload):
                 END LOOP; END $$""")
 
 
+class SharedUpdates(Updates):
+    """The column belongs to both sides of a split, which takes the whole old row."""
+
+    key, name = "shared", "W3s updates of a shared column"
+    marks = {}
+
+    def setup(self, source):
+        super().setup(source)
+        source.sql("ALTER TABLE reservations REPLICA IDENTITY FULL")
+
+
 class HotUpdates(Updates):
     key, name = "hot", "W3h updates, 80 % on 1 %"
     marks = dict(native=2.2)
@@ -157,9 +168,9 @@ class DecodeInserts(Inserts):
     applies, reference, marks = False, "drain", dict(drain=0.95)
 
 
-KINDS = (OLTP, Inserts, Updates, HotUpdates, BigTransaction, Latency, InitialCopy, DecodeOLTP, DecodeInserts)
+KINDS = (OLTP, Inserts, Updates, SharedUpdates, HotUpdates, BigTransaction, Latency, InitialCopy, DecodeOLTP, DecodeInserts)
 ALL = {kind.key: kind for kind in KINDS}
-ALIASES = dict(W1=["oltp"], W2=["inserts"], W3=["updates"], W3h=["hot"], W4=["bigtx"], W5=["latency"], W6=["copy"],
+ALIASES = dict(W1=["oltp"], W2=["inserts"], W3=["updates"], W3s=["shared"], W3h=["hot"], W4=["bigtx"], W5=["latency"], W6=["copy"],
                W7=["decode-oltp", "decode-inserts"], decode=["decode-oltp", "decode-inserts"])
 
 

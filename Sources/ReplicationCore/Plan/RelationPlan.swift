@@ -48,12 +48,13 @@ public struct RelationPlan: Sendable {
     /// Compares the definition with the target's table and lays out the columns that travel.
     ///
     /// - Parameters:
+    ///   - match: the columns that find a row; `nil` for the stream's own key.
     ///   - travels: whether a column of the source may be written to the target.
     ///   - isBinary: whether the stream carries binary values; text ones travel in arrays of text.
     ///   - allowsBulk: false where the target must see each change alone, as its triggers do.
     public static func make(
         relation: RelationMessage, target: TableDescription?, copiedUpTo: LSN = .zero, isBinary: Bool,
-        allowsBulk: Bool = true,
+        allowsBulk: Bool = true, match: [String]? = nil,
         travels: (String) -> Bool
     ) throws(SchemaMismatch) -> RelationPlan {
         guard let target else { throw SchemaMismatch(table: relation.name, problems: [.missingTable]) }
@@ -78,11 +79,12 @@ public struct RelationPlan: Sendable {
             isBulk = isBulk && laidOut.arrayOID != 0
             columns.append(laidOut)
         }
-        for source in relation.columns where source.isKey && !travels(source.name) {
+        for source in relation.columns where match == nil && source.isKey && !travels(source.name) {
             if relation.replicaIdentity != .full { problems.append(.withheldKey(source.name)) }
         }
         guard problems.isEmpty else { throw SchemaMismatch(table: relation.name, problems: problems) }
-        let identity = identity(relation: relation, target: target, columns: columns, key: key)
+        let matched = match?.compactMap { name in columns.firstIndex { $0.name == name } }
+        let identity = matched.map { .key($0) } ?? identity(relation: relation, target: target, columns: columns, key: key)
         return RelationPlan(
             table: target.name, columns: columns, identity: identity,
             sendsFullOldRow: relation.replicaIdentity == .full,

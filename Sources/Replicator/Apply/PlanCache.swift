@@ -58,7 +58,8 @@ struct PlanCache: Sendable {
             do {
                 let plan = try RelationPlan.make(
                     relation: relation, target: table, copiedUpTo: copiedUpTo[relation.name] ?? .zero,
-                    isBinary: isBinary, allowsBulk: try await Self.allowsBulk(table, on: target)
+                    isBinary: isBinary, allowsBulk: try await Self.allowsBulk(table, on: target),
+                    match: settings.backend == .split ? settings.policy?.tables[relation.name]?.match : nil
                 ) { settings.travels(relation.name, $0) }
                 if isBinary, let table, !TypeCompatibility.travelsInBinary(relation, to: table) {
                     throw ApplyError.needsText(relation.name)

@@ -3,9 +3,6 @@ import ReplicationCore
 
 /// Takes one direction's groups from the ledger and has them applied, until no more will come.
 struct SplitApplyLoop: Sendable {
-    /// A group holds its rows while the target's log is read, so it is kept small enough not to be in the way.
-    static let groupChanges = 5_000
-
     let side: Side
     let settings: DirectionSettings
     let ledger: SplitLedger
@@ -23,8 +20,7 @@ struct SplitApplyLoop: Sendable {
         let applier = SplitGroupApplier(
             connection: connection, side: side, settings: settings, barrier: barrier, ledger: ledger, state: state,
             isBinary: isBinary)
-        let configured = settings.replication.groupLimits
-        let limits = GroupLimits(bytes: configured.bytes, changes: min(configured.changes, Self.groupChanges))
+        let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
         while let group = try await ledger.nextGroup(from: side, limits: limits) {
             try await applier.apply(group)

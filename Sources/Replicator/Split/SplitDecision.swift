@@ -6,7 +6,6 @@ struct SplitDecision {
     private var pipelines: [SplitSteps] = []
     private var current = SplitSteps()
     private(set) var effects: GroupEffects
-    private(set) var counters = ApplyCounters()
     /// Rows that were brought to hold their keys and have not become real, with the operation they were made of.
     private var brought: [RowKey: Brought]
 
@@ -37,7 +36,6 @@ struct SplitDecision {
                 for conflict in resolution.conflicts {
                     add(statements.record(conflict, operation, arena), rows: nil, change, &names)
                 }
-                counters.changes += 1
             }
         }
         // Their operations were dropped.
@@ -46,7 +44,6 @@ struct SplitDecision {
         }
         brought.removeAll()
         if !current.isEmpty { pipelines.append(current) }
-        counters.transactions = group.transactionCount
     }
 
     /// The decided steps, one round trip after the other.

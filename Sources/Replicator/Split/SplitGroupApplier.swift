@@ -17,6 +17,8 @@ final class SplitGroupApplier {
     private let resolver: SplitResolver
     private let state: DirectionState
     private var targets: SplitTargets
+    /// Of what goes in bulk.
+    private var builder: StepBuilder
     private var names = SplitStatementNames()
     private var counters = ApplyCounters()
     private var hasStatements = false
@@ -33,6 +35,7 @@ final class SplitGroupApplier {
         self.state = state
         resolver = SplitResolver(local: settings.targetName, remote: settings.sourceName)
         targets = SplitTargets(settings: settings, isBinary: isBinary)
+        builder = StepBuilder(plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]))
     }
 
     /// What was done since this was last asked.
@@ -46,13 +49,16 @@ final class SplitGroupApplier {
     /// - Throws: `ApplyError`, `SchemaMismatch`, `PostgresError`; the transaction is rolled back then.
     func apply(_ group: SplitGroup) async throws {
         try await targets.resolve(group, on: connection)
+        var allHot = false
         for attempt in 1...Self.attempts {
             do {
-                return try await attemptToApply(group)
+                return try await attemptToApply(group, allHot: allHot)
             } catch {
                 try? await connection.rollback()
                 guard attempt < Self.attempts, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
+                // One by one it is known which operation it was, and often there is nothing wrong with it.
+                if !(error is SplitTouched) { allHot = true }
                 counters.fallbacks += 1
             }
         }
@@ -61,25 +67,68 @@ final class SplitGroupApplier {
     /// Deadlocks pass; a row or a unique key that came or went between two looks is seen by the next.
     private static func isWorthAnotherTry(_ error: any Error) -> Bool {
         switch error {
-        case SplitChanged.row: true
+        case is SplitTouched, SplitChanged.row, ApplyError.missingRow, ApplyError.refused(nil, _): true
         case ApplyError.refused(_, let cause): ["40P01", "40001", "23505"].contains(cause.sqlState?.rawValue)
         case let error as PostgresError: ["40P01", "40001"].contains(error.sqlState?.rawValue)
         default: false
         }
     }
 
-    private func attemptToApply(_ group: SplitGroup) async throws {
+    private func attemptToApply(_ group: SplitGroup, allHot: Bool) async throws {
         guard let note = group.appliedNote, let progress = group.progress else { return }
         if names.isFull { try await forgetStatements() }
-        var decision = try await hold(SplitLocks(group), note)
+        let parts = ledger.withHistory(of: side.opposite) { history in
+            SplitTemperature(group, targets: targets, allHot: allHot || group.operationCount == 0) { key, context in
+                !history.isUntouched(key, since: context)
+            }
+        }
+        var decision = try await hold(SplitLocks(parts.hot), note)
+        try await applyInBulk(parts.cold)
         if group.operationCount > 0 {
             try await barrier.pass()
-            ledger.withHistory(of: side.opposite) { decision.decide(group, resolver, $0, targets, &names) }
+            try ledger.withHistory(of: side.opposite) { history in
+                let isTouched = !history.isEmpty && !parts.coldKeys.allSatisfy { history.isUntouched($0.key, since: $0.context) }
+                if isTouched { throw SplitTouched() }
+                decision.decide(parts.hot, resolver, history, targets, &names)
+            }
             for steps in decision.steps { try await run(steps) }
         }
         try await commit(group, progress, decision.effects)
         ledger.noteCommit(progress, note: note, from: side)
-        counters.add(decision.counters)
+        counters.changes += group.operationCount
+        counters.transactions += group.transactionCount
+    }
+
+    /// Writes what needs no decision, if the target has not written it too; that is known after the barrier.
+    private func applyInBulk(_ chunks: [ChangeChunk]) async throws {
+        if chunks.isEmpty { return }
+        for chunk in chunks {
+            let misfit = try await builder.plans.resolve(chunk.usedDefinitions, in: chunk.relations, on: connection)
+            if let misfit { throw misfit.mismatch }
+        }
+        for work in builder.prepare(chunks, skipUpTo: .zero).work {
+            switch work {
+            case .statements(let batch):
+                let results: [PostgresResult]
+                do {
+                    results = try await connection.run(batch.steps)
+                } catch let failure as PipelineError {
+                    guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
+                    throw ApplyError.refused(nil, failure.error)
+                }
+                let isWhole = batch.expectations.allSatisfy { $0.rows == nil || results[$0.step].affectedRows == $0.rows }
+                if !isWhole { throw ApplyError.missingRow(nil) }
+            case .copy(let copy):
+                var encoder = copy.encoder
+                do {
+                    let count = try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
+                    if count != copy.encoder.rowCount { throw ApplyError.missingRow(nil) }
+                } catch let error as PostgresError {
+                    guard case .server = error, !error.isTransient else { throw error }
+                    throw ApplyError.refused(nil, error)
+                }
+            }
+        }
     }
 
     // MARK: holding rows
@@ -176,6 +225,7 @@ final class SplitGroupApplier {
     private func forgetStatements() async throws {
         _ = try await connection.execute("DEALLOCATE ALL")
         names.forget()
+        builder.statements.forget()
         hasStatements = false
     }
 
@@ -192,6 +242,9 @@ final class SplitGroupApplier {
         .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
     ]
 }
+
+/// The target's own writers have been at rows that were written in bulk.
+struct SplitTouched: Error {}
 
 /// The target was not as it was seen a moment ago.
 enum SplitChanged: Error { case row }

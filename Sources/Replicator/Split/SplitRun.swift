@@ -9,6 +9,8 @@ struct SplitRun: Sendable {
     let states: SidePair<DirectionState>
     let logger: Logger
     let worker: String
+    /// Whether to ask for binary values where every published type allows it.
+    var allowsBinary = true
 
     /// The sessions on one side.
     private struct Links {
@@ -84,7 +86,7 @@ struct SplitRun: Sendable {
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
                 tableIDs: tableIDs, historyLimitBytes: settings.historyBytes)
         }
-        var isBinary = true
+        var isBinary = allowsBinary
         for side in Side.allCases {
             let direction = DirectionRun(settings: settings[reading: side], state: states[side], logger: logger, worker: worker)
             let isPortable = try await direction.supportsBinary(source: links[side].control, target: links[side.opposite].control)

@@ -22,6 +22,7 @@ public struct SplitSupervisor: Sendable {
         var backoff = Backoff()
         var durable = SidePair(origin: LSN.zero, other: LSN.zero)
         var failuresInPlace = 0
+        var allowsBinary = true
     }
 
     private var isStopping: Bool { Task.isCancelled || states.both.contains(where: \.isDraining) }
@@ -35,7 +36,9 @@ public struct SplitSupervisor: Sendable {
             do {
                 try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).run()
                 if isStopping { break }
-                try await SplitRun(settings: settings, states: states, logger: logger, worker: worker).run()
+                try await SplitRun(
+                    settings: settings, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary
+                ).run()
             } catch {
                 if isStopping { break }
                 do {
@@ -56,6 +59,9 @@ public struct SplitSupervisor: Sendable {
         switch error {
         case SplitRestart.backlog(let side):
             logger.info("reading a backlog again from where it was applied", metadata: ["direction": "\(settings[reading: side].name)"])
+        case ApplyError.needsText(let table):
+            attempt.allowsBinary = false
+            logger.info("values travel as text", metadata: ["table": "\(table)"])
         case let failure as ReplicationFailure:
             throw failure
         case let error as PostgresError:
