@@ -10,7 +10,7 @@ databases:
   source: {{ url: "{source}" }}
   target: {{ url: "{target}" }}
 origin: source
-replication: {{ slot: bench_run, publication: {publication} }}
+replication: {{ snapshot: never, slot: bench_run, publication: {publication} }}
 tables:
 {tables}
 """

@@ -6,6 +6,8 @@ public struct PlainChanges: Sendable {
     /// The changes that were added so far; their values are the source chunk's.
     public private(set) var chunk: ChangeChunk
 
+    /// A changed key can't be among them, nor a change of a counter.
+    ///
     /// - Parameter source: the chunk that the operations are from.
     public init(of source: ChangeChunk) {
         chunk = ChangeChunk()
@@ -15,13 +17,12 @@ public struct PlainChanges: Sendable {
 
     public var isEmpty: Bool { chunk.changes.isEmpty }
 
-    /// Whether an operation can be one of them: a changed key and a counter call for statements of their own.
-    public static func canHold(_ operation: RowOperation, table: SplitTable) -> Bool {
-        if case .move = operation.kind { return false }
-        return !operation.columns.contains { column in
-            guard case .shared(let shared) = table.columns[column].role else { return false }
-            return shared.policy == .delta && operation.kind != .insert
-        }
+    /// The columns whose changes call for statements of their own: differences are added.
+    public static func counters(of table: SplitTable) -> Set<Int> {
+        Set(
+            table.columns.indices.filter { column in
+                if case .shared(let shared) = table.columns[column].role { shared.policy == .delta } else { false }
+            })
     }
 
     /// Begins a transaction; operations that are added belong to the last one.

@@ -40,9 +40,7 @@ public struct RowOperation: Sendable, Equatable {
             columns = Self.known(table.valueColumns, change, table, arena)
         case .update:
             kind = .update
-            columns = table.valueColumns.filter {
-                Self.isChanged(table.columns[$0].sourceIndex, change, arena)
-            }
+            columns = Self.changed(table, change, arena)
             if columns.isEmpty { return nil }
             key = Self.newKey(of: change, table, arena)
         }
@@ -115,10 +113,15 @@ public struct RowOperation: Sendable, Equatable {
         }
     }
 
+    private static func changed(_ table: SplitTable, _ change: Change, _ arena: ChangeArena) -> [Int] {
+        // Without the whole old row every value that came may be a new one.
+        if change.oldKind != .full, !change.new.hasUnchanged { return table.valueColumns }
+        return table.valueColumns.filter { isChanged(table.columns[$0].sourceIndex, change, arena) }
+    }
+
     private static func isChanged(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {
         let new = arena.cells[change.new.firstCell + index]
         if new.kind == .unchanged { return false }
-        // Without the whole old row every value that came may be a new one.
         return change.oldKind != .full || !isSame(arena.cells[change.old.firstCell + index], new, arena)
     }
 

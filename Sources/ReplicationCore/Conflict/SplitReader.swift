@@ -119,6 +119,8 @@ public struct SplitReader: Sendable {
         _ tableOf: (Int) -> SplitTable?
     ) throws(SplitError) -> [RowOperation] {
         var operations: [RowOperation] = []
+        operations.reserveCapacity(span.changes.count)
+        var known = KnownTable()
         for (offset, index) in span.changes.enumerated() {
             let change = chunk.changes[index]
             if change.kind == .truncate {
@@ -126,7 +128,8 @@ public struct SplitReader: Sendable {
                 continue
             }
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
-            guard let table = tableOf(change.relation),
+            known.look(change.relation, tableOf)
+            guard let table = known.table,
                 let operation = RowOperation(change, id: id, table: table, arena: chunk.arena)
             else { continue }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
@@ -165,9 +168,13 @@ public struct SplitReader: Sendable {
         // The notes of a transaction in pieces may come last.
         let isWhole = span.isCommitted && span.precedingCount == 0
         var echoes: [RowOperation] = []
+        var known = KnownTable()
         for (offset, index) in span.changes.enumerated() {
             let change = chunk.changes[index]
-            guard change.kind != .truncate, let table = tableOf(change.relation) else { continue }
+            // Most of what comes back: an update of a row that keeps its key.
+            if change.kind == .truncate || change.kind == .update && change.oldKind == nil { continue }
+            known.look(change.relation, tableOf)
+            guard let table = known.table else { continue }
             let isMove = RowOperation.changesKey(change, table, chunk.arena)
             if change.kind == .delete || isMove {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
@@ -188,6 +195,18 @@ public struct SplitReader: Sendable {
             }
         }
         return echoes
+    }
+
+    /// The layout of the last change: the next one is mostly of the same table.
+    private struct KnownTable {
+        private var relation: Int?
+        private(set) var table: SplitTable?
+
+        mutating func look(_ relation: Int, _ tableOf: (Int) -> SplitTable?) {
+            if relation == self.relation { return }
+            self.relation = relation
+            table = tableOf(relation)
+        }
     }
 
     private func refuse(_ truncation: Truncation, _ tableOf: (Int) -> SplitTable?) throws(SplitError) {

@@ -22,12 +22,17 @@ struct SplitApplyLoop: Sendable {
             isBinary: isBinary)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
-        while let group = try await ledger.nextGroup(from: side, limits: limits) {
-            try await applier.apply(group)
+        while let group = try await next(applier, limits) {
+            try await applier.apply(group) { ledger.nextGroupNow(from: side, limits: limits) }
             state.note(applied: ledger.positions(from: side).applied, durable: .zero)
             state.add(applier.takeCounters())
             try await note(group, on: connection)
         }
+    }
+
+    private func next(_ applier: SplitGroupApplier, _ limits: GroupLimits) async throws -> SplitGroup? {
+        if let ahead = applier.groupAhead { return state.isDraining ? nil : ahead }
+        return try await ledger.nextGroup(from: side, limits: limits)
     }
 
     /// Measures what has just become visible on the target.

@@ -22,6 +22,7 @@ final class SplitGroupApplier {
     private var names = SplitStatementNames()
     private var counters = ApplyCounters()
     private var hasStatements = false
+    private var ahead: PreparedSplit?
 
     init(
         connection: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
@@ -44,15 +45,22 @@ final class SplitGroupApplier {
         return counters
     }
 
+    /// The group that was made ready while the last one was applied; it goes next.
+    var groupAhead: SplitGroup? { ahead?.group }
+
     /// Applies a group as one transaction of the target.
     ///
+    /// - Parameter lookAhead: the next group, if one waits already; the caller gets it as `groupAhead`.
     /// - Throws: `ApplyError`, `SchemaMismatch`, `PostgresError`; the transaction is rolled back then.
-    func apply(_ group: SplitGroup) async throws {
+    func apply(_ group: SplitGroup, lookAhead: () -> SplitGroup?) async throws {
+        let ready = ahead
+        ahead = nil
         try await targets.resolve(group, on: connection)
-        var allHot = false
+        var allHot = group.operationCount == 0
         for attempt in 1...Self.attempts {
             do {
-                return try await attemptToApply(group, allHot: allHot)
+                if allHot { return try await decideAndCommit(group, SplitTemperature(allHot: group)) {} }
+                return try await applyInBulk(group, ready: attempt == 1 ? ready : nil, lookAhead: lookAhead)
             } catch {
                 try? await connection.rollback()
                 guard attempt < Self.attempts, Self.isWorthAnotherTry(error) else { throw error }
@@ -74,21 +82,89 @@ final class SplitGroupApplier {
         }
     }
 
-    private func attemptToApply(_ group: SplitGroup, allHot: Bool) async throws {
-        guard let note = group.appliedNote, let progress = group.progress else { return }
-        if names.isFull { try await forgetStatements() }
-        let parts = ledger.withHistory(of: side.opposite) { history in
-            SplitTemperature(group, targets: targets, allHot: allHot || group.operationCount == 0) { key, context in
-                !history.isUntouched(key, since: context)
+    // MARK: in bulk
+
+    private func applyInBulk(_ group: SplitGroup, ready: PreparedSplit?, lookAhead: () -> SplitGroup?) async throws {
+        let prepared: PreparedSplit
+        if let ready, isCurrent(ready) { prepared = ready } else { prepared = try await prepare(group) }
+        try await decideAndCommit(group, prepared.parts) { [self] in
+            guard ahead == nil, let next = lookAhead() else { return try await run(prepared.work) }
+            // On another thread, in the time that the target needs anyway.
+            let (targets, ledger, target, current) = (targets, ledger, side.opposite, builder)
+            async let following = PreparedSplit.make(next, targets: targets, ledger: ledger, target: target, builder: current)
+            let outcome: Result<Void, any Error>
+            do {
+                outcome = .success(try await run(prepared.work))
+            } catch {
+                outcome = .failure(error)
+            }
+            let (made, after) = await following
+            (ahead, builder) = (made ?? .unprepared(next), after)
+            try outcome.get()
+        }
+    }
+
+    private func isCurrent(_ prepared: PreparedSplit) -> Bool {
+        prepared.isPrepared && prepared.statementsGeneration == builder.statements.generation
+    }
+
+    private func prepare(_ group: SplitGroup) async throws -> PreparedSplit {
+        let parts = ledger.withHistory(of: side.opposite) { SplitTemperature(group, targets: targets, history: $0) }
+        for chunk in parts.cold {
+            let misfit = try await builder.plans.resolve(chunk.usedDefinitions, in: chunk.relations, on: connection)
+            if let misfit { throw misfit.mismatch }
+        }
+        let work = builder.prepare(parts.cold, skipUpTo: .zero).work
+        return PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation)
+    }
+
+    private func run(_ work: [GroupWork]) async throws {
+        for part in work {
+            switch part {
+            case .statements(let batch): try await run(batch)
+            case .copy(let copy): try await run(copy)
             }
         }
+    }
+
+    private func run(_ batch: StepBatch) async throws {
+        let results: [PostgresResult]
+        do {
+            results = try await connection.run(batch.steps)
+        } catch let failure as PipelineError {
+            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
+            throw ApplyError.refused(nil, failure.error)
+        }
+        let isWhole = batch.expectations.allSatisfy { $0.rows == nil || results[$0.step].affectedRows == $0.rows }
+        if !isWhole { throw ApplyError.missingRow(nil) }
+    }
+
+    private func run(_ copy: RowCopy) async throws {
+        var encoder = copy.encoder
+        do {
+            let count = try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
+            if count != copy.encoder.rowCount { throw ApplyError.missingRow(nil) }
+        } catch let error as PostgresError {
+            guard case .server = error, !error.isTransient else { throw error }
+            throw ApplyError.refused(nil, error)
+        }
+    }
+
+    // MARK: deciding
+
+    /// - Parameter bulk: writes what needs no decision, if the target has not written it too; that is known after the
+    ///   barrier.
+    private func decideAndCommit(
+        _ group: SplitGroup, _ parts: SplitTemperature, bulk: () async throws -> Void
+    ) async throws {
+        guard let note = group.appliedNote, let progress = group.progress else { return }
+        if names.isFull { try await forgetStatements() }
         var decision = try await hold(SplitLocks(parts.hot), note)
-        try await applyInBulk(parts.cold)
+        try await bulk()
         if group.operationCount > 0 {
             try await barrier.pass()
             try ledger.withHistory(of: side.opposite) { history in
-                let isTouched = !history.isEmpty && !parts.coldKeys.allSatisfy { history.isUntouched($0.key, since: $0.context) }
-                if isTouched { throw SplitTouched() }
+                guard parts.isUntouched(history) else { throw SplitTouched() }
                 decision.decide(parts.hot, resolver, history, targets, &names)
             }
             for steps in decision.steps { try await run(steps) }
@@ -97,38 +173,6 @@ final class SplitGroupApplier {
         ledger.noteCommit(progress, note: note, from: side)
         counters.changes += group.operationCount
         counters.transactions += group.transactionCount
-    }
-
-    /// Writes what needs no decision, if the target has not written it too; that is known after the barrier.
-    private func applyInBulk(_ chunks: [ChangeChunk]) async throws {
-        if chunks.isEmpty { return }
-        for chunk in chunks {
-            let misfit = try await builder.plans.resolve(chunk.usedDefinitions, in: chunk.relations, on: connection)
-            if let misfit { throw misfit.mismatch }
-        }
-        for work in builder.prepare(chunks, skipUpTo: .zero).work {
-            switch work {
-            case .statements(let batch):
-                let results: [PostgresResult]
-                do {
-                    results = try await connection.run(batch.steps)
-                } catch let failure as PipelineError {
-                    guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-                    throw ApplyError.refused(nil, failure.error)
-                }
-                let isWhole = batch.expectations.allSatisfy { $0.rows == nil || results[$0.step].affectedRows == $0.rows }
-                if !isWhole { throw ApplyError.missingRow(nil) }
-            case .copy(let copy):
-                var encoder = copy.encoder
-                do {
-                    let count = try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
-                    if count != copy.encoder.rowCount { throw ApplyError.missingRow(nil) }
-                } catch let error as PostgresError {
-                    guard case .server = error, !error.isTransient else { throw error }
-                    throw ApplyError.refused(nil, error)
-                }
-            }
-        }
     }
 
     // MARK: holding rows

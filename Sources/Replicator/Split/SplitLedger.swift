@@ -133,6 +133,14 @@ final class SplitLedger: Sendable {
         }
     }
 
+    /// The same without waiting; `nil` when nothing is ready.
+    func nextGroupNow(from side: Side, limits: GroupLimits) -> SplitGroup? {
+        if isStopped.withLock({ $0 }) { return nil }
+        let group = state.withLock { Self.take(&$0[side], limits) }
+        if group != nil { signals[side].readable.notify() }
+        return group
+    }
+
     private static func take(_ direction: inout Direction, _ limits: GroupLimits) -> SplitGroup? {
         var end = 0
         var sizeBytes = 0

@@ -75,12 +75,33 @@ struct SplitStatement: Sendable {
 }
 
 /// The statements that lock rows of one side and carry out what was decided about them.
-struct SplitStatements: Sendable {
+///
+/// A class, since it is looked up for every operation.
+final class SplitStatements: Sendable {
     let target: SplitTarget
     /// Whether the streams carry values in binary form.
-    let isBinary: Bool
+    private let isBinary: Bool
     /// Of the direction: names of both databases.
-    let settings: DirectionSettings
+    private let settings: DirectionSettings
+    /// Counters, which call for statements of their own.
+    private let counters: Set<Int>
+
+    init(target: SplitTarget, isBinary: Bool, settings: DirectionSettings) {
+        self.target = target
+        self.isBinary = isBinary
+        self.settings = settings
+        counters = PlainChanges.counters(of: target.table)
+    }
+
+    /// Whether an operation may go in a statement for many rows.
+    func allowsBulk(_ operation: RowOperation) -> Bool {
+        switch operation.kind {
+        case .insert: target.fills.isEmpty
+        case .update: counters.isEmpty || counters.isDisjoint(with: operation.columns)
+        case .delete, .echo: true
+        case .move: false
+        }
+    }
 
     // MARK: locks
 

@@ -14,6 +14,11 @@ struct SplitTargets: Sendable {
 
     subscript(definition: Int) -> SplitStatements? { known[definition] }
 
+    /// Whether `resolve` would have nothing to do.
+    func hasAll(_ group: SplitGroup) -> Bool {
+        group.items.allSatisfy { item in item.transaction?.operations.allSatisfy { known[$0.relation] != nil } ?? true }
+    }
+
     /// Looks at the target's catalog for definitions that are not known yet.
     ///
     /// - Throws: `SchemaMismatch` when the target cannot take a table's changes.

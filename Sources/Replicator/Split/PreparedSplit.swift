@@ -1,0 +1,39 @@
+import ReplicationCore
+
+/// A group with its bulk statements, made ready while the target worked on the one before.
+struct PreparedSplit: Sendable {
+    let group: SplitGroup
+    let parts: SplitTemperature
+    let work: [GroupWork]
+    /// The prepared statements that it names.
+    let statementsGeneration: Int
+    private(set) var isPrepared = true
+
+    /// One whose tables the target's catalog has to be asked for first.
+    static func unprepared(_ group: SplitGroup) -> PreparedSplit {
+        var prepared = PreparedSplit(
+            group: group, parts: SplitTemperature(allHot: group), work: [], statementsGeneration: 0)
+        prepared.isPrepared = false
+        return prepared
+    }
+
+    init(group: SplitGroup, parts: SplitTemperature, work: [GroupWork], statementsGeneration: Int) {
+        self.group = group
+        self.parts = parts
+        self.work = work
+        self.statementsGeneration = statementsGeneration
+    }
+
+    /// As ready as it can be without asking the target, and the builder afterwards.
+    static func make(
+        _ group: SplitGroup, targets: SplitTargets, ledger: SplitLedger, target: Side, builder: StepBuilder
+    ) async -> (PreparedSplit?, StepBuilder) {
+        guard targets.hasAll(group) else { return (nil, builder) }
+        var builder = builder
+        // A copy: what is written meanwhile is found out after the barrier.
+        let parts = SplitTemperature(group, targets: targets, history: ledger.withHistory(of: target) { $0 })
+        guard parts.cold.allSatisfy({ builder.plans.hasAll($0.usedDefinitions) }) else { return (nil, builder) }
+        let work = builder.prepare(parts.cold, skipUpTo: .zero).work
+        return (PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation), builder)
+    }
+}
