@@ -49,7 +49,8 @@ class LinderoSplit(Lindero):
                 source=self.source.conninfo(application="peer"), target=self.target.conninfo(application="peer"),
                 publication=PUBLICATION, tables=tables))
         back = f"lindero_{DATABASE}_source"
-        self.target.sql(f"CREATE PUBLICATION {back} FOR TABLES IN SCHEMA public")
+        tables = "".join(f"{', ' if number else ' FOR TABLE '}{table}" for number, (table,) in enumerate(shared))
+        self.target.sql(f"CREATE PUBLICATION {back}{tables}")
         for (table,) in shared:
             self.target.sql(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
         self.target.sql(f"SELECT pg_create_logical_replication_slot('{back}', 'pgoutput')")

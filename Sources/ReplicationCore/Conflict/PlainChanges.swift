@@ -36,6 +36,17 @@ public struct PlainChanges: Sendable {
         chunk.endLSN = max(chunk.endLSN, span.endLSN)
     }
 
+    /// Adds a change of a table that travels one way only, as it came.
+    ///
+    /// - Parameter index: of the change in the source chunk.
+    public mutating func add(changeAt index: Int, of source: ChangeChunk) {
+        guard let last = chunk.transactions.indices.last else { return }
+        let change = source.changes[index]
+        if change.kind == .insert, change.new.hasUnchanged { chunk.hasIncompleteInserts = true }
+        chunk.changes.append(change)
+        chunk.transactions[last].changes = chunk.transactions[last].changes.lowerBound..<chunk.changes.count
+    }
+
     public mutating func add(_ operation: RowOperation, table: SplitTable) {
         guard let last = chunk.transactions.indices.last else { return }
         var change = Change(kind: .insert, relation: operation.relation, new: operation.new)

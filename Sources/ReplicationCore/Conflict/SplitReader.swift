@@ -82,6 +82,7 @@ public struct SplitReader: Sendable {
         var transactions: [SplitTransaction] = []
         for (index, span) in chunk.transactions.enumerated() {
             let operations: [RowOperation]
+            var plainChanges: [Int] = []
             let effectiveTime: PostgresTime
             if span.origin == ownOrigin {
                 let created = try note(span)
@@ -89,11 +90,12 @@ public struct SplitReader: Sendable {
                 operations = echoes(span, chunk, created: created, tableOf)
             } else {
                 effectiveTime = stamp(span)
-                operations = try readLocal(span, chunk, effectiveTime: effectiveTime, tableOf)
+                operations = try readLocal(span, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
             }
             // What has begun is also to end, even if the rest of it is nothing.
             let isDelivered =
-                span.commitLSN >= deliverLSN && (!operations.isEmpty || open?.isDelivered ?? false)
+                span.commitLSN >= deliverLSN
+                && (!operations.isEmpty || !plainChanges.isEmpty || open?.isDelivered ?? false)
             open = span.isCommitted ? nil : (span.commitLSN, effectiveTime, isDelivered)
             if span.isCommitted { readLSN = max(readLSN, span.endLSN) }
             guard isDelivered else { continue }
@@ -101,6 +103,7 @@ public struct SplitReader: Sendable {
                 SplitTransaction(
                     span: index, commitLSN: span.commitLSN, commitTime: span.commitTime,
                     effectiveTime: effectiveTime, context: context, operations: operations,
+                    plainChanges: plainChanges,
                     progress: span.isCommitted
                         ? SplitProgress(appliedLSN: span.endLSN, time: clock.time, context: context) : nil))
         }
@@ -116,10 +119,9 @@ public struct SplitReader: Sendable {
 
     private mutating func readLocal(
         _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime,
-        _ tableOf: (Int) -> SplitTable?
+        _ tableOf: (Int) -> SplitTable?, _ plainChanges: inout [Int]
     ) throws(SplitError) -> [RowOperation] {
         var operations: [RowOperation] = []
-        operations.reserveCapacity(span.changes.count)
         var known = KnownTable()
         for (offset, index) in span.changes.enumerated() {
             let change = chunk.changes[index]
@@ -129,6 +131,10 @@ public struct SplitReader: Sendable {
             }
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             known.look(change.relation, tableOf)
+            if known.isOneWay {
+                plainChanges.append(index)
+                continue
+            }
             guard let table = known.table,
                 let operation = RowOperation(change, id: id, table: table, arena: chunk.arena)
             else { continue }
@@ -201,11 +207,13 @@ public struct SplitReader: Sendable {
     private struct KnownTable {
         private var relation: Int?
         private(set) var table: SplitTable?
+        private(set) var isOneWay = false
 
         mutating func look(_ relation: Int, _ tableOf: (Int) -> SplitTable?) {
             if relation == self.relation { return }
             self.relation = relation
             table = tableOf(relation)
+            isOneWay = table?.isOneWay ?? false
         }
     }
 

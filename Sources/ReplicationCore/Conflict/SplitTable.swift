@@ -35,11 +35,13 @@ public struct SplitTable: Sendable, Equatable {
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
+    /// Whether nothing of the table ever comes from the target: its changes need no decision, and no key.
+    public let isOneWay: Bool
 
     /// Lays out what `source` sends to `target`.
     public init(
         id: Int, relation: RelationMessage, ownership: TableOwnership, source: String, target: String,
-        echoesInserts: Bool = true
+        echoesInserts: Bool = true, isOneWay: Bool = false
     ) throws(SplitError) {
         let sharedNames = ownership.columns.compactMap { name, owner -> String? in
             if case .shared = owner { name } else { nil }
@@ -78,6 +80,7 @@ public struct SplitTable: Sendable, Equatable {
         ownedColumns = columns.indices.filter { columns[$0].role == .owned }
         self.keyIndexes = keyIndexes
         self.echoesInserts = echoesInserts
+        self.isOneWay = isOneWay
     }
 }
 

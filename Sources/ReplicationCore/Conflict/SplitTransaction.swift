@@ -9,6 +9,8 @@ public struct SplitTransaction: Sendable, Equatable {
     /// What the source had seen of the target.
     public var context: CausalContext
     public var operations: [RowOperation]
+    /// Changes of tables that travel one way only, as indexes into `ChangeChunk.changes`: applied as they are.
+    public var plainChanges: [Int] = []
     /// The direction's progress with this transaction applied; `nil` while more of it is to come.
     public var progress: SplitProgress?
 

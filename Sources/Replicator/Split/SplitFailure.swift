@@ -26,6 +26,10 @@ struct SplitFailure {
             return ReplicationFailure(
                 .changeRefused, "The server refused \(what): \(cause). Nothing of its transaction was applied.",
                 nextStep: "Remove what stands in its way there, then `lindero run`; it goes on at that transaction.")
+        case ApplyError.missingRow(let change):
+            return ReplicationFailure(
+                .rowMissing, "\(change.map { "\($0)" } ?? "A change") found no row. Nothing of its transaction was applied.",
+                nextStep: "Restore the row there, then `lindero run`; it goes on at that transaction.")
         case ProgressError.noRow:
             return ReplicationFailure(
                 .progressLost, "A direction has no row in lindero.direction any more: somebody removed it.",

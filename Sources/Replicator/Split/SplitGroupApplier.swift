@@ -56,10 +56,10 @@ final class SplitGroupApplier {
         let ready = ahead
         ahead = nil
         try await targets.resolve(group, on: connection)
-        var allHot = group.operationCount == 0
+        var allHot = group.changeCount == 0
         for attempt in 1...Self.attempts {
             do {
-                if allHot { return try await decideAndCommit(group, SplitTemperature(allHot: group)) {} }
+                if allHot { return try await applyOneByOne(group) }
                 return try await applyInBulk(group, ready: attempt == 1 ? ready : nil, lookAhead: lookAhead)
             } catch {
                 try? await connection.rollback()
@@ -75,7 +75,7 @@ final class SplitGroupApplier {
     /// Deadlocks pass; a row or a unique key that came or went between two looks is seen by the next.
     private static func isWorthAnotherTry(_ error: any Error) -> Bool {
         switch error {
-        case is SplitTouched, SplitChanged.row, ApplyError.missingRow, ApplyError.refused(nil, _): true
+        case is SplitTouched, SplitChanged.row, ApplyError.missingRow(nil), ApplyError.refused(nil, _): true
         case ApplyError.refused(_, let cause): ["40P01", "40001", "23505"].contains(cause.sqlState?.rawValue)
         case let error as PostgresError: ["40P01", "40001"].contains(error.sqlState?.rawValue)
         default: false
@@ -110,12 +110,38 @@ final class SplitGroupApplier {
 
     private func prepare(_ group: SplitGroup) async throws -> PreparedSplit {
         let parts = ledger.withHistory(of: side.opposite) { SplitTemperature(group, targets: targets, history: $0) }
-        for chunk in parts.cold {
+        try await resolvePlans(parts.cold)
+        let work = builder.prepare(parts.cold, skipUpTo: .zero).work
+        return PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation)
+    }
+
+    private func resolvePlans(_ chunks: [ChangeChunk]) async throws {
+        for chunk in chunks {
             let misfit = try await builder.plans.resolve(chunk.usedDefinitions, in: chunk.relations, on: connection)
             if let misfit { throw misfit.mismatch }
         }
-        let work = builder.prepare(parts.cold, skipUpTo: .zero).work
-        return PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation)
+    }
+
+    /// Decides about every operation, and applies what travels one way in its own order.
+    private func applyOneByOne(_ group: SplitGroup) async throws {
+        let parts = SplitTemperature(allHot: group)
+        try await resolvePlans(parts.cold)
+        try await decideAndCommit(group, parts) { [self] in
+            for chunk in parts.cold {
+                var batch = StepBatch()
+                for span in chunk.transactions {
+                    for index in span.changes {
+                        try builder.requireWhole(index, in: span, chunk: chunk)
+                        builder.add(index, in: span, chunk: chunk, to: &batch)
+                        if batch.isFull {
+                            try await run(batch)
+                            batch = StepBatch()
+                        }
+                    }
+                }
+                if !batch.isEmpty { try await run(batch) }
+            }
+        }
     }
 
     private func run(_ work: [GroupWork]) async throws {
@@ -133,10 +159,10 @@ final class SplitGroupApplier {
             results = try await connection.run(batch.steps)
         } catch let failure as PipelineError {
             guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(nil, failure.error)
+            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
         }
-        let isWhole = batch.expectations.allSatisfy { $0.rows == nil || results[$0.step].affectedRows == $0.rows }
-        if !isWhole { throw ApplyError.missingRow(nil) }
+        let missed = batch.expectations.first { $0.rows != nil && results[$0.step].affectedRows != $0.rows }
+        if let missed { throw ApplyError.missingRow(missed.change) }
     }
 
     private func run(_ copy: RowCopy) async throws {
@@ -161,7 +187,7 @@ final class SplitGroupApplier {
         if names.isFull { try await forgetStatements() }
         var decision = try await hold(SplitLocks(parts.hot), note)
         try await bulk()
-        if group.operationCount > 0 {
+        if group.hasOperations {
             try await barrier.pass()
             try ledger.withHistory(of: side.opposite) { history in
                 guard parts.isUntouched(history) else { throw SplitTouched() }
@@ -171,7 +197,7 @@ final class SplitGroupApplier {
         }
         try await commit(group, progress, decision.effects)
         ledger.noteCommit(progress, note: note, from: side)
-        counters.changes += group.operationCount
+        counters.changes += group.changeCount
         counters.transactions += group.transactionCount
     }
 

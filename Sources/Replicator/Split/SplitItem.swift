@@ -38,7 +38,8 @@ struct SplitItem: Sendable {
         if case .transaction(let transaction) = content { transaction } else { nil }
     }
 
-    var operationCount: Int { transaction?.operations.count ?? 0 }
+    /// Changes that are to be applied.
+    var changeCount: Int { transaction.map { $0.operations.count + $0.plainChanges.count } ?? 0 }
 }
 
 /// Whole transactions of one side that share a transaction on the other.
@@ -65,6 +66,8 @@ struct SplitGroup: Sendable {
     }
 
     var commitTime: PostgresTime? { items.lazy.reversed().compactMap(\.transaction).first?.commitTime }
-    var operationCount: Int { items.reduce(0) { $0 + $1.operationCount } }
+    var changeCount: Int { items.reduce(0) { $0 + $1.changeCount } }
+    /// Whether there is something that may have to be decided.
+    var hasOperations: Bool { items.contains { $0.transaction?.operations.isEmpty == false } }
     var transactionCount: Int { items.count { $0.transaction?.progress != nil } }
 }

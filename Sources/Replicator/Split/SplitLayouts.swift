@@ -32,7 +32,8 @@ struct SplitLayouts: Sendable {
             if !unowned.isEmpty { throw SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }) }
             let table = try SplitTable(
                 id: id, relation: relation, ownership: ownership, source: settings.sourceName, target: settings.targetName,
-                echoesInserts: echoedTables.contains(relation.name))
+                echoesInserts: echoedTables.contains(relation.name),
+                isOneWay: ownership.isOneWay(from: settings.sourceName, to: settings.targetName))
             known[definition] = table
             tables[definition] = table
         }

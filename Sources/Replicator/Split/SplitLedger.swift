@@ -147,7 +147,7 @@ final class SplitLedger: Sendable {
         var changes = 0
         for (index, item) in direction.pending.enumerated() {
             sizeBytes += item.sizeBytes
-            changes += item.operationCount
+            changes += item.changeCount
             if end > 0, sizeBytes > limits.bytes || changes > limits.changes { break }
             if item.progress != nil { end = index + 1 }
         }

@@ -96,7 +96,14 @@ struct SplitPreparation: Sendable {
                 .sequencesShared, "The sequences of both sides can't be shared out as they are.",
                 nextStep: "Run `lindero sequences plan`: it says which, and why.", isBlocker: true)
         }
-        try await ReplicationObjects(settings: backward, source: other).ensurePublication(tables)
+        for side in Side.allCases {
+            // What never leaves a side need not be decoded, sent and read.
+            let sent = tables.filter { table in
+                policy.tables[table.name]?.isSilent(settings.name(side), towards: settings.name(side.opposite)) == false
+            }
+            let source = side == .origin ? origin : other
+            try await ReplicationObjects(settings: settings[reading: side], source: source).ensurePublication(sent)
+        }
     }
 
     /// The slot of the way back, and the place where both databases are equal.

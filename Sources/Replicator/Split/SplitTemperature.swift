@@ -5,43 +5,46 @@ import ReplicationCore
 struct SplitTemperature: Sendable {
     /// The hot operations, in order, in the transactions that they are from.
     private(set) var hot: SplitGroup
-    /// The cold ones, by the chunk they came in.
+    /// The cold ones, and the changes that travel one way, by the chunk they came in.
     private(set) var cold: [ChangeChunk] = []
-    /// Rows of the cold ones, with what their writers had seen.
+    /// Rows of the cold operations, with what their writers had seen.
     private(set) var coldKeys: [(key: RowKey, context: CausalContext)] = []
 
-    /// Without bulk statements: everything is decided one by one.
-    init(allHot group: SplitGroup) { hot = group }
+    /// Everything that can be decided is decided; what is left travels one way.
+    init(allHot group: SplitGroup) {
+        hot = group
+        sort(group) { _ in true }
+    }
 
     /// - Parameter history: of the side that is written.
     init(_ group: SplitGroup, targets: SplitTargets, history: LocalHistory) {
-        let hotKeys = Self.hotKeys(group, targets, history)
+        hot = group
+        let hotKeys = group.hasOperations ? Self.hotKeys(group, targets, history) : []
+        sort(group) { hotKeys.contains($0) }
+    }
+
+    private mutating func sort(_ group: SplitGroup, isHot: (RowKey) -> Bool) {
         var items: [SplitItem] = []
-        var cold: [ChangeChunk] = []
         var current: (chunk: SplitChunk, plain: PlainChanges)?
-        func close() {
-            if let plain = current?.plain, !plain.isEmpty { cold.append(plain.chunk) }
-            current = nil
-        }
-        coldKeys.reserveCapacity(group.operationCount)
         for item in group.items {
             guard let transaction = item.transaction else {
                 items.append(item)
                 continue
             }
             if current?.chunk !== item.chunk {
-                close()
+                if let plain = current?.plain, !plain.isEmpty { cold.append(plain.chunk) }
                 current = (item.chunk, PlainChanges(of: item.chunk.chunk))
             }
             current?.plain.begin(transaction, xid: item.chunk.chunk.transactions[transaction.span].xid)
+            for index in transaction.plainChanges { current?.plain.add(changeAt: index, of: item.chunk.chunk) }
             var rest = transaction
             rest.operations.removeAll()
             for operation in transaction.operations {
-                guard let statements = targets[operation.relation] else { continue }
-                if !hotKeys.isEmpty, hotKeys.contains(operation.key) {
+                guard let table = item.chunk.tables[operation.relation] else { continue }
+                if isHot(operation.key) {
                     rest.operations.append(operation)
                 } else {
-                    current?.plain.add(operation, table: statements.target.table)
+                    current?.plain.add(operation, table: table)
                     coldKeys.append((operation.key, transaction.context))
                 }
             }
@@ -49,8 +52,7 @@ struct SplitTemperature: Sendable {
             remaining.content = .transaction(rest)
             items.append(remaining)
         }
-        close()
-        self.cold = cold
+        if let plain = current?.plain, !plain.isEmpty { cold.append(plain.chunk) }
         hot = SplitGroup(items)
     }
 

@@ -1,0 +1,17 @@
+extension TableOwnership {
+    /// Whether a table travels from `source` to `target` and nothing of it ever comes back: the target neither makes nor
+    /// deletes rows, and no column of its own, nor a shared one, leaves it.
+    ///
+    /// Rows that need a `fill` there are made one by one, with the others.
+    public func isOneWay(from source: String, to target: String) -> Bool {
+        fill.isEmpty && references.isEmpty && isSilent(target, towards: source)
+    }
+
+    /// Whether nothing of the table leaves `side` for `other`, in a split.
+    public func isSilent(_ side: String, towards other: String) -> Bool {
+        !insertOwners.contains(side) && !deleteOwners.contains(side)
+            && columns.keys.allSatisfy { column in
+                match.contains(column) ? !mayWrite(column, side: side) : !travels(column, from: side, to: other, backend: .split)
+            }
+    }
+}
