@@ -16,7 +16,7 @@ public final class NetworkRelay: Sendable {
     /// - Parameter server: port on 127.0.0.1 that connections go on to.
     public init(to server: Int) throws {
         self.server = server
-        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var address = Self.address(port: 0)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let bound = withUnsafeMutablePointer(to: &address) { pointer in
@@ -54,9 +54,11 @@ public final class NetworkRelay: Sendable {
 
     private func accept() {
         while !isClosed {
+            // No program that a test starts may keep an end of it open.
             let client = Glibc.accept(listener, nil, nil)
+            if client >= 0 { _ = fcntl(client, F_SETFD, FD_CLOEXEC) }
             if client < 0 { break }
-            let onward = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            let onward = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
             var address = Self.address(port: server)
             let isConnected = withUnsafePointer(to: &address) { pointer in
                 pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {

@@ -7,7 +7,8 @@ struct SplitApplyLoop: Sendable {
     let settings: DirectionSettings
     let ledger: SplitLedger
     let connection: PostgresConnection
-    let barrier: SplitBarrier
+    /// On the side that is written.
+    let barrierConnection: PostgresConnection
     let state: DirectionState
     let isBinary: Bool
     /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
@@ -18,8 +19,9 @@ struct SplitApplyLoop: Sendable {
     /// Runs on the connection's own thread.
     private func run(on connection: isolated PostgresConnection) async throws {
         let applier = SplitGroupApplier(
-            connection: connection, side: side, settings: settings, barrier: barrier, ledger: ledger, state: state,
-            isBinary: isBinary)
+            connection: connection, side: side, settings: settings,
+            barrier: SplitBarrier(connection: barrierConnection, side: side.opposite, ledger: ledger), ledger: ledger,
+            state: state, isBinary: isBinary)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
         while let group = try await next(applier, limits) {

@@ -5,12 +5,22 @@ import ReplicationCore
 ///
 /// The message is committed by a session of its own, and flushed: with it everything that committed before is sent. The
 /// server's insert position would not do: while nobody commits, what lies before it may stay unsent.
-struct SplitBarrier: Sendable {
+struct SplitBarrier {
     static let messagePrefix = "lindero.barrier"
+    /// What rows may be held for, while the side is read on.
+    private static let nearMilliseconds: Int64 = 200
 
     let connection: PostgresConnection
     let side: Side
     let ledger: SplitLedger
+    /// What the last one took.
+    private var lastMilliseconds = Int64.max
+
+    init(connection: PostgresConnection, side: Side, ledger: SplitLedger) {
+        self.connection = connection
+        self.side = side
+        self.ledger = ledger
+    }
 
     static func prepare(_ connection: PostgresConnection) async throws {
         // Flushed here, whatever is asked of ordinary commits; standbys need not have it.
@@ -19,12 +29,19 @@ struct SplitBarrier: Sendable {
             "lindero_barrier", "SELECT pg_catalog.pg_logical_emit_message(true, '\(messagePrefix)', '')::text")
     }
 
-    func pass() async throws {
+    /// Gets near, while no rows are held: a backlog of the side must not keep its writers waiting.
+    mutating func approach() async throws {
+        while lastMilliseconds > Self.nearMilliseconds { try await pass() }
+    }
+
+    mutating func pass() async throws {
+        let start = Monotonic.milliseconds()
         let step = PipelineStep.execute(name: "lindero_barrier", parameters: [], binaryResult: false)
         let result = try await connection.run([step])
         guard let lsn = result.first?.firstValue.flatMap({ LSN($0) }) else {
             throw PostgresError.protocolViolation("a logical message without a position")
         }
         try await ledger.waitForPassage(of: lsn, on: side)
+        lastMilliseconds = Monotonic.milliseconds() - start
     }
 }

@@ -12,7 +12,7 @@ final class SplitGroupApplier {
     /// The side that is read.
     private let side: Side
     private let settings: DirectionSettings
-    private let barrier: SplitBarrier
+    private var barrier: SplitBarrier
     private let ledger: SplitLedger
     private let resolver: SplitResolver
     private let state: DirectionState
@@ -185,6 +185,7 @@ final class SplitGroupApplier {
     ) async throws {
         guard let note = group.appliedNote, let progress = group.progress else { return }
         if names.isFull { try await forgetStatements() }
+        if group.hasOperations { try await barrier.approach() }
         var decision = try await hold(SplitLocks(parts.hot), note)
         try await bulk()
         if group.hasOperations {

@@ -12,6 +12,9 @@ struct SplitRun: Sendable {
     /// Whether to ask for binary values where every published type allows it.
     var allowsBinary = true
 
+    /// How long rows stay held should this process be cut off from the server: their writers wait as long.
+    private static let heldMilliseconds = "15000"
+
     /// The sessions on one side.
     private struct Links {
         /// Writes what comes from the other side.
@@ -50,7 +53,9 @@ struct SplitRun: Sendable {
         let writing = DirectionRun(settings: settings[writing: side], state: states[side.opposite], logger: logger, worker: worker)
         var opened: [PostgresConnection] = []
         do {
-            for options in [writing.applyOptions(), settings.options(side), settings.options(side)] {
+            var target = writing.applyOptions()
+            target.settings.append((name: "idle_in_transaction_session_timeout", value: Self.heldMilliseconds))
+            for options in [target, settings.options(side), settings.options(side)] {
                 opened.append(try await PostgresConnection.connect(options))
             }
             try await DirectionRun.commitAsynchronously(opened[0])
@@ -160,8 +165,7 @@ struct SplitRun: Sendable {
                 let target = side.opposite
                 let loop = SplitApplyLoop(
                     side: side, settings: direction, ledger: ledger, connection: links[target].target,
-                    barrier: SplitBarrier(connection: links[target].barrier, side: target, ledger: ledger),
-                    state: states[side], isBinary: isBinary, backlogSequence: backlogSequence)
+                    barrierConnection: links[target].barrier, state: states[side], isBinary: isBinary, backlogSequence: backlogSequence)
                 let heartbeat = HeartbeatWriter(
                     settings: direction, state: states[side], source: links[side].control, worker: worker)
                 group.addTask { try await reader.run(); return false }
