@@ -2,9 +2,11 @@
 # One transaction many times larger than the worker's memory limit, between two throwaway PostgreSQL 15 clusters: how much
 # memory the worker takes at most, how long until it is visible, and whether every row is equal after.
 #
-#   deploy/large-transaction.sh [--size 5GB] [--streaming on|off|both] [--memory-limit 64MB] [--keep]
+#   deploy/large-transaction.sh [--size 5GB] [--streaming on|off|both] [--memory-limit 64MB] [--slow-target SECONDS] [--row-bytes N] [--keep]
 #
 #   --size    bytes of row values in the transaction (default 5GB; needs about five times that in $TMPDIR)
+#   --slow-target  the target takes nothing for so many seconds after the commit, so that all of the worker's buffers are full
+#   --row-bytes    of text in each row (default 1000); a few large ones are the heap's worst case
 #   --keep    leave the folder, with the worker's log
 #
 # Exit codes: 0 done, and the worker grew by no more than its limit; 1 failed or grew by more; 2 wrong arguments.
@@ -12,13 +14,15 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/prerequisites.sh"
 
-size=5GB streaming=both limit=64MB keep=
+size=5GB streaming=both limit=64MB slow=0 row=1000 keep=
 while [ $# -gt 0 ]; do
   case $1 in
-    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --size) size=${2:?}; shift 2 ;;
     --streaming) streaming=${2:?}; shift 2 ;;
     --memory-limit) limit=${2:?}; shift 2 ;;
+    --slow-target) slow=${2:?}; shift 2 ;;
+    --row-bytes) row=${2:?}; shift 2 ;;
     --keep) keep=1; shift ;;
     *) echo "unknown argument: $1" >&2; exit 2 ;;
   esac
@@ -79,10 +83,9 @@ tables:
   large: { columns: { source: "*" } }
 C
 export SOURCE_URL=$source_url TARGET_URL=$target_url
-# Rows of 1,000 bytes of text that does not compress well.
-rows=$((size_mb * 1000))
+rows=$((size_mb * 1000000 / row)) repeats=$((row / 32))
 bad=0
-on "$source_url" "CREATE TABLE large (id bigint PRIMARY KEY, v text); ALTER TABLE large ALTER v SET STORAGE PLAIN"
+on "$source_url" "CREATE TABLE large (id bigint PRIMARY KEY, v text); ALTER TABLE large ALTER v SET STORAGE $([ "$row" -gt 2000 ] && echo EXTERNAL || echo PLAIN)"
 
 for mode in $modes; do
   sed "s/MODE/$mode/" "$work/lindero.yaml.in" >"$work/lindero.yaml"
@@ -91,12 +94,23 @@ for mode in $modes; do
   until grep -qs streaming "$work/log-$mode"; do sleep 0.2; kill -0 $worker || { cat "$work/log-$mode" >&2; exit 1; }; done
   say "streaming $mode: one transaction of $rows rows"
   idle=$(awk '/VmRSS/ { print int($2 / 1000) }' /proc/$worker/status)
+  # Before the first row can come, until some time after the last.
+  locker=
+  if [ "$slow" != 0 ]; then
+    on "$target_url" "BEGIN; LOCK TABLE large IN EXCLUSIVE MODE; SELECT pg_sleep(3600)" >/dev/null 2>&1 & locker=$!
+    until [ "$(on "$target_url" "SELECT 1 FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'large'::regclass")" = 1 ]; do sleep 0.1; done
+  fi
   begin=$(now)
-  on "$source_url" "INSERT INTO large SELECT i, repeat(md5(i::text), 31) || 'lindero' FROM generate_series(1, $rows) i"
+  on "$source_url" "INSERT INTO large SELECT i, repeat(md5(i::text), $repeats) || 'lindero' FROM generate_series(1, $rows) i"
   committed=$(now) spilled=0
+  if [ -n "$locker" ]; then
+    sleep "$slow"
+    on "$target_url" "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)%' AND pid <> pg_backend_pid()" >/dev/null
+    wait "$locker" || true
+  fi
   until [ "$(on "$target_url" "SELECT 1 FROM large LIMIT 1")" = 1 ]; do
     kill -0 $worker || { cat "$work/log-$mode" >&2; exit 1; }
-    used=$(du -sm "$work/spill" 2>/dev/null | cut -f1); spilled=$((${used:-0} > spilled ? ${used:-0} : spilled))
+    used=$(du -sm "$work/spill" 2>/dev/null | cut -f1 || true); spilled=$((${used:-0} > spilled ? ${used:-0} : spilled))
     sleep 0.2
   done
   visible=$(now)

@@ -7,4 +7,7 @@
 #include <postgresql/libpq-fe.h>
 #endif
 #include <sys/eventfd.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #endif

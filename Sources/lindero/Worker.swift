@@ -28,6 +28,7 @@ struct Worker: Sendable {
     ///
     /// - Throws: the first failure, after the other directions were drained.
     func run() async throws {
+        LargeBlocks.giveBack()
         let jobs = plan.tasks.map { task in
             Job(task: task, members: task.directions.map { Member(settings: $0, state: DirectionState()) })
         }

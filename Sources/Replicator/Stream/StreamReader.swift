@@ -23,7 +23,7 @@ struct StreamReader {
     /// What one stream has been read to.
     private struct Life {
         var decoder: PGOutputDecoder
-        var assembler = TransactionAssembler()
+        var assembler: TransactionAssembler
         var streamed: StreamedTransactions?
         var schedule: FeedbackSchedule
     }
@@ -36,6 +36,8 @@ struct StreamReader {
         var life = Life(
             decoder: PGOutputDecoder(
                 protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil, isTwoPhase: isTwoPhase)),
+            // A piece of a large transaction is no larger than a group may be.
+            assembler: TransactionAssembler(cutBytes: min(4 << 20, limits.bytes)),
             streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
             schedule: FeedbackSchedule(
                 senderTimeoutMilliseconds: senderTimeoutMilliseconds,
