@@ -7,6 +7,9 @@ extension LibPQSession {
 
     /// How long messages may gather before the socket is read again: well before the sender's buffer is full.
     private static let restNanoseconds = 300_000
+    /// The same, and how much has come by then, while there is little: who waits for it soon has nothing else to do.
+    private static let shortRestNanoseconds = 100_000
+    private static let littleBytes = 4 << 10
     /// How long one call may gather: the caller wants something to work on, too.
     private static let gatherMilliseconds = 4
 
@@ -37,7 +40,7 @@ extension LibPQSession {
                 // Nothing complete came since the socket was read last.
                 if isSocketRead {
                     if isWorthGathering() && !gatherDeadline.isPast {
-                        Self.rest()
+                        Self.rest(isShort: batch.bytes.count < Self.littleBytes)
                     } else if !batch.messages.isEmpty {
                         return batch
                     } else if try !waitForData(until: deadline) {
@@ -60,8 +63,8 @@ extension LibPQSession {
         }
     }
 
-    private static func rest() {
-        var pause = timespec(tv_sec: 0, tv_nsec: restNanoseconds)
+    private static func rest(isShort: Bool) {
+        var pause = timespec(tv_sec: 0, tv_nsec: isShort ? shortRestNanoseconds : restNanoseconds)
         nanosleep(&pause, nil)
     }
 

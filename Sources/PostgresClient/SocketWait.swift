@@ -1,9 +1,12 @@
 import CLibPQ
 import Glibc
+import Synchronization
 
 /// Wakes a thread that waits in `poll`: an eventfd which any thread may raise.
 final class WakeEvent: Sendable {
     fileprivate let descriptor: CInt
+    /// So that nobody asks the kernel about what never happened; set after the descriptor, which may be ready before.
+    private let isRaised = Atomic(false)
 
     init() throws(PostgresError) {
         descriptor = eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
@@ -18,10 +21,12 @@ final class WakeEvent: Sendable {
     func raise() {
         var one: UInt64 = 1
         _ = write(descriptor, &one, MemoryLayout<UInt64>.size)
+        isRaised.store(true, ordering: .sequentiallyConsistent)
     }
 
     /// Forgets what was raised so far.
     func clear() {
+        guard isRaised.exchange(false, ordering: .sequentiallyConsistent) else { return }
         var count: UInt64 = 0
         _ = read(descriptor, &count, MemoryLayout<UInt64>.size)
     }

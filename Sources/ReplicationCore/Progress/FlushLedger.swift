@@ -29,7 +29,10 @@ public struct FlushLedger: Sendable {
     }
 
     /// Everything that was committed is on disk.
-    public mutating func handleFlushOfAll() {
-        if let last = pending.last { handleFlush(targetLSN: last.targetLSN) }
+    ///
+    /// - Parameter sourceLSN: the last of it.
+    public mutating func handleFlushOfAll(upTo sourceLSN: LSN) {
+        pending.removeAll()
+        durableLSN = max(durableLSN, sourceLSN)
     }
 }

@@ -19,14 +19,24 @@ struct ApplyLoop: Sendable {
 
     func run() async throws { try await run(on: connection) }
 
-    /// Runs on the connection's own thread: a transaction that comes alone is applied without another thread's help.
+    /// Runs on the connection's own thread, and waits there: a transaction that comes alone is applied without another
+    /// thread's help.
     private func run(on connection: isolated PostgresConnection) async throws {
+        try await withTaskCancellationHandler {
+            try await applyAll(on: connection)
+        } onCancel: {
+            mailbox.wake()
+        }
+    }
+
+    private func applyAll(on connection: isolated PostgresConnection) async throws {
         let limits = settings.replication.groupLimits
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
-            exactUpTo: exactUpTo, quarantine: quarantine, prepared: prepared, lookAhead: { mailbox.takeNow(limits) })
+            exactUpTo: exactUpTo, quarantine: quarantine, prepared: prepared,
+            lookAhead: { mailbox.holds(Self.aheadBytes) ? mailbox.takeNow(limits) : nil })
         defer { state.finishApplier() }
-        while let group = try await nextGroup(applier) {
+        while let group = try await nextGroup(applier, on: connection) {
             try Task.checkCancellation()
             do {
                 try await applier.apply(group)
@@ -41,18 +51,19 @@ struct ApplyLoop: Sendable {
         note(applier)
     }
 
-    /// How long the target may keep what it has committed from the disk before it is asked again.
-    private static let settleMilliseconds = 100
+    /// What must wait before it is worth another thread's while to prepare it ahead; less is quicker done than handed over.
+    private static let aheadBytes = 32 << 10
     /// Its log's last bytes may stay in memory for as long as nobody else commits; then it is made to write them.
     private static let settleQuestions = 5
 
-    private func nextGroup(_ applier: GroupApplier) async throws -> PreparedGroup? {
+    private func nextGroup(
+        _ applier: GroupApplier, on connection: isolated PostgresConnection
+    ) async throws -> PreparedGroup? {
         if let ahead = applier.takeAhead() { return ahead }
         let limits = settings.replication.groupLimits
         var questions = 0
         while true {
-            let wait = applier.isSettled ? nil : Self.settleMilliseconds
-            guard let chunks = await mailbox.take(limits, waitMilliseconds: wait) else { return nil }
+            guard let chunks = mailbox.takeBlocking(limits, untilQuiet: !applier.isSettled) else { return nil }
             if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
             // With a piece of a large transaction open, its end settles this too.
             if applier.hasPiece { continue }

@@ -5,6 +5,8 @@ import ReplicationCore
 struct GroupExecutor: Sendable {
     /// How long a position without data may stay unrecorded. Heartbeats normally record it sooner.
     static let idleRecordMilliseconds: Int64 = 10_000
+    /// How often commits ask where the target's log stands: half as long as the source waits for news of it.
+    static let positionMilliseconds: Int64 = 50
 
     let connection: PostgresConnection
     private let missingRow: ReplicationSettings.MissingRow
@@ -17,6 +19,9 @@ struct GroupExecutor: Sendable {
     private(set) var appliedLSN: LSN
     /// Of these, what is on the target's disk.
     private var ledger: FlushLedger
+    private var askedAtMilliseconds: Int64 = 0
+    /// Whether commits came after the last question.
+    private var hasUnasked = false
     /// As the target said first.
     private var standbys: String?
     var counters = ApplyCounters()
@@ -37,7 +42,7 @@ struct GroupExecutor: Sendable {
     /// The last source commit whose effect a crash of the target cannot undo.
     var durableLSN: LSN { ledger.durableLSN }
     /// Whether everything that is applied is durable, too.
-    var isSettled: Bool { ledger.isSettled }
+    var isSettled: Bool { ledger.isSettled && !hasUnasked }
 
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { transaction.hasPiece }
@@ -52,7 +57,9 @@ struct GroupExecutor: Sendable {
     }
 
     private mutating func apply(_ group: PreparedGroup) async throws {
-        if let batch = group.closedBatch { return try await commit(group.chunks, with: batch) }
+        if let batch = group.closedBatch {
+            return try await commit(group.chunks, with: batch, asksConstraints: group.firesTriggers)
+        }
         for work in group.work {
             switch work {
             case .statements(let batch): try await run(batch)
@@ -91,17 +98,21 @@ struct GroupExecutor: Sendable {
     }
 
     /// - Parameter batch: what is still to be run, in the same round trip.
-    mutating func commit(_ chunks: [ChangeChunk], with batch: StepBatch = StepBatch()) async throws {
+    /// - Parameter asksConstraints: whether something may wait for the commit.
+    mutating func commit(
+        _ chunks: [ChangeChunk], with batch: StepBatch = StepBatch(), asksConstraints: Bool = true
+    ) async throws {
         if let chunk = chunks.last, let span = chunk.twoPhase { return try await prepare(chunk, span, with: batch) }
         let endLSN = chunks.reduce(appliedLSN) { max($0, $1.endLSN) }
         let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
-        try await commit(endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, with: batch)
+        try await commit(
+            endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, with: batch, asksConstraints: asksConstraints)
     }
 
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, with batch: StepBatch = StepBatch(),
-        isAlwaysRecorded: Bool = false
+        isAlwaysRecorded: Bool = false, asksConstraints: Bool = true
     ) async throws {
         guard endLSN > appliedLSN else { return }
         let now = Monotonic.milliseconds()
@@ -109,10 +120,17 @@ struct GroupExecutor: Sendable {
         let isIdle = !transaction.isOpen && batch.isEmpty && heartbeat == nil
         guard !isIdle || isAlwaysRecorded || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
         do {
+            let asksPosition = now - askedAtMilliseconds >= Self.positionMilliseconds
             let position = try await transaction.commit(
-                endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, figures: state.figures, after: batch.steps)
-            ledger.handleCommit(sourceLSN: endLSN, targetLSN: position.insertLSN)
-            try handle(position)
+                endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat,
+                figures: heartbeat == nil ? LiveFigures() : state.figures, after: batch.steps,
+                asksConstraints: asksConstraints, asksPosition: asksPosition)
+            hasUnasked = position == nil
+            if let position {
+                askedAtMilliseconds = now
+                ledger.handleCommit(sourceLSN: endLSN, targetLSN: position.insertLSN)
+                try handle(position)
+            }
         } catch let failure as PipelineError {
             guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
             throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
@@ -131,7 +149,11 @@ struct GroupExecutor: Sendable {
 
     /// Asks how far the target's log is on disk.
     mutating func settle() async throws {
-        if !isSettled { try handle(try await TargetTransaction.position(connection)) }
+        if isSettled { return }
+        let position = try await TargetTransaction.position(connection)
+        if hasUnasked { ledger.handleCommit(sourceLSN: appliedLSN, targetLSN: position.insertLSN) }
+        hasUnasked = false
+        try handle(position)
     }
 
     /// Makes everything durable that is applied; a piece of a transaction that has no end yet is taken back.
@@ -139,7 +161,8 @@ struct GroupExecutor: Sendable {
         await rollBack()
         if isSettled { return }
         try await TargetTransaction.flush(connection)
-        ledger.handleFlushOfAll()
+        ledger.handleFlushOfAll(upTo: appliedLSN)
+        hasUnasked = false
     }
 
     mutating func rollBack() async { await transaction.rollBack() }

@@ -19,12 +19,15 @@ struct PreparedGroup: Sendable {
     private(set) var work: [GroupWork] = []
     /// What the statements stand for.
     private(set) var counters = ApplyCounters()
+    /// Whether a trigger of the target fires for a change, and so may leave something for the commit.
+    private(set) var firesTriggers = true
     /// The prepared statements that they name; `nil` before preparation.
     private var statementsGeneration: Int?
 
     init(chunks: [ChangeChunk]) { self.chunks = chunks }
 
-    init(chunks: [ChangeChunk], work: [GroupWork], counters: ApplyCounters, statementsGeneration: Int) {
+    init(chunks: [ChangeChunk], work: [GroupWork], counters: ApplyCounters, firesTriggers: Bool, statementsGeneration: Int) {
+        self.firesTriggers = firesTriggers
         self.chunks = chunks
         self.work = work
         self.counters = counters

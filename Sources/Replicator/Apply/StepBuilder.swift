@@ -61,8 +61,12 @@ struct StepBuilder: Sendable {
         done.ignored = plan.ignoredCount
         done.withheld = plan.withheldCount
         done.transactions = chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
+        // Only what goes in one round trip with its commit makes a difference of it.
+        let firesTriggers =
+            !isSmall || chunks.contains { $0.usedDefinitions.contains { plans.plan($0)?.firesTriggers ?? false } }
         return PreparedGroup(
-            chunks: chunks, work: work, counters: done, statementsGeneration: statements.generation)
+            chunks: chunks, work: work, counters: done, firesTriggers: firesTriggers,
+            statementsGeneration: statements.generation)
     }
 
     /// A group made as ready as it can be without asking the target, and the builder afterwards.

@@ -21,7 +21,7 @@ struct TargetTransaction {
         guard !isOpen else { return try await connection.run(steps) }
         isOpen = true
         do {
-            let results = try await connection.run([Self.begin] + steps)
+            let results = try await connection.run([hasStatements ? Self.preparedBegin : Self.begin] + steps)
             return Array(results.dropFirst())
         } catch var failure as PipelineError {
             // Counted in the caller's steps.
@@ -42,17 +42,18 @@ struct TargetTransaction {
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
     /// - Parameter steps: the last of the data, in the same round trip.
-    /// - Returns: where the target's own log stands afterwards.
+    /// - Parameter asksConstraints: whether something may wait for the commit.
+    /// - Returns: where the target's own log stands afterwards, if that is asked.
     /// - Throws: `PipelineError`, counted in the caller's steps.
     @discardableResult
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
-        after data: [PipelineStep] = []
-    ) async throws -> LogPosition {
+        after data: [PipelineStep] = [], asksConstraints: Bool = true, asksPosition: Bool = true
+    ) async throws -> LogPosition? {
         var steps = data
         if !hasStatements { steps += Self.preparation }
         // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
-        if isOpen || !data.isEmpty {
+        if asksConstraints && (isOpen || !data.isEmpty) {
             steps.append(.execute(name: "lindero_constraints", parameters: [], binaryResult: false))
         }
         if let heartbeat {
@@ -68,8 +69,8 @@ struct TargetTransaction {
                     time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
                 ], binaryResult: false))
         let commitStep = steps.count
-        steps.append(.query(sql: "COMMIT", parameters: [], parameterTypes: []))
-        steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false))
+        steps.append(.execute(name: "lindero_commit", parameters: [], binaryResult: false))
+        if asksPosition { steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false)) }
         let results: [PostgresResult]
         do {
             results = try await run(steps)
@@ -83,7 +84,7 @@ struct TargetTransaction {
         }
         isOpen = false
         hasStatements = true
-        return try LogPosition(results.last)
+        return asksPosition ? try LogPosition(results.last) : nil
     }
 
     /// Prepares the transaction under a name; it is then no longer this session's. Always waits for the disk.
@@ -135,7 +136,10 @@ struct TargetTransaction {
     }
 
     private static let begin = PipelineStep.query(sql: "BEGIN", parameters: [], parameterTypes: [])
+    private static let preparedBegin = PipelineStep.execute(name: "lindero_begin", parameters: [], binaryResult: false)
     private static let preparation: [PipelineStep] = [
+        .prepare(name: "lindero_begin", sql: "BEGIN", parameterTypes: []),
+        .prepare(name: "lindero_commit", sql: "COMMIT", parameterTypes: []),
         .prepare(name: "lindero_progress", sql: progressSQL, parameterTypes: progressTypes),
         .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
         .prepare(name: "lindero_position", sql: positionSQL, parameterTypes: []),

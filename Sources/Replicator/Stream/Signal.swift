@@ -1,3 +1,4 @@
+import Dispatch
 import Synchronization
 
 /// Lets one task wait until another has news, or until a time is up.
@@ -5,24 +6,43 @@ final class Signal: Sendable {
     private struct State {
         var waiter: (id: UInt64, continuation: CheckedContinuation<Void, Never>)?
         var isSet = false
+        /// A thread waits, rather than a task.
+        var isBlocked = false
         var nextID: UInt64 = 0
         /// The newest wait whose time was up before it began.
         var expiredID: UInt64 = 0
     }
 
     private let state = Mutex(State())
+    private let semaphore = DispatchSemaphore(value: 0)
 
     /// Wakes the waiter, or lets the next `wait` return at once.
     func notify() {
-        let continuation = state.withLock { state -> CheckedContinuation<Void, Never>? in
+        let (continuation, isBlocked) = state.withLock { state -> (CheckedContinuation<Void, Never>?, Bool) in
+            if state.isBlocked {
+                state.isBlocked = false
+                return (nil, true)
+            }
             guard let waiter = state.waiter else {
                 state.isSet = true
-                return nil
+                return (nil, false)
             }
             state.waiter = nil
-            return waiter.continuation
+            return (waiter.continuation, false)
         }
+        if isBlocked { semaphore.signal() }
         continuation?.resume()
+    }
+
+    /// Blocks the thread until a notification: for code that has a thread of its own. A task that waits is resumed on
+    /// Swift's pool first, whatever its actor, and that is another thread to wake. Cancellation must notify.
+    func block() {
+        let isDone = state.withLock { state -> Bool in
+            defer { state.isSet = false }
+            state.isBlocked = !state.isSet
+            return state.isSet
+        }
+        if !isDone { semaphore.wait() }
     }
 
     /// Returns after a notification, after the timeout, or when the task is cancelled.

@@ -11,6 +11,9 @@ final class StreamMailbox: Sendable {
         var isClosed = false
         /// The applier waits for the next chunk.
         var isAwaited = false
+        /// It wants to know when none comes for a while, and is told so.
+        var wantsQuiet = false
+        var isQuiet = false
     }
 
     private let limitBytes: Int
@@ -55,24 +58,59 @@ final class StreamMailbox: Sendable {
     ///
     /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it, nor with a
     /// step of a prepared one.
-    /// - Parameter waitMilliseconds: how long to wait for the first; then there are none.
-    func take(_ limits: GroupLimits, waitMilliseconds: Int? = nil) async -> [ChangeChunk]? {
-        var isLate = false
+    func take(_ limits: GroupLimits) async -> [ChangeChunk]? {
         while true {
-            let (taken, isAtEnd) = state.withLock { state in
-                let taken = Self.take(&state, limits)
-                state.isAwaited = taken.isEmpty
-                return (taken, state.isClosed)
-            }
-            if !taken.isEmpty {
-                space.notify()
-                return taken
-            }
-            if isAtEnd || Task.isCancelled { return nil }
-            if isLate { return [] }
-            await arrival.wait(timeoutMilliseconds: waitMilliseconds)
-            isLate = waitMilliseconds != nil
+            if let outcome = attempt(limits, untilQuiet: false) { return outcome.chunks }
+            await arrival.wait()
         }
+    }
+
+    /// The same for the applier, whose thread waits itself.
+    ///
+    /// - Parameter untilQuiet: whether to return none once the reader says that none has come for a while. No timer is set
+    ///   for that: setting and stopping one for each transaction cost more than the rest of the wait.
+    func takeBlocking(_ limits: GroupLimits, untilQuiet: Bool) -> [ChangeChunk]? {
+        while true {
+            if let outcome = attempt(limits, untilQuiet: untilQuiet) { return outcome.chunks }
+            arrival.block()
+        }
+    }
+
+    /// Lets who waits for a chunk look whether it is cancelled.
+    func wake() { arrival.notify() }
+
+    private struct Outcome {
+        /// `nil` at the end.
+        var chunks: [ChangeChunk]?
+    }
+
+    /// - Returns: what a take comes to; `nil` when it has to wait.
+    private func attempt(_ limits: GroupLimits, untilQuiet: Bool) -> Outcome? {
+        let (taken, isAtEnd, isQuiet) = state.withLock { state in
+            let taken = Self.take(&state, limits)
+            let isQuiet = state.isQuiet
+            state.isAwaited = taken.isEmpty
+            state.isQuiet = false
+            state.wantsQuiet = untilQuiet && taken.isEmpty
+            return (taken, state.isClosed, isQuiet)
+        }
+        if !taken.isEmpty {
+            space.notify()
+            return Outcome(chunks: taken)
+        }
+        if isAtEnd || Task.isCancelled { return Outcome(chunks: nil) }
+        return untilQuiet && isQuiet ? Outcome(chunks: []) : nil
+    }
+
+    /// Some time has passed: an applier that has nothing to do may have something else to see to.
+    func noteQuiet() {
+        let isWanted = state.withLock { state in
+            guard state.wantsQuiet else { return false }
+            state.wantsQuiet = false
+            state.isQuiet = true
+            return true
+        }
+        if isWanted { arrival.notify() }
     }
 
     /// The waiting chunks up to the limits; `nil` when there are none.

@@ -4,7 +4,7 @@ import ReplicationCore
 /// Reads one replication stream: the only task that touches the replication connection, status updates included.
 struct StreamReader {
     /// How long a wait may last before the server has to hear of us.
-    private static let waitMilliseconds = 200
+    private static let waitMilliseconds = 100
 
     let stream: ReplicationConnection
     let mailbox: StreamMailbox
@@ -26,6 +26,7 @@ struct StreamReader {
         var assembler: TransactionAssembler
         var streamed: StreamedTransactions?
         var schedule: FeedbackSchedule
+        var quietAtMilliseconds: Int64 = 0
     }
 
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
@@ -54,6 +55,11 @@ struct StreamReader {
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }
             }
             try await report(&life.schedule)
+            let now = Monotonic.milliseconds()
+            if now - life.quietAtMilliseconds >= Int64(Self.waitMilliseconds) {
+                life.quietAtMilliseconds = now
+                mailbox.noteQuiet()
+            }
         }
         mailbox.close()
         if stopsOnDrain, state.isDraining { try await finish() }

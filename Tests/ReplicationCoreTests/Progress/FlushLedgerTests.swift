@@ -23,7 +23,7 @@ import Testing
         ledger.handleFlush(targetLSN: lsn(350))
         #expect(ledger.durableLSN == lsn(3))
         #expect(!ledger.isSettled)
-        ledger.handleFlushOfAll()
+        ledger.handleFlushOfAll(upTo: lsn(5))
         #expect(ledger.durableLSN == lsn(5))
         #expect(ledger.isSettled)
     }
