@@ -28,6 +28,18 @@ public struct RowKey: Sendable, Hashable {
         self.init(table: table, bytes: bytes)
     }
 
+    /// - Parameter values: of the match columns, in the order of `match`; `nil` is NULL.
+    public init(table: Int, values: [[UInt8]?]) {
+        var bytes: [UInt8] = []
+        for value in values {
+            bytes.append(value == nil ? 0 : 1)
+            let count = Int32(value?.count ?? 0)
+            for shift in stride(from: Int32(24), through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: count >> shift)) }
+            bytes += value ?? []
+        }
+        self.init(table: table, bytes: bytes)
+    }
+
     /// The match columns' values, in the order of `match`; `nil` is NULL.
     public var values: [[UInt8]?] {
         var values: [[UInt8]?] = []

@@ -15,6 +15,9 @@ public enum SplitNote: Sendable, Equatable {
     case matched(table: QualifiedName, key: [UInt8], deletion: OperationID)
     /// A changed key has made a new row here: the values of the columns that this side owns travel back.
     case created(table: QualifiedName, key: [UInt8])
+    /// What follows in this transaction is what the target did because rows that others refer to have gone: its own
+    /// writes, which travel like any other of them.
+    case consequences
 
     /// The message's content.
     public static func encode(_ notes: [SplitNote]) -> [UInt8] {
@@ -33,6 +36,8 @@ public enum SplitNote: Sendable, Equatable {
             case .created(let table, let key):
                 bytes.append(2)
                 put(table, key, into: &bytes)
+            case .consequences:
+                bytes.append(3)
             }
         }
         return bytes
@@ -58,6 +63,8 @@ public enum SplitNote: Sendable, Equatable {
             case 2:
                 let (table, key) = try row(from: &rest)
                 notes.append(.created(table: table, key: key))
+            case 3:
+                notes.append(.consequences)
             default:
                 throw .unreadableNote
             }

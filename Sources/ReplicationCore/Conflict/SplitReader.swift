@@ -19,6 +19,8 @@ public struct SplitReader: Sendable {
     private var context: CausalContext
     /// A transaction of which more is to come.
     private var open: (commitLSN: LSN, effectiveTime: PostgresTime, isDelivered: Bool)?
+    /// From which change on a transaction of our own direction that is being read holds consequences (`SplitNote`).
+    private var consequences: Int?
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -87,7 +89,12 @@ public struct SplitReader: Sendable {
             if span.origin == ownOrigin {
                 let created = try note(span)
                 effectiveTime = clock.time
-                operations = echoes(span, chunk, created: created, tableOf)
+                let (applied, own) = splitAtConsequences(span)
+                var found = echoes(applied, chunk, created: created, tableOf)
+                if let own {
+                    found += try readLocal(own, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
+                }
+                operations = found
             } else {
                 effectiveTime = stamp(span)
                 operations = try readLocal(span, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
@@ -148,7 +155,7 @@ public struct SplitReader: Sendable {
     /// Takes in what our own direction says about a transaction of its; the rows that a changed key made anew.
     private mutating func note(_ span: TransactionSpan) throws(SplitError) -> Set<RowKey> {
         var created: Set<RowKey> = []
-        for content in span.notes {
+        for (index, content) in span.notes.enumerated() {
             for note in try SplitNote.decode(content) {
                 switch note {
                 case .applied(let seen):
@@ -160,10 +167,25 @@ public struct SplitReader: Sendable {
                 case .created(let table, let key):
                     guard let id = tableIDs[table] else { continue }
                     created.insert(RowKey(table: id, bytes: key))
+                case .consequences:
+                    consequences = index < span.notePositions.count ? span.notePositions[index] : 0
                 }
             }
         }
         return created
+    }
+
+    /// What our own direction has applied, and what this side did because of it.
+    private mutating func splitAtConsequences(_ span: TransactionSpan) -> (applied: TransactionSpan, own: TransactionSpan?) {
+        defer { if span.isCommitted { consequences = nil } }
+        guard let start = consequences else { return (span, nil) }
+        let end = span.changes.upperBound
+        let cut = min(max(span.changes.lowerBound + start - span.precedingCount, span.changes.lowerBound), end)
+        var (applied, own) = (span, span)
+        applied.changes = span.changes.lowerBound..<cut
+        own.changes = cut..<end
+        own.precedingCount = span.precedingCount + applied.changes.count
+        return (applied, own.changes.isEmpty ? nil : own)
     }
 
     /// Our own direction's writes: they show what became of local ones. What this side's own columns got in new rows

@@ -30,13 +30,17 @@ public struct SplitTable: Sendable, Equatable {
     /// Positions of the match columns in the stream's tuples, in the order of `match`.
     public let keyIndexes: [Int]
     /// Columns that are no key, and those of them that the source owns, as indexes into `columns`.
-    let valueColumns: [Int]
+    public let valueColumns: [Int]
     let ownedColumns: [Int]
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
     /// Whether nothing of the table ever comes from the target: its changes need no decision, and no key.
     public let isOneWay: Bool
+    /// Columns that hold another table's own key, which is another one on the other side; by index into `columns`.
+    public let references: [Int: QualifiedName]
+    /// Whether rows of other tables hold this one's own key.
+    public let isReferenced: Bool
 
     /// Lays out what `source` sends to `target`.
     public init(
@@ -81,6 +85,10 @@ public struct SplitTable: Sendable, Equatable {
         self.keyIndexes = keyIndexes
         self.echoesInserts = echoesInserts
         self.isOneWay = isOneWay
+        var references: [Int: QualifiedName] = [:]
+        for (index, column) in columns.enumerated() { references[index] = ownership.references[column.name] }
+        self.references = references
+        isReferenced = ownership.isReferenced
     }
 }
 

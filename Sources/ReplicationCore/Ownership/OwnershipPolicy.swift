@@ -88,6 +88,10 @@ public struct OwnershipPolicy: Sendable, Equatable {
                     isPattern: selection.isPattern(index))
                 let references = resolver.references(byName, resolved)
                 resolved[table.name]?.references = references
+                for name in references.values {
+                    resolved[name]?.isReferenced = true
+                    resolved[name]?.surrogate = byName[name]?.primaryKey.first
+                }
                 problems += resolver.problems
             }
         }

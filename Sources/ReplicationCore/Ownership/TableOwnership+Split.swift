@@ -4,12 +4,12 @@ extension TableOwnership {
     ///
     /// Rows that need a `fill` there are made one by one, with the others.
     public func isOneWay(from source: String, to target: String) -> Bool {
-        fill.isEmpty && references.isEmpty && isSilent(target, towards: source)
+        fill.isEmpty && !isReferenced && isSilent(target, towards: source)
     }
 
-    /// Whether nothing of the table leaves `side` for `other`, in a split.
+    /// Whether nothing of the table leaves `side` for `other`, in a split. What `on_delete` does to referring rows does.
     public func isSilent(_ side: String, towards other: String) -> Bool {
-        !insertOwners.contains(side) && !deleteOwners.contains(side)
+        references.isEmpty && !insertOwners.contains(side) && !deleteOwners.contains(side)
             && columns.keys.allSatisfy { column in
                 match.contains(column) ? !mayWrite(column, side: side) : !travels(column, from: side, to: other, backend: .split)
             }

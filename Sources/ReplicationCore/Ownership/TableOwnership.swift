@@ -20,6 +20,10 @@ public struct TableOwnership: Sendable, Equatable {
     public var references: [String: QualifiedName] = [:]
     /// What becomes of a row when the other side deletes one that it refers to.
     public var onDelete = SplitRule.OnDelete.keep
+    /// The primary key, where it is no `match` and each side of a split gives its own numbers: it travels with no row.
+    public var surrogate: String?
+    /// Whether another table's `references` name this one; its `surrogate` is known then.
+    public var isReferenced = false
 
     public init(
         table: QualifiedName, match: [String], insertOwners: Set<String>, deleteOwners: Set<String>,
@@ -55,10 +59,12 @@ public struct TableOwnership: Sendable, Equatable {
         case .shared:
             return false
         case .replica:
+            // Rows that refer to it are copied with the number as it is.
+            if isReferenced, column == surrogate { return true }
             guard privateColumns.contains(column) else { return true }
             return owner == .owned(by: target)
         case .split:
-            guard !privateColumns.contains(column) else { return false }
+            guard !privateColumns.contains(column), column != surrogate else { return false }
             switch owner {
             case .owned(let side): return side == source
             case .shared: return true

@@ -33,7 +33,17 @@ struct TableResolver {
         ownership.onError = rule.onError
         ownership.fill = fill(columns, match: match)
         ownership.onDelete = rule.split.onDelete
+        ownership.surrogate = ownNumber(match: match, insertOwners: insertOwners)
         return ownership
+    }
+
+    /// A primary key that both sides would number, of rows that are known by something else.
+    private func ownNumber(match: [String], insertOwners: Set<String>) -> String? {
+        guard insertOwners.count > 1, table.primaryKey.count == 1, let column = table.column(table.primaryKey[0]),
+            !match.contains(column.name), !match.isEmpty
+        else { return nil }
+        let isNumbered = column.identity != .none || column.defaultExpression?.contains("nextval(") == true
+        return isNumbered ? column.name : nil
     }
 
     /// Owned columns that stay empty in a row from the other side; the match columns and the shared ones come with it.

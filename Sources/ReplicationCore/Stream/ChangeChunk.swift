@@ -74,6 +74,8 @@ public struct TransactionSpan: Sendable, Equatable {
     public var origin: String?
     /// Contents of its messages with prefix `SplitNote.messagePrefix`.
     public var notes: [[UInt8]] = []
+    /// How many of the transaction's changes, from its beginning, came before each note.
+    public var notePositions: [Int] = []
     /// Its changes in `ChangeChunk.changes`.
     public var changes: Range<Int>
     /// How many of its changes came in earlier chunks.

@@ -132,6 +132,7 @@ public struct TransactionAssembler: Sendable {
             current.precedingCount += current.changes.count
             current.changes = 0..<0
             current.notes = []
+            current.notePositions = []
             open = current
             return exchange(with: ChangeChunk())
         }
@@ -177,7 +178,10 @@ public struct TransactionAssembler: Sendable {
     }
 
     private mutating func note(prefix: String, content: [UInt8], lsn: LSN) {
-        if prefix == SplitNote.messagePrefix { open?.notes.append(content) }
+        if prefix == SplitNote.messagePrefix, let transaction = open {
+            open?.notes.append(content)
+            open?.notePositions.append(transaction.precedingCount + chunk.changes.count - transaction.changes.lowerBound)
+        }
         guard prefix == Heartbeat.messagePrefix,
             let beat = Heartbeat(content: content, sourceLSN: lsn, sentAt: open?.commitTime ?? .init(microseconds: 0))
         else { return }

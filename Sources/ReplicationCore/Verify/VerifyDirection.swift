@@ -17,11 +17,14 @@ public struct VerifyDirection: Sendable, Equatable {
     /// Of the changes that come back.
     public var reverseName: String { "\(target)->\(source)" }
 
-    /// Whether a column shall be the same on both sides.
+    /// Whether a column shall be the same on both sides. In a split, one that `references` names is not: each side has its
+    /// own numbers.
     ///
     /// - Parameter ownership: `nil` when an adopted publication alone decides, and everything in it travels.
     public func compares(_ column: String, _ ownership: TableOwnership?) -> Bool {
         guard let ownership else { return true }
+        // Equal rows, but other numbers.
+        if isTwoWay, ownership.references[column] != nil { return false }
         if ownership.travels(column, from: source, to: target, backend: backend) { return true }
         return isTwoWay && ownership.travels(column, from: target, to: source, backend: backend)
     }

@@ -7,6 +7,8 @@ struct SplitApplyLoop: Sendable {
     let settings: DirectionSettings
     let ledger: SplitLedger
     let connection: PostgresConnection
+    /// On the side that is read.
+    let sourceConnection: PostgresConnection
     /// On the side that is written.
     let barrierConnection: PostgresConnection
     let state: DirectionState
@@ -19,7 +21,7 @@ struct SplitApplyLoop: Sendable {
     /// Runs on the connection's own thread.
     private func run(on connection: isolated PostgresConnection) async throws {
         let applier = SplitGroupApplier(
-            connection: connection, side: side, settings: settings,
+            connection: connection, source: sourceConnection, side: side, settings: settings,
             barrier: SplitBarrier(connection: barrierConnection, side: side.opposite, ledger: ledger), ledger: ledger,
             state: state, isBinary: isBinary)
         let limits = settings.replication.groupLimits

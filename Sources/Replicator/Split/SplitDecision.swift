@@ -7,16 +7,49 @@ struct SplitDecision {
     private var current = SplitSteps()
     private(set) var effects: GroupEffects
     /// Rows that were brought to hold their keys and have not become real, with the operation they were made of.
-    private var brought: [RowKey: Brought]
+    private var brought: [RowKey: Brought] = [:]
+    /// Whose numbers the group's references are.
+    let references: SplitReferences
+    /// What rows that others may refer to had as numbers here, before the group.
+    private var numbers: [RowKey: String] = [:]
+    /// Of those, the ones that have gone, with what they turned into by a changed key.
+    private var ended: [(key: RowKey, newKey: RowKey?, statements: SplitStatements)] = []
 
-    struct Brought: Sendable {
+    private struct Brought: Sendable {
         var id: OperationID
         var definition: Int
+        /// Whether it refers to what its operation means: each row that it refers to was there.
+        var isExact: Bool
+        /// Its operation was dropped.
+        var isDropped = false
     }
 
-    init(effects: GroupEffects, brought: [RowKey: Brought]) {
-        self.effects = effects
-        self.brought = brought
+    init(references: SplitReferences) {
+        effects = GroupEffects()
+        self.references = references
+    }
+
+    /// The applier holds a row that the group refers to, or found none.
+    mutating func note(_ key: RowKey, isPresent: Bool) { effects.note(key, isPresent: isPresent) }
+
+    /// The applier holds a row that the group names, or found none.
+    ///
+    /// - Parameters:
+    ///   - operation: what it was brought for, if it was not there.
+    ///   - number: what others know it by, if they do.
+    mutating func note(
+        _ lock: SplitLocks.Lock, isThere: Bool, brought operation: (operation: RowOperation, arena: ChangeArena)?, number: String?,
+        _ targets: SplitTargets
+    ) {
+        effects.note(lock.key, isPresent: isThere && operation == nil)
+        if let target = targets[lock.definition]?.target {
+            if operation == nil, target.number != nil { numbers[lock.key] = number }
+            if let (operation, arena) = operation {
+                brought[lock.key] = Brought(
+                    id: operation.id, definition: lock.definition,
+                    isExact: missingReferences(of: operation, target, arena).isEmpty)
+            }
+        }
     }
 
     /// Decides one operation after the other.
@@ -27,15 +60,18 @@ struct SplitDecision {
         for item in group.items {
             guard let transaction = item.transaction else { continue }
             for operation in transaction.operations {
-                guard let statements = targets[operation.relation] else { continue }
+                let arena = item.chunk.chunk.arena
+                guard let statements = targets[operation.relation],
+                    let operation = adapted(operation, statements.target, arena)
+                else { continue }
                 let resolution = resolver.resolve(
                     operation, of: transaction, table: statements.target.table, against: history, effects: &effects)
                 let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
-                let arena = item.chunk.chunk.arena
                 for step in resolution.steps { perform(step, operation, arena, statements, change, &names) }
                 for conflict in resolution.conflicts {
-                    add(statements.record(conflict, operation, arena), rows: nil, change, &names)
+                    add(statements.record(conflict, operation, arena, references), rows: nil, change, &names)
                 }
+                if !brought.isEmpty { noteDropped(operation) }
             }
         }
         // Their operations were dropped.
@@ -43,6 +79,7 @@ struct SplitDecision {
             if let statements = targets[row.definition] { add(statements.delete(key), rows: 1, nil, &names) }
         }
         brought.removeAll()
+        addConsequences(targets, &names)
         if !current.isEmpty { pipelines.append(current) }
     }
 
@@ -57,15 +94,98 @@ struct SplitDecision {
         case .insert(let key, _):
             if let row = brought.removeValue(forKey: key) {
                 // It is there already, just as this operation wants it.
-                if row.id == operation.id { return }
+                if row.id == operation.id, row.isExact, missingReferences(of: operation, statements.target, arena).isEmpty {
+                    return
+                }
                 add(statements.delete(key), rows: 1, change, &names)
             }
         case .move(_, let newKey, _):
             if brought.removeValue(forKey: newKey) != nil { add(statements.delete(newKey), rows: 1, change, &names) }
-        case .update, .delete:
+        case .delete(let key):
+            var newKey: RowKey?
+            if case .move(let key) = operation.kind { newKey = key }
+            if numbers[key] != nil { ended.append((key, newKey, statements)) }
+        case .update:
             break
         }
-        add(statements.step(step, operation, arena), rows: 1, change, &names)
+        add(statements.step(step, operation, arena, references), rows: 1, change, &names)
+    }
+
+    // MARK: references
+
+    private mutating func noteDropped(_ operation: RowOperation) {
+        let key = if case .move(let newKey) = operation.kind { newKey } else { operation.key }
+        if brought[key]?.id == operation.id { brought[key]?.isDropped = true }
+    }
+
+    /// Columns whose row, which they refer to, is not here.
+    private func missingReferences(of operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena) -> Set<Int> {
+        var missing: Set<Int> = []
+        for (column, reference) in target.references {
+            guard let bytes = target.bytes(column, operation, arena) else { continue }
+            if let key = references.key(of: bytes, in: reference.table), isHere(key) { continue }
+            missing.insert(column)
+        }
+        return missing
+    }
+
+    private func isHere(_ key: RowKey) -> Bool {
+        if effects.isPresent(key) { return true }
+        guard let row = brought[key] else { return false }
+        return row.isExact && !row.isDropped
+    }
+
+    /// An operation without the references that it can't have yet: where a column may be empty it is, else it stays as it
+    /// is, and a row that would be new is not made before a later change tells what it refers to.
+    private func adapted(_ operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena) -> RowOperation? {
+        let required = target.references.filter { $0.value.isRequired }
+        if required.isEmpty || operation.kind == .delete { return operation }
+        let missing = missingReferences(of: operation, target, arena).filter { required[$0] != nil }
+        let isKnown: Bool
+        switch operation.kind {
+        case .move(let newKey): isKnown = effects.isPresent(operation.key) || effects.isPresent(newKey)
+        case .insert, .update, .echo, .delete: isKnown = effects.isPresent(operation.key)
+        }
+        var adapted = operation
+        if isKnown {
+            adapted.columns.removeAll { missing.contains($0) }
+            let isNothing = adapted.columns.isEmpty && !operation.columns.isEmpty && adapted.kind.isUpdate
+            return isNothing ? nil : adapted
+        }
+        if !missing.isEmpty { return nil }
+        // It may be a row that could not be made before.
+        if case .update = operation.kind, target.isWhole(operation, arena) {
+            adapted.kind = .insert
+            adapted.columns = target.table.valueColumns
+        }
+        return adapted
+    }
+
+    /// What becomes of the rows that refer to those which have gone. They come last: what the source itself did to them
+    /// is done, and what is left it had not seen. These are writes of the target, and its stream says so.
+    private mutating func addConsequences(_ targets: SplitTargets, _ names: inout SplitStatementNames) {
+        guard !ended.isEmpty, let policy = targets.settings.policy else { return }
+        let referrers = SplitReferrers(policy: policy)
+        var statements: [SplitStatement] = []
+        for (key, newKey, table) in ended {
+            guard let number = numbers[key] else { continue }
+            let name = table.target.table.name
+            var start = SplitStatement()
+            _ = start.add(.text(number), 0)
+            if let newKey, effects.isPresent(newKey),
+                let reference = SplitReference(to: name, isRequired: false, policy: policy)
+            {
+                let place = reference.number(newKey, isBinary: targets.isBinary, &start)
+                statements += referrers.moves(from: name, to: place).map { start.with(sql: $0) }
+            } else {
+                statements += referrers.consequences(of: name).map { start.with(sql: $0) }
+            }
+        }
+        ended.removeAll()
+        if statements.isEmpty { return }
+        current.add(
+            .execute(name: "lindero_note", parameters: [.binary(SplitNote.encode([.consequences]))], binaryResult: false))
+        for statement in statements { add(statement, rows: nil, nil, &names) }
     }
 
     private mutating func add(
@@ -75,6 +195,15 @@ struct SplitDecision {
         guard current.isFull else { return }
         pipelines.append(current)
         current = SplitSteps()
+    }
+}
+
+extension RowOperation.Kind {
+    fileprivate var isUpdate: Bool {
+        switch self {
+        case .update, .echo: true
+        case .insert, .delete, .move: false
+        }
     }
 }
 

@@ -9,6 +9,9 @@ final class SplitGroupApplier {
     private static let attempts = 5
 
     private let connection: PostgresConnection
+    /// Asked whose numbers the references are.
+    private let source: PostgresConnection
+    private var sourceNames = SplitStatementNames()
     /// The side that is read.
     private let side: Side
     private let settings: DirectionSettings
@@ -25,10 +28,11 @@ final class SplitGroupApplier {
     private var ahead: PreparedSplit?
 
     init(
-        connection: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
+        connection: PostgresConnection, source: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
         state: DirectionState, isBinary: Bool
     ) {
         self.connection = connection
+        self.source = source
         self.side = side
         self.settings = settings
         self.barrier = barrier
@@ -186,8 +190,19 @@ final class SplitGroupApplier {
         guard let note = group.appliedNote, let progress = group.progress else { return }
         if names.isFull { try await forgetStatements() }
         if group.hasOperations { try await barrier.approach() }
-        var decision = try await hold(SplitLocks(parts.hot), note)
-        try await bulk()
+        let references = try await SplitReferences.read(parts.hot, targets, on: source, names: &sourceNames)
+        var decision: SplitDecision
+        if references.isEmpty {
+            decision = try await hold(parts.hot, note, references)
+            try await bulk()
+        } else {
+            // Rows that others refer to must be there before those are brought.
+            var steps = SplitSteps()
+            begin(note, &steps)
+            try await run(steps)
+            try await bulk()
+            decision = try await hold(parts.hot, nil, references)
+        }
         if group.hasOperations {
             try await barrier.pass()
             try ledger.withHistory(of: side.opposite) { history in
@@ -204,15 +219,19 @@ final class SplitGroupApplier {
 
     // MARK: holding rows
 
-    /// Begins, and takes hold of every row that the group names.
-    private func hold(_ locks: SplitLocks, _ note: SplitNote) async throws -> SplitDecision {
-        var effects = GroupEffects()
-        var brought: [RowKey: SplitDecision.Brought] = [:]
-        var rest = locks.locks[...]
+    /// Begins, unless that was done, and takes hold of every row that the group names.
+    private func hold(
+        _ group: SplitGroup, _ note: SplitNote?, _ references: SplitReferences
+    ) async throws -> SplitDecision {
+        let targets = targets
+        let locks = SplitLocks(group) { targets.depth(of: $0) }.locks
+        var decision = SplitDecision(references: references)
+        try await holdReferenced(references, except: Set(locks.map(\.key)), &decision)
+        var rest = locks[...]
         var isFirst = true
         while isFirst || !rest.isEmpty {
             var steps = SplitSteps()
-            if isFirst { begin(note, &steps) }
+            if isFirst, let note { begin(note, &steps) }
             isFirst = false
             var asked: [(lock: SplitLocks.Lock, bring: Int?, look: Int)] = []
             while let lock = rest.first, !steps.isFull {
@@ -220,7 +239,7 @@ final class SplitGroupApplier {
                 guard let statements = targets[lock.definition] else { continue }
                 let bring = lock.creating.map { creating in
                     steps.add(
-                        statements.bring(lock.key, creating.operation, creating.chunk.chunk.arena), &names,
+                        statements.bring(lock.key, creating.operation, creating.chunk.chunk.arena, references), &names,
                         change: FailedChange(
                             creating.operation, creating.transaction, creating.chunk, statements.target.table.name))
                 }
@@ -232,13 +251,30 @@ final class SplitGroupApplier {
                 let isThere = results[look].rowCount == 1
                 // What kept it from being brought has gone before it could be locked.
                 if bring != nil, !isBrought, !isThere { throw SplitChanged.row }
-                effects.note(lock.key, isPresent: isThere && !isBrought)
-                if isBrought, let creating = lock.creating {
-                    brought[lock.key] = SplitDecision.Brought(id: creating.operation.id, definition: lock.definition)
-                }
+                let creating = isBrought ? lock.creating : nil
+                decision.note(
+                    lock, isThere: isThere, brought: creating.map { ($0.operation, $0.chunk.chunk.arena) },
+                    number: isThere ? results[look][row: 0, column: 0] : nil, targets)
             }
         }
-        return SplitDecision(effects: effects, brought: brought)
+        return decision
+    }
+
+    /// Keeps the rows that are referred to where they are; those that the group itself names are held anyway.
+    private func holdReferenced(
+        _ references: SplitReferences, except held: Set<RowKey>, _ decision: inout SplitDecision
+    ) async throws {
+        var rest = Array(references.rows.filter { !held.contains($0.key) })[...]
+        while !rest.isEmpty {
+            var steps = SplitSteps()
+            var asked: [(key: RowKey, look: Int)] = []
+            while let (key, reference) = rest.first, !steps.isFull {
+                rest = rest.dropFirst()
+                asked.append((key, steps.add(reference.hold(key, isBinary: targets.isBinary), &names)))
+            }
+            let results = try await run(steps)
+            for (key, look) in asked { decision.note(key, isPresent: results[look].rowCount == 1) }
+        }
     }
 
     private func begin(_ note: SplitNote, _ steps: inout SplitSteps) {

@@ -10,6 +10,17 @@ final class SplitChunk: Sendable {
         self.chunk = chunk
         self.tables = tables
     }
+
+    /// Whether a transaction of the chunk deletes a row, or changes its key, of a table that others refer to.
+    func endsReferenced(_ transaction: SplitTransaction) -> Bool {
+        guard tables.values.contains(where: \.isReferenced) else { return false }
+        return transaction.operations.contains { operation in
+            switch operation.kind {
+            case .delete, .move: tables[operation.relation]?.isReferenced == true
+            case .insert, .update, .echo: false
+            }
+        }
+    }
 }
 
 /// Something that waits to be applied to the other side.
@@ -25,6 +36,8 @@ struct SplitItem: Sendable {
     var chunk: SplitChunk
     /// Memory that goes with it: the last item of a chunk has all of the chunk's.
     var sizeBytes: Int
+    /// Whether a row has gone that others refer to: what becomes of those is the last thing in the target's transaction.
+    var endsGroup = false
 
     /// Where the direction stands after it; `nil` inside a transaction.
     var progress: SplitProgress? {

@@ -85,7 +85,9 @@ final class SplitLedger: Sendable {
         for (index, transaction) in transactions.enumerated() {
             let isLast = index == transactions.count - 1
             mine.pending.append(
-                SplitItem(content: .transaction(transaction), chunk: chunk, sizeBytes: isLast ? chunk.chunk.sizeBytes : 0))
+                SplitItem(
+                    content: .transaction(transaction), chunk: chunk, sizeBytes: isLast ? chunk.chunk.sizeBytes : 0,
+                    endsGroup: chunk.endsReferenced(transaction)))
         }
         if !transactions.isEmpty { mine.pendingBytes += chunk.chunk.sizeBytes }
         if let heartbeat, let position = mine.reader.position {
@@ -145,11 +147,15 @@ final class SplitLedger: Sendable {
         var end = 0
         var sizeBytes = 0
         var changes = 0
+        var isLast = false
         for (index, item) in direction.pending.enumerated() {
             sizeBytes += item.sizeBytes
             changes += item.changeCount
             if end > 0, sizeBytes > limits.bytes || changes > limits.changes { break }
-            if item.progress != nil { end = index + 1 }
+            isLast = isLast || item.endsGroup
+            guard item.progress != nil else { continue }
+            end = index + 1
+            if isLast { break }
         }
         guard end > 0 else { return nil }
         let items = Array(direction.pending[..<end])

@@ -1,6 +1,6 @@
 import ReplicationCore
 
-/// The rows that a group names, each once, in the order of the stream.
+/// The rows that a group names, each once, in the order of the stream; rows that others may refer to come before those.
 struct SplitLocks: Sendable {
     struct Lock: Sendable {
         var key: RowKey
@@ -11,7 +11,8 @@ struct SplitLocks: Sendable {
 
     private(set) var locks: [Lock] = []
 
-    init(_ group: SplitGroup) {
+    /// - Parameter depth: how many tables lie between a definition's table and one that refers to none.
+    init(_ group: SplitGroup, depth: (Int) -> Int) {
         var places: [RowKey: Int] = [:]
         func place(_ key: RowKey, _ definition: Int) -> Int {
             if let known = places[key] { return known }
@@ -34,5 +35,8 @@ struct SplitLocks: Sendable {
                 if locks[index].creating == nil { locks[index].creating = (operation, transaction, item.chunk) }
             }
         }
+        let depths = locks.map { depth($0.definition) }
+        guard depths.contains(where: { $0 > 0 }) else { return }
+        locks = zip(locks.indices, depths).sorted { ($0.1, $0.0) < ($1.1, $1.0) }.map { locks[$0.0] }
     }
 }

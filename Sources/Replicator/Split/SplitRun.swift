@@ -165,7 +165,7 @@ struct SplitRun: Sendable {
                 let target = side.opposite
                 let loop = SplitApplyLoop(
                     side: side, settings: direction, ledger: ledger, connection: links[target].target,
-                    barrierConnection: links[target].barrier, state: states[side], isBinary: isBinary, backlogSequence: backlogSequence)
+                    sourceConnection: links[side].control, barrierConnection: links[target].barrier, state: states[side], isBinary: isBinary, backlogSequence: backlogSequence)
                 let heartbeat = HeartbeatWriter(
                     settings: direction, state: states[side], source: links[side].control, worker: worker)
                 group.addTask { try await reader.run(); return false }

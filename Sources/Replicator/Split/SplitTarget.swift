@@ -22,9 +22,13 @@ struct SplitTarget: Sendable {
     let key: [Int]
     /// What the side gives to its own columns in rows that come from the other.
     let fills: [Fill]
+    /// Columns that hold other tables' own keys, by index into `columns`.
+    let references: [Int: SplitReference]
+    /// The table's own key, where others hold it.
+    let number: String?
 
     /// - Throws: `SchemaMismatch` when the side lacks the table or a column.
-    init(_ table: SplitTable, target: TableDescription?, fill: [String: String]) throws(SchemaMismatch) {
+    init(_ table: SplitTable, target: TableDescription?, policy: OwnershipPolicy?) throws(SchemaMismatch) {
         guard let target else { throw SchemaMismatch(table: table.name, problems: [.missingTable]) }
         var columns: [Column] = []
         var problems: [SchemaMismatch.Problem] = []
@@ -39,8 +43,16 @@ struct SplitTarget: Sendable {
         self.table = table
         self.columns = columns
         key = table.keyIndexes.compactMap { index in table.columns.firstIndex { $0.sourceIndex == index } }
+        var references: [Int: SplitReference] = [:]
+        for (column, referenced) in table.references {
+            let isRequired = target.column(columns[column].name)?.isNotNull ?? false
+            references[column] = policy.flatMap { SplitReference(to: referenced, isRequired: isRequired, policy: $0) }
+        }
+        self.references = references
+        let ownership = policy?.tables[table.name]
+        number = table.isReferenced ? ownership?.surrogate : nil
         let arriving = Set(columns.map(\.name))
-        fills = fill.sorted { $0.key < $1.key }.compactMap { name, value in
+        fills = (ownership?.fill ?? [:]).sorted { $0.key < $1.key }.compactMap { name, value in
             guard !arriving.contains(name), let column = target.column(name) else { return nil }
             return Fill(name: name, value: value, typeOID: column.baseTypeOID)
         }
@@ -48,6 +60,21 @@ struct SplitTarget: Sendable {
 
     var sql: String { table.name.sql }
     func name(_ column: Int) -> String { SQLText.identifier(columns[column].name) }
+
+    /// An operation's new value of a column; `nil` is NULL.
+    func bytes(_ column: Int, _ operation: RowOperation, _ arena: ChangeArena) -> [UInt8]? {
+        let cell = arena.cells[operation.newCell(column, table: table, arena: arena)]
+        guard cell.kind == .text || cell.kind == .binary else { return nil }
+        return Array(arena.bytes[cell.offset..<(cell.offset + Int(cell.length))])
+    }
+
+    /// Whether an operation brings every value of its row.
+    func isWhole(_ operation: RowOperation, _ arena: ChangeArena) -> Bool {
+        table.valueColumns.allSatisfy { column in
+            arena.cells[operation.newCell(column, table: table, arena: arena)].kind != .unchanged
+        }
+    }
+
     var keyList: String { key.map(name).joined(separator: ", ") }
 }
 
@@ -62,6 +89,13 @@ struct SplitStatement: Sendable {
         parameters.append(parameter)
         types.append(type)
         return "$\(parameters.count)"
+    }
+
+    /// The same parameters in another text.
+    func with(sql: String) -> SplitStatement {
+        var statement = self
+        statement.sql = sql
+        return statement
     }
 
     mutating func text(_ value: String?) -> String { add(value.map { .text($0) } ?? .null, OID.text) }
@@ -82,7 +116,7 @@ final class SplitStatements: Sendable {
     /// Whether the streams carry values in binary form.
     private let isBinary: Bool
     /// Of the direction: names of both databases.
-    private let settings: DirectionSettings
+    let settings: DirectionSettings
     /// Counters, which call for statements of their own.
     private let counters: Set<Int>
 
@@ -95,39 +129,49 @@ final class SplitStatements: Sendable {
 
     /// Whether an operation may go in a statement for many rows.
     func allowsBulk(_ operation: RowOperation) -> Bool {
-        switch operation.kind {
+        if !target.table.references.isEmpty { return false }
+        return switch operation.kind {
         case .insert: target.fills.isEmpty
         case .update: counters.isEmpty || counters.isDisjoint(with: operation.columns)
-        case .delete, .echo: true
+        // What becomes of rows that refer to it is decided with it.
+        case .delete: !target.table.isReferenced
+        case .echo: true
         case .move: false
         }
     }
 
     // MARK: locks
 
-    /// Locks a row against every write but this transaction's; one row, if it is there.
+    /// Locks a row against every write but this transaction's; one row, if it is there, with the number that others know
+    /// it by.
     func lock(_ key: RowKey) -> SplitStatement {
         var statement = SplitStatement()
-        statement.sql = "SELECT 1 FROM \(target.sql) WHERE \(condition(key, &statement)) FOR NO KEY UPDATE"
+        statement.sql = "SELECT \(target.number.map(SQLText.identifier) ?? "1") FROM \(target.sql) WHERE \(condition(key, &statement)) FOR NO KEY UPDATE"
         return statement
     }
 
     /// Brings a row, if none with its key is there: its entry in the unique index keeps others away.
-    func bring(_ key: RowKey, _ operation: RowOperation, _ arena: ChangeArena) -> SplitStatement {
-        var statement = insert(key, operation.columns, operation, arena)
+    ///
+    /// Where the row that it refers to is not there yet, it holds the source's number until it becomes real.
+    func bring(
+        _ key: RowKey, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
+    ) -> SplitStatement {
+        var statement = insert(key, operation.columns, operation, arena, references, isBrought: true)
         statement.sql += " ON CONFLICT (\(target.keyList)) DO NOTHING"
         return statement
     }
 
     // MARK: steps
 
-    func step(_ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena) -> SplitStatement {
+    func step(
+        _ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
+    ) -> SplitStatement {
         switch step {
         case .insert(let key, let writes):
-            return insert(key, writes.map(\.column), operation, arena)
+            return insert(key, writes.map(\.column), operation, arena, references)
         case .update(let key, let writes):
             var statement = SplitStatement()
-            let assignments = assignments(writes, operation, arena, &statement)
+            let assignments = assignments(writes, operation, arena, references, &statement)
             statement.sql = "UPDATE \(target.sql) SET \(assignments) WHERE \(condition(key, &statement))"
             return statement
         case .delete(let key):
@@ -137,7 +181,7 @@ final class SplitStatements: Sendable {
             var assignments = zip(target.key, newKey.values).map { column, value in
                 "\(target.name(column)) = \(statement.add(parameter(value), target.columns[column].typeOID))"
             }
-            if !writes.isEmpty { assignments.append(self.assignments(writes, operation, arena, &statement)) }
+            if !writes.isEmpty { assignments.append(self.assignments(writes, operation, arena, references, &statement)) }
             statement.sql =
                 "UPDATE \(target.sql) SET \(assignments.joined(separator: ", ")) WHERE \(condition(key, &statement))"
             return statement
@@ -151,14 +195,20 @@ final class SplitStatements: Sendable {
     }
 
     private func insert(
-        _ key: RowKey, _ columns: [Int], _ operation: RowOperation, _ arena: ChangeArena
+        _ key: RowKey, _ columns: [Int], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences,
+        isBrought: Bool = false
     ) -> SplitStatement {
         var statement = SplitStatement()
         var names = target.key.map(target.name)
         var values = zip(target.key, key.values).map { statement.add(parameter($1), target.columns[$0].typeOID) }
         for column in columns {
             names.append(target.name(column))
-            values.append(newValue(column, operation, arena, &statement))
+            let value = newValue(column, operation, arena, references, &statement)
+            if isBrought, target.references[column] != nil {
+                values.append("coalesce(\(value), \(sent(column, operation, arena, &statement)))")
+            } else {
+                values.append(value)
+            }
         }
         for fill in target.fills {
             names.append(SQLText.identifier(fill.name))
@@ -171,7 +221,8 @@ final class SplitStatements: Sendable {
     }
 
     private func assignments(
-        _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena, _ statement: inout SplitStatement
+        _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences,
+        _ statement: inout SplitStatement
     ) -> String {
         var assignments: [String] = []
         for write in writes {
@@ -180,9 +231,9 @@ final class SplitStatements: Sendable {
             let value: String
             switch write.value {
             case .remote:
-                value = newValue(write.column, operation, arena, &statement)
+                value = newValue(write.column, operation, arena, references, &statement)
             case .sum:
-                let new = newValue(write.column, operation, arena, &statement)
+                let new = newValue(write.column, operation, arena, references, &statement)
                 let old = operation.oldCell(write.column, table: target.table).map { arena.parameter($0) } ?? .null
                 // The number is the same whatever the order in which differences arrive; NULL counts as 0.
                 let less = statement.add(old, type)
@@ -190,9 +241,9 @@ final class SplitStatements: Sendable {
             case .local(let bytes):
                 value = statement.add(parameter(bytes), type)
             case .greatest(let bytes):
-                value = "GREATEST(\(newValue(write.column, operation, arena, &statement)), \(statement.add(parameter(bytes), type)))"
+                value = "GREATEST(\(newValue(write.column, operation, arena, references, &statement)), \(statement.add(parameter(bytes), type)))"
             case .least(let bytes):
-                value = "LEAST(\(newValue(write.column, operation, arena, &statement)), \(statement.add(parameter(bytes), type)))"
+                value = "LEAST(\(newValue(write.column, operation, arena, references, &statement)), \(statement.add(parameter(bytes), type)))"
             }
             assignments.append("\(name) = \(value)")
         }
@@ -202,13 +253,15 @@ final class SplitStatements: Sendable {
     // MARK: conflicts
 
     /// Records a loser, after the steps that made it one; nothing when the row holds the same value.
-    func record(_ conflict: ConflictRecord, _ operation: RowOperation, _ arena: ChangeArena) -> SplitStatement {
+    func record(
+        _ conflict: ConflictRecord, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
+    ) -> SplitStatement {
         var statement = SplitStatement()
         let column = target.columns[conflict.column]
         let keyPairs = zip(target.key, conflict.key.values).map { index, value in
             "\(SQLText.literal(target.columns[index].name)), (\(statement.add(parameter(value), target.columns[index].typeOID)))::text"
         }.joined(separator: ", ")
-        let lost = "(\(newValue(conflict.column, operation, arena, &statement)))::text"
+        let lost = "(\(newValue(conflict.column, operation, arena, references, &statement)))::text"
         let kept = "t.\(SQLText.identifier(column.name))::text"
         let (direction, winner, loser) = (statement.text(settings.name), statement.text(settings.targetName), statement.text(settings.sourceName))
         let (local, remote) = (conflict.local, conflict.remote)
@@ -244,14 +297,27 @@ final class SplitStatements: Sendable {
         return terms.joined(separator: " AND ")
     }
 
+    /// The operation's value as the target has to write it: of a row that it refers to, the number that this has here.
     private func newValue(
+        _ column: Int, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences,
+        _ statement: inout SplitStatement
+    ) -> String {
+        guard let reference = target.references[column] else { return sent(column, operation, arena, &statement) }
+        let key = target.bytes(column, operation, arena).flatMap { references.key(of: $0, in: reference.table) }
+        return key.map { reference.number($0, isBinary: isBinary, &statement) }
+            ?? statement.add(.null, target.columns[column].typeOID)
+    }
+
+    private func sent(
         _ column: Int, _ operation: RowOperation, _ arena: ChangeArena, _ statement: inout SplitStatement
     ) -> String {
         statement.add(
             arena.parameter(operation.newCell(column, table: target.table, arena: arena)), target.columns[column].typeOID)
     }
 
-    private func parameter(_ value: [UInt8]?) -> PostgresParameter {
+    private func parameter(_ value: [UInt8]?) -> PostgresParameter { Self.parameter(value, isBinary: isBinary) }
+
+    static func parameter(_ value: [UInt8]?, isBinary: Bool) -> PostgresParameter {
         guard let value else { return .null }
         return isBinary ? .binary(value) : .textBytes(value)
     }

@@ -14,6 +14,17 @@ struct SplitTargets: Sendable {
 
     subscript(definition: Int) -> SplitStatements? { known[definition] }
 
+    /// How many references lead from a definition's table to one that has none.
+    func depth(of definition: Int) -> Int {
+        guard let table = known[definition]?.target.table, !table.references.isEmpty else { return 0 }
+        return depth(of: table.name, path: [])
+    }
+
+    private func depth(of table: QualifiedName, path: Set<QualifiedName>) -> Int {
+        guard let referenced = settings.policy?.tables[table]?.references.values, !path.contains(table) else { return 0 }
+        return referenced.map { depth(of: $0, path: path.union([table])) + 1 }.max() ?? 0
+    }
+
     /// Whether `resolve` would have nothing to do.
     func hasAll(_ group: SplitGroup) -> Bool {
         group.items.allSatisfy { item in item.transaction?.operations.allSatisfy { known[$0.relation] != nil } ?? true }
@@ -33,9 +44,8 @@ struct SplitTargets: Sendable {
         let tables = try await CatalogReader.tables(target, matching: missing.values.map(\.name))
         for (definition, table) in missing {
             let description = tables.first { $0.name == table.name }
-            let fill = settings.policy?.tables[table.name]?.fill ?? [:]
             known[definition] = SplitStatements(
-                target: try SplitTarget(table, target: description, fill: fill), isBinary: isBinary, settings: settings)
+                target: try SplitTarget(table, target: description, policy: settings.policy), isBinary: isBinary, settings: settings)
         }
     }
 }

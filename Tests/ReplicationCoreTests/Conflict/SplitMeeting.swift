@@ -115,6 +115,7 @@ struct SplitMeeting {
         case .applied: "applied"
         case .matched: "matched"
         case .created: "created"
+        case .consequences: "consequences"
         }
     }
 

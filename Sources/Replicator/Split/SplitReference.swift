@@ -1,0 +1,92 @@
+import ReplicationCore
+
+/// A column of a split table that holds another table's own key, and how that table's rows are found.
+struct SplitReference: Sendable {
+    let table: QualifiedName
+    /// `SplitTable.id` of it.
+    let tableID: Int
+    /// Its key, which is another value on the other side, and the columns that are not.
+    let number: String
+    let match: [String]
+    /// Whether the column that refers to it may not be empty on the target.
+    let isRequired: Bool
+
+    init?(to table: QualifiedName, isRequired: Bool, policy: OwnershipPolicy) {
+        guard let ownership = policy.tables[table], let number = ownership.surrogate,
+            let id = policy.tables.keys.sorted().firstIndex(of: table)
+        else { return nil }
+        self.table = table
+        tableID = id
+        self.number = number
+        match = ownership.match
+        self.isRequired = isRequired
+    }
+
+    /// Asks the source for the identity of a row by its number there.
+    var keySQL: String {
+        "SELECT \(match.map(SQLText.identifier).joined(separator: ", ")) FROM \(table.sql) WHERE \(SQLText.identifier(number)) = $1"
+    }
+
+    /// The row on the target, kept from being deleted.
+    func hold(_ key: RowKey, isBinary: Bool) -> SplitStatement {
+        var statement = SplitStatement()
+        statement.sql = "SELECT 1 FROM \(table.sql) AS r WHERE \(condition(key, isBinary, &statement)) FOR KEY SHARE"
+        return statement
+    }
+
+    /// The number that the row has on the target; NULL when it is not there.
+    func number(_ key: RowKey, isBinary: Bool, _ statement: inout SplitStatement) -> String {
+        "(SELECT r.\(SQLText.identifier(number)) FROM \(table.sql) AS r WHERE \(condition(key, isBinary, &statement)))"
+    }
+
+    private func condition(_ key: RowKey, _ isBinary: Bool, _ statement: inout SplitStatement) -> String {
+        zip(match, key.values).map { column, value in
+            let parameter = statement.add(SplitStatements.parameter(value, isBinary: isBinary), 0)
+            return "r.\(SQLText.identifier(column)) = \(parameter)"
+        }.joined(separator: " AND ")
+    }
+}
+
+/// What becomes of rows that refer to one that is gone.
+struct SplitReferrers: Sendable {
+    let policy: OwnershipPolicy
+
+    /// Statements that carry out `on_delete`, in order. `$1`: the number that the deleted row had on the target.
+    func consequences(of table: QualifiedName) -> [String] { consequences(of: table, numbers: "$1", path: [table]) }
+
+    private func consequences(of table: QualifiedName, numbers: String, path: Set<QualifiedName>) -> [String] {
+        columns(to: table).flatMap { referrer, column -> [String] in
+            let rows = "\(SQLText.identifier(column)) IN (\(numbers))"
+            switch referrer.onDelete {
+            case .keep:
+                return []
+            case .nullify:
+                return ["UPDATE \(referrer.table.sql) SET \(SQLText.identifier(column)) = NULL WHERE \(rows)"]
+            case .delete:
+                var steps: [String] = []
+                if let own = referrer.surrogate, referrer.isReferenced, !path.contains(referrer.table) {
+                    // Those that refer to these go first: afterwards nobody knows them any more.
+                    steps = consequences(
+                        of: referrer.table, numbers: "SELECT \(SQLText.identifier(own)) FROM \(referrer.table.sql) WHERE \(rows)",
+                        path: path.union([referrer.table]))
+                }
+                return steps + ["DELETE FROM \(referrer.table.sql) WHERE \(rows)"]
+            }
+        }
+    }
+
+    /// Statements after a key change onto a row that was there already. `$1`: the number that the old row had; the
+    /// place `number` stands for: the one it has now.
+    func moves(from table: QualifiedName, to number: String) -> [String] {
+        columns(to: table).map { referrer, column in
+            let name = SQLText.identifier(column)
+            return "UPDATE \(referrer.table.sql) SET \(name) = \(number) WHERE \(name) = $1"
+        }
+    }
+
+    private func columns(to table: QualifiedName) -> [(TableOwnership, String)] {
+        policy.tables.values.sorted { $0.table < $1.table }.flatMap { ownership in
+            ownership.references.filter { $0.value == table }.keys.sorted().map { (ownership, $0) }
+        }
+    }
+}

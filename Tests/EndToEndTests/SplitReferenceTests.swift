@@ -1,0 +1,159 @@
+import Foundation
+import PostgresClient
+import TestSupport
+import Testing
+
+/// Rows that refer to others by numbers which each side of a split gives itself.
+@Suite struct SplitReferenceTests {
+    /// - Parameter reference: what follows `"hotelId" int` in the table of rooms.
+    private func scene(onDelete: String, reference: String = "REFERENCES hotels") async throws -> SplitPair {
+        let schema = """
+            SET search_path = public;
+            CREATE TABLE public.hotels (id serial PRIMARY KEY, code text NOT NULL UNIQUE, name text);
+            CREATE TABLE public.rooms (number text PRIMARY KEY, "hotelId" int \(reference), notes text, price int);
+            ALTER TABLE hotels REPLICA IDENTITY FULL;
+            ALTER TABLE rooms REPLICA IDENTITY FULL;
+            """
+        let tables = """
+              hotels: { match: [code], insert: [bot, sync], delete: [bot, sync], columns: { sync: [name] } }
+              rooms:
+                match: [number]
+                insert: [bot, sync]
+                delete: [bot, sync]
+                references: { hotelId: hotels }
+                on_delete: \(onDelete)
+                columns:
+                  bot: [notes]
+                  sync: [price]
+                  shared: { hotelId: { policy: last_write } }
+
+            """
+        let pair = try await SplitPair(schema: schema, tables: tables)
+        _ = try await pair.bot.execute("""
+            INSERT INTO hotels (code) VALUES ('sea'), ('hill'), ('city');
+            INSERT INTO rooms (number, "hotelId", notes) SELECT 'r-' || n, n % 3 + 1, 'first' FROM generate_series(1, 6) n
+            """)
+        return pair
+    }
+
+    /// Rooms with the hotel that they are in, by its code.
+    private static let rooms = """
+        SELECT coalesce(string_agg(concat_ws(' ', r.number, coalesce(h.code, '-'), r.notes, r.price), ', ' ORDER BY r.number), '')
+        FROM rooms r LEFT JOIN hotels h ON h.id = r."hotelId"
+        """
+    private static let codes = "SELECT string_agg(code, ' ' ORDER BY code) FROM hotels"
+
+    private func room(_ number: String, in code: String) -> String {
+        "INSERT INTO rooms (number, \"hotelId\") SELECT '\(number)', id FROM hotels WHERE code = '\(code)';"
+    }
+
+    private func move(_ number: String, to code: String) -> String {
+        "UPDATE rooms SET \"hotelId\" = (SELECT id FROM hotels WHERE code = '\(code)') WHERE number = '\(number)';"
+    }
+
+    /// Has both sides write while nobody carries, then carries until each has the other's last write and all is equal.
+    private func meet(_ pair: SplitPair, bot: String, sync: String) async throws -> String? {
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.rooms)
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute(bot)
+        _ = try await pair.sync.execute(sync)
+        for (side, name) in [(pair.bot, "bot"), (pair.sync, "sync")] {
+            _ = try await side.execute("INSERT INTO hotels (code) VALUES ('last of \(name)')")
+        }
+        worker = try await pair.startStreaming()
+        try await waitUntil("each side has the other's last write") {
+            try await pair.values("SELECT count(*) FROM hotels WHERE code LIKE 'last of %'") == ["2", "2"]
+        }
+        try await pair.waitUntilEqual(Self.rooms)
+        try await pair.waitUntilEqual(Self.codes)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        return try await pair.values(Self.rooms)[0]
+    }
+
+    @Test func numbersDifferAndEveryReferenceMeansTheSameRow() async throws {
+        let pair = try await scene(onDelete: "keep")
+        let rooms = try await meet(
+            pair,
+            bot: "INSERT INTO hotels (code) VALUES ('x1'), ('x2'), ('both');" + room("b-1", in: "both") + room("b-2", in: "x1")
+                + move("r-1", to: "x2") + "UPDATE rooms SET notes = 'later' WHERE number = 'r-2'",
+            sync: "INSERT INTO hotels (code) VALUES ('both'), ('y1');" + room("s-1", in: "both") + room("s-2", in: "y1")
+                + move("r-3", to: "both") + "UPDATE rooms SET \"hotelId\" = NULL WHERE number = 'r-4'")
+        #expect(
+            rooms == "b-1 both, b-2 x1, r-1 x2 first, r-2 city later, r-3 both first, r-4 - first, r-5 city first, r-6 sea first, "
+                + "s-1 both, s-2 y1")
+        let number = try await pair.values("SELECT id FROM hotels WHERE code = 'both'")
+        #expect(number[0] != number[1])
+        // The numbers themselves have not travelled: each side has given its own ones in order.
+        #expect(try await pair.values("SELECT count(DISTINCT id) FROM hotels") == ["9", "9"])
+
+        // Written while both directions run, rows and what refers to them in one transaction.
+        let worker = try await pair.startStreaming()
+        for (side, name) in [(pair.bot, "bot"), (pair.sync, "sync")] {
+            for n in 1...20 {
+                _ = try await side.execute(
+                    "BEGIN; INSERT INTO hotels (code) VALUES ('\(name)\(n)');" + room("\(name)-\(n)", in: "\(name)\(n)") + "COMMIT")
+            }
+        }
+        try await waitUntil("all rooms are on both sides") { try await pair.values("SELECT count(*) FROM rooms") == ["50", "50"] }
+        try await pair.waitUntilEqual(Self.rooms)
+        #expect(try await pair.values("SELECT count(*) FROM rooms WHERE \"hotelId\" IS NULL") == ["1", "1"])
+        let verify = try await pair.command(["verify"])
+        #expect(verify.exitCode == 0, "\(verify.output) \(verify.errors)")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// One side deletes a hotel that has no rooms there; the other has just put rooms into it.
+    private func deleteAgainstReference(_ onDelete: String) async throws -> String? {
+        let pair = try await scene(onDelete: onDelete)
+        let rooms = try await meet(
+            pair,
+            bot: "DELETE FROM rooms WHERE number IN ('r-1', 'r-4'); DELETE FROM hotels WHERE code = 'hill';" + room("b-1", in: "sea")
+                + move("r-2", to: "sea") + room("b-2", in: "sea") + move("b-2", to: "city"),
+            sync: room("s-1", in: "hill") + move("r-2", to: "hill") + room("s-2", in: "hill") + move("s-2", to: "city")
+                + "DELETE FROM rooms WHERE number IN ('r-3', 'r-6'); DELETE FROM hotels WHERE code = 'sea';")
+        // What each side had seen before it deleted, and what it moved away again, is as the writers left it.
+        #expect(try await pair.values(Self.codes) == Array(repeating: "city last of bot last of sync", count: 2))
+        await pair.remove()
+        return rooms
+    }
+
+    @Test func nullifyEmptiesReferencesToARowThatTheOtherSideDeleted() async throws {
+        // r-2 was put into either hotel last by sync; then bot's delete of that one empties it.
+        #expect(
+            try await deleteAgainstReference("nullify") == "b-1 -, b-2 city, r-2 - first, r-5 city first, s-1 -, s-2 city")
+    }
+
+    @Test func deleteTakesRowsAlongThatReferToARowThatTheOtherSideDeleted() async throws {
+        #expect(try await deleteAgainstReference("delete") == "b-2 city, r-5 city first, s-2 city")
+    }
+
+    @Test func keepLeavesReferencesThatMeanNothing() async throws {
+        #expect(try await deleteAgainstReference("keep") == "b-1 -, b-2 city, r-2 - first, r-5 city first, s-1 -, s-2 city")
+    }
+
+    @Test func aReferenceThatMayNotBeEmptyWaitsForWhatBecomesOfIt() async throws {
+        let pair = try await scene(onDelete: "delete", reference: "NOT NULL REFERENCES hotels")
+        let rooms = try await meet(
+            pair, bot: "DELETE FROM rooms WHERE number IN ('r-1', 'r-4'); DELETE FROM hotels WHERE code = 'hill'",
+            sync: room("s-1", in: "hill") + room("s-2", in: "hill") + move("s-2", to: "city")
+                + "UPDATE rooms SET price = 5 WHERE number = 's-2';" + move("r-2", to: "hill") + move("r-3", to: "hill")
+                + move("r-3", to: "city"))
+        #expect(rooms == "r-3 city first, r-5 city first, r-6 sea first, s-2 city 5")
+        await pair.remove()
+    }
+
+    @Test func whatTheSourceItselfDidToReferringRowsComesFirst() async throws {
+        let pair = try await scene(onDelete: "delete", reference: "REFERENCES hotels ON DELETE CASCADE")
+        // The rows that bot's cascade took are made again at once, before sync has heard of it.
+        let rooms = try await meet(
+            pair, bot: "DELETE FROM hotels WHERE code = 'hill'; COMMIT;" + room("r-1", in: "sea"),
+            sync: "UPDATE rooms SET price = 9 WHERE number = 'r-4';" + room("s-1", in: "hill"))
+        #expect(rooms == "r-1 sea, r-2 city first, r-3 sea first, r-5 city first, r-6 sea first")
+        await pair.remove()
+    }
+}
