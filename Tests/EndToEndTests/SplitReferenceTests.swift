@@ -6,7 +6,7 @@ import Testing
 /// Rows that refer to others by numbers which each side of a split gives itself.
 @Suite struct SplitReferenceTests {
     /// - Parameter reference: what follows `"hotelId" int` in the table of rooms.
-    private func scene(onDelete: String, reference: String = "REFERENCES hotels") async throws -> SplitPair {
+    func scene(onDelete: String, reference: String = "REFERENCES hotels") async throws -> SplitPair {
         let schema = """
             SET search_path = public;
             CREATE TABLE public.hotels (id serial PRIMARY KEY, code text NOT NULL UNIQUE, name text);
@@ -37,22 +37,22 @@ import Testing
     }
 
     /// Rooms with the hotel that they are in, by its code.
-    private static let rooms = """
+    static let rooms = """
         SELECT coalesce(string_agg(concat_ws(' ', r.number, coalesce(h.code, '-'), r.notes, r.price), ', ' ORDER BY r.number), '')
         FROM rooms r LEFT JOIN hotels h ON h.id = r."hotelId"
         """
     private static let codes = "SELECT string_agg(code, ' ' ORDER BY code) FROM hotels"
 
-    private func room(_ number: String, in code: String) -> String {
+    func room(_ number: String, in code: String) -> String {
         "INSERT INTO rooms (number, \"hotelId\") SELECT '\(number)', id FROM hotels WHERE code = '\(code)';"
     }
 
-    private func move(_ number: String, to code: String) -> String {
+    func move(_ number: String, to code: String) -> String {
         "UPDATE rooms SET \"hotelId\" = (SELECT id FROM hotels WHERE code = '\(code)') WHERE number = '\(number)';"
     }
 
     /// Has both sides write while nobody carries, then carries until each has the other's last write and all is equal.
-    private func meet(_ pair: SplitPair, bot: String, sync: String) async throws -> String? {
+    func meet(_ pair: SplitPair, bot: String, sync: String) async throws -> String? {
         var worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(Self.rooms)
         worker.kill9()
@@ -154,6 +154,34 @@ import Testing
             pair, bot: "DELETE FROM hotels WHERE code = 'hill'; COMMIT;" + room("r-1", in: "sea"),
             sync: "UPDATE rooms SET price = 9 WHERE number = 'r-4';" + room("s-1", in: "hill"))
         #expect(rooms == "r-1 sea, r-2 city first, r-3 sea first, r-5 city first, r-6 sea first")
+        await pair.remove()
+    }
+}
+
+extension SplitReferenceTests {
+    @Test func aReferenceFollowsTheKeyThatEitherSideChanges() async throws {
+        let pair = try await scene(onDelete: "nullify")
+        let rooms = try await meet(
+            pair,
+            // hill is moved by the side that refers to it, before and after; sea by the other one.
+            bot: room("b-1", in: "hill")
+                + "UPDATE hotels SET code = 'peak' WHERE code = 'hill'; COMMIT;" + room("b-2", in: "peak")
+                + room("b-3", in: "sea") + room("b-4", in: "city") + "UPDATE hotels SET code = 'town' WHERE code = 'city'",
+            sync: "UPDATE hotels SET code = 'ocean' WHERE code = 'sea';" + room("s-1", in: "hill"))
+        #expect(
+            rooms == "b-1 peak, b-2 peak, b-3 ocean, b-4 town, r-1 peak first, r-2 town first, r-3 ocean first, r-4 peak first, "
+                + "r-5 town first, r-6 ocean first, s-1 peak")
+        await pair.remove()
+    }
+
+    @Test func aKeyChangedOntoARowOfTheOtherSideTakesItsReferencesAlong() async throws {
+        let pair = try await scene(onDelete: "delete")
+        let rooms = try await meet(
+            pair, bot: "UPDATE hotels SET code = 'peak' WHERE code = 'hill';" + room("b-1", in: "peak"),
+            sync: "INSERT INTO hotels (code) VALUES ('peak');" + room("s-1", in: "hill") + room("s-2", in: "peak"))
+        #expect(
+            rooms == "b-1 peak, r-1 peak first, r-2 city first, r-3 sea first, r-4 peak first, r-5 city first, r-6 sea first, "
+                + "s-1 peak, s-2 peak")
         await pair.remove()
     }
 }

@@ -17,8 +17,9 @@ public struct LocalHistory: Sendable {
 
     struct Deletion: Sendable {
         var mark: WriteMark
-        /// The row got another key.
-        var isMove: Bool
+        /// The row got this key.
+        var newKey: RowKey?
+        var isMove: Bool { newKey != nil }
         /// The other side has deleted the same generation of the row, too.
         var isMatched = false
     }
@@ -62,6 +63,24 @@ public struct LocalHistory: Sendable {
             && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
     }
 
+    /// What a row's key was when an operation of this side was written, if the other side has not seen it change since.
+    public func formerKey(of key: RowKey, before id: OperationID) -> RowKey {
+        var moves: [(id: OperationID, from: RowKey, to: RowKey)] = []
+        for (from, entry) in entries {
+            for deletion in entry.deletions where deletion.mark.id > id {
+                if let to = deletion.newKey { moves.append((deletion.mark.id, from, to)) }
+            }
+        }
+        return moves.sorted { $0.id > $1.id }.reduce(key) { current, move in move.to == current ? move.from : current }
+    }
+
+    /// What this side has made of a key that it no longer has, while the other side had not seen it.
+    public func laterKey(of key: RowKey) -> RowKey {
+        var (current, seen) = (key, Set<RowKey>())
+        while seen.insert(current).inserted, let next = entries[current]?.deletions.last?.newKey { current = next }
+        return current
+    }
+
     func deletions(of key: RowKey) -> [Deletion] { entries[key]?.deletions ?? [] }
 
     func write(of column: Int, in key: RowKey) -> ColumnWrite? {
@@ -75,9 +94,9 @@ public struct LocalHistory: Sendable {
         case .insert, .update:
             recordWrites(operation, in: operation.key, mark, table, arena)
         case .delete:
-            recordDeletion(of: operation.key, mark, isMove: false)
+            recordDeletion(of: operation.key, mark, newKey: nil)
         case .move(let newKey):
-            recordDeletion(of: operation.key, mark, isMove: true)
+            recordDeletion(of: operation.key, mark, newKey: newKey)
             recordWrites(operation, in: newKey, mark, table, arena)
         case .echo:
             break
@@ -116,10 +135,10 @@ public struct LocalHistory: Sendable {
         }
     }
 
-    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, isMove: Bool) {
+    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?) {
         entries[key, default: Entry()].writes.removeAll()
-        entries[key, default: Entry()].deletions.append(Deletion(mark: mark, isMove: isMove))
-        notePassage(of: key, mark, contentBytes: MemoryLayout<Deletion>.stride)
+        entries[key, default: Entry()].deletions.append(Deletion(mark: mark, newKey: newKey))
+        notePassage(of: key, mark, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
     }
 
     private mutating func recordWrites(

@@ -21,9 +21,92 @@ struct SplitReferenceChecks {
                 }
                 findings += action(key, side)
             }
-            findings += nullify(side)
+            findings += nullify(side) + required(side) + consequenceRights(side)
         }
-        return findings
+        return findings + policies() + circles()
+    }
+
+    /// Of two values the greater, or the sum, says nothing where they are numbers of two databases.
+    private func policies() -> [PreflightFinding] {
+        ownership.references.keys.sorted().compactMap { column in
+            guard case .shared(let rule)? = ownership.columns[column] else { return nil }
+            switch rule.policy {
+            case .lastWrite, .prefer: return nil
+            case .max, .min, .delta, .queue: break
+            }
+            return PreflightFinding(
+                .blocker, .policyMissing, object: "\(name).\(column)",
+                "\"\(column)\" of \(name) refers to rows by numbers that differ on the two sides: policy \(rule.policy.rawValue) can't "
+                    + "compare them", fix: "\(column): { policy: last_write } (or prefer), or give it one owner")
+        }
+    }
+
+    /// Whether one side may point the column at a row while the other deletes that.
+    private func canMissRow(_ column: String) -> Bool {
+        guard let referenced = ownership.references[column].flatMap({ policy.tables[$0] }) else { return false }
+        return table.sides.contains { side in
+            referenced.deleteOwners.contains(side) && ownership.mayWrite(column, side: table.other(side))
+        }
+    }
+
+    /// A column that may not be empty, where the row that it refers to is gone already.
+    private func required(_ side: SplitSide) -> [PreflightFinding] {
+        guard ownership.onDelete != .nullify, let description = side.tables[name] else { return [] }
+        return ownership.references.keys.sorted().compactMap { column in
+            guard description.column(column)?.isNotNull == true, canMissRow(column) else { return nil }
+            if ownership.onDelete == .keep {
+                return PreflightFinding(
+                    .blocker, .foreignKeyAction, database: side.name, object: "\(name).\(column)",
+                    "\"\(column)\" of \(name) is NOT NULL, and of a row that the other side has deleted there is no number to write",
+                    fix: "on_delete: delete under tables.\(TablePattern.text(for: name)); or ALTER TABLE \(name.sql) ALTER COLUMN "
+                        + "\(SQLText.identifier(column)) DROP NOT NULL;")
+            }
+            if description.replicaIdentity == .full || description.kind != .ordinary { return nil }
+            return PreflightFinding(
+                .blocker, .replicaIdentity, database: side.name, object: "\(name).\(column)",
+                "\"\(column)\" of \(name) is NOT NULL: a row may have to wait until it refers to one that is there, and then all of it "
+                    + "is needed", fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL;")
+        }
+    }
+
+    /// What `on_delete` does is done by the worker's role.
+    private func consequenceRights(_ side: SplitSide) -> [PreflightFinding] {
+        guard let rights = side.facts[name]?.rights else { return [] }
+        let missing: String
+        switch ownership.onDelete {
+        case .keep: return []
+        case .delete where !ownership.references.isEmpty && !rights.mayDelete: missing = "DELETE"
+        case .delete: return []
+        case .nullify:
+            let columns = ownership.references.keys.sorted().filter { !rights.updatable.contains($0) }
+            if columns.isEmpty { return [] }
+            missing = "UPDATE (\(SQLText.list(columns)))"
+        }
+        return [
+            PreflightFinding(
+                .blocker, .targetPrivilege, database: side.name, object: name.description,
+                "on_delete: \(ownership.onDelete.rawValue) of \(name) is carried out by role \(side.user), which lacks \(missing)",
+                fix: "GRANT \(missing) ON \(name.sql) TO \(SQLText.identifier(side.user));")
+        ]
+    }
+
+    /// Deletes that lead back to their own table are carried out for one step only.
+    private func circles() -> [PreflightFinding] {
+        guard ownership.onDelete == .delete else { return [] }
+        return ownership.references.sorted { $0.key < $1.key }.compactMap { column, referenced in
+            guard leads(from: referenced, path: []) else { return nil }
+            return PreflightFinding(
+                .blocker, .foreignKeyAction, object: "\(name).\(column)",
+                "on_delete: delete of \(name) leads back to \(name): a delete would not reach all rows on both sides",
+                fix: "on_delete: nullify|keep for one table of the circle")
+        }
+    }
+
+    /// Whether deletes in this table lead to deletes in `other`.
+    private func leads(from other: QualifiedName, path: Set<QualifiedName>) -> Bool {
+        if other == name { return true }
+        guard !path.contains(other), let next = policy.tables[other], next.onDelete == .delete else { return false }
+        return next.references.values.contains { leads(from: $0, path: path.union([other])) }
     }
 
     private func meaning(_ key: SplitTableFacts.ForeignKey, _ side: SplitSide) -> PreflightFinding? {

@@ -18,7 +18,7 @@ struct SplitDecision {
     private struct Brought: Sendable {
         var id: OperationID
         var definition: Int
-        /// Whether it refers to what its operation means: each row that it refers to was there.
+        /// Whether it can stay as it is: it is no row with another key, and each row that it refers to was there.
         var isExact: Bool
         /// Its operation was dropped.
         var isDropped = false
@@ -47,7 +47,7 @@ struct SplitDecision {
             if let (operation, arena) = operation {
                 brought[lock.key] = Brought(
                     id: operation.id, definition: lock.definition,
-                    isExact: missingReferences(of: operation, target, arena).isEmpty)
+                    isExact: operation.kind == .insert && missingReferences(of: operation, target, arena).isEmpty)
             }
         }
     }
@@ -128,6 +128,9 @@ struct SplitDecision {
         }
         return missing
     }
+
+    /// Rows that are referred to, and that are not here by the keys that the source knows.
+    var lostRows: Set<RowKey> { Set(references.rows.keys.filter { !isHere($0) }) }
 
     private func isHere(_ key: RowKey) -> Bool {
         if effects.isPresent(key) { return true }

@@ -12,6 +12,9 @@ final class SplitGroupApplier {
     /// Asked whose numbers the references are.
     private let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
+    private var sourceBarrier: SplitBarrier
+    /// What the group that is being applied refers to and was not found, once that is known.
+    private var lostRows: Set<RowKey>?
     /// The side that is read.
     private let side: Side
     private let settings: DirectionSettings
@@ -33,6 +36,7 @@ final class SplitGroupApplier {
     ) {
         self.connection = connection
         self.source = source
+        sourceBarrier = SplitBarrier(connection: source, side: side, ledger: ledger)
         self.side = side
         self.settings = settings
         self.barrier = barrier
@@ -59,6 +63,7 @@ final class SplitGroupApplier {
     func apply(_ group: SplitGroup, lookAhead: () -> SplitGroup?) async throws {
         let ready = ahead
         ahead = nil
+        lostRows = nil
         try await targets.resolve(group, on: connection)
         var allHot = group.changeCount == 0
         for attempt in 1...Self.attempts {
@@ -190,7 +195,7 @@ final class SplitGroupApplier {
         guard let note = group.appliedNote, let progress = group.progress else { return }
         if names.isFull { try await forgetStatements() }
         if group.hasOperations { try await barrier.approach() }
-        let references = try await SplitReferences.read(parts.hot, targets, on: source, names: &sourceNames)
+        let references = try await references(of: parts.hot)
         var decision: SplitDecision
         if references.isEmpty {
             decision = try await hold(parts.hot, note, references)
@@ -205,6 +210,10 @@ final class SplitGroupApplier {
         }
         if group.hasOperations {
             try await barrier.pass()
+            if lostRows == nil, !decision.lostRows.isEmpty {
+                lostRows = decision.lostRows
+                throw SplitTouched()
+            }
             try ledger.withHistory(of: side.opposite) { history in
                 guard parts.isUntouched(history) else { throw SplitTouched() }
                 decision.decide(parts.hot, resolver, history, targets, &names)
@@ -215,6 +224,18 @@ final class SplitGroupApplier {
         ledger.noteCommit(progress, note: note, from: side)
         counters.changes += group.changeCount
         counters.transactions += group.transactionCount
+    }
+
+    /// Asks the source whose numbers the group's references are; once more, and with both sides' changed keys, when the
+    /// target has none of the rows.
+    private func references(of group: SplitGroup) async throws -> SplitReferences {
+        var references = try await SplitReferences.read(group, targets, on: source, names: &sourceNames)
+        guard let lostRows, !lostRows.isEmpty else { return references }
+        // Then what the source has just answered is in its history.
+        try await sourceBarrier.pass()
+        let history = ledger.withHistory(of: side) { $0 }
+        ledger.withHistory(of: side.opposite) { references.follow(lostRows, source: history, target: $0) }
+        return references
     }
 
     // MARK: holding rows

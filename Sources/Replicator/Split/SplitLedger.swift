@@ -13,8 +13,9 @@ final class SplitLedger: Sendable {
         var pending: [SplitItem] = []
         var pendingBytes = 0
         var isApplying = false
-        /// What the direction that writes into this side waits for.
-        var barrierLSN = LSN.zero
+        /// What appliers wait for on this side.
+        var barriers: [LSN] = []
+        var barrierLSN: LSN { barriers.max() ?? .zero }
         /// What came after the bound is not kept; it is read again after a restart.
         var isSkimming = false
         /// Committed on the other side, not known to be on its disk.
@@ -167,9 +168,10 @@ final class SplitLedger: Sendable {
     /// Waits until a side has been read past a position.
     func waitForPassage(of lsn: LSN, on side: Side) async throws {
         // The position is that of the message; its commit lies behind it.
-        state.withLock { $0[side].barrierLSN = LSN(lsn.rawValue + 1) }
+        let barrier = LSN(lsn.rawValue + 1)
+        state.withLock { $0[side].barriers.append(barrier) }
         signals[side].readable.notify()
-        defer { state.withLock { $0[side].barrierLSN = .zero } }
+        defer { state.withLock { state in state[side].barriers.firstIndex(of: barrier).map { _ = state[side].barriers.remove(at: $0) } } }
         while state.withLock({ $0[side].reader.readLSN <= lsn }) {
             await signals[side].passage.wait()
             try Task.checkCancellation()

@@ -12,6 +12,8 @@ struct SplitReferences: Sendable {
     }
 
     private var keys: [Number: RowKey] = [:]
+    /// The first operation that holds a number.
+    private var positions: [Number: OperationID] = [:]
     /// Every row that is meant.
     private(set) var rows: [RowKey: SplitReference] = [:]
     /// Whether the group has tables with references.
@@ -32,6 +34,7 @@ struct SplitReferences: Sendable {
                     guard let bytes = target.bytes(column, operation, item.chunk.chunk.arena) else { continue }
                     let number = Number(table: reference.table, bytes: bytes)
                     guard known.insert(number).inserted else { continue }
+                    references.positions[number] = operation.id
                     asked.append((number, reference, target.columns[column].typeOID))
                 }
             }
@@ -66,6 +69,19 @@ struct SplitReferences: Sendable {
             }
         }
         return references
+    }
+
+    /// Looks for rows under the keys that they have on the target, where one side has changed those and the other does not
+    /// know yet.
+    ///
+    /// - Parameter lost: keys that the target does not have.
+    mutating func follow(_ lost: Set<RowKey>, source: LocalHistory, target: LocalHistory) {
+        for (number, key) in keys where lost.contains(key) {
+            guard let position = positions[number], let reference = rows[key] else { continue }
+            let found = target.laterKey(of: source.formerKey(of: key, before: position))
+            keys[number] = found
+            rows[found] = reference
+        }
     }
 
     /// The row that a number of the source means; `nil` when the source has no such row any more.

@@ -59,7 +59,7 @@ struct SplitRun: Sendable {
                 opened.append(try await PostgresConnection.connect(options))
             }
             try await DirectionRun.commitAsynchronously(opened[0])
-            try await SplitBarrier.prepare(opened[2])
+            for connection in opened[1...] { try await SplitBarrier.prepare(connection) }
             return Links(
                 target: opened[0], control: opened[1], barrier: opened[2],
                 stream: try await ReplicationConnection.connect(settings.options(side)))

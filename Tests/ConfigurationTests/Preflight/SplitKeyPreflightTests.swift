@@ -83,6 +83,36 @@ import Testing
         #expect(await alone.finding(.foreignKeyCut)?.fix?.hasPrefix("list hotels under tables:") == true)
     }
 
+    @Test func referencesThatCouldNotBeKeptAreNamed() async throws {
+        let hotels = "hotels: { match: [code], insert: sync, delete: bot, columns: { sync: '*' } }"
+        func tables(_ extra: String, columns: String = "sync: '*'") -> String {
+            hotels + "\nrooms: { match: [number], insert: sync, delete: sync, references: { hotelId: hotels }, \(extra) columns: { \(columns) } }"
+        }
+        let schema = Self.hotels.replacing(" ON DELETE CASCADE", with: "")
+        #expect(await blockers(try await scene(schema, tables(""))) == ["foreign_key_action bot rooms.hotelId", "foreign_key_action sync rooms.hotelId"])
+        let delete = try await scene(schema, tables("on_delete: delete,"))
+        #expect(await blockers(delete) == ["replica_identity bot rooms.hotelId", "replica_identity sync rooms.hotelId"])
+        for side in [PreflightScene.Side.source, .target] { try await delete.run(on: side, "ALTER TABLE rooms REPLICA IDENTITY FULL") }
+        #expect(await blockers(delete) == [])
+        for policy in ["max", "min", "delta", "queue"] {
+            let shared = try await scene(
+                schema + "ALTER TABLE rooms REPLICA IDENTITY FULL;",
+                tables("on_delete: delete,", columns: "sync: [number], shared: { hotelId: { policy: \(policy) } }"))
+            #expect(await blockers(shared).contains("policy_missing - rooms.hotelId"), "\(policy)")
+        }
+        let last = try await scene(
+            schema + "ALTER TABLE rooms REPLICA IDENTITY FULL;",
+            tables("on_delete: delete,", columns: "sync: [number], shared: { hotelId: { policy: last_write } }"))
+        #expect(await blockers(last) == [])
+    }
+
+    @Test func deletesThatLeadInACircleAreNamed() async throws {
+        let scene = try await scene(
+            "CREATE TABLE t (id serial PRIMARY KEY, code text NOT NULL UNIQUE, up int REFERENCES t); ALTER TABLE t REPLICA IDENTITY FULL;",
+            "t: { match: [code], insert: sync, delete: sync, references: { up: t }, on_delete: delete, columns: { sync: '*' } }")
+        #expect(await blockers(scene) == ["foreign_key_action - t.up"])
+    }
+
     @Test func cascadesStayWithinWhatTheSideMayDo() async throws {
         let tables = """
             hotels: { match: [code], insert: sync, delete: bot, columns: { sync: '*' } }
