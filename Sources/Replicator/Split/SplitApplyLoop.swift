@@ -22,7 +22,7 @@ struct SplitApplyLoop: Sendable {
     private func run(on connection: isolated PostgresConnection) async throws {
         let applier = SplitGroupApplier(
             connection: connection, source: sourceConnection, side: side, settings: settings,
-            barrier: SplitBarrier(connection: barrierConnection, side: side.opposite, ledger: ledger), ledger: ledger,
+            barrier: SplitBarrier(connection: barrierConnection, side: side.opposite, reading: side, ledger: ledger), ledger: ledger,
             state: state, isBinary: isBinary)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }

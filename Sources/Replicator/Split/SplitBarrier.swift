@@ -12,13 +12,16 @@ struct SplitBarrier {
 
     let connection: PostgresConnection
     let side: Side
+    /// The side that the direction reads.
+    let reading: Side
     let ledger: SplitLedger
     /// What the last one took.
     private var lastMilliseconds = Int64.max
 
-    init(connection: PostgresConnection, side: Side, ledger: SplitLedger) {
+    init(connection: PostgresConnection, side: Side, reading: Side, ledger: SplitLedger) {
         self.connection = connection
         self.side = side
+        self.reading = reading
         self.ledger = ledger
     }
 
@@ -41,7 +44,7 @@ struct SplitBarrier {
         guard let lsn = result.first?.firstValue.flatMap({ LSN($0) }) else {
             throw PostgresError.protocolViolation("a logical message without a position")
         }
-        try await ledger.waitForPassage(of: lsn, on: side)
+        try await ledger.waitForPassage(of: lsn, on: side, reading: reading)
         lastMilliseconds = Monotonic.milliseconds() - start
     }
 }

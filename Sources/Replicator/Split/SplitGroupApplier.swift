@@ -36,7 +36,7 @@ final class SplitGroupApplier {
     ) {
         self.connection = connection
         self.source = source
-        sourceBarrier = SplitBarrier(connection: source, side: side, ledger: ledger)
+        sourceBarrier = SplitBarrier(connection: source, side: side, reading: side, ledger: ledger)
         self.side = side
         self.settings = settings
         self.barrier = barrier

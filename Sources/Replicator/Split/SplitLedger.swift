@@ -27,7 +27,8 @@ final class SplitLedger: Sendable {
     private struct Signals {
         let readable = Signal()
         let arrival = Signal()
-        let passage = Signal()
+        /// A signal has one waiter: by the side that the waiting applier reads.
+        let passage = SidePair { _ in Signal() }
     }
 
     private let state: Mutex<SidePair<Direction>>
@@ -74,7 +75,7 @@ final class SplitLedger: Sendable {
             Self.noteDurable(&state[side.opposite], seen: state[side].reader)
         }
         signals[side].arrival.notify()
-        signals[side].passage.notify()
+        for reading in Side.allCases { signals[side].passage[reading].notify() }
         signals[side].readable.notify()
         signals[side.opposite].readable.notify()
     }
@@ -166,14 +167,16 @@ final class SplitLedger: Sendable {
     }
 
     /// Waits until a side has been read past a position.
-    func waitForPassage(of lsn: LSN, on side: Side) async throws {
+    ///
+    /// - Parameter reading: the side that the waiting applier reads.
+    func waitForPassage(of lsn: LSN, on side: Side, reading: Side) async throws {
         // The position is that of the message; its commit lies behind it.
         let barrier = LSN(lsn.rawValue + 1)
         state.withLock { $0[side].barriers.append(barrier) }
         signals[side].readable.notify()
         defer { state.withLock { state in state[side].barriers.firstIndex(of: barrier).map { _ = state[side].barriers.remove(at: $0) } } }
         while state.withLock({ $0[side].reader.readLSN <= lsn }) {
-            await signals[side].passage.wait()
+            await signals[side].passage[reading].wait()
             try Task.checkCancellation()
         }
     }
