@@ -39,7 +39,7 @@ struct LagDirection: Sendable {
         let others = try loaded.databases().filter { $0.name != origin.name }
         let copies = configuration.backend == .shared ? [] : others.filter { !$0.isPhysicalStandby }
         let kinds = copies.isEmpty ? [Kind.feed] : copies.map { Kind.replica(target: $0) }
-        return try await origin.connected { connection in
+        let forward = try await origin.connected { connection in
             var directions: [LagDirection] = []
             for kind in kinds + others.filter(\.isPhysicalStandby).map({ Kind.standby($0) }) {
                 directions.append(
@@ -51,6 +51,12 @@ struct LagDirection: Sendable {
             }
             return directions
         }
+        guard configuration.backend == .split, let other = copies.first else { return forward }
+        let back = try await other.connected { try await SlotName.make($0, purpose: origin.name) }
+        let backward = LagDirection(
+            kind: .replica(target: origin), source: other, slot: back, gates: configuration.gates,
+            heartbeatMilliseconds: configuration.replication.heartbeatMilliseconds, copiesFirst: false)
+        return forward.prefix(1) + [backward] + forward.dropFirst()
     }
 
     static func adopted(_ direction: (source: Database, target: Database, slot: String)) -> LagDirection {

@@ -168,6 +168,25 @@ extension SplitWorkerTests {
         await pair.remove()
     }
 
+    @Test func lagAndStatusTellOfBothDirections() async throws {
+        let pair = try await scene()
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        try await waitUntil("both directions stream") {
+            let outcome = try await pair.command(["lag", "--json"])
+            let document = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any]
+            let directions = document?["directions"] as? [[String: Any]] ?? []
+            return directions.map { "\($0["name"] ?? "") \($0["state"] ?? "")" } == ["bot->sync streaming", "sync->bot streaming"]
+        }
+        let status = try await pair.command(["status"])
+        #expect(status.exitCode == 0 && status.output.contains("sync->bot max_lag"), "\(status.output)\(status.errors)")
+        worker.interrupt()
+        #expect(try await worker.wait() == 0)
+        let stopped = try await pair.command(["lag", "--json"])
+        #expect(stopped.output.contains("not_running"), "\(stopped.output)")
+        await pair.remove()
+    }
+
     @Test func aTruncationStopsTheSplitBeforeIt() async throws {
         let pair = try await scene()
         let worker = try await pair.startStreaming()
