@@ -52,13 +52,15 @@ struct SplitPair {
             """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
     }
 
-    func run() throws -> RunningLindero {
-        try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
+    /// - Parameter role: whom the worker connects as, on both sides.
+    func run(as role: String = "postgres") throws -> RunningLindero {
+        let environment = environment.mapValues { $0.replacingOccurrences(of: "//postgres@", with: "//\(role)@") }
+        return try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
     }
 
     /// Starts the worker and waits until both directions stream.
-    func startStreaming() async throws -> RunningLindero {
-        let worker = try run()
+    func startStreaming(as role: String = "postgres") async throws -> RunningLindero {
+        let worker = try run(as: role)
         for direction in ["bot->sync", "sync->bot"] {
             try await worker.waitForErrors("streaming direction=\(direction)", timeoutSeconds: 60)
         }

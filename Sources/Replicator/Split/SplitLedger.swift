@@ -63,6 +63,11 @@ final class SplitLedger: Sendable {
         return mine.reader.mayRead(barrierLSN: mine.barrierLSN, opposite: opposite.reader, isIdle: isIdle)
     }
 
+    /// Whether changes of a side wait to be applied, and nobody waits for the side to be read.
+    func isBehind(_ side: Side) -> Bool {
+        state.withLock { !$0[side].pending.isEmpty && $0[side].barrierLSN == .zero }
+    }
+
     /// Reads a chunk of a side.
     ///
     /// - Parameter heartbeat: this worker's own sign of life in the chunk: worth recording a position for.

@@ -157,7 +157,7 @@ struct SplitRun: Sendable {
                 let reader = StreamReader(
                     stream: links[side].stream, mailbox: mailbox, state: states[side],
                     senderTimeoutMilliseconds: timeouts[side.rawValue], limits: direction.replication.groupLimits,
-                    stopsOnDrain: false)
+                    stopsOnDrain: false, isBehind: { ledger.isBehind(side) })
                 let intake = SplitIntake(
                     side: side, mailbox: mailbox, ledger: ledger,
                     layouts: SplitLayouts(settings: direction, tableIDs: settings.tableIDs, echoedTables: echoed[side]),

@@ -17,6 +17,8 @@ struct StreamReader {
     var spill: StreamSpill?
     /// Whether it ends by itself once the direction is to be drained.
     var stopsOnDrain = true
+    /// Whether what was read waits to be applied: then messages may gather. `nil` where the mailbox itself tells.
+    var isBehind: (@Sendable () -> Bool)?
     /// Whether prepared transactions come when they are prepared.
     var isTwoPhase = false
 
@@ -50,7 +52,7 @@ struct StreamReader {
             } else {
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes), waitMilliseconds: Self.waitMilliseconds,
-                    isWorthGathering: { [mailbox] in mailbox.isBehind })
+                    isWorthGathering: isBehind ?? { [mailbox] in mailbox.isBehind })
                 try await read(batch, &life)
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }
             }

@@ -1,0 +1,82 @@
+import Foundation
+import PostgresClient
+import TestSupport
+import Testing
+
+/// The worker as a plain role on each side, which may write what arrives there and nothing else.
+@Suite struct SplitPrivilegeTests {
+    private static let all = """
+        SELECT string_agg(r::text, E'\\n' ORDER BY "bookingId") FROM public."Reservas" r
+        """
+    private static let key = ["bookingId"]
+    private static let shared = ["phone", "guestName", "arrivalDate", "updatedAt", "visits"]
+
+    private func grant(_ role: String, on side: PostgresConnection, owned: [String]) async throws {
+        let columns = (Self.key + Self.shared + owned).map { "\"\($0)\"" }.joined(separator: ", ")
+        _ = try await side.execute(
+            """
+            DO $$ BEGIN
+              CREATE ROLE \(role) LOGIN REPLICATION;
+            EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+            GRANT SET ON PARAMETER session_replication_role TO \(role);
+            GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text), pg_replication_origin_oid(text),
+              pg_replication_origin_session_setup(text), pg_replication_origin_session_progress(boolean),
+              pg_replication_origin_xact_setup(pg_lsn, timestamptz) TO \(role);
+            GRANT USAGE ON SCHEMA public, lindero TO \(role);
+            GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA lindero TO \(role);
+            GRANT SELECT, DELETE, INSERT (\(columns)), UPDATE (\(columns)) ON public."Reservas" TO \(role);
+            """)
+    }
+
+    @Test func plainRolesCarryTheSplitAndCannotWriteWhatTheOtherSideOwns() async throws {
+        let pair = try await SplitPair(schema: SplitWorkerTests.schema, tables: SplitWorkerTests.tables)
+        let first = try await pair.startStreaming()
+        first.terminate()
+        #expect(try await first.wait() == 0)
+        let role = "lindero_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        // What arrives at bot is sync's, and the other way round.
+        try await grant(role, on: pair.bot, owned: ["status", "beds24Status", "apiData"])
+        try await grant(role, on: pair.sync, owned: ["crmNotes"])
+
+        let worker = try await pair.startStreaming(as: role)
+        let table = "public.\"Reservas\""
+        _ = try await pair.bot.execute("INSERT INTO \(table) (\"bookingId\", \"crmNotes\", visits) VALUES ('one', 'note', 1), ('two', NULL, 1)")
+        _ = try await pair.sync.execute("INSERT INTO \(table) (\"bookingId\", \"apiData\", status) VALUES ('three', '{}', 'paid')")
+        try await waitUntil("rows have crossed") {
+            try await pair.values("SELECT count(*) FROM \(table)") == ["3", "3"]
+        }
+        _ = try await pair.sync.execute("UPDATE \(table) SET \"apiData\" = 'a', visits = visits + 1, phone = '+34'; DELETE FROM \(table) WHERE \"bookingId\" = 'two'")
+        _ = try await pair.bot.execute("UPDATE \(table) SET \"crmNotes\" = 'b', visits = visits + 1, \"bookingId\" = 'ONE' WHERE \"bookingId\" = 'one'")
+        try await pair.waitUntilEqual(Self.all)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        for (side, column) in [(pair.bot, "crmNotes"), (pair.sync, "apiData")] {
+            let refused = await #expect(throws: PostgresError.self) {
+                _ = try await side.execute("SET ROLE \(role); UPDATE \(table) SET \"\(column)\" = 'x'")
+            }
+            #expect(refused?.sqlState?.rawValue == "42501")
+            _ = try await side.execute("RESET ROLE")
+        }
+        await pair.remove()
+    }
+
+    @Test func anOwnerThatIsGivenWronglyIsRefusedByTheServer() async throws {
+        let pair = try await SplitPair(schema: SplitWorkerTests.schema, tables: SplitWorkerTests.tables)
+        let first = try await pair.startStreaming()
+        first.terminate()
+        _ = try await first.wait()
+        let role = "lindero_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        try await grant(role, on: pair.bot, owned: ["status", "beds24Status", "apiData"])
+        try await grant(role, on: pair.sync, owned: ["crmNotes"])
+        // As if somebody had given crmNotes to sync, too.
+        try pair.write(
+            tables: SplitWorkerTests.tables.replacingOccurrences(of: "bot: [crmNotes]\n", with: "\n")
+                .replacingOccurrences(of: "sync: [status,", with: "sync: [crmNotes, status,"))
+        let worker = try await pair.startStreaming(as: role)
+        _ = try await pair.sync.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", \"crmNotes\") VALUES ('one', 'SECRET-7')")
+        #expect(try await worker.wait() == 1)
+        #expect(worker.errors.contains("permission denied") && !worker.errors.contains("SECRET-7"), "\(worker.errors)")
+        #expect(try await pair.bot.execute("SELECT count(*) FROM public.\"Reservas\"").firstValue == "0")
+        await pair.remove()
+    }
+}
