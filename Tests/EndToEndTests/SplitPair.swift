@@ -39,7 +39,7 @@ struct SplitPair {
         try write(tables: tables, backend: backend)
     }
 
-    func write(tables: String = tables, backend: String = "split") throws {
+    func write(tables: String = tables, backend: String = "split", replication: String = "") throws {
         try """
             version: 1
             backend: \(backend)
@@ -47,6 +47,7 @@ struct SplitPair {
               bot: { url: env:DATABASE_URL }
               sync: { url: env:SYNC_DATABASE_URL }
             origin: bot
+            replication: {\(replication)}
             tables:
             \(tables)
             """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)

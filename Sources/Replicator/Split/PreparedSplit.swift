@@ -31,7 +31,7 @@ struct PreparedSplit: Sendable {
         guard targets.hasAll(group) else { return (nil, builder) }
         var builder = builder
         // A copy: what is written meanwhile is found out after the barrier.
-        let parts = SplitTemperature(group, targets: targets, history: ledger.withHistory(of: target) { $0 })
+        let parts = SplitTemperature(group, targets: targets, history: ledger.withHistory(of: target) { history, _ in history })
         guard parts.cold.allSatisfy({ builder.plans.hasAll($0.usedDefinitions) }) else { return (nil, builder) }
         let work = builder.prepare(parts.cold, skipUpTo: .zero).work
         return (PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation), builder)

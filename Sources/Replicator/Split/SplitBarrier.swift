@@ -7,8 +7,9 @@ import ReplicationCore
 /// server's insert position would not do: while nobody commits, what lies before it may stay unsent.
 struct SplitBarrier {
     static let messagePrefix = "lindero.barrier"
-    /// What rows may be held for, while the side is read on.
+    /// What rows may be held for, while the side is read on: gladly, and if it can't be helped.
     private static let nearMilliseconds: Int64 = 200
+    private static let farMilliseconds: Int64 = 5_000
 
     let connection: PostgresConnection
     let side: Side
@@ -34,13 +35,23 @@ struct SplitBarrier {
 
     /// Gets near, while no rows are held: a backlog of the side must not keep its writers waiting.
     mutating func approach() async throws {
-        while lastMilliseconds > Self.nearMilliseconds { try await pass() }
+        while lastMilliseconds > Self.nearMilliseconds {
+            let before = lastMilliseconds
+            try await pass()
+            // The way is that long, or the side is written as fast as it is read: it gets no nearer.
+            if lastMilliseconds < Self.farMilliseconds, lastMilliseconds > before / 2 { return }
+        }
     }
 
     mutating func pass() async throws {
         let start = Monotonic.milliseconds()
         let step = PipelineStep.execute(name: "lindero_barrier", parameters: [], binaryResult: false)
-        let result = try await connection.run([step])
+        let result: [PostgresResult]
+        do {
+            result = try await connection.run([step])
+        } catch let failure as PipelineError {
+            throw failure.error
+        }
         guard let lsn = result.first?.firstValue.flatMap({ LSN($0) }) else {
             throw PostgresError.protocolViolation("a logical message without a position")
         }

@@ -29,6 +29,9 @@ final class SplitGroupApplier {
     private var counters = ApplyCounters()
     private var hasStatements = false
     private var ahead: PreparedSplit?
+    /// Whether rows that are to be made are brought first. Some cannot be: another unique value of theirs is free only once
+    /// an earlier operation is done, or the stream lacks a value that a changed key takes along.
+    private var bringsRows = true
 
     init(
         connection: PostgresConnection, source: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
@@ -64,6 +67,9 @@ final class SplitGroupApplier {
         let ready = ahead
         ahead = nil
         lostRows = nil
+        bringsRows = true
+        // Before anything that names them is made ready.
+        if names.isFull { try await forgetStatements() }
         try await targets.resolve(group, on: connection)
         var allHot = group.changeCount == 0
         for attempt in 1...Self.attempts {
@@ -74,8 +80,10 @@ final class SplitGroupApplier {
                 try? await connection.rollback()
                 guard attempt < Self.attempts, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
-                // One by one it is known which operation it was, and often there is nothing wrong with it.
-                if !(error is SplitTouched) { allHot = true }
+                // One by one it is known which operation it was, and often there is nothing wrong with it. Rows that are
+                // held first can't be touched, however busy the target's own writers are.
+                if !(error is SplitTouched) || attempt > 1 { allHot = true }
+                if case SplitChanged.cannotBring = error { bringsRows = false }
                 counters.fallbacks += 1
             }
         }
@@ -84,7 +92,7 @@ final class SplitGroupApplier {
     /// Deadlocks pass; a row or a unique key that came or went between two looks is seen by the next.
     private static func isWorthAnotherTry(_ error: any Error) -> Bool {
         switch error {
-        case is SplitTouched, SplitChanged.row, ApplyError.missingRow(nil), ApplyError.refused(nil, _): true
+        case is SplitTouched, is SplitChanged, ApplyError.missingRow, ApplyError.refused(nil, _): true
         case ApplyError.refused(_, let cause): ["40P01", "40001", "23505"].contains(cause.sqlState?.rawValue)
         case let error as PostgresError: ["40P01", "40001"].contains(error.sqlState?.rawValue)
         default: false
@@ -118,7 +126,9 @@ final class SplitGroupApplier {
     }
 
     private func prepare(_ group: SplitGroup) async throws -> PreparedSplit {
-        let parts = ledger.withHistory(of: side.opposite) { SplitTemperature(group, targets: targets, history: $0) }
+        let parts = ledger.withHistory(of: side.opposite) { history, _ in
+            SplitTemperature(group, targets: targets, history: history)
+        }
         try await resolvePlans(parts.cold)
         let work = builder.prepare(parts.cold, skipUpTo: .zero).work
         return PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation)
@@ -193,12 +203,13 @@ final class SplitGroupApplier {
         _ group: SplitGroup, _ parts: SplitTemperature, bulk: () async throws -> Void
     ) async throws {
         guard let note = group.appliedNote, let progress = group.progress else { return }
-        if names.isFull { try await forgetStatements() }
         if group.hasOperations { try await barrier.approach() }
         let references = try await references(of: parts.hot)
+        let targets = targets
+        let locks = SplitLocks(parts.hot) { targets.depth(of: $0) }
         var decision: SplitDecision
         if references.isEmpty {
-            decision = try await hold(parts.hot, note, references)
+            decision = try await hold(locks, note, references)
             try await bulk()
         } else {
             // Rows that others refer to must be there before those are brought.
@@ -206,7 +217,7 @@ final class SplitGroupApplier {
             begin(note, &steps)
             try await run(steps)
             try await bulk()
-            decision = try await hold(parts.hot, nil, references)
+            decision = try await hold(locks, nil, references)
         }
         if group.hasOperations {
             try await barrier.pass()
@@ -214,11 +225,13 @@ final class SplitGroupApplier {
                 lostRows = decision.lostRows
                 throw SplitTouched()
             }
-            try ledger.withHistory(of: side.opposite) { history in
+            let knownLSN = try ledger.withHistory(of: side.opposite) { history, readLSN in
                 guard parts.isUntouched(history) else { throw SplitTouched() }
                 decision.decide(parts.hot, resolver, history, targets, &names)
+                return readLSN
             }
             for steps in decision.steps { try await run(steps) }
+            if !bringsRows { try await requireNothingSince(knownLSN, locks) }
         }
         try await commit(group, progress, decision.effects)
         ledger.noteCommit(progress, note: note, from: side)
@@ -233,19 +246,28 @@ final class SplitGroupApplier {
         guard let lostRows, !lostRows.isEmpty else { return references }
         // Then what the source has just answered is in its history.
         try await sourceBarrier.pass()
-        let history = ledger.withHistory(of: side) { $0 }
-        ledger.withHistory(of: side.opposite) { references.follow(lostRows, source: history, target: $0) }
+        let history = ledger.withHistory(of: side) { history, _ in history }
+        ledger.withHistory(of: side.opposite) { target, _ in references.follow(lostRows, source: history, target: target) }
         return references
     }
 
     // MARK: holding rows
 
+    /// Keys that nobody held until the rows were there: what their own writers did to them since the decision would have
+    /// been part of it. Only rows that came and went need be asked for; the others are in the new ones' way.
+    private func requireNothingSince(_ lsn: LSN, _ locks: SplitLocks) async throws {
+        try await barrier.pass()
+        let isUntouched = ledger.withHistory(of: side.opposite) { history, _ in
+            locks.locks.allSatisfy { $0.creating == nil || history.isUntouched($0.key, since: CausalContext(lsn: lsn)) }
+        }
+        guard isUntouched else { throw SplitTouched() }
+    }
+
     /// Begins, unless that was done, and takes hold of every row that the group names.
     private func hold(
-        _ group: SplitGroup, _ note: SplitNote?, _ references: SplitReferences
+        _ locks: SplitLocks, _ note: SplitNote?, _ references: SplitReferences
     ) async throws -> SplitDecision {
-        let targets = targets
-        let locks = SplitLocks(group) { targets.depth(of: $0) }.locks
+        let locks = locks.locks
         var decision = SplitDecision(references: references)
         try await holdReferenced(references, except: Set(locks.map(\.key)), &decision)
         var rest = locks[...]
@@ -258,7 +280,7 @@ final class SplitGroupApplier {
             while let lock = rest.first, !steps.isFull {
                 rest = rest.dropFirst()
                 guard let statements = targets[lock.definition] else { continue }
-                let bring = lock.creating.map { creating in
+                let bring = (bringsRows ? lock.creating : nil).map { creating in
                     steps.add(
                         statements.bring(lock.key, creating.operation, creating.chunk.chunk.arena, references), &names,
                         change: FailedChange(
@@ -266,7 +288,12 @@ final class SplitGroupApplier {
                 }
                 asked.append((lock, bring, steps.add(statements.lock(lock.key), &names)))
             }
-            let results = try await run(steps)
+            let results: [PostgresResult]
+            do {
+                results = try await run(steps)
+            } catch ApplyError.refused(_, let cause) where cause.sqlState?.rawValue.hasPrefix("23") == true {
+                throw SplitChanged.cannotBring
+            }
             for (lock, bring, look) in asked {
                 let isBrought = bring.map { results[$0].affectedRows == 1 } ?? false
                 let isThere = results[look].rowCount == 1
@@ -370,9 +397,3 @@ final class SplitGroupApplier {
         .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
     ]
 }
-
-/// The target's own writers have been at rows that were written in bulk.
-struct SplitTouched: Error {}
-
-/// The target was not as it was seen a moment ago.
-enum SplitChanged: Error { case row }

@@ -97,7 +97,9 @@ final class SplitLedger: Sendable {
                     endsGroup: chunk.endsReferenced(transaction)))
         }
         if !transactions.isEmpty { mine.pendingBytes += chunk.chunk.sizeBytes }
-        if let heartbeat, let position = mine.reader.position {
+        // What is read again for the history alone lies behind what is applied, and progress never goes back: what follows
+        // would be applied twice.
+        if let heartbeat, let position = mine.reader.position, position.appliedLSN >= mine.applied.appliedLSN {
             let empty = SplitChunk(ChangeChunk(), tables: [:])
             mine.pending.append(SplitItem(content: .position(position, heartbeat), chunk: empty, sizeBytes: 0))
         }
@@ -186,9 +188,9 @@ final class SplitLedger: Sendable {
         }
     }
 
-    /// What a side did itself lately. Nothing changes while `body` looks.
-    func withHistory<Result>(of side: Side, _ body: (LocalHistory) throws -> Result) rethrows -> Result {
-        try state.withLock { try body($0[side].reader.history) }
+    /// What a side did itself lately, and how far that is known. Nothing changes while `body` looks.
+    func withHistory<Result>(of side: Side, _ body: (LocalHistory, LSN) throws -> Result) rethrows -> Result {
+        try state.withLock { try body($0[side].reader.history, $0[side].reader.readLSN) }
     }
 
     /// The group's transaction has committed on the other side.

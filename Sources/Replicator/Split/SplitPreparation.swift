@@ -22,6 +22,7 @@ struct SplitPreparation: Sendable {
             _ = try await PostgresConnection.with(settings.options(side)) { try await Migrator(connection: $0).migrate() }
         }
         if try await hasBegun() {
+            try await followOwnership()
             for side in Side.allCases { states[side].noteStart() }
             return
         }
@@ -97,13 +98,66 @@ struct SplitPreparation: Sendable {
                 nextStep: "Run `lindero sequences plan`: it says which, and why.", isBlocker: true)
         }
         for side in Side.allCases {
-            // What never leaves a side need not be decoded, sent and read.
-            let sent = tables.filter { table in
-                policy.tables[table.name]?.isSilent(settings.name(side), towards: settings.name(side.opposite)) == false
-            }
             let source = side == .origin ? origin : other
-            try await ReplicationObjects(settings: settings[reading: side], source: source).ensurePublication(sent)
+            try await ReplicationObjects(settings: settings[reading: side], source: source)
+                .ensurePublication(sent(tables, from: side, policy))
         }
+    }
+
+    /// What never leaves a side need not be decoded, sent and read.
+    private func sent(_ tables: [TableDescription], from side: Side, _ policy: OwnershipPolicy) -> [TableDescription] {
+        tables.filter { policy.tables[$0.name]?.isSilent(settings.name(side), towards: settings.name(side.opposite)) == false }
+    }
+
+    /// Publishes what a side has got to say since the split began: its changes would else be left out, and nobody told.
+    private func followOwnership() async throws {
+        guard let policy = forward.policy else { return }
+        var published = SidePair<Set<QualifiedName>> { _ in [] }
+        for side in Side.allCases {
+            let direction = settings[reading: side]
+            published[side] = try await PostgresConnection.with(settings.options(side)) { source in
+                try await SourceCheck(settings: direction, connection: source).verifyPublication()
+                return try await listed(direction.publication, on: source)
+            }
+        }
+        let known = published[.origin].union(published[.other])
+        for side in Side.allCases {
+            let direction = settings[reading: side]
+            try await PostgresConnection.with(settings.options(side)) { source in
+                let tables = try await CatalogReader.tables(source, matching: policy.tables.keys.sorted())
+                let missing = sent(tables, from: side, policy).filter { !published[side].contains($0.name) }
+                if missing.isEmpty { return }
+                let later = missing.map(\.name).filter { !known.contains($0) }.sorted()
+                guard later.isEmpty else { throw laterTables(later) }
+                try await ReplicationObjects(settings: direction, source: source).addToPublication(missing)
+                logger.notice(
+                    "tables travel from now on",
+                    metadata: ["direction": "\(direction.name)", "tables": "\(missing.map(\.name).sorted().map(\.sql).joined(separator: ", "))"])
+            }
+        }
+    }
+
+    /// What a publication sends: also partitions that are sent under their root's name.
+    private func listed(_ publication: String, on source: PostgresConnection) async throws -> Set<QualifiedName> {
+        let found = try await source.query(
+            """
+            SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1
+            UNION SELECT n.nspname, c.relname FROM pg_catalog.pg_publication p
+            JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1
+            """, [.text(publication)])
+        return Set(found.rows.map { QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? "") })
+    }
+
+    private func laterTables(_ tables: [QualifiedName]) -> ReplicationFailure {
+        let list = tables.map(\.sql).joined(separator: ", ")
+        let additions = Side.allCases.map { side in
+            "on \(settings.name(side)): ALTER PUBLICATION \(SQLText.identifier(settings[reading: side].publication)) ADD TABLE \(list);"
+        }
+        return ReplicationFailure(
+            .splitTable, "lindero.yaml names \(list), which was no part of the split when it began: its rows were not copied.",
+            nextStep: "While nobody writes there, make the tables of both sides alike, rows and all, and run \(additions.joined(separator: " and ")) "
+                + "Then `lindero run`.", isBlocker: true)
     }
 
     /// The slot of the way back, and the place where both databases are equal.

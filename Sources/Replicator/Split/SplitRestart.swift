@@ -5,3 +5,13 @@ enum SplitRestart: Error {
     /// The group met something that is sorted out by trying again, with fresh knowledge.
     case tooManyRetries(Side)
 }
+
+/// The target's own writers have been at rows that were written in bulk.
+struct SplitTouched: Error {}
+
+/// The target was not as it was seen a moment ago.
+enum SplitChanged: Error {
+    case row
+    /// A constraint does not let a row be there before its turn.
+    case cannotBring
+}

@@ -10,6 +10,11 @@ public struct SplitSettings: Sendable {
     /// - Parameter origin: reads the database that held the data before the split.
     public init(origin: DirectionSettings, other: DirectionSettings, gates: Gates) {
         directions = SidePair(origin: origin, other: other)
+        // What a side has seen of the other is recorded with its own changes; while it has none, a sign of life has to
+        // carry it, or the other's slot would keep its WAL for ever.
+        for side in Side.allCases where directions[side].replication.heartbeatMilliseconds == 0 {
+            directions[side].replication.heartbeatMilliseconds = ReplicationSettings().heartbeatMilliseconds
+        }
         self.gates = gates
     }
 

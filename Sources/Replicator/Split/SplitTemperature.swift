@@ -57,7 +57,7 @@ struct SplitTemperature: Sendable {
     }
 
     private static func hotKeys(_ group: SplitGroup, _ targets: SplitTargets, _ history: LocalHistory) -> Set<RowKey> {
-        var keys: Set<RowKey> = []
+        var keys = passingKeys(group)
         for item in group.items {
             guard let transaction = item.transaction else { continue }
             for operation in transaction.operations {
@@ -70,6 +70,23 @@ struct SplitTemperature: Sendable {
             }
         }
         return keys
+    }
+
+    /// Rows that are made and deleted in the group. In bulk that would come to nothing, and nobody would see that the target
+    /// has such a row too, which goes with them.
+    private static func passingKeys(_ group: SplitGroup) -> Set<RowKey> {
+        var deleted: Set<RowKey> = []
+        var passing: Set<RowKey> = []
+        for item in group.items.reversed() {
+            for operation in item.transaction?.operations.reversed() ?? [] {
+                switch operation.kind {
+                case .delete: deleted.insert(operation.key)
+                case .insert where !deleted.isEmpty && deleted.contains(operation.key): passing.insert(operation.key)
+                case .insert, .update, .move, .echo: break
+                }
+            }
+        }
+        return passing
     }
 
     /// Whether the target's own writers have been at none of the cold rows.

@@ -1,0 +1,50 @@
+import PostgresClient
+import ReplicationCore
+import Testing
+
+@testable import Replicator
+
+@Suite struct SplitLedgerTests {
+    private static func progress(_ applied: UInt64, seen: UInt64) -> SplitProgress {
+        SplitProgress(appliedLSN: LSN(applied), context: CausalContext(lsn: LSN(seen)))
+    }
+
+    private static func ledger(_ origin: SplitProgress, _ other: SplitProgress) -> SplitLedger {
+        let progress = SidePair(origin: origin, other: other)
+        let options = ConnectionOptions("postgresql://nobody@127.0.0.1/nothing")
+        let settings = SidePair<DirectionSettings> { side in
+            DirectionSettings(
+                sourceName: "\(side)", targetName: "\(side.opposite)", source: options, target: options, slot: "s", publication: "p",
+                backend: .split, replication: ReplicationSettings(), policy: nil)
+        }
+        let readers = SidePair { side in
+            SplitReader.restart(
+                ownOrigin: "o", outgoing: progress[side], incoming: progress[side.opposite], tableIDs: [:], historyLimitBytes: 1 << 20)
+        }
+        return SplitLedger(
+            readers: readers, progress: progress, settings: SplitSettings(origin: settings[.origin], other: settings[.other], gates: Gates()))
+    }
+
+    /// A sign of life of this worker, and nothing else.
+    private static func beat(_ sequence: Int64, endLSN: UInt64) -> (SplitChunk, Heartbeat) {
+        var chunk = ChangeChunk()
+        chunk.endLSN = LSN(endLSN)
+        let beat = Heartbeat(sequence: sequence, worker: "w", sourceLSN: LSN(endLSN - 1), sentAt: PostgresTime(microseconds: 1))
+        chunk.heartbeat = beat
+        return (SplitChunk(chunk, tables: [:]), beat)
+    }
+
+    @Test func aSignOfLifeThatIsReadAgainTakesNoProgressBack() throws {
+        // The other side had seen the origin up to 100 only, so the origin is read again from there; all up to 500 is applied.
+        let ledger = Self.ledger(Self.progress(500, seen: 50), Self.progress(60, seen: 100))
+        let limits = ReplicationSettings().groupLimits
+        let (early, earlyBeat) = Self.beat(1, endLSN: 300)
+        try ledger.read(early, of: .origin, heartbeat: earlyBeat)
+        #expect(ledger.nextGroupNow(from: .origin, limits: limits)?.progress == nil)
+        let (late, lateBeat) = Self.beat(2, endLSN: 501)
+        try ledger.read(late, of: .origin, heartbeat: lateBeat)
+        let group = try #require(ledger.nextGroupNow(from: .origin, limits: limits))
+        #expect(group.progress == Self.progress(501, seen: 50))
+        #expect(group.items.count == 1)
+    }
+}
