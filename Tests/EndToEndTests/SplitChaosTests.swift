@@ -80,7 +80,14 @@ import Testing
         } catch {
             let left = Set(try await bot.execute("SELECT r::text FROM \(Self.table) r").rows.map { $0[0] ?? "" })
             let right = Set(try await sync.execute("SELECT r::text FROM \(Self.table) r").rows.map { $0[0] ?? "" })
-            Issue.record("bot alone: \(left.subtracting(right).sorted())\nsync alone: \(right.subtracting(left).sorted())\n\(worker.errors.suffix(3_000))")
+            let dropped = "SELECT count(*) FROM lindero.conflict WHERE policy LIKE 'row%' AND row_key ->> 'bookingId' LIKE 'kept-%'"
+            let sum = "SELECT sum(visits) FROM \(Self.table) WHERE \"bookingId\" LIKE 'kept-%'"
+            for side in [bot, sync] {
+                Issue.record("\(try await side.execute(sum).firstValue ?? "") visits, \(try await side.execute(dropped).firstValue ?? "") dropped")
+            }
+            let counts = writers.map(\.counts)
+            Issue.record("acknowledged \(counts.reduce(0) { $0 + $1.added }), doubtful \(counts.reduce(0) { $0 + $1.doubtful })")
+            Issue.record("bot alone: \(left.subtracting(right).sorted())\nsync alone: \(right.subtracting(left).sorted())\n\(worker.errors.suffix(6_000))")
             return
         }
         let total = writers.reduce(into: (sure: 0, doubtful: 0, writes: 0)) { sum, writer in

@@ -55,11 +55,16 @@ public struct SplitReader: Sendable {
         self.context = context
     }
 
-    /// The direction's progress once everything that was read is applied; `nil` inside a transaction. To be recorded
-    /// now and then while there is nothing to apply, with its `appliedNote`; this direction's target trims its history by it.
+    /// The direction's progress once everything that was read is applied; `nil` inside a transaction, and while what is
+    /// applied already is read again: progress never goes back. To be recorded now and then while there is nothing to
+    /// apply, with its `appliedNote`; this direction's target trims its history by it.
     public var position: SplitProgress? {
-        open == nil ? SplitProgress(appliedLSN: readLSN, time: clock.time, context: context) : nil
+        guard open == nil, readLSN >= deliverLSN else { return nil }
+        return SplitProgress(appliedLSN: readLSN, time: clock.time, context: context)
     }
+
+    /// Whether more of a transaction is to come.
+    public var isInTransaction: Bool { open != nil }
 
     /// Whether the next chunk may be read now. A full history waits for the other direction to get on, but not if that
     /// one waits for this: at its barrier, or because its reader's history is full as well. Nor does it wait inside a

@@ -35,6 +35,8 @@ struct SplitBarrier {
 
     /// Gets near, while no rows are held: a backlog of the side must not keep its writers waiting.
     mutating func approach() async throws {
+        guard lastMilliseconds > Self.nearMilliseconds else { return }
+        try await ledger.waitUntilNear(try await mark(), on: side, reading: reading)
         while lastMilliseconds > Self.nearMilliseconds {
             let before = lastMilliseconds
             try await pass()
@@ -45,6 +47,12 @@ struct SplitBarrier {
 
     mutating func pass() async throws {
         let start = Monotonic.milliseconds()
+        try await ledger.waitForPassage(of: try await mark(), on: side, reading: reading)
+        lastMilliseconds = Monotonic.milliseconds() - start
+    }
+
+    /// Commits a message; where it stands in the log.
+    private func mark() async throws -> LSN {
         let step = PipelineStep.execute(name: "lindero_barrier", parameters: [], binaryResult: false)
         let result: [PostgresResult]
         do {
@@ -55,7 +63,6 @@ struct SplitBarrier {
         guard let lsn = result.first?.firstValue.flatMap({ LSN($0) }) else {
             throw PostgresError.protocolViolation("a logical message without a position")
         }
-        try await ledger.waitForPassage(of: lsn, on: side, reading: reading)
-        lastMilliseconds = Monotonic.milliseconds() - start
+        return lsn
     }
 }

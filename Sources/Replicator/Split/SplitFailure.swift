@@ -32,7 +32,7 @@ struct SplitFailure {
                 nextStep: "Restore the row there, then `lindero run`; it goes on at that transaction.")
         case ProgressError.noRow:
             return ReplicationFailure(
-                .progressLost, "A direction has no row in lindero.direction any more: somebody removed it.",
+                .progressLost, "A direction has no row in lindero.direction any more, or one with newer progress: somebody changed it.",
                 nextStep: "Restore the row from a backup. " + settings[reading: .origin].copyAnew, isBlocker: true)
         case SplitOverflow.transaction(let lsn):
             return tooLarge("The transaction that committed at \(lsn) is larger than what may wait in memory.")

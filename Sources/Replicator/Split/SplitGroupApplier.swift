@@ -77,7 +77,13 @@ final class SplitGroupApplier {
                 if allHot { return try await applyOneByOne(group) }
                 return try await applyInBulk(group, ready: attempt == 1 ? ready : nil, lookAhead: lookAhead)
             } catch {
-                try? await connection.rollback()
+                do {
+                    try await connection.rollback()
+                } catch {
+                    // What the transaction has done may still be in it.
+                    await connection.close()
+                    throw PostgresError.closed("a transaction could not be rolled back: \(error)")
+                }
                 guard attempt < Self.attempts, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
                 // One by one it is known which operation it was, and often there is nothing wrong with it. Rows that are
@@ -203,6 +209,9 @@ final class SplitGroupApplier {
         _ group: SplitGroup, _ parts: SplitTemperature, bulk: () async throws -> Void
     ) async throws {
         guard let note = group.appliedNote, let progress = group.progress else { return }
+        guard progress.appliedLSN >= ledger.positions(from: side).applied else {
+            throw PostgresError.protocolViolation("progress of \(settings.name) would go back to \(progress.appliedLSN)")
+        }
         if group.hasOperations { try await barrier.approach() }
         let references = try await references(of: parts.hot)
         let targets = targets

@@ -16,6 +16,9 @@ final class SplitLedger: Sendable {
         /// What appliers wait for on this side.
         var barriers: [LSN] = []
         var barrierLSN: LSN { barriers.max() ?? .zero }
+        /// What the direction that reads this side waits to see read of the other one within the bounds, before it asks
+        /// for more than these allow, in bytes.
+        var approachBytes: UInt64?
         /// What came after the bound is not kept; it is read again after a restart.
         var isSkimming = false
         /// Committed on the other side, not known to be on its disk.
@@ -57,7 +60,7 @@ final class SplitLedger: Sendable {
 
     private static func mayRead(_ side: Side, _ state: SidePair<Direction>, limitBytes: Int) -> Bool {
         let (mine, opposite) = (state[side], state[side.opposite])
-        if mine.reader.position == nil || mine.reader.readLSN < mine.barrierLSN { return true }
+        if mine.reader.isInTransaction || mine.reader.readLSN < mine.barrierLSN { return true }
         if mine.isSkimming || mine.pendingBytes >= limitBytes { return false }
         let isIdle = mine.pending.isEmpty && opposite.pending.isEmpty && !mine.isApplying && !opposite.isApplying
         return mine.reader.mayRead(barrierLSN: mine.barrierLSN, opposite: opposite.reader, isIdle: isIdle)
@@ -171,6 +174,29 @@ final class SplitLedger: Sendable {
         direction.pending.removeSubrange(..<end)
         direction.pendingBytes -= items.reduce(0) { $0 + $1.sizeBytes }
         return SplitGroup(items)
+    }
+
+    /// Waits until little is left to be read of a side: its backlog is read as it is applied, not ahead of it into memory.
+    /// Should both directions wait so for each other, the one with less before it goes on.
+    func waitUntilNear(_ lsn: LSN, on side: Side, reading: Side) async throws {
+        // What an applier reads itself waits for it.
+        if side == reading { return }
+        defer { state.withLock { $0[reading].approachBytes = nil } }
+        var isFirst = true
+        while true {
+            let mayGoOn = state.withLock { state -> Bool in
+                let unread = lsn.lagBytes(behind: state[side].reader.readLSN)
+                state[reading].approachBytes = unread
+                if unread <= pendingLimitBytes { return true }
+                guard let other = state[reading.opposite].approachBytes else { return false }
+                return (unread, reading.rawValue) < (other, reading.opposite.rawValue)
+            }
+            if mayGoOn { return }
+            if isFirst { signals[reading].passage[reading.opposite].notify() }
+            isFirst = false
+            await signals[side].passage[reading].wait()
+            try Task.checkCancellation()
+        }
     }
 
     /// Waits until a side has been read past a position.

@@ -36,11 +36,12 @@ struct SplitProgressStore {
         guard result.affectedRows == 1 else { throw ProgressError.noRow }
     }
 
-    /// As `TargetTransaction.progressSQL`: without its row it divides by zero, and nothing commits.
+    /// As `TargetTransaction.progressSQL`: without its row, and where progress would go back, it divides by zero, and
+    /// nothing commits.
     static let writeSQL = """
         WITH written AS (
           UPDATE lindero.direction SET applied_lsn = $2, hybrid_clock = $4, causal_lsn = $5, causal_clock = $6
-          WHERE name = $1 RETURNING 1)
+          WHERE name = $1 AND applied_lsn <= $2 RETURNING 1)
         SELECT pg_catalog.pg_replication_origin_xact_setup($2, coalesce($3, pg_catalog.clock_timestamp()))
         FROM (SELECT 1 / count(*) AS found FROM written) AS counted WHERE found = 1
         """

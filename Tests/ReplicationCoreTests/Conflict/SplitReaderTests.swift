@@ -46,6 +46,18 @@ import Testing
         #expect(reader.position?.appliedLSN == LSN(108))
     }
 
+    /// A heartbeat in there would else record a position that lies behind what is applied: applied again after a kill.
+    @Test func whileAppliedTransactionsAreReadAgainThereIsNoPositionToRecord() throws {
+        var reader = reader(
+            outgoing: SplitProgress(appliedLSN: LSN(128)),
+            incoming: SplitProgress(appliedLSN: LSN(7), context: CausalContext(lsn: LSN(100))))
+        #expect(reader.startLSN == LSN(100) && reader.position == nil)
+        #expect(try read(&reader, transaction(100, at: 5, [insert])).isEmpty)
+        #expect(reader.position == nil && !reader.isInTransaction)
+        #expect(try read(&reader, transaction(120, at: 6, [insert])).isEmpty)
+        #expect(reader.position?.appliedLSN == LSN(128))
+    }
+
     @Test func anotherOriginCountsAsLocal() throws {
         var reader = reader()
         let sent = try read(&reader, transaction(100, at: 5, origin: "elsewhere", [insert]))
