@@ -3,7 +3,8 @@
 #
 #   deploy/test.sh                  PostgreSQL 15 in full, a smoke of 16 and 18
 #   deploy/test.sh --all-versions   the whole suite on 15, 16 and 18
-#   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh)
+#   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh), and five minutes of its
+#                                   chaos test
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +16,7 @@ while [ $# -gt 0 ]; do
     --all-versions) versions=(15 16 18) smoke=(); shift ;;
     --long) long=1; shift ;;
     --filter) filter=(--filter "${2:?--filter needs a name}") smoke=(); shift 2 ;;
-    -h|--help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; see deploy/test.sh --help" ;;
   esac
 done
@@ -75,6 +76,7 @@ if [ ${#filter[@]} -eq 0 ]; then count_instructions; fi
 if [ -n "$long" ]; then
   say "the split's model check"
   deploy/model-check.sh
+  LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
 fi
 say "all passed"
 printf '    %s\n' "${summaries[@]}"

@@ -26,6 +26,7 @@ final class SplitGroupApplier {
     /// Of what goes in bulk.
     private var builder: StepBuilder
     private var names = SplitStatementNames()
+    private var bulk: SplitBulkWriter { SplitBulkWriter(connection: connection) }
     private var counters = ApplyCounters()
     private var hasStatements = false
     private var ahead: PreparedSplit?
@@ -111,13 +112,13 @@ final class SplitGroupApplier {
         let prepared: PreparedSplit
         if let ready, isCurrent(ready) { prepared = ready } else { prepared = try await prepare(group) }
         try await decideAndCommit(group, prepared.parts) { [self] in
-            guard ahead == nil, let next = lookAhead() else { return try await run(prepared.work) }
+            guard ahead == nil, let next = lookAhead() else { return try await bulk.run(prepared.work) }
             // On another thread, in the time that the target needs anyway.
             let (targets, ledger, target, current) = (targets, ledger, side.opposite, builder)
             async let following = PreparedSplit.make(next, targets: targets, ledger: ledger, target: target, builder: current)
             let outcome: Result<Void, any Error>
             do {
-                outcome = .success(try await run(prepared.work))
+                outcome = .success(try await bulk.run(prepared.work))
             } catch {
                 outcome = .failure(error)
             }
@@ -159,45 +160,13 @@ final class SplitGroupApplier {
                         try builder.requireWhole(index, in: span, chunk: chunk)
                         builder.add(index, in: span, chunk: chunk, to: &batch)
                         if batch.isFull {
-                            try await run(batch)
+                            try await bulk.run(batch)
                             batch = StepBatch()
                         }
                     }
                 }
-                if !batch.isEmpty { try await run(batch) }
+                if !batch.isEmpty { try await bulk.run(batch) }
             }
-        }
-    }
-
-    private func run(_ work: [GroupWork]) async throws {
-        for part in work {
-            switch part {
-            case .statements(let batch): try await run(batch)
-            case .copy(let copy): try await run(copy)
-            }
-        }
-    }
-
-    private func run(_ batch: StepBatch) async throws {
-        let results: [PostgresResult]
-        do {
-            results = try await connection.run(batch.steps)
-        } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
-        }
-        let missed = batch.expectations.first { $0.rows != nil && results[$0.step].affectedRows != $0.rows }
-        if let missed { throw ApplyError.missingRow(missed.change) }
-    }
-
-    private func run(_ copy: RowCopy) async throws {
-        var encoder = copy.encoder
-        do {
-            let count = try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
-            if count != copy.encoder.rowCount { throw ApplyError.missingRow(nil) }
-        } catch let error as PostgresError {
-            guard case .server = error, !error.isTransient else { throw error }
-            throw ApplyError.refused(nil, error)
         }
     }
 
