@@ -168,6 +168,28 @@ extension SplitWorkerTests {
         await pair.remove()
     }
 
+    /// The way back waits for the backlog to be read, which waits for it: its history is full.
+    @Test func aBacklogThatIsLargerThanTheHistoryMeetsAWriteOfTheOtherSide() async throws {
+        let pair = try await scene()
+        try pair.write(tables: Self.tables, replication: " memory_limit: 8MB ")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.kill9()
+        _ = try await worker.wait()
+        for round in 1...150 {
+            _ = try await pair.bot.execute(
+                "UPDATE public.\"Reservas\" SET phone = 'round \(round)', \"crmNotes\" = repeat('n', 300)")
+        }
+        _ = try await pair.sync.execute("UPDATE public.\"Reservas\" SET phone = 'sync' WHERE \"bookingId\" = 'b-1'")
+        worker = try pair.run()
+        try await waitUntil("the backlog has arrived") {
+            try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE phone = 'round 150'") == ["99", "99"]
+        }
+        try await pair.waitUntilEqual(Self.all)
+        worker.kill9()
+        await pair.remove()
+    }
+
     @Test func lagAndStatusTellOfBothDirections() async throws {
         let pair = try await scene()
         let worker = try await pair.startStreaming()

@@ -187,7 +187,8 @@ final class SplitLedger: Sendable {
             let mayGoOn = state.withLock { state -> Bool in
                 let unread = lsn.lagBytes(behind: state[side].reader.readLSN)
                 state[reading].approachBytes = unread
-                if unread <= pendingLimitBytes { return true }
+                // A full history is trimmed by the very direction that waits here.
+                if unread <= pendingLimitBytes || state[side].reader.history.isFull { return true }
                 guard let other = state[reading.opposite].approachBytes else { return false }
                 return (unread, reading.rawValue) < (other, reading.opposite.rawValue)
             }
