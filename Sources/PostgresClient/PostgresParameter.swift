@@ -20,7 +20,8 @@ public enum ParameterProblem: Sendable, Equatable {
 }
 
 extension PostgresParameter {
-    var byteCount: Int {
+    /// What the value takes, in bytes.
+    public var byteCount: Int {
         switch self {
         case .null: 0
         case .text(let text): text.utf8.count

@@ -17,6 +17,12 @@ enum ApplyError: Error {
     case preparedGone(xid: UInt32, commitLSN: LSN)
     /// A table's definition no longer fits; everything before its first change is committed.
     case schemaDiffers(SchemaMismatch)
+
+    /// What a failed statement means: the server refuses what it stands for, or, where that may pass by itself, only the error.
+    static func refusal(_ error: PostgresError, of change: FailedChange?) -> any Error {
+        guard case .server = error, !error.isTransient else { return error }
+        return refused(change, error)
+    }
 }
 
 /// A change in words that hold no values.

@@ -80,18 +80,12 @@ struct ApplyLoop: Sendable {
 
     /// Measures what has just become visible on the target.
     private func note(_ chunks: [ChangeChunk], on connection: PostgresConnection) async throws {
-        let now = Monotonic.milliseconds()
+        let arrival = HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence)
         for chunk in chunks {
             if let last = chunk.transactions.last, last.isVisible {
                 state.withLag { $0.handleApplied(last.commitTime) }
             }
-            if let beat = chunk.heartbeat, beat.worker == worker {
-                state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: now) }
-                guard state.phase == .catchingUp, beat.sequence > backlogSequence else { continue }
-                state.set(.streaming)
-                state.withLag { $0.handleCaughtUp() }
-                try await DirectionRecord(connection: connection, settings: settings).note(state: .streaming, problem: nil)
-            }
+            if let beat = chunk.heartbeat, beat.worker == worker { try await arrival.note(beat, on: connection) }
         }
     }
 }

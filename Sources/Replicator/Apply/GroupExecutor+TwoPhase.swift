@@ -28,8 +28,7 @@ extension GroupExecutor {
         do {
             try await transaction.prepare(as: name, endLSN: span.endLSN, time: span.commitTime, after: batch.steps)
         } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
+            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
         prepared.note(name, of: span.xid)
         try await record(chunk, span)

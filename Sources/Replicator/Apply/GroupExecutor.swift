@@ -74,8 +74,7 @@ struct GroupExecutor: Sendable {
             let count = try await transaction.copy(copy)
             guard count == copy.encoder.rowCount else { throw ApplyError.missingRow(nil) }
         } catch let error as PostgresError {
-            guard case .server = error, !error.isTransient else { throw error }
-            throw ApplyError.refused(nil, error)
+            throw ApplyError.refusal(error, of: nil)
         }
     }
 
@@ -86,8 +85,7 @@ struct GroupExecutor: Sendable {
         do {
             results = try await transaction.run(batch.steps)
         } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
+            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
         for expected in batch.expectations {
             guard let rows = expected.rows, results[expected.step].affectedRows != rows else { continue }
@@ -132,8 +130,7 @@ struct GroupExecutor: Sendable {
                 try handle(position)
             }
         } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
+            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
         recordedAtMilliseconds = now
         appliedLSN = endLSN

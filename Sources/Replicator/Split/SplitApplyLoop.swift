@@ -41,13 +41,8 @@ struct SplitApplyLoop: Sendable {
 
     /// Measures what has just become visible on the target.
     private func note(_ group: SplitGroup, on connection: PostgresConnection) async throws {
-        let now = Monotonic.milliseconds()
         if let commitTime = group.commitTime { state.withLag { $0.handleApplied(commitTime) } }
         guard let beat = group.heartbeat else { return }
-        state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: now) }
-        guard state.phase == .catchingUp, beat.sequence > backlogSequence else { return }
-        state.set(.streaming)
-        state.withLag { $0.handleCaughtUp() }
-        try await DirectionRecord(connection: connection, settings: settings).note(state: .streaming, problem: nil)
+        try await HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence).note(beat, on: connection)
     }
 }

@@ -20,8 +20,7 @@ struct SplitBulkWriter {
         do {
             results = try await connection.run(batch.steps)
         } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(batch.change(at: failure.stepIndex), failure.error)
+            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
         let missed = batch.expectations.first { $0.rows != nil && results[$0.step].affectedRows != $0.rows }
         if let missed { throw ApplyError.missingRow(missed.change) }
@@ -33,8 +32,7 @@ struct SplitBulkWriter {
             let count = try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
             if count != copy.encoder.rowCount { throw ApplyError.missingRow(nil) }
         } catch let error as PostgresError {
-            guard case .server = error, !error.isTransient else { throw error }
-            throw ApplyError.refused(nil, error)
+            throw ApplyError.refusal(error, of: nil)
         }
     }
 }

@@ -317,8 +317,7 @@ final class SplitGroupApplier {
         do {
             results = try await connection.run(steps.steps)
         } catch let failure as PipelineError {
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(steps.change(at: failure.stepIndex), failure.error)
+            throw ApplyError.refusal(failure.error, of: steps.change(at: failure.stepIndex))
         }
         for expected in steps.expectations {
             guard let rows = expected.rows, results[expected.step].affectedRows != rows else { continue }
@@ -348,8 +347,7 @@ final class SplitGroupApplier {
             _ = try await connection.run(steps)
         } catch let failure as PipelineError {
             if failure.stepIndex == progressStep, failure.error.sqlState?.rawValue == "22012" { throw ProgressError.noRow }
-            guard case .server = failure.error, !failure.error.isTransient else { throw failure.error }
-            throw ApplyError.refused(nil, failure.error)
+            throw ApplyError.refusal(failure.error, of: nil)
         }
         hasStatements = true
     }

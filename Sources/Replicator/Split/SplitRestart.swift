@@ -2,8 +2,6 @@
 enum SplitRestart: Error {
     /// More of one side's stream had to be read, for the other direction's sake, than may wait in memory.
     case backlog(Side)
-    /// The group met something that is sorted out by trying again, with fresh knowledge.
-    case tooManyRetries(Side)
 }
 
 /// The target's own writers have been at rows that were written in bulk.

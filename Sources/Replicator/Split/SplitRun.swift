@@ -32,28 +32,27 @@ struct SplitRun: Sendable {
 
     /// Streams until both directions are drained.
     func run() async throws {
-        let origin = try await connect(.origin)
-        do {
-            let other = try await connect(.other)
-            do {
-                try await run(SidePair(origin: origin, other: other))
-                await other.close()
-            } catch {
-                await other.close()
-                throw error
-            }
-            await origin.close()
-        } catch {
-            await origin.close()
-            throw error
+        try await withLinks(.origin) { origin in
+            try await withLinks(.other) { other in try await run(SidePair(origin: origin, other: other)) }
         }
     }
 
+    /// Runs `body` with the sessions on one side, which are closed afterwards, whatever happens.
+    private func withLinks(_ side: Side, _ body: (Links) async throws -> Void) async throws {
+        let links = try await connect(side)
+        do {
+            try await body(links)
+        } catch {
+            await links.close()
+            throw error
+        }
+        await links.close()
+    }
+
     private func connect(_ side: Side) async throws -> Links {
-        let writing = DirectionRun(settings: settings[writing: side], state: states[side.opposite], logger: logger, worker: worker)
         var opened: [PostgresConnection] = []
         do {
-            var target = writing.applyOptions()
+            var target = settings[writing: side].applyOptions
             target.settings.append((name: "idle_in_transaction_session_timeout", value: Self.heldMilliseconds))
             for options in [target, settings.options(side), settings.options(side)] {
                 opened.append(try await PostgresConnection.connect(options))
@@ -93,8 +92,8 @@ struct SplitRun: Sendable {
         }
         var isBinary = allowsBinary
         for side in Side.allCases {
-            let direction = DirectionRun(settings: settings[reading: side], state: states[side], logger: logger, worker: worker)
-            let isPortable = try await direction.supportsBinary(source: links[side].control, target: links[side.opposite].control)
+            let isPortable = try await settings[reading: side].supportsBinary(
+                source: links[side].control, target: links[side.opposite].control)
             isBinary = isBinary && isPortable
         }
         let echoed = try await echoedTables(links)

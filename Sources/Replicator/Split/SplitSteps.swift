@@ -21,7 +21,7 @@ struct SplitSteps: Sendable {
     ) -> Int {
         let (name, isNew) = names.name(of: statement)
         if isNew { steps.append(.prepare(name: name, sql: statement.sql, parameterTypes: statement.types)) }
-        sizeBytes += statement.parameters.reduce(64) { $0 + $1.sizeBytes }
+        sizeBytes += statement.parameters.reduce(64) { $0 + $1.byteCount }
         steps.append(.execute(name: name, parameters: statement.parameters, binaryResult: false))
         expectations.append((steps.count - 1, rows, change))
         return steps.count - 1
@@ -53,14 +53,4 @@ struct SplitStatementNames: Sendable {
     }
 
     mutating func forget() { names.removeAll() }
-}
-
-extension PostgresParameter {
-    fileprivate var sizeBytes: Int {
-        switch self {
-        case .null: 0
-        case .text(let text): text.utf8.count
-        case .textBytes(let bytes), .binary(let bytes): bytes.count
-        }
-    }
 }

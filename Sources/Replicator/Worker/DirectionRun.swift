@@ -20,13 +20,13 @@ struct DirectionRun: Sendable {
 
     /// Streams until the direction is drained.
     func run() async throws {
-        try await PostgresConnection.with(applyOptions()) { target in
+        try await PostgresConnection.with(settings.applyOptions) { target in
             try await Self.commitAsynchronously(target)
             try await PostgresConnection.with(settings.source) { source in
                 let check = SourceCheck(settings: settings, connection: source)
                 let (startLSN, slot) = try await position(target: target, check: check)
                 var isBinary = false
-                if allowsBinary { isBinary = try await supportsBinary(source: source, target: target) }
+                if allowsBinary { isBinary = try await settings.supportsBinary(source: source, target: target) }
                 let spill = try await makeSpill()
                 do {
                     try await stream(
@@ -180,34 +180,6 @@ struct DirectionRun: Sendable {
                 + "changes up to \(progress), and slot \(settings.slot) starts at \(startLSN): those between would be passed over.",
             nextStep: "If \(settings.targetName) holds what the source had at the slot's start, run there: "
                 + "\(ProgressOrigin.dropSQL(try await origin.name())) Then `lindero run`.", isBlocker: true)
-    }
-
-    /// Whether every travelling column has the same binary form on both sides.
-    func supportsBinary(source: PostgresConnection, target: PostgresConnection) async throws -> Bool {
-        let names = try await CatalogReader.publishedTables(source, publication: settings.publication)
-        guard !names.isEmpty else { return true }
-        let there = Dictionary(
-            try await CatalogReader.tables(target, matching: names).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        for table in try await CatalogReader.tables(source, matching: names) {
-            guard let other = there[table.name] else { continue }
-            for column in table.columns {
-                // The stream has one format: a column that stays behind decides it too.
-                if !TypeCompatibility.hasPortableBinary(column) { return false }
-                guard settings.travels(table.name, column.name), let same = other.column(column.name) else { continue }
-                if !TypeCompatibility.isBinarySafe(source: column, target: same) { return false }
-            }
-        }
-        return true
-    }
-
-    /// Foreign keys and ordinary triggers of the target must not fire for rows that have been checked at the source.
-    func applyOptions() -> ConnectionOptions {
-        var options = settings.target
-        options.settings += [
-            (name: "session_replication_role", value: "replica"),
-            (name: "plan_cache_mode", value: "force_generic_plan"),
-        ]
-        return options
     }
 }
 

@@ -70,6 +70,36 @@ extension DirectionSettings {
     }
 }
 
+extension DirectionSettings {
+    /// Whether every travelling column has the same binary form on both sides.
+    func supportsBinary(source: PostgresConnection, target: PostgresConnection) async throws -> Bool {
+        let names = try await CatalogReader.publishedTables(source, publication: publication)
+        guard !names.isEmpty else { return true }
+        let there = Dictionary(
+            try await CatalogReader.tables(target, matching: names).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        for table in try await CatalogReader.tables(source, matching: names) {
+            guard let other = there[table.name] else { continue }
+            for column in table.columns {
+                // The stream has one format: a column that stays behind decides it too.
+                if !TypeCompatibility.hasPortableBinary(column) { return false }
+                guard travels(table.name, column.name), let same = other.column(column.name) else { continue }
+                if !TypeCompatibility.isBinarySafe(source: column, target: same) { return false }
+            }
+        }
+        return true
+    }
+
+    /// Foreign keys and ordinary triggers of the target must not fire for rows that have been checked at the source.
+    var applyOptions: ConnectionOptions {
+        var options = target
+        options.settings += [
+            (name: "session_replication_role", value: "replica"),
+            (name: "plan_cache_mode", value: "force_generic_plan"),
+        ]
+        return options
+    }
+}
+
 /// A column of a table.
 struct ColumnName: Hashable, Sendable {
     var table: QualifiedName

@@ -1,0 +1,19 @@
+import PostgresClient
+import ReplicationCore
+
+/// What a worker's own sign of life tells when the target shows it: how long the way is, and that the backlog has ended.
+struct HeartbeatArrival: Sendable {
+    let settings: DirectionSettings
+    let state: DirectionState
+    /// The last one that was sent before the stream began: a later one has everything of the backlog before it.
+    let backlogSequence: Int64
+
+    /// - Parameter target: where the direction's state is noted, once it has caught up.
+    func note(_ beat: Heartbeat, on target: PostgresConnection) async throws {
+        state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: Monotonic.milliseconds()) }
+        guard state.phase == .catchingUp, beat.sequence > backlogSequence else { return }
+        state.set(.streaming)
+        state.withLag { $0.handleCaughtUp() }
+        try await DirectionRecord(connection: target, settings: settings).note(state: .streaming, problem: nil)
+    }
+}
