@@ -94,7 +94,8 @@ import TestSupport
         var replication = ReplicationSettings()
         replication.heartbeatMilliseconds = 0
         let pair = try await ReplicaPair("CREATE TABLE public.note (n int PRIMARY KEY)", replication: replication)
-        try await pair.streaming { _ in
+        try await pair.streaming { state in
+            try await waitUntil("it streams") { state.phase == .streaming }
             _ = try await pair.source.execute("INSERT INTO public.note VALUES (1)")
             let noise = try await PostgresCluster.shared("source").createDatabase(prefix: "noise")
             try await PostgresConnection.with(ConnectionOptions(noise)) { _ = try await $0.execute("CREATE TABLE public.t (n int)") }
