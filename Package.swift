@@ -50,6 +50,7 @@ let package = Package(
                 .embedInCode("0010_conflict.up.sql"), .embedInCode("0010_conflict.down.sql"),
                 .embedInCode("0011_sequence_split.up.sql"), .embedInCode("0011_sequence_split.down.sql"),
                 .embedInCode("0012_verification.up.sql"), .embedInCode("0012_verification.down.sql"),
+                .embedInCode("0013_phase.up.sql"), .embedInCode("0013_phase.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -52,6 +52,9 @@ public enum Migrations {
         Migration(
             version: 12, name: "verification", up: text(PackageResources._012_verification_up_sql),
             down: text(PackageResources._012_verification_down_sql)),
+        Migration(
+            version: 13, name: "phase", up: text(PackageResources._013_phase_up_sql),
+            down: text(PackageResources._013_phase_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

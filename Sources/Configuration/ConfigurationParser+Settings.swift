@@ -73,7 +73,6 @@ extension ConfigurationParser {
             case "memory_limit":
                 settings.memoryLimitBytes = memoryLimit(value, of: place) ?? settings.memoryLimitBytes
             case "sequences":
-                requireSplit(place, at: entry.keyNode)
                 settings.sequences = choice(value, of: place) ?? settings.sequences
             case "group":
                 settings.group = group(value, of: place)

@@ -4,7 +4,6 @@ import Yams
 /// What only a split needs: `fill`, `references`, `on_delete` of a table, and `replication.sequences`.
 extension ConfigurationParser {
     mutating func split(_ entry: Entry, of place: String, into rule: inout TableRule) {
-        requireSplit(place, at: entry.keyNode)
         switch entry.key {
         case "fill":
             for inner in entries(entry.value, of: place) {
@@ -36,11 +35,6 @@ extension ConfigurationParser {
     }
 
     /// `replica` takes it too: it is the way to a split and back, and the file is the same.
-    mutating func requireSplit(_ place: String, at node: Node) {
-        guard backend == .shared else { return }
-        report("\(place) goes with backend split (and with replica, on the way there), but the backend is shared", at: node)
-    }
-
     mutating func checkSplit(_ rule: TableRule, place: String) {
         guard let mark = rule.marks["on_delete"], rule.split.references.isEmpty else { return }
         report("\(place).on_delete says what becomes of references, and there are none; add references:", mark: mark)

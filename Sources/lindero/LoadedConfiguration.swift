@@ -14,6 +14,8 @@ struct LoadedConfiguration: Sendable {
     private var isFromFile: Bool { path != Self.environmentPath }
     private static let environmentPath = "environment"
     private let resolver: SecretResolver
+    /// What `advance` and `rollback` left in the origin; `nil` before the first move: then the file's backend holds.
+    private(set) var phase: PhaseState?
 
     /// Reads the file that was asked for, else `lindero.yaml`, else `DATABASE_URL`.
     static func load(
@@ -22,8 +24,35 @@ struct LoadedConfiguration: Sendable {
         try load(file: global.config, environment: environment)
     }
 
-    /// As the file is now.
-    func reloaded() throws -> LoadedConfiguration { isFromFile ? try Self.load(file: path) : self }
+    /// As the file is now, in the same phase.
+    func reloaded() throws -> LoadedConfiguration {
+        guard isFromFile else { return self }
+        return try Self.load(file: path).following(phase)
+    }
+
+    /// The same, in the phase that the origin's record says. One that can't be read leaves the file's backend: whoever needs
+    /// the origin is told so then.
+    static func current(_ global: GlobalOptions) async throws -> LoadedConfiguration {
+        let loaded = try load(global)
+        let state = try? await loaded.origin().connected { try await PhaseStore(connection: $0).read() }
+        return loaded.following(state ?? nil)
+    }
+
+    /// With the backend that a state of the phases means.
+    func following(_ state: PhaseState?) -> LoadedConfiguration {
+        guard let state else { return self }
+        var loaded = self
+        loaded.phase = state
+        loaded.configuration.backend = state.worker.backend
+        return loaded
+    }
+
+    /// The same for another backend, as a move's preflight looks ahead.
+    func with(backend: Phase) -> LoadedConfiguration {
+        var loaded = self
+        loaded.configuration.backend = backend
+        return loaded
+    }
 
     private static func load(
         file: String?, environment: [String: String] = ProcessInfo.processInfo.environment

@@ -125,7 +125,6 @@ struct Worker: Sendable {
 extension Worker {
     /// Drains what streams; interrupts what has nothing to hand over, and what takes too long.
     private func stop(_ members: [Member], _ work: Task<Void, any Error>) {
-        logger.notice("stopping, once more ends at once")
         let isStreaming = members.contains { [.streaming, .catchingUp].contains($0.state.phase) }
         for member in members { member.state.drain() }
         guard isStreaming else { return work.cancel() }

@@ -62,10 +62,6 @@ private let mistakes: [Mistake] = [
         "preferWithoutSide", start + "tables: { T: { columns: { shared: { a: { policy: prefer } } } } }",
         "has policy prefer and no side"),
     Mistake(
-        "fillInShared", start + "tables: { T: { fill: { a: 1 } } }",
-        "f:4:16: tables.T.fill goes with backend split (and with replica, on the way there), but the backend is shared"),
-    Mistake("sequencesInShared", start + "replication: { sequences: ranges }", "replication.sequences goes with backend split"),
-    Mistake(
         "unknownSequences", splitStart + "replication: { sequences: range }",
         #"f:5:27: replication.sequences is "range", but must be one of: interleave, ranges (did you mean "ranges"?)"#),
     Mistake(

@@ -29,7 +29,7 @@ struct AwaitCommand: LinderoCommand {
     var on: String?
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let target = try AwaitPlace.target(on, loaded)
         let source = try AwaitPlace.source(of: target, loaded)
         let direction = "\(source.name)->\(target.name)"

@@ -20,7 +20,7 @@ struct CheckCommand: LinderoCommand {
     @OptionGroup var global: GlobalOptions
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         var connections: [String: ConnectionOptions] = [:]
         for database in try loaded.databases() { connections[database.name] = database.options }
         let preflight = Preflight(

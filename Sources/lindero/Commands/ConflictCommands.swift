@@ -66,7 +66,7 @@ struct ConflictsList: LinderoCommand {
         filter.column = column
         var listed: [(database: String, conflict: RecordedConflict)] = []
         var counts: [ConflictCount] = []
-        for database in try ConflictPlace.databases(try LoadedConfiguration.load(global)) {
+        for database in try ConflictPlace.databases(try await LoadedConfiguration.current(global)) {
             let chosen = filter
             let found = try await database.connected { connection -> ([RecordedConflict], [ConflictCount]) in
                 let store = ConflictStore(connection: connection)
@@ -130,7 +130,7 @@ struct ConflictsShow: LinderoCommand {
     var showValues = false
 
     func perform() async throws {
-        let place = try await ConflictPlace.find(id, try LoadedConfiguration.load(global))
+        let place = try await ConflictPlace.find(id, try await LoadedConfiguration.current(global))
         let shown = try await place.database.connected { try await ConflictStore(connection: $0).show(place.number) }
         guard let (conflict, values) = shown else { throw ConflictError.unknown(place.number) }
         let key = values.key.map { ($0.column, showValues ? JSONValue.text($0.value) : .text("(hidden)")) }

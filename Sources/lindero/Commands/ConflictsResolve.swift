@@ -42,7 +42,7 @@ struct ConflictsResolve: LinderoCommand {
     }
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let choice = try await choice(loaded)
         let place = try await ConflictPlace.find(id, loaded)
         let policy = try await loaded.origin().connected { try await loaded.policy($0) }

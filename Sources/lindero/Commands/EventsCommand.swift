@@ -66,7 +66,7 @@ struct EventsTailCommand: LinderoCommand {
     }
 
     private func tail(_ logger: Logger) async throws -> Int {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let origin = try loaded.origin()
         var settings = DirectionSettings(
             sourceName: origin.name, targetName: "tail", source: origin.options, target: origin.options,

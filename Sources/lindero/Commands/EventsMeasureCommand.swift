@@ -37,7 +37,7 @@ struct EventsMeasureCommand: LinderoCommand {
     }
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let origin = try loaded.origin()
         let settings = try await settings(loaded, origin)
         let stopRequest = StopRequest()

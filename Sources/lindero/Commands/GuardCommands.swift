@@ -37,7 +37,7 @@ struct GuardPlanCommand: LinderoCommand {
     var remove = false
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let plan = try await loaded.origin().connected { connection in
             if remove { return try await GuardCommand.planRemoval(connection: connection) }
             return try await GuardCommand.plan(
@@ -67,7 +67,7 @@ struct GuardApplyCommand: LinderoCommand {
     var mode = GuardMode.enforce
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let plan = try await loaded.origin().connected { connection in
             try await GuardCommand.apply(
                 connection: connection, policy: try await loaded.policy(connection),

@@ -29,7 +29,7 @@ struct LagCommand: LinderoCommand {
         if let adopted = try adoption.direction() {
             (backend, directions) = (.replica, [LagDirection.adopted(adopted)])
         } else {
-            let loaded = try LoadedConfiguration.load(global)
+            let loaded = try await LoadedConfiguration.current(global)
             (backend, directions) = (loaded.configuration.backend, try await LagDirection.all(loaded))
         }
         guard watch else {

@@ -29,7 +29,7 @@ struct MigrateCommand: LinderoCommand {
     }
 
     func perform() async throws {
-        let databases = try databases(try LoadedConfiguration.load(global))
+        let databases = try databases(try await LoadedConfiguration.current(global))
         var reports: [MigrationReport] = []
         for database in databases {
             let report = try await database.connected { connection in

@@ -22,7 +22,7 @@ struct QuarantineGroup: AsyncParsableCommand {
 /// The targets whose quarantine a command looks at, each with its direction.
 private enum QuarantinePlace {
     static func all(_ global: GlobalOptions) async throws -> [DirectionSettings] {
-        let plan = try await WorkerPlan.make(try LoadedConfiguration.load(global))
+        let plan = try await WorkerPlan.make(try await LoadedConfiguration.current(global))
         let settings = plan.tasks.compactMap { task -> DirectionSettings? in
             if case .replica(let settings) = task { settings } else { nil }
         }

@@ -45,53 +45,24 @@ struct RunCommand: LinderoCommand {
     func perform() async throws {
         let logger = LineLogHandler.logger()
         let stopRequest = StopRequest()
-        WorkerSignals.install { stopRequest.request() }
-        guard let plan = try await plan(unless: stopRequest) else { return answerStopped() }
-        for settings in plan.tasks.flatMap(\.directions) {
-            logger.info(
-                "worker starts",
-                metadata: [
-                    "backend": "\(plan.backend.rawValue)", "direction": "\(settings.name)",
-                    "slot": "\(settings.slot)", "publication": "\(settings.publication)",
-                ])
+        WorkerSignals.install {
+            logger.notice("stopping, once more ends at once")
+            stopRequest.request()
         }
-        let showsStatus = verbose || StandardError.isTerminal
-        try await Worker(
-            plan: plan, logger: logger, showsStatus: showsStatus, address: HTTPAddress(http), stopRequest: stopRequest
-        ).run()
-        answerStopped()
-    }
-
-    private func answerStopped() {
+        let runner = PhaseFollower(
+            global: global, logger: logger, showsStatus: verbose || StandardError.isTerminal, address: HTTPAddress(http),
+            stopRequest: stopRequest)
+        if let adopted = try adoption.direction(), let publication {
+            try await runner.run { try await Self.adopting(adopted, publication) }
+        } else {
+            try await runner.run()
+        }
         answer(.object([("stopped", .bool(true))]), lines: ["Stopped cleanly. Next: lindero run"])
     }
 
-    /// The plan, or `nil` when it was told to stop before there was one.
-    private func plan(unless stopRequest: StopRequest) async throws -> WorkerPlan? {
-        let planning = Task { try await plan() }
-        stopRequest.onRequest { planning.cancel() }
-        switch await planning.result {
-        case .success(let plan): return plan
-        case .failure(_) where stopRequest.isRequested: return nil
-        case .failure(let error): throw error
-        }
-    }
-
-    private func plan() async throws -> WorkerPlan {
-        guard let adopted = try adoption.direction(), let publication else {
-            let loaded = try LoadedConfiguration.load(global)
-            let plan = try await WorkerPlan.make(loaded)
-            for task in plan.tasks {
-                let settings: DirectionSettings
-                switch task {
-                case .feed: continue
-                case .replica(let replica): settings = replica
-                case .split(let split): settings = split.directions[.origin]
-                }
-                try await FirstStart(loaded: loaded, settings: settings).require(target: loaded.database(settings.targetName))
-            }
-            return plan
-        }
+    private static func adopting(
+        _ adopted: (source: Database, target: Database, slot: String), _ publication: String
+    ) async throws -> WorkerPlan {
         // A wrong address is told with its name before anything starts.
         try await adopted.source.connected { _ in }
         try await adopted.target.connected { _ in }

@@ -37,7 +37,7 @@ struct SequencesPlan: LinderoCommand {
     var restore = false
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let restore = restore
         let steps = try await SequencePlace.make(loaded, onlySplit: false).run {
             restore ? try await $0.planRestore() : try await $0.plan()
@@ -63,7 +63,7 @@ struct SequencesApply: LinderoCommand {
     @OptionGroup var global: GlobalOptions
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let steps = try await SequencePlace.make(loaded, onlySplit: true).run { try await $0.apply() }
         let report = SequenceReport(steps: steps, loaded: loaded)
         answer(report.json, lines: report.lines(showsSQL: false) + ["Next: lindero check"])
@@ -84,7 +84,7 @@ struct SequencesRestore: LinderoCommand {
     @OptionGroup var global: GlobalOptions
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let steps = try await SequencePlace.make(loaded, onlySplit: false).run { try await $0.restore() }
         let report = SequenceReport(steps: steps, loaded: loaded)
         answer(report.json, lines: report.lines(showsSQL: false) + ["Next: lindero status"])

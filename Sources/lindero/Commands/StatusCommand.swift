@@ -15,7 +15,7 @@ struct StatusCommand: LinderoCommand {
     @OptionGroup var global: GlobalOptions
 
     func perform() async throws {
-        let report = try await StatusReport.read(try LoadedConfiguration.load(global))
+        let report = try await StatusReport.read(try await LoadedConfiguration.current(global))
         answer(report.json, lines: report.lines + ["Next: \(next(report))"])
     }
 

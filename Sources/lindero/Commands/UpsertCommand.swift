@@ -43,7 +43,7 @@ struct UpsertCommand: LinderoCommand {
     }
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let side = try chosenSide(loaded)
         let database = try await UpsertTarget.database(loaded, side: side)
         let upsert = try await prepare(loaded, side: side, database: database)

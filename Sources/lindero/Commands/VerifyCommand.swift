@@ -49,7 +49,7 @@ struct VerifyCommand: LinderoCommand {
     }
 
     func perform() async throws {
-        let loaded = try LoadedConfiguration.load(global)
+        let loaded = try await LoadedConfiguration.current(global)
         let settings = try await VerifyPlan.make(loaded)
         let names = try await loaded.origin().connected { try await TableArgument.names(tables, on: $0) }
         var results: [VerifyResults] = []

@@ -1,0 +1,90 @@
+/// One row of `lindero.phase`: a piece of work that was begun, and perhaps ended.
+public struct PhaseRecord: Sendable, Equatable {
+    /// Rises by one with every move.
+    public var move: Int
+    /// The work's place in its move, from 1.
+    public var number: Int
+    public var from: Phase
+    public var to: Phase
+    public var step: PhaseStep
+    public var work: PhaseWork
+    public var worker: WorkerMode
+    public var isEnded: Bool
+
+    public init(
+        move: Int, number: Int, from: Phase, to: Phase, step: PhaseStep, work: PhaseWork, worker: WorkerMode, isEnded: Bool
+    ) {
+        self.move = move
+        self.number = number
+        self.from = from
+        self.to = to
+        self.step = step
+        self.work = work
+        self.worker = worker
+        self.isEnded = isEnded
+    }
+}
+
+/// Where a system is: the phase that holds, and the move that is under way.
+public struct PhaseState: Sendable, Equatable {
+    /// The last one that was settled.
+    public var phase: Phase
+    /// What the worker is to run.
+    public var worker: WorkerMode
+    /// The number of the last move; 0 before the first.
+    public var moveNumber: Int
+    /// `nil` at rest.
+    public var move: PhaseMove?
+    /// Works of the move that were begun, and whether the last of them ended.
+    public var begunCount: Int
+    public var isLastEnded: Bool
+
+    /// At rest, before any move.
+    public init(phase: Phase) {
+        self.phase = phase
+        worker = WorkerMode(phase)
+        moveNumber = 0
+        begunCount = 0
+        isLastEnded = true
+    }
+
+    /// - Parameters:
+    ///   - settled: the last phase that was settled; `nil` before the first.
+    ///   - first: the first work of the last move.
+    ///   - last: the last one that was begun.
+    public init(settled: Phase?, first: PhaseRecord, last: PhaseRecord) {
+        phase = settled ?? first.from
+        worker = last.worker
+        moveNumber = last.move
+        let isOver = last.work == .settle && last.isEnded
+        move = isOver ? nil : PhaseMove(from: last.from, to: last.to, startMode: first.worker)
+        begunCount = last.number
+        isLastEnded = last.isEnded
+    }
+
+    /// The work that is under way or comes next; `nil` at rest.
+    public var current: PlannedWork? {
+        guard let works = move?.works else { return nil }
+        let index = isLastEnded ? begunCount : begunCount - 1
+        return works.indices.contains(index) ? works[index] : nil
+    }
+
+    /// What `advance` has to do next to get to a phase; `nil` when it is there.
+    public func advance(to target: Phase) -> PhaseMove? {
+        if let move {
+            if move.isForward { return move.to <= target ? move : nil }
+            // Turned round again: what was taken down already is made anew.
+            return move.to < target ? PhaseMove(from: move.to, to: move.from, startMode: worker) : nil
+        }
+        guard phase < target, let next = phase.next else { return nil }
+        return PhaseMove(from: phase, to: next, startMode: worker)
+    }
+
+    /// What `rollback` has to do next; `nil` where there is no way further back.
+    public func rollback() -> PhaseMove? {
+        if let move {
+            return move.isForward ? PhaseMove(from: move.to, to: move.from, startMode: worker) : move
+        }
+        return phase.previous.map { PhaseMove(from: phase, to: $0, startMode: worker) }
+    }
+}

@@ -1,0 +1,146 @@
+import Logging
+import Observability
+import PostgresClient
+import ReplicationCore
+import Replicator
+import Synchronization
+
+/// The worker of a system whose phase changes: runs what `lindero.phase` says, and something else when that says so.
+struct PhaseFollower: Sendable {
+    /// How often the record is looked at.
+    static let betweenMilliseconds = 250
+
+    let global: GlobalOptions
+    let logger: Logger
+    let showsStatus: Bool
+    let address: HTTPAddress?
+    let stopRequest: StopRequest
+
+    /// Runs until told to stop, or until a direction has failed for good.
+    func run() async throws {
+        var last: PhaseState?
+        while !stopRequest.isRequested {
+            let loaded = try LoadedConfiguration.load(global)
+            let presence = WorkerPresence(origin: try loaded.origin())
+            do {
+                guard let state = try await unlessStopped({ try await presence.read() }) else { break }
+                if let last, let state { logger.notice("the phase changes", metadata: ["from": "\(last.worker.rawValue)", "to": "\(state.worker.rawValue)"]) }
+                last = state ?? PhaseState(phase: loaded.configuration.backend)
+                try await run(loaded.following(state), presence)
+                await presence.close()
+            } catch {
+                await presence.close()
+                throw error
+            }
+        }
+    }
+
+    /// Runs one plan that nothing changes.
+    func run(_ plan: @escaping @Sendable () async throws -> WorkerPlan) async throws {
+        guard let plan = try await unlessStopped(plan) else { return }
+        try await run(plan, stopRequest)
+    }
+
+    /// One plan, until the record says something else.
+    private func run(_ loaded: LoadedConfiguration, _ presence: WorkerPresence) async throws {
+        let mode = loaded.phase?.worker ?? WorkerMode(loaded.configuration.backend)
+        guard let plan = try await unlessStopped({ mode == .nothing ? nil : try await Self.plan(loaded) }) else { return }
+        let change = StopRequest()
+        stopRequest.onRequest { change.request() }
+        try await presence.show(mode)
+        let following = Task { await presence.waitForChange(from: mode) { change.request() } }
+        defer { following.cancel() }
+        if let plan { return try await run(plan, change) }
+        let waiting = Task { try? await Task.sleep(for: .seconds(Int64.max / 2_000_000_000)) }
+        change.onRequest { waiting.cancel() }
+        await waiting.value
+    }
+
+    private func run(_ plan: WorkerPlan, _ stopRequest: StopRequest) async throws {
+        for settings in plan.tasks.flatMap(\.directions) {
+            logger.info(
+                "worker starts",
+                metadata: [
+                    "backend": "\(plan.backend.rawValue)", "direction": "\(settings.name)",
+                    "slot": "\(settings.slot)", "publication": "\(settings.publication)",
+                ])
+        }
+        try await Worker(
+            plan: plan, logger: logger, showsStatus: showsStatus, address: address, stopRequest: stopRequest
+        ).run()
+    }
+
+    /// What `body` gives, or `nil` when the worker was told to stop before it did.
+    private func unlessStopped<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value? {
+        let working = Task { try await body() }
+        stopRequest.onRequest { working.cancel() }
+        switch await working.result {
+        case .success(let value): return value
+        case .failure where stopRequest.isRequested: return nil
+        case .failure(let error): throw error
+        }
+    }
+
+    private static func plan(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
+        let plan = try await WorkerPlan.make(loaded)
+        for task in plan.tasks {
+            let settings: DirectionSettings
+            switch task {
+            case .feed: continue
+            case .replica(let replica): settings = replica
+            case .split(let split): settings = split.directions[.origin]
+            }
+            try await FirstStart(loaded: loaded, settings: settings).require(target: loaded.database(settings.targetName))
+        }
+        return plan
+    }
+}
+
+/// A session on the origin that shows what this worker runs, and sees what it is to run.
+actor WorkerPresence {
+    private let origin: Database
+    private var connection: PostgresConnection?
+
+    init(origin: Database) { self.origin = origin }
+
+    func read() async throws -> PhaseState? {
+        do {
+            return try await PhaseStore(connection: try await open()).read()
+        } catch {
+            throw CommandFailure(error, place: origin.place)
+        }
+    }
+
+    func show(_ mode: WorkerMode) async throws { try await PhaseLocks(connection: try await open()).show(mode) }
+
+    func close() async {
+        await connection?.close()
+        connection = nil
+    }
+
+    /// Calls `onChange` once the record names another mode; a server that can't be asked is asked again.
+    func waitForChange(from mode: WorkerMode, onChange: @Sendable () -> Void) async {
+        var isShown = true
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .milliseconds(PhaseFollower.betweenMilliseconds))
+            if Task.isCancelled { return }
+            do {
+                if !isShown { try await show(mode) }
+                isShown = true
+                guard let state = try await PhaseStore(connection: try await open()).read() else { continue }
+                if state.worker != mode { return onChange() }
+            } catch {
+                // The directions tell what is wrong with the server.
+                await close()
+                isShown = false
+            }
+        }
+    }
+
+    private func open() async throws -> PostgresConnection {
+        if let connection, await connection.isAlive { return connection }
+        let new = try await PostgresConnection.connect(origin.options)
+        connection = new
+        return new
+    }
+}
