@@ -29,7 +29,7 @@ extension ConfigurationParser {
         var gates = Gates()
         let keys = [
             "max_lag", "max_lag_bytes", "verify_age", "max_clock_offset", "cutover_timeout",
-            "max_retained_wal",
+            "max_retained_wal", "observe",
         ]
         for entry in entries(node, of: "gates", keys: keys) {
             let place = "gates.\(entry.key)"
@@ -45,6 +45,8 @@ extension ConfigurationParser {
                     milliseconds(entry.value, of: place) ?? gates.maxClockOffsetMilliseconds
             case "cutover_timeout":
                 gates.cutoverTimeoutSeconds = seconds(entry.value, of: place) ?? gates.cutoverTimeoutSeconds
+            case "observe":
+                gates.observeSeconds = seconds(entry.value, of: place) ?? gates.observeSeconds
             default:
                 gates.maxRetainedWALBytes = bytes(entry.value, of: place) ?? gates.maxRetainedWALBytes
             }

@@ -16,6 +16,8 @@ struct LoadedConfiguration: Sendable {
     private let resolver: SecretResolver
     /// What `advance` and `rollback` left in the origin; `nil` before the first move: then the file's backend holds.
     private(set) var phase: PhaseState?
+    /// What the file itself says.
+    private(set) var fileBackend: Phase?
 
     /// Reads the file that was asked for, else `lindero.yaml`, else `DATABASE_URL`.
     static func load(
@@ -43,15 +45,16 @@ struct LoadedConfiguration: Sendable {
         guard let state else { return self }
         var loaded = self
         loaded.phase = state
+        loaded.fileBackend = fileBackend ?? configuration.backend
         loaded.configuration.backend = state.worker.backend
         return loaded
     }
 
-    /// The same for another backend, as a move's preflight looks ahead.
-    func with(backend: Phase) -> LoadedConfiguration {
-        var loaded = self
-        loaded.configuration.backend = backend
-        return loaded
+    /// As it is while a worker runs a mode, whatever the record says now: a move looks ahead.
+    func running(_ mode: WorkerMode) -> LoadedConfiguration {
+        var state = phase ?? PhaseState(phase: mode.backend)
+        state.worker = mode
+        return following(state)
     }
 
     private static func load(

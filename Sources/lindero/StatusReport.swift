@@ -23,6 +23,7 @@ struct StatusReport: Sendable {
     }
 
     var backend: LinderoConfiguration.Backend
+    var phase: PhaseStatus
     var databases: [DatabaseStatus] = []
     var directions: [LagReport] = []
     var gates: [Gate] = []
@@ -42,7 +43,7 @@ struct StatusReport: Sendable {
     var guardProblem: String?
 
     static func read(_ loaded: LoadedConfiguration) async throws -> StatusReport {
-        var report = StatusReport(backend: loaded.configuration.backend)
+        var report = StatusReport(backend: loaded.configuration.backend, phase: await PhaseStatus.read(loaded))
         for database in try loaded.databases() {
             var status = DatabaseStatus(name: database.name, place: "\(database.options)")
             do {
@@ -83,7 +84,7 @@ struct StatusReport: Sendable {
         }
     }
 
-    private static func gates(_ gates: Gates, _ direction: LagReport) -> [Gate] {
+    static func gates(_ gates: Gates, _ direction: LagReport) -> [Gate] {
         let maxLagSeconds = Double(gates.maxLagMilliseconds) / 1_000
         return [
             Gate(
@@ -105,9 +106,17 @@ struct StatusReport: Sendable {
 // MARK: printing
 
 extension StatusReport {
-    var json: JSONValue {
-        .object([
-            ("backend", .text(backend.rawValue)), ("phase", .text(directions.worstState.rawValue)),
+    var json: JSONValue { .object(place + details) }
+
+    private var place: [(String, JSONValue)] {
+        [
+            ("backend", .text(backend.rawValue)), ("phase", .text(directions.worstState.rawValue)), ("move", phase.json),
+            ("rollback", phase.safety.json),
+        ]
+    }
+
+    private var details: [(String, JSONValue)] {
+        [
             (
                 "databases",
                 .array(
@@ -146,11 +155,11 @@ extension StatusReport {
                     ])
                 } ?? .null
             ),
-        ])
+        ]
     }
 
     var lines: [String] {
-        var lines = ["backend \(backend.rawValue), \(directions.worstState.rawValue)", ""]
+        var lines = ["backend \(backend.rawValue), \(directions.worstState.rawValue)"] + phase.lines + [""]
         var table = TextTable(["database", "server", "address"])
         for database in databases {
             let version = database.serverVersion.map { "\($0 / 10_000).\($0 % 10_000)" } ?? "unreachable"
@@ -161,7 +170,7 @@ extension StatusReport {
         for gate in gates {
             gateTable.add([gate.name, gate.limit, gate.value ?? "-", gate.holds.map { $0 ? "yes" : "no" } ?? "unknown"])
         }
-        lines += gateTable.lines + [""]
+        lines += gateTable.lines + gates.compactMap(\.closedWords) + [""]
         lines += verifications.map(VerifyGate.words)
         if let clock { lines.append("clocks: \(clock.words)") }
         if let words = sequences?.words { lines.append("sequences: \(words)") }

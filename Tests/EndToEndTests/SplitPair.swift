@@ -24,7 +24,7 @@ struct SplitPair {
         """
 
     /// - Parameter tables: what lindero.yaml says under `tables:`.
-    init(schema: String, tables: String = tables, backend: String = "split") async throws {
+    init(schema: String, tables: String = tables, backend: String = "split", gates: String = "") async throws {
         let botURL = try await PostgresCluster.shared("source").createDatabase(prefix: "sb")
         let syncURL = try await PostgresCluster.shared("target").createDatabase(prefix: "ss")
         bot = try await PostgresConnection.connect(ConnectionOptions(botURL))
@@ -36,10 +36,10 @@ struct SplitPair {
         }
         folder = NSTemporaryDirectory() + "lindero-split-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        try write(tables: tables, backend: backend)
+        try write(tables: tables, backend: backend, gates: gates)
     }
 
-    func write(tables: String = tables, backend: String = "split", replication: String = "") throws {
+    func write(tables: String = tables, backend: String = "split", replication: String = "", gates: String = "") throws {
         try """
             version: 1
             backend: \(backend)
@@ -48,6 +48,7 @@ struct SplitPair {
               sync: { url: env:SYNC_DATABASE_URL }
             origin: bot
             replication: {\(replication)}
+            gates: {\(gates)}
             tables:
             \(tables)
             """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
@@ -57,6 +58,10 @@ struct SplitPair {
     func run(as role: String = "postgres") throws -> RunningLindero {
         let environment = environment.mapValues { $0.replacingOccurrences(of: "//postgres@", with: "//\(role)@") }
         return try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
+    }
+
+    func start(_ arguments: [String]) throws -> RunningLindero {
+        try LinderoProcess.start(arguments, environment: environment, folder: folder)
     }
 
     /// Starts the worker and waits until both directions stream.

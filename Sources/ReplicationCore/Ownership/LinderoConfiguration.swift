@@ -77,6 +77,8 @@ public struct Gates: Sendable, Equatable {
     public var verifyAgeSeconds = 86_400
     public var maxClockOffsetMilliseconds = 250
     public var cutoverTimeoutSeconds = 30
+    /// How long the other limits have to hold before a move is settled.
+    public var observeSeconds = 10
     public var maxRetainedWALBytes = 5_000_000_000
     public init() {}
 }

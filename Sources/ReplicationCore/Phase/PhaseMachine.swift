@@ -11,7 +11,8 @@ public struct PhaseMachine: Sendable, Equatable {
     public enum Action: Sendable, Equatable {
         /// Record that the work begins; the worker's mode holds from then on.
         case begin(PhaseRecord, PlannedWork)
-        case perform(PlannedWork)
+        /// The number is the work's place in the move, from 1.
+        case perform(number: Int, PlannedWork)
         /// Record that it ended.
         case end(PhaseRecord)
         case settled
@@ -55,7 +56,7 @@ public struct PhaseMachine: Sendable, Equatable {
     private var action: Action {
         switch state {
         case .beginning(let index): .begin(record(index, isEnded: false), move.works[index])
-        case .performing(let index): .perform(move.works[index])
+        case .performing(let index): .perform(number: index + 1, move.works[index])
         case .ending(let index): .end(record(index, isEnded: true))
         case .settled: .settled
         }

@@ -34,7 +34,7 @@ import Testing
             case .begin(let record, _), .end(let record):
                 journal.write(record)
                 action = machine.handle(.recorded)
-            case .perform(let work):
+            case .perform(_, let work):
                 performed(work)
                 action = machine.handle(.done)
             case .settled:

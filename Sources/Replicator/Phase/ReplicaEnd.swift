@@ -1,0 +1,97 @@
+import PostgresClient
+import ReplicationCore
+
+/// Takes a replica down: what it needs on the source, and what it remembers on the target. Its rows stay.
+///
+/// Every step can be run again; nothing is taken down before the slot is, without which no change can be missed unseen.
+public struct ReplicaEnd: Sendable {
+    let settings: DirectionSettings
+    let source: PostgresConnection
+    let target: PostgresConnection
+
+    public init(settings: DirectionSettings, source: PostgresConnection, target: PostgresConnection) {
+        self.settings = settings
+        self.source = source
+        self.target = target
+    }
+
+    public enum Failure: Error, Sendable {
+        /// A worker still streams.
+        case inUse
+    }
+
+    /// - Throws: `Failure`, `PostgresError`.
+    public func run() async throws {
+        do {
+            try await takeDown()
+        } catch let error as PostgresError where error.isObjectInUse {
+            throw Failure.inUse
+        }
+    }
+
+    private func takeDown() async throws {
+        // What the configuration names was there before Lindero and stays.
+        if settings.replication.slot == nil {
+            _ = try await source.query(
+                """
+                SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
+                """, [.text(settings.slot)])
+        }
+        if settings.replication.publication == nil {
+            _ = try await source.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(settings.publication))")
+        }
+        try await ProgressOrigin(connection: target, direction: settings.name).drop()
+        // Comparisons were of rows that are behind from now on.
+        for table in ["verification", "heartbeat"] {
+            _ = try await target.query("DELETE FROM lindero.\(table) WHERE direction = $1", [.text(settings.name)])
+        }
+        // `table_copy` stays: it tells which rows there are Lindero's.
+        _ = try await target.query("DELETE FROM lindero.direction WHERE name = $1", [.text(settings.name)])
+    }
+}
+
+/// Rows on the target that a replica left when it was taken down: they are behind, and in the way of the next copy.
+public struct LeftCopies: Sendable {
+    let target: PostgresConnection
+    let direction: String
+
+    public init(target: PostgresConnection, direction: String) {
+        self.target = target
+        self.direction = direction
+    }
+
+    /// Tables that Lindero copied for a direction that is no more, and that still are there.
+    public func tables() async throws -> [QualifiedName] {
+        let exists = try await target.query(
+            "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL AND pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
+        guard exists.rowCount > 0 else { return [] }
+        return try await target.query(
+            """
+            SELECT t.schema_name, t.table_name FROM lindero.table_copy t
+            WHERE t.direction = $1 AND NOT EXISTS (SELECT 1 FROM lindero.direction d WHERE d.name = t.direction)
+              AND pg_catalog.to_regclass(pg_catalog.quote_ident(t.schema_name) || '.' || pg_catalog.quote_ident(t.table_name)) IS NOT NULL
+            ORDER BY 1, 2
+            """, [.text(direction)]
+        ).rows.map { QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? "") }
+    }
+
+    /// Empties them, all or none, and forgets that they were copied.
+    ///
+    /// - Returns: the tables.
+    public func empty() async throws -> [QualifiedName] {
+        let tables = try await tables()
+        guard !tables.isEmpty else { return [] }
+        _ = try await target.execute("BEGIN")
+        do {
+            _ = try await target.execute("TRUNCATE \(tables.map(\.sql).joined(separator: ", "))")
+            for table in ["table_copy", "table_copy_chunk"] {
+                _ = try await target.query("DELETE FROM lindero.\(table) WHERE direction = $1", [.text(direction)])
+            }
+            _ = try await target.execute("COMMIT")
+        } catch {
+            _ = try? await target.execute("ROLLBACK")
+            throw error
+        }
+        return tables
+    }
+}

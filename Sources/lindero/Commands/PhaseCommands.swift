@@ -1,0 +1,124 @@
+import ArgumentParser
+import ReplicationCore
+import Replicator
+import Synchronization
+
+struct AdvanceCommand: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "advance", abstract: "Go to the next phase, step by step: shared, replica, split. A dry run without --execute.",
+        discussion: """
+            Prints every step, what it changes, how long it may take, and the gates; changes nothing. With --execute it does \
+            them, beside a worker (lindero run) that follows. Every step is recorded in lindero.phase on the origin: ended in \
+            any way, the same command goes on where it was, and lindero rollback goes back from there.
+
+            Examples:
+              lindero advance --to replica
+              lindero advance --to replica --execute
+              lindero advance --to split --execute --timeout 30min
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @Option(help: "The phase to get to: replica or split.")
+    var to: Phase
+
+    @OptionGroup var moving: PhaseOptions
+
+    func validate() throws {
+        if to == .shared { throw ValidationError("shared is the first phase; lindero rollback goes back.") }
+    }
+
+    func perform() async throws {
+        let target = to
+        try await moving.perform("advance --to \(target.rawValue)", self) { $0.advance(to: target) }
+    }
+}
+
+struct RollbackCommand: LinderoCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rollback", abstract: "Go back to the previous phase, with nothing lost. A dry run without --execute.",
+        discussion: """
+            From any step: also out of an advance that is under way. What was written on the other side comes back first, \
+            then its services, then what is no longer needed is taken down. lindero status says whether it is safe, and why.
+
+            Examples:
+              lindero rollback
+              lindero rollback --execute
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    @OptionGroup var moving: PhaseOptions
+
+    func perform() async throws {
+        let moves = FirstOnly()
+        try await moving.perform("rollback", self) { moves.take($0.rollback()) }
+    }
+}
+
+/// Lets one move pass: a rollback goes back one phase, however many there are.
+private final class FirstOnly: Sendable {
+    private let first = Mutex<PhaseMove?>(nil)
+
+    func take(_ move: PhaseMove?) -> PhaseMove? {
+        first.withLock { first in
+            guard let known = first else {
+                first = move
+                return move
+            }
+            return known == move ? move : nil
+        }
+    }
+}
+
+struct PhaseOptions: ParsableArguments {
+    @Flag(help: "Do it.")
+    var execute = false
+
+    @Option(help: "Give up waiting after, such as 30min; what is done stays done. Default: never.")
+    var timeout: String?
+
+    func validate() throws {
+        if let timeout, WaitDuration.milliseconds(timeout) == nil {
+            throw ValidationError("--timeout takes a duration such as 90s or 30min, not '\(timeout)'.")
+        }
+    }
+
+    func perform(_ name: String, _ command: some LinderoCommand, _ next: @escaping @Sendable (PhaseState) -> PhaseMove?) async throws {
+        let loaded = try await LoadedConfiguration.current(command.global)
+        let preview = try await PhasePreview.make(loaded, next)
+        guard execute, !preview.moves.isEmpty else {
+            command.answer(preview.json, lines: preview.lines(command: "lindero \(name)"))
+            if preview.isBlocked { throw ExitCode(LinderoExit.blocked.rawValue) }
+            return
+        }
+        if preview.isBlocked {
+            for line in preview.lines(command: "lindero \(name)") { StandardError.write(line + "\n") }
+            throw CommandFailure(
+                "blocked", "Something stands in the way.", place: loaded.path,
+                nextStep: "Mend the blockers, then run `lindero \(name) --execute` again.", exit: .blocked)
+        }
+        let lead = PhaseLead(command: "\(name) --execute", global: command.global, timeoutMilliseconds: timeout.flatMap { WaitDuration.milliseconds($0) })
+        let outcome = try await lead.run(next)
+        command.answer(
+            .object([
+                ("phase", .text(outcome.state.phase.rawValue)),
+                ("moves", .array(outcome.moves.map { .text("\($0.from.rawValue)->\($0.to.rawValue)") })),
+                ("steps", .array(outcome.entries.map(\.json))),
+            ]),
+            lines: ["The phase is \(outcome.state.phase.rawValue).", "Next: lindero status"])
+    }
+}
+
+extension Phase: ExpressibleByArgument {}
+
+extension PhaseStore.Entry {
+    var json: JSONValue {
+        .object([
+            ("number", .integer(Int64(record.number))), ("step", .text(record.step.rawValue)),
+            ("work", .text(record.work.rawValue)), ("worker", .text(record.worker.rawValue)),
+            ("operator", .text(operatorName)), ("beganAt", .text(beganAt)), ("seconds", .number(seconds)),
+            ("ended", .bool(record.isEnded)), ("figures", .text(figures)),
+        ])
+    }
+}

@@ -1,0 +1,269 @@
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// Does the works of a move. Each looks at what is there before it changes anything, so that it can be done again.
+struct PhaseWorks: Sendable {
+    static let betweenMilliseconds = 300
+    /// How long nobody may run what is asked for before the person is told.
+    static let patienceMilliseconds: Int64 = 5_000
+
+    let move: PhaseMove
+    /// As it is while the work's worker runs.
+    let loaded: LoadedConfiguration
+    let pair: PhasePair
+    let locks: PhaseLocks
+    let line: PhaseLine
+    /// `nil` to wait for ever.
+    let deadlineMilliseconds: Int64?
+    let command: String
+
+    typealias Figures = [(String, JSONValue)]
+
+    func perform(_ work: PlannedWork) async throws -> Figures {
+        switch work.work {
+        case .plan, .settle: return []
+        case .preflight: return try await preflight()
+        case .migrate: return try await migrate()
+        case .emptyCopies: return try await emptyCopies()
+        case .worker: return try await waitForWorker(work.worker)
+        case .copied: return try await waitForCopy()
+        case .gates: return try await waitForGates()
+        case .observe: return try await observe()
+        case .verify: return try await verify()
+        case .bothStream: return try await waitForStreams()
+        case .drain: return try await drain()
+        case .endReplica: return try await endReplica()
+        case .widenIdentity, .restoreIdentity, .privateHome, .moveServices, .endSplit: return []
+        }
+    }
+
+    // MARK: checks and preparations
+
+    private func preflight() async throws -> Figures {
+        guard move.isForward else {
+            let safety = await RollbackSafety.read(loaded)
+            guard safety.isSafe else {
+                throw CommandFailure(
+                    "rollback", "Going back now would not be safe: \(safety.because)", place: pair.origin.name,
+                    nextStep: "Mend that, then run `lindero \(command)` again.", exit: .blocked)
+            }
+            return []
+        }
+        let report = await PhasePreflight(loaded: loaded, to: move.to).run()
+        if let failure = report.failure(loaded) { throw failure }
+        return [("warnings", .integer(Int64(report.findings.count { $0.severity == .warning })))]
+    }
+
+    private func migrate() async throws -> Figures {
+        var figures: Figures = []
+        for database in [pair.origin, pair.other] {
+            let versions = try await database.connected { try await Migrator(connection: $0).migrate() }
+            figures.append((database.name, .array(versions.map { .integer(Int64($0)) })))
+        }
+        return figures
+    }
+
+    private var forwardName: String { "\(pair.origin.name)->\(pair.other.name)" }
+
+    private func emptyCopies() async throws -> Figures {
+        let tables = try await pair.other.connected { try await LeftCopies(target: $0, direction: forwardName).empty() }
+        return tables.isEmpty ? [] : [("emptied", .texts(tables.map(\.description)))]
+    }
+
+    private func endReplica() async throws -> Figures {
+        guard case .replica(let settings)? = try await WorkerPlan.make(loaded.running(.replica)).tasks.first else { return [] }
+        // The worker that ran the replica may be on its way out.
+        while try await !endReplica(settings) { try await wait(for: "the worker lets go of slot \(settings.slot)") }
+        return [("slot", .text(settings.slot))]
+    }
+
+    /// - Returns: whether nobody was in the way.
+    private func endReplica(_ settings: DirectionSettings) async throws -> Bool {
+        try await pair.origin.connected { source in
+            try await pair.other.connected { target in
+                do {
+                    try await ReplicaEnd(settings: settings, source: source, target: target).run()
+                    return true
+                } catch ReplicaEnd.Failure.inUse {
+                    return false
+                }
+            }
+        }
+    }
+
+    private func verify() async throws -> Figures {
+        let last = await VerifyGate.read(loaded)
+        let gates = VerifyGate.gates(loaded, last)
+        if !gates.isEmpty, gates.allSatisfy({ $0.holds == true }), let last = last.first {
+            return [("rows", .optional(last.rows)), ("ageSeconds", .number(last.ageSeconds.rounded()))]
+        }
+        var rows = 0
+        for settings in try await VerifyPlan.make(loaded) {
+            let verification = Verification(
+                settings: settings, verify: loaded.configuration.verify,
+                longestSeconds: loaded.configuration.gates.verifyAgeSeconds)
+            let progress = VerifyLine(name: settings.name)
+            let report: VerifyReport
+            do {
+                report = try await verification.run { progress.show($0) }
+            } catch {
+                throw CommandFailure(error, place: "\(settings.name) (\(settings.source) to \(settings.target))")
+            }
+            guard report.result == .equal else { throw unequal(report) }
+            rows += report.tables.reduce(0) { $0 + $1.rows }
+        }
+        return [("rows", .integer(Int64(rows))), ("differences", .integer(0))]
+    }
+
+    private func unequal(_ report: VerifyReport) -> CommandFailure {
+        let message =
+            report.differenceCount > 0
+            ? "\(report.direction): \(report.differenceCount) rows differ."
+            : "\(report.direction): not everything could be compared (\(report.undecided) rows undecided, \(report.skipped.count) tables skipped)."
+        return CommandFailure(
+            "verify", message, place: report.direction,
+            nextStep: "Run `lindero verify` to see which; when it is mended, `lindero \(command)` goes on.", exit: .found)
+    }
+
+    // MARK: waiting
+
+    /// Until exactly the worker that is asked for runs.
+    private func waitForWorker(_ mode: WorkerMode) async throws -> Figures {
+        let began = Monotonic.milliseconds()
+        var isTold = false
+        while true {
+            let running = try await locks.running()
+            if running == [mode] { return [] }
+            let isLate = Monotonic.milliseconds() - began > Self.patienceMilliseconds
+            if isLate, running.isEmpty, !isTold {
+                isTold = true
+                line.tell("No worker runs; start one: lindero run")
+            }
+            try await wait(for: running.isEmpty ? "no worker runs: lindero run" : "a worker still runs \(running.map(\.rawValue).joined(separator: ", "))")
+        }
+    }
+
+    private func waitForCopy() async throws -> Figures {
+        while true {
+            let report = try await forwardReport()
+            switch report.state {
+            case .stopped, .paused: throw stopped(report)
+            case .copying, .notStarted, .notRunning, .reconnecting:
+                let done = try await copied()
+                try await wait(for: "\(done.tables) tables, \(PlainText.count(done.rows)) rows copied")
+            case .catchingUp, .streaming:
+                let done = try await copied()
+                return [
+                    ("tables", .integer(Int64(done.tables))), ("rows", .integer(Int64(done.rows))),
+                    ("bytes", .integer(Int64(done.bytes))),
+                ]
+            }
+        }
+    }
+
+    private func copied() async throws -> (tables: Int, rows: Int, bytes: Int) {
+        let states = try await pair.other.connected { try await TableCopyState.read($0, direction: forwardName) }
+        return (states.count, states.values.reduce(0) { $0 + $1.rows }, states.values.reduce(0) { $0 + $1.bytes })
+    }
+
+    private func forwardReport() async throws -> LagReport {
+        guard let report = try await reports().first(where: { $0.name == forwardName }) else {
+            throw CommandFailure(
+                "phase", "There is no direction \(forwardName).", place: loaded.path, nextStep: "Run `lindero check`.")
+        }
+        return report
+    }
+
+    private func waitForStreams() async throws -> Figures {
+        while true {
+            let reports = try await reports()
+            if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
+            let waiting = reports.filter { ![.streaming, .catchingUp].contains($0.state) || $0.isSlotActive != true }
+            if waiting.isEmpty { return [] }
+            try await wait(for: waiting.map { "\($0.name) \($0.state.rawValue)" }.joined(separator: ", "))
+        }
+    }
+
+    private func waitForGates() async throws -> Figures {
+        while true {
+            let (closed, figures) = try await closedGates()
+            guard let first = closed.first else { return figures }
+            try await wait(for: first)
+        }
+    }
+
+    /// The limits have to hold all the time; one that does not begins it anew.
+    private func observe() async throws -> Figures {
+        let limitMilliseconds = Int64(loaded.configuration.gates.observeSeconds) * 1_000
+        var since: Int64?
+        while true {
+            let (closed, figures) = try await closedGates()
+            let now = Monotonic.milliseconds()
+            if let first = closed.first {
+                since = nil
+                try await wait(for: first)
+                continue
+            }
+            let began = since ?? now
+            since = began
+            if now - began >= limitMilliseconds { return figures }
+            try await wait(for: "the limits hold since \(PlainText.seconds(Double(now - began) / 1_000))")
+        }
+    }
+
+    /// What is known of no gate keeps it closed.
+    private func closedGates() async throws -> (closed: [String], figures: Figures) {
+        let reports = try await reports()
+        if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
+        let closed = reports.flatMap { StatusReport.gates(loaded.configuration.gates, $0) }.compactMap(\.closedWords)
+        let bytes = reports.compactMap(\.lagBytes).max() ?? 0
+        return (closed, [("lagBytes", .integer(Int64(clamping: bytes)))])
+    }
+
+    /// Until each side shows all that the other had committed when this began.
+    private func drain() async throws -> Figures {
+        let began = Monotonic.milliseconds()
+        for (source, target) in [(pair.origin, pair.other), (pair.other, pair.origin)] {
+            try await source.connected { from in
+                try await target.connected { to in
+                    let lsn = try await from.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
+                    let place = LSNWait(place: .direction("\(source.name)->\(target.name)"), target: to)
+                    while true {
+                        let outcome = try await place.wait(for: lsn ?? .zero, timeoutMilliseconds: 1_000) { try await Marker.write(on: from) }
+                        if case .shown = outcome { return }
+                        try await wait(for: "\(target.name) does not show \(lsn ?? .zero) yet")
+                    }
+                }
+            }
+        }
+        return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
+    }
+
+    private func reports() async throws -> [LagReport] {
+        try await LagCommand.read(try await LagDirection.all(loaded).filter { !$0.isStandby })
+    }
+
+    private func stopped(_ report: LagReport) -> CommandFailure {
+        CommandFailure(
+            "direction_stopped", report.problem ?? "The direction is \(report.state.rawValue).", place: report.name,
+            nextStep: "Run `lindero status`, mend it, start `lindero run`; then `lindero \(command)` goes on.")
+    }
+
+    private func wait(for what: String) async throws {
+        line.show(what)
+        if let deadlineMilliseconds, Monotonic.milliseconds() > deadlineMilliseconds {
+            throw CommandFailure(
+                "phase_waits", "The time is up; it waits: \(what).", place: pair.origin.name,
+                nextStep: "`lindero status` says what it waits for; `lindero \(command)` goes on from here.", exit: .blocked)
+        }
+        try await Task.sleep(for: .milliseconds(Self.betweenMilliseconds))
+    }
+}
+
+extension StatusReport.Gate {
+    /// Why it is closed; `nil` while it is open.
+    var closedWords: String? {
+        holds == true ? nil : "gate \(name) is closed: \(value ?? "unknown"), limit \(limit)"
+    }
+}

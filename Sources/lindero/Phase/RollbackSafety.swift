@@ -1,0 +1,50 @@
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// Whether going back a phase now would lose nothing, and why.
+struct RollbackSafety: Sendable {
+    var isSafe: Bool
+    var because: String
+
+    /// Never throws: what can't be known makes it unsafe.
+    static func read(_ loaded: LoadedConfiguration) async -> RollbackSafety {
+        let state = loaded.phase ?? PhaseState(phase: loaded.configuration.backend)
+        guard let move = state.rollback() else {
+            return RollbackSafety(isSafe: false, because: "shared is the first phase, there is nothing to go back to")
+        }
+        do {
+            let pair = try PhasePair(loaded)
+            if move.to == .shared || !WorkerMode(.split).isSameLife(as: state.worker) {
+                return RollbackSafety(isSafe: true, because: "\(pair.origin.name) has all that was written; nobody else writes to \(pair.other.name)")
+            }
+            let reports = try await LagCommand.read(try await LagDirection.all(loaded))
+            let back = "\(pair.other.name)->\(pair.origin.name)"
+            return judge(reports.first { $0.name == back }, back, pair)
+        } catch {
+            return RollbackSafety(isSafe: false, because: "a database can't be asked (\(CommandFailure(error).message))")
+        }
+    }
+
+    private static func judge(_ report: LagReport?, _ back: String, _ pair: PhasePair) -> RollbackSafety {
+        guard let report else { return RollbackSafety(isSafe: false, because: "there is no direction \(back)") }
+        switch report.state {
+        case .stopped, .paused:
+            return RollbackSafety(isSafe: false, because: "\(back) is \(report.state.rawValue): \(report.problem ?? "see lindero status")")
+        case .notStarted, .copying:
+            return RollbackSafety(isSafe: false, because: "\(back) has not begun")
+        case .notRunning, .reconnecting, .catchingUp, .streaming:
+            guard let bytes = report.lagBytes else {
+                return RollbackSafety(isSafe: false, because: "how far \(back) is behind is not known\(report.problem.map { ": \($0)" } ?? "")")
+            }
+            let waits = report.state == .notRunning ? ", once a worker runs" : ""
+            return RollbackSafety(
+                isSafe: true, because: "every change of \(pair.other.name) is in the log that \(back) reads, \(PlainText.bytes(bytes)) of it still to come\(waits)")
+        }
+    }
+}
+
+extension WorkerMode {
+    /// Whether both carry two databases both ways.
+    func isSameLife(as other: WorkerMode) -> Bool { backend == other.backend }
+}
