@@ -51,6 +51,7 @@ let package = Package(
                 .embedInCode("0011_sequence_split.up.sql"), .embedInCode("0011_sequence_split.down.sql"),
                 .embedInCode("0012_verification.up.sql"), .embedInCode("0012_verification.down.sql"),
                 .embedInCode("0013_phase.up.sql"), .embedInCode("0013_phase.down.sql"),
+                .embedInCode("0014_moved_service.up.sql"), .embedInCode("0014_moved_service.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -55,6 +55,9 @@ public enum Migrations {
         Migration(
             version: 13, name: "phase", up: text(PackageResources._013_phase_up_sql),
             down: text(PackageResources._013_phase_down_sql)),
+        Migration(
+            version: 14, name: "moved_service", up: text(PackageResources._014_moved_service_up_sql),
+            down: text(PackageResources._014_moved_service_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -62,7 +62,7 @@ extension ConfigurationParser {
     /// The whole file. `nil` only with problems.
     mutating func configuration(_ root: Node) -> LinderoConfiguration? {
         let keys = [
-            "version", "backend", "databases", "origin", "defaults", "gates", "replication", "verify", "tables",
+            "version", "backend", "databases", "origin", "defaults", "gates", "replication", "verify", "cutover", "tables",
         ]
         var nodes: [String: Node] = [:]
         for entry in entries(root, of: "the file", keys: keys) { nodes[entry.key] = entry.value }
@@ -100,6 +100,7 @@ extension ConfigurationParser {
             backend: backend, databases: databases, origin: origin, defaults: defaults, gates: gates,
             replication: replication, tables: rules)
         if let node = nodes["verify"] { configuration.verify = verify(node) }
+        if let node = nodes["cutover"] { configuration.cutover = cutover(node, databases: databases) }
         return configuration
     }
 

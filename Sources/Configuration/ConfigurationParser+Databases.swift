@@ -59,7 +59,7 @@ extension ConfigurationParser {
         return settings
     }
 
-    private mutating func secret(_ node: Node, of place: String) -> SecretReference? {
+    mutating func secret(_ node: Node, of place: String) -> SecretReference? {
         let expected = "env:NAME, file:PATH, service:NAME or a connection string without a password"
         guard let word = word(node, of: place, expected: expected) else { return nil }
         do throws(SecretText.Failure) {

@@ -198,10 +198,10 @@ extension ConfigurationParser {
     }
 
     /// Relative to what would depend on how the worker is started.
-    private mutating func folder(_ node: Node, of place: String) -> String? {
+    mutating func folder(_ node: Node, of place: String, such example: String = "/var/lib/lindero") -> String? {
         guard let word = word(node, of: place, expected: "an absolute path") else { return nil }
         if word.text.hasPrefix("/") { return word.text }
-        report("\(place) is \"\(word.text)\", but must be an absolute path such as /var/lib/lindero", at: node)
+        report("\(place) is \"\(word.text)\", but must be an absolute path such as \(example)", at: node)
         return nil
     }
 

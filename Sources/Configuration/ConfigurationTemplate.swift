@@ -68,6 +68,17 @@ public enum ConfigurationTemplate {
           chunk_rows: 10000              # rows that one statement reads, at most
           # rate_limit: 50MB             # a second of rows in text form, both servers together (default: off)
 
+        # How a service's writers move to the other database, within gates.cutover_timeout each. Without pgbouncer and
+        # command a person moves them, and Lindero waits until no session of the service's roles is left.
+        cutover:
+          fence: none                    # strict: every writer of the old side waits while a service moves
+          # pgbouncer:
+          #   admin: env:PGBOUNCER_ADMIN_URL       # its admin console: the database pgbouncer
+          #   config: /etc/pgbouncer/databases.ini # the file with [databases]; host, port and dbname of the entry change
+          #   databases: { sync: hotel_sync }      # the entry that each service connects to
+          #   addresses: { sync: db2:5432/hotel }  # how pgbouncer reaches a database, where Lindero takes another way
+          # command: [/usr/local/bin/move-service] # gets LINDERO_SERVICE, LINDERO_FROM, LINDERO_TO and LINDERO_STEP
+
         # Exact names, schema.name, or patterns such as "public.*". An exact name beats a pattern, a later pattern
         # beats an earlier one. Without tables: the origin owns everything. Or let lindero write this part:
         #   lindero init --from-database

@@ -14,6 +14,11 @@ extension LibPQSession {
         }
     }
 
+    var peer: (host: String, port: Int, database: String)? {
+        guard let handle = try? opened(), let host = PQhost(handle), let port = PQport(handle), let database = PQdb(handle) else { return nil }
+        return (String(cString: host), Int(String(cString: port)) ?? 5432, String(cString: database))
+    }
+
     private func startConnecting() throws(PostgresError) {
         guard ConninfoText.parse(options.conninfo) != nil else {
             throw .connection(

@@ -49,6 +49,10 @@ public actor PostgresConnection {
     /// The server's version as one number: 150018 is 15.18; 0 when closed.
     public var serverVersion: Int { session.serverVersion }
 
+    /// Where the connection has ended up, of all the addresses that its options allow; `nil` when closed. The host is the
+    /// folder of a socket, where it is one.
+    public var peer: (host: String, port: Int, database: String)? { session.peer }
+
     /// Whether the connection is open and the server has not ended it, as far as can be known without waiting.
     public var isAlive: Bool { session.probe() }
 

@@ -22,7 +22,8 @@ struct Lindero: AsyncParsableCommand {
             InitCommand.self, CheckCommand.self, MigrateCommand.self, GuardGroup.self, RunCommand.self, LagCommand.self,
             StatusCommand.self,
             UpsertCommand.self, AuditCommand.self, QuarantineGroup.self, ConflictGroup.self,
-            SequencesGroup.self, AdvanceCommand.self, RollbackCommand.self, VerifyCommand.self, AwaitCommand.self, EventsGroup.self, VersionCommand.self,
+            SequencesGroup.self, AdvanceCommand.self, RollbackCommand.self, VerifyCommand.self, AwaitCommand.self, EventsGroup.self,
+            VersionCommand.self, PauseWatchCommand.self,
         ])
 
     static func main() async {

@@ -11,6 +11,7 @@ public struct LinderoConfiguration: Sendable, Equatable {
     public var gates: Gates
     public var replication: ReplicationSettings
     public var verify = VerifySettings()
+    public var cutover = CutoverSettings()
     /// In the file's order; a later rule overrides an earlier pattern, an exact name overrides patterns.
     public var tables: [TableRule]
 

@@ -1,0 +1,385 @@
+import PostgresClient
+import ReplicationCore
+
+/// One run of a move: the connections it has, how far it is, and what it has measured.
+actor MoveRun {
+    let move: ServiceMove
+    let report: @Sendable (ServiceMoveEvent) -> Void
+    let source: PostgresConnection
+    let target: PostgresConnection
+    let console: BouncerConsole?
+    let start = Monotonic.milliseconds()
+    /// The declared tables that the old side has.
+    private(set) var tables: [QualifiedName] = []
+    private(set) var figures = ServiceMoveFigures()
+    private(set) var begun: [MoveStep] = []
+    private var deadline: Int64
+    private var seen: Set<Int> = []
+
+    // What is held just now.
+    var fence: LockFence?
+    private var fencedSince: Int64?
+    private var pausedSince: Int64?
+    private var watch: PauseWatch?
+    /// The entry's text before we changed it; `nil` when it already said what it should.
+    private var entryBefore: [UInt8]?
+
+    static func open(
+        _ move: ServiceMove, report: @escaping @Sendable (ServiceMoveEvent) -> Void
+    ) async throws(ServiceMoveError) -> MoveRun {
+        let source = try await connect(move.from)
+        let target: PostgresConnection
+        var console: BouncerConsole?
+        do {
+            target = try await connect(move.to)
+        } catch {
+            await source.close()
+            throw error
+        }
+        do {
+            if let bouncer = move.bouncer { console = try await BouncerConsole.open(bouncer.console) }
+        } catch {
+            for connection in [source, target] { await connection.close() }
+            throw ServiceMoveError.from(error, side: "pgbouncer")
+        }
+        return MoveRun(move, source, target, console, report)
+    }
+
+    private init(
+        _ move: ServiceMove, _ source: PostgresConnection, _ target: PostgresConnection, _ console: BouncerConsole?,
+        _ report: @escaping @Sendable (ServiceMoveEvent) -> Void
+    ) {
+        self.move = move
+        self.source = source
+        self.target = target
+        self.console = console
+        self.report = report
+        deadline = start + Int64(move.deadlineMilliseconds)
+    }
+
+    private static func connect(_ side: ServiceMove.Side) async throws(ServiceMoveError) -> PostgresConnection {
+        do throws(PostgresError) {
+            return try await PostgresConnection.connect(side.options)
+        } catch {
+            throw .server(side: side.name, error)
+        }
+    }
+
+    func close() async {
+        await fence?.drop()
+        await fence?.connection.close()
+        await watch?.dismiss()
+        await console?.close()
+        for connection in [source, target] { await connection.close() }
+    }
+
+    var leftMilliseconds: Int { Int(max(0, deadline - Monotonic.milliseconds())) }
+    private var sessions: ServiceSessions { ServiceSessions(connection: source, roles: move.roles) }
+    private var refusal: WriteRefusal { WriteRefusal(service: move.service, roles: move.roles, tables: move.tables) }
+
+    // MARK: forward
+
+    func move() async throws(ServiceMoveError) -> ServiceMoveFigures {
+        do {
+            try await look()
+            for step in MovePlan.steps(try await facts()) {
+                begun.append(step)
+                report(.begun(step))
+                try await take(step)
+            }
+        } catch {
+            throw ServiceMoveError.from(error, side: move.from.name)
+        }
+        figures.totalMilliseconds = Int(Monotonic.milliseconds() - start)
+        report(.done(figures))
+        return figures
+    }
+
+    /// Who is there, before anything is done.
+    private func look() async throws {
+        for table in move.tables {
+            let found = try await source.query("SELECT pg_catalog.to_regclass($1)::text", [.text(table.sql)])
+            if found.firstValue != nil { tables.append(table) }
+        }
+        let found = try await sessions.read()
+        seen = Set(found.map(\.processID))
+        report(.found(sessions: found))
+        guard move.fence == .strict else { return }
+        for (side, connection) in [(move.from, source), (move.to, target)] {
+            guard try await WriteRefusal.isPossible(on: connection) else { throw ServiceMoveError.notMigrated(side: side.name) }
+        }
+        report(.writers(try await ServiceSessions.writers(of: tables, on: source)))
+    }
+
+    private func facts() async throws -> MoveFacts {
+        var known: MoveFacts.Bouncer?
+        if let console, let bouncer = move.bouncer {
+            // A name that is not in the file is found before anybody waits.
+            _ = try file(bouncer).text(of: bouncer.entry)
+            let database = try await console.database(bouncer.entry)
+            known = MoveFacts.Bouncer(
+                pointsAtTarget: database.address == (try await address(of: move.to, target)), isPaused: database.isPaused,
+                releasesServers: try await console.releasesServers(bouncer.entry))
+        }
+        return MoveFacts(
+            isStrict: move.fence == .strict, bouncer: known, hasCommand: !move.command.isEmpty,
+            isRefusedOnSource: !(try await refusal.refusing(on: source)).isEmpty,
+            isRefusedOnTarget: !(try await refusal.refusing(on: target)).isEmpty)
+    }
+
+    private func take(_ step: MoveStep) async throws {
+        switch step {
+        case .allow: try await refusal.remove(on: target, tryMilliseconds: 50) { leftMilliseconds }
+        case .hold(let pausing, let fencing): try await hold(pausing: pausing, fencing: fencing)
+        case .drain: try await drain()
+        case .refuse:
+            try await fence?.refuse(refusal, lifeMilliseconds: leftMilliseconds + 1)
+        case .point: try await point()
+        case .resume: try await resume()
+        case .command: try await command(.move, from: move.from.name, to: move.to.name)
+        case .lift: try await lift()
+        case .end:
+            let count = try await sessions.end(blockedBy: nil)
+            figures.sessionsEnded += count
+            report(.ended(sessions: count))
+        case .wait: try await wait()
+        }
+    }
+
+    // MARK: stopping writers
+
+    private func hold(pausing: Bool, fencing: Bool) async throws {
+        if fencing {
+            fence = try await LockFence.open(move.from.options, tables: tables)
+            if let mode = move.fenceLockMode { fence?.lockMode = mode }
+        }
+        if pausing, let bouncer = move.bouncer {
+            watch = try await PauseWatch.start(
+                move.pauseWatch, console: bouncer.console, entry: bouncer.entry, lifeMilliseconds: leftMilliseconds + 1_000)
+        }
+        var schedule = HoldSchedule()
+        var rest: Int?
+        var holders: [ServiceSession] = []
+        while true {
+            if let rest { try await Task.sleep(for: .milliseconds(min(rest, leftMilliseconds))) }
+            guard let limit = schedule.next(leftMilliseconds: leftMilliseconds) else { break }
+            let began = Monotonic.milliseconds()
+            if try await tryHold(pausing: pausing, fencing: fencing, limitMilliseconds: limit) {
+                if let pausedSince { report(.paused(milliseconds: Int(Monotonic.milliseconds() - pausedSince))) }
+                if let fencedSince { report(.fenced(milliseconds: Int(Monotonic.milliseconds() - fencedSince))) }
+                if fencing { try await probe() }
+                return
+            }
+            holders = try await blockers(fencing: fencing)
+            report(.released(afterMilliseconds: Int(Monotonic.milliseconds() - began)))
+            rest = limit
+        }
+        throw ServiceMoveError.notHeld(
+            service: move.service, side: move.from.name, milliseconds: move.deadlineMilliseconds, by: holders)
+    }
+
+    private func tryHold(pausing: Bool, fencing: Bool, limitMilliseconds: Int) async throws -> Bool {
+        // Clients first: a transaction of theirs that waits at the fence would keep the PAUSE waiting.
+        if pausing, let console, let bouncer = move.bouncer {
+            pausedSince = Monotonic.milliseconds()
+            guard try await console.pause(bouncer.entry, limitMilliseconds: limitMilliseconds) else {
+                endPause()
+                return false
+            }
+        }
+        guard fencing, let fence else { return true }
+        fencedSince = Monotonic.milliseconds()
+        if try await fence.take(limitMilliseconds: limitMilliseconds, lifeMilliseconds: leftMilliseconds + 1) { return true }
+        endFence()
+        if pausing { try await resume() }
+        return false
+    }
+
+    private func blockers(fencing: Bool) async throws -> [ServiceSession] {
+        let busy = try await sessions.read().filter(\.isInTransaction)
+        return fencing ? busy + (try await ServiceSessions.holding(tables, on: source)).filter { !busy.contains($0) } : busy
+    }
+
+    private func probe() async throws {
+        let writers = try await ServiceSessions.writers(of: tables, on: source)
+        let connection = try await PostgresConnection.connect(move.from.options)
+        do {
+            let finding = try await FenceCanary(connection: connection, tables: tables).probe(writers)
+            report(.probed(roles: finding.held, untried: finding.untried))
+            await connection.close()
+        } catch {
+            await connection.close()
+            guard case FenceCanary.Failure.passed(let role, let table) = error else { throw error }
+            throw ServiceMoveError.fencePassed(side: move.from.name, role: role, table: table)
+        }
+    }
+
+    private func drain() async throws {
+        let name = move.from.name
+        let given = leftMilliseconds
+        let drain = move.drain
+        do {
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                group.addTask {
+                    try await drain(name)
+                    return true
+                }
+                group.addTask {
+                    try await Task.sleep(for: .milliseconds(given))
+                    return false
+                }
+                let isDrained = try await group.next() ?? false
+                group.cancelAll()
+                guard isDrained else { throw ServiceMoveError.notDrained(side: name, milliseconds: given, cause: nil) }
+            }
+        } catch let error as ServiceMoveError {
+            throw error
+        } catch is CancellationError {
+            throw ServiceMoveError.cancelled
+        } catch {
+            throw ServiceMoveError.notDrained(side: name, milliseconds: given, cause: "\(error)")
+        }
+    }
+
+    private func endPause() {
+        guard let since = pausedSince else { return }
+        pausedSince = nil
+        figures.longestPauseMilliseconds = max(figures.longestPauseMilliseconds, Int(Monotonic.milliseconds() - since))
+    }
+
+    private func endFence() {
+        guard let since = fencedSince else { return }
+        fencedSince = nil
+        figures.longestFenceMilliseconds = max(figures.longestFenceMilliseconds, Int(Monotonic.milliseconds() - since))
+    }
+
+    private func resume() async throws {
+        guard let console, let bouncer = move.bouncer else { return }
+        try await console.resume(bouncer.entry)
+        endPause()
+    }
+
+    private func lift() async throws {
+        do {
+            try await fence?.lift()
+        } catch {
+            throw ServiceMoveError.fenceLost(side: move.from.name)
+        }
+        endFence()
+    }
+
+    // MARK: where the service goes
+
+    private func file(_ bouncer: ServiceMove.Bouncer) -> BouncerFileStore { BouncerFileStore(path: bouncer.file) }
+
+    private func address(of side: ServiceMove.Side, _ connection: PostgresConnection) async throws -> ServerAddress {
+        if let address = move.bouncer?.addresses[side.name] { return address }
+        guard let peer = await connection.peer else { throw PostgresError.closed("it was lost") }
+        return ServerAddress(host: peer.host, port: peer.port, database: peer.database)
+    }
+
+    private func point() async throws {
+        guard let console, let bouncer = move.bouncer else { return }
+        let address = try await address(of: move.to, target)
+        let before = try file(bouncer).change(bouncer.entry, .point(address))
+        entryBefore = before == (try file(bouncer).text(of: bouncer.entry)) ? nil : before
+        try await console.reload()
+        guard try await console.database(bouncer.entry).address == address else {
+            throw ServiceMoveError.file(path: bouncer.file, .notRead(entry: bouncer.entry))
+        }
+    }
+
+    private func command(_ step: MoveCommand.Step, from: String, to: String) async throws {
+        guard !move.command.isEmpty else { return }
+        try await MoveCommand(words: move.command, service: move.service, logger: move.logger).run(
+            step, from: from, to: to, leftMilliseconds: { leftMilliseconds },
+            meanwhile: { try await endBlocked() })
+    }
+
+    /// A session of the service that waits at the fence keeps the service from ending in good order, and its write could only
+    /// be refused.
+    private func endBlocked() async throws {
+        guard fencedSince != nil, let fence else { return }
+        let count = try await sessions.end(blockedBy: fence.processID)
+        if count > 0 {
+            figures.sessionsEnded += count
+            report(.ended(sessions: count))
+        }
+    }
+
+    /// Until none of the service's sessions is seen three times in a row: one that connects for each request comes and goes.
+    private func wait() async throws {
+        var empty = 0
+        var told: [ServiceSession]?
+        let isRefused = begun.contains(.lift) || begun.contains(.end)
+        while true {
+            let now = try await sessions.read()
+            seen.formUnion(now.map(\.processID))
+            if now != told {
+                report(.waiting(sessions: now))
+                told = now
+            }
+            figures.sessionsMoved = seen.count - now.count
+            empty = now.isEmpty ? empty + 1 : 0
+            if empty == 3 { return }
+            guard leftMilliseconds > 0 else {
+                throw ServiceMoveError.sessionsLeft(
+                    service: move.service, side: move.from.name, milliseconds: move.deadlineMilliseconds, now)
+            }
+            try await endBlocked()
+            if isRefused, !now.isEmpty { figures.sessionsEnded += try await sessions.end(blockedBy: nil) }
+            try await Task.sleep(for: .milliseconds(min(100, leftMilliseconds)))
+        }
+    }
+
+    // MARK: back
+
+    /// Puts back what was begun, as far as it can.
+    ///
+    /// - Returns: what could not be put back, for people.
+    func undo() async -> [String] {
+        deadline = Monotonic.milliseconds() + Int64(move.deadlineMilliseconds)
+        var left: [String] = []
+        for undoing in MovePlan.undo(begun) {
+            report(.undoing(undoing))
+            do {
+                try await take(undoing)
+            } catch {
+                left.append("\(undoing): \(ServiceMoveError.from(error, side: move.from.name))")
+            }
+        }
+        return left
+    }
+
+    private func take(_ undoing: MovePlan.Undoing) async throws {
+        switch undoing {
+        case .liftFence:
+            await fence?.drop()
+            endFence()
+        case .pointBack:
+            guard let console, let bouncer = move.bouncer else { return }
+            if let entryBefore {
+                try file(bouncer).change(bouncer.entry, .restore(entryBefore))
+            } else {
+                try file(bouncer).change(bouncer.entry, .point(try await address(of: move.from, source)))
+            }
+            try await console.reload()
+        case .resume: try await resume()
+        case .commandBack: try await command(.undo, from: move.to.name, to: move.from.name)
+        case .allowOnSource: try await refusal.remove(on: source, tryMilliseconds: 50) { leftMilliseconds }
+        case .refuseOnTarget: try await refusal.create(on: target, tryMilliseconds: 50) { leftMilliseconds }
+        }
+    }
+}
+
+extension ServiceMoveError {
+    /// What went wrong, when it is not said yet.
+    static func from(_ error: any Error, side: String) -> ServiceMoveError {
+        switch error {
+        case let error as ServiceMoveError: error
+        case PostgresError.cancelled, is CancellationError: .cancelled
+        case let error as PostgresError: .server(side: side, error)
+        default: .server(side: side, .protocolViolation("\(error)"))
+        }
+    }
+}
