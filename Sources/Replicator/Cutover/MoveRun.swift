@@ -136,7 +136,14 @@ actor MoveRun {
             try await fence?.refuse(refusal, lifeMilliseconds: leftMilliseconds + 1)
         case .point: try await point()
         case .resume: try await resume()
-        case .command: try await command(.move, from: move.from.name, to: move.to.name)
+        case .command:
+            do {
+                try await command(.move, from: move.from.name, to: move.to.name)
+            } catch let error as ServiceMoveError {
+                // What never ran has nothing to bring back.
+                if case .command(_, .notStarted) = error { begun.removeLast() }
+                throw error
+            }
         case .lift: try await lift()
         case .end:
             let count = try await sessions.end(blockedBy: nil)
