@@ -73,9 +73,9 @@ struct LagReport: Sendable {
 
 extension [LagReport] {
     /// The document of `lag --json`.
-    func json(backend: LinderoConfiguration.Backend) -> JSONValue {
+    func json(backend: LinderoConfiguration.Backend, phase: String) -> JSONValue {
         .object([
-            ("backend", .text(backend.rawValue)), ("phase", .text(worstState.rawValue)),
+            ("backend", .text(backend.rawValue)), ("phase", .text(phase)),
             ("directions", .array(map(\.json))),
         ])
     }

@@ -40,6 +40,9 @@ struct LoadedConfiguration: Sendable {
         return loaded.following(state ?? nil)
     }
 
+    /// Where the system is: what the record says, else what the file does.
+    var state: PhaseState { phase ?? PhaseState(phase: configuration.backend) }
+
     /// With the backend that a state of the phases means.
     func following(_ state: PhaseState?) -> LoadedConfiguration {
         guard let state else { return self }

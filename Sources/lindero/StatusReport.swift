@@ -110,7 +110,7 @@ extension StatusReport {
 
     private var place: [(String, JSONValue)] {
         [
-            ("backend", .text(backend.rawValue)), ("phase", .text(directions.worstState.rawValue)), ("move", phase.json),
+            ("backend", .text(backend.rawValue)), ("phase", .text(phase.state.word)), ("move", phase.json),
             ("rollback", phase.safety.json),
         ]
     }

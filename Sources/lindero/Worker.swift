@@ -17,6 +17,8 @@ struct Worker: Sendable {
     /// Where the status is served; `nil` for nowhere.
     var address: HTTPAddress?
     let stopRequest: StopRequest
+    /// What the record of the phases said last.
+    let phase: PhaseGlance
     /// Names this process in its heartbeats.
     ///
     /// With a part of its own for each start: a container gives every process the same host and process id.
@@ -161,7 +163,7 @@ extension Worker {
     /// Serves the status page. A port that is taken is no reason to stop the stream.
     private func serve(_ members: [Member], _ standbys: StandbyWatch, _ split: SplitWatch) throws -> Task<Void, Never>? {
         guard let address else { return nil }
-        let snapshot = WorkerSnapshot(plan: plan, members: members, standbys: standbys, split: split, worker: name)
+        let snapshot = WorkerSnapshot(plan: plan, members: members, standbys: standbys, split: split, worker: name, phase: phase)
         let environment = ProcessInfo.processInfo.environment
         let names = (environment["LINDERO_HTTP_NAMES"] ?? "").split { $0 == "," || $0 == " " }.map(String.init)
         let server: StatusServer

@@ -11,12 +11,13 @@ struct WorkerSnapshot: Sendable {
     let standbys: StandbyWatch
     let split: SplitWatch
     let worker: String
+    let phase: PhaseGlance
     let startedAtMilliseconds = Monotonic.milliseconds()
 
     func make() -> StatusSnapshot {
         let now = Monotonic.milliseconds()
         return StatusSnapshot(
-            version: LinderoVersion.current, backend: plan.backend.rawValue, phase: plan.backend.rawValue, worker: worker,
+            version: LinderoVersion.current, backend: plan.backend.rawValue, phase: phase.word ?? plan.backend.rawValue, worker: worker,
             uptimeSeconds: Double(now - startedAtMilliseconds) / 1_000,
             directions: members.map { Self.direction($0.settings, $0.state.snapshot(), now) },
             standbys: standbys.statuses, conflicts: split.conflicts,

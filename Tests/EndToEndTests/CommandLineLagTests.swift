@@ -93,7 +93,7 @@ import Testing
         try await waitUntil("the feed is streaming") {
             let outcome = try await LinderoProcess.run(["lag", "--json"], environment: ["DATABASE_URL": url])
             let document = try JSONDecoder().decode(LagDocument.self, from: Data(outcome.output.utf8))
-            return document.backend == "shared" && document.phase == "streaming"
+            return document.backend == "shared" && document.phase == "shared" && document.directions[0].state == "streaming"
                 && (document.directions[0].lagSeconds ?? 99) < 5
         }
     }

@@ -69,6 +69,9 @@ public struct PhaseState: Sendable, Equatable {
         return works.indices.contains(index) ? works[index] : nil
     }
 
+    /// One word: the phase, or the move that is under way, such as `replica->split`.
+    public var word: String { move.map { "\($0.from.rawValue)->\($0.to.rawValue)" } ?? phase.rawValue }
+
     /// What `advance` has to do next to get to a phase; `nil` when it is there.
     public func advance(to target: Phase) -> PhaseMove? {
         if let move {

@@ -25,20 +25,22 @@ struct LagCommand: LinderoCommand {
 
     func perform() async throws {
         let backend: LinderoConfiguration.Backend
+        let phase: String
         let directions: [LagDirection]
         if let adopted = try adoption.direction() {
-            (backend, directions) = (.replica, [LagDirection.adopted(adopted)])
+            (backend, phase, directions) = (.replica, "replica", [LagDirection.adopted(adopted)])
         } else {
             let loaded = try await LoadedConfiguration.current(global)
-            (backend, directions) = (loaded.configuration.backend, try await LagDirection.all(loaded))
+            (backend, phase) = (loaded.configuration.backend, loaded.state.word)
+            directions = try await LagDirection.all(loaded)
         }
         guard watch else {
             let reports = try await Self.read(directions)
             if global.json { for problem in reports.problems { StandardError.write(problem + "\n") } }
-            answer(reports.json(backend: backend), lines: reports.lines + ["Next: \(Self.next(reports))"])
+            answer(reports.json(backend: backend, phase: phase), lines: reports.lines + ["Next: \(Self.next(reports))"])
             return
         }
-        try await watch(directions, backend: backend)
+        try await watch(directions, backend: backend, phase: phase)
     }
 
     /// Each direction, one after the other.
@@ -57,7 +59,7 @@ struct LagCommand: LinderoCommand {
         }
     }
 
-    private func watch(_ directions: [LagDirection], backend: LinderoConfiguration.Backend) async throws {
+    private func watch(_ directions: [LagDirection], backend: LinderoConfiguration.Backend, phase: String) async throws {
         let watching = Task {
             // Rates need two looks; the meter keeps what it saw.
             var meters = directions.map { _ in LagMeter() }
@@ -74,7 +76,7 @@ struct LagCommand: LinderoCommand {
                     continue
                 }
                 for index in reports.indices { rate(&reports[index], with: &meters[index]) }
-                paint(reports, backend: backend)
+                paint(reports, backend: backend, phase: phase)
                 try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
             }
         }
@@ -90,8 +92,8 @@ struct LagCommand: LinderoCommand {
         report.etaSeconds = meter.etaSeconds
     }
 
-    private func paint(_ reports: [LagReport], backend: LinderoConfiguration.Backend) {
-        if global.json { return StandardOutput.write(reports.json(backend: backend).line + "\n") }
+    private func paint(_ reports: [LagReport], backend: LinderoConfiguration.Backend, phase: String) {
+        if global.json { return StandardOutput.write(reports.json(backend: backend, phase: phase).line + "\n") }
         let home = StandardOutput.isTerminal ? "\u{1B}[H\u{1B}[2J" : ""
         StandardOutput.write(home + reports.lines.joined(separator: "\n") + "\n")
     }

@@ -15,6 +15,15 @@ struct PhaseFollower: Sendable {
     let showsStatus: Bool
     let address: HTTPAddress?
     let stopRequest: StopRequest
+    private let glance = PhaseGlance()
+
+    init(global: GlobalOptions, logger: Logger, showsStatus: Bool, address: HTTPAddress?, stopRequest: StopRequest) {
+        self.global = global
+        self.logger = logger
+        self.showsStatus = showsStatus
+        self.address = address
+        self.stopRequest = stopRequest
+    }
 
     /// Runs until told to stop, or until a direction has failed for good.
     func run() async throws {
@@ -26,6 +35,7 @@ struct PhaseFollower: Sendable {
                 guard let state = try await unlessStopped({ try await presence.read() }) else { break }
                 if let last, let state { logger.notice("the phase changes", metadata: ["from": "\(last.worker.rawValue)", "to": "\(state.worker.rawValue)"]) }
                 last = state ?? PhaseState(phase: loaded.configuration.backend)
+                glance.see(state)
                 try await run(loaded.following(state), presence)
                 await presence.close()
             } catch {
@@ -48,7 +58,7 @@ struct PhaseFollower: Sendable {
         let change = StopRequest()
         stopRequest.onRequest { change.request() }
         try await presence.show(mode)
-        let following = Task { await presence.waitForChange(from: mode) { change.request() } }
+        let following = Task { await presence.waitForChange(from: mode, showing: glance) { change.request() } }
         defer { following.cancel() }
         if let plan { return try await run(plan, change) }
         let waiting = Task { try? await Task.sleep(for: .seconds(Int64.max / 2_000_000_000)) }
@@ -66,7 +76,7 @@ struct PhaseFollower: Sendable {
                 ])
         }
         try await Worker(
-            plan: plan, logger: logger, showsStatus: showsStatus, address: address, stopRequest: stopRequest
+            plan: plan, logger: logger, showsStatus: showsStatus, address: address, stopRequest: stopRequest, phase: glance
         ).run()
     }
 
@@ -96,6 +106,16 @@ struct PhaseFollower: Sendable {
     }
 }
 
+/// What the record said when it was last looked at, for the status page.
+final class PhaseGlance: Sendable {
+    private let seen = Mutex<PhaseState?>(nil)
+
+    func see(_ state: PhaseState?) { seen.withLock { $0 = state } }
+
+    /// `nil` before the first move.
+    var word: String? { seen.withLock { $0?.word } }
+}
+
 /// A session on the origin that shows what this worker runs, and sees what it is to run.
 actor WorkerPresence {
     private let origin: Database
@@ -119,7 +139,7 @@ actor WorkerPresence {
     }
 
     /// Calls `onChange` once the record names another mode; a server that can't be asked is asked again.
-    func waitForChange(from mode: WorkerMode, onChange: @Sendable () -> Void) async {
+    func waitForChange(from mode: WorkerMode, showing glance: PhaseGlance, onChange: @Sendable () -> Void) async {
         var isShown = true
         while !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(PhaseFollower.betweenMilliseconds))
@@ -128,6 +148,7 @@ actor WorkerPresence {
                 if !isShown { try await show(mode) }
                 isShown = true
                 guard let state = try await PhaseStore(connection: try await open()).read() else { continue }
+                glance.see(state)
                 if state.worker != mode { return onChange() }
             } catch {
                 // The directions tell what is wrong with the server.

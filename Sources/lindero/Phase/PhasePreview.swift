@@ -27,7 +27,7 @@ struct PhasePreview: Sendable {
         _ loaded: LoadedConfiguration, _ next: (PhaseState) -> PhaseMove?
     ) async throws -> PhasePreview {
         let pair = try PhasePair(loaded)
-        let began = loaded.phase ?? PhaseState(phase: loaded.configuration.backend)
+        let began = loaded.state
         var preview = PhasePreview(state: began, moves: [], findings: [], closedGates: [], leftCopies: [], safety: nil)
         let size = try await Self.size(loaded)
         var state = began

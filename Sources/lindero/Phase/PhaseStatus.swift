@@ -17,7 +17,7 @@ struct PhaseStatus: Sendable {
     /// Never throws: an origin that can't be asked is told elsewhere.
     static func read(_ loaded: LoadedConfiguration) async -> PhaseStatus {
         var status = PhaseStatus(
-            state: loaded.phase ?? PhaseState(phase: loaded.configuration.backend), safety: await RollbackSafety.read(loaded))
+            state: loaded.state, safety: await RollbackSafety.read(loaded))
         if let file = loaded.fileBackend, file != status.state.phase, status.state.move == nil {
             status.fileBackend = file
         }
