@@ -115,6 +115,12 @@ struct LoadedConfiguration: Sendable {
             isPhysicalStandby: settings.isPhysicalStandby)
     }
 
+    /// Connection string of pgbouncer's admin console; `nil` when no service comes through one.
+    func bouncerConsole() throws -> String? {
+        guard let bouncer = configuration.cutover.bouncer else { return nil }
+        return try resolver.conninfo(of: DatabaseSettings(name: "pgbouncer", url: bouncer.admin))
+    }
+
     /// Every database, in the file's order.
     func databases() throws -> [Database] { try configuration.databases.map { try database($0.name) } }
 

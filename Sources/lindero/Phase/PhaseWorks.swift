@@ -34,7 +34,8 @@ struct PhaseWorks: Sendable {
         case .bothStream: return try await waitForStreams()
         case .drain: return try await drain()
         case .endReplica: return try await endReplica()
-        case .widenIdentity, .restoreIdentity, .privateHome, .moveServices, .endSplit: return []
+        case .moveServices: return try await moveServices()
+        case .widenIdentity, .restoreIdentity, .privateHome, .endSplit: return []
         }
     }
 
@@ -221,25 +222,6 @@ struct PhaseWorks: Sendable {
         return (closed, [("lagBytes", .integer(Int64(clamping: bytes)))])
     }
 
-    /// Until each side shows all that the other had committed when this began.
-    private func drain() async throws -> Figures {
-        let began = Monotonic.milliseconds()
-        for (source, target) in [(pair.origin, pair.other), (pair.other, pair.origin)] {
-            try await source.connected { from in
-                try await target.connected { to in
-                    let lsn = try await from.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
-                    let place = LSNWait(place: .direction("\(source.name)->\(target.name)"), target: to)
-                    while true {
-                        let outcome = try await place.wait(for: lsn ?? .zero, timeoutMilliseconds: 1_000) { try await Marker.write(on: from) }
-                        if case .shown = outcome { return }
-                        try await wait(for: "\(target.name) does not show \(lsn ?? .zero) yet")
-                    }
-                }
-            }
-        }
-        return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
-    }
-
     private func reports() async throws -> [LagReport] {
         try await LagCommand.read(try await LagDirection.all(loaded).filter { !$0.isStandby })
     }
@@ -250,7 +232,7 @@ struct PhaseWorks: Sendable {
             nextStep: "Run `lindero status`, mend it, start `lindero run`; then `lindero \(command)` goes on.")
     }
 
-    private func wait(for what: String) async throws {
+    func wait(for what: String) async throws {
         line.show(what)
         if let deadlineMilliseconds, Monotonic.milliseconds() > deadlineMilliseconds {
             throw CommandFailure(

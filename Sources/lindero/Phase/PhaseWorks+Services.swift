@@ -1,0 +1,79 @@
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// Moving services, and making both databases hold the same on the way.
+extension PhaseWorks {
+    /// Moves the service that the other database belongs to: there, or home to the origin.
+    func moveServices() async throws -> Figures {
+        let (from, to) = move.isForward ? (pair.origin, pair.other) : (pair.other, pair.origin)
+        let service = pair.other.name
+        let tables = try await pair.origin.connected { try await loaded.policy($0).tables.keys.sorted() }
+        let line = line
+        let move = ServiceMove(
+            service: service, from: .init(name: from.name, options: from.options), to: .init(name: to.name, options: to.options),
+            tables: tables, configuration: loaded.configuration, console: try loaded.bouncerConsole(),
+            logger: LineLogHandler.logger()
+        ) { side in
+            if side == from.name { try await drain(from, to) } else { try await drain(to, from) }
+        }
+        do {
+            let figures = try await move.run { event in event.words.map { line.tell("\(service): \($0)") } }
+            return [
+                ("service", .text(service)), ("from", .text(from.name)), ("to", .text(to.name)),
+                ("longestPauseMilliseconds", .integer(Int64(figures.longestPauseMilliseconds))),
+                ("longestFenceMilliseconds", .integer(Int64(figures.longestFenceMilliseconds))),
+                ("sessionsMoved", .integer(Int64(figures.sessionsMoved))),
+                ("sessionsEnded", .integer(Int64(figures.sessionsEnded))),
+                ("totalMilliseconds", .integer(Int64(figures.totalMilliseconds))),
+            ]
+        } catch {
+            throw CommandFailure(
+                "service_move", "\(error)", place: service,
+                nextStep: "As it says; then `lindero \(command)` goes on, and `lindero rollback --execute` goes back.")
+        }
+    }
+
+    /// Until each side shows all that the other had committed when this began.
+    func drain() async throws -> Figures {
+        let began = Monotonic.milliseconds()
+        try await drain(pair.origin, pair.other)
+        try await drain(pair.other, pair.origin)
+        return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
+    }
+
+    func drain(_ source: Database, _ target: Database) async throws {
+        try await source.connected { from in
+            try await target.connected { to in
+                let lsn = try await from.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
+                let place = LSNWait(place: .direction("\(source.name)->\(target.name)"), target: to)
+                while true {
+                    let outcome = try await place.wait(for: lsn ?? .zero, timeoutMilliseconds: 1_000) { try await Marker.write(on: from) }
+                    if case .shown = outcome { return }
+                    try await wait(for: "\(target.name) does not show \(lsn ?? .zero) yet")
+                }
+            }
+        }
+    }
+}
+
+extension ServiceMoveEvent {
+    /// What a person is told; `nil` for what would repeat itself.
+    var words: String? {
+        switch self {
+        case .found(let sessions): "\(sessions.count) sessions to move"
+        case .writers(let roles):
+            "could write there: " + roles.map { "\($0.name)\($0.isSuperuser ? " (superuser)" : ""), \($0.sessions) sessions" }.joined(separator: "; ")
+        case .begun: nil
+        case .released(let milliseconds): "writers could not be stopped within \(milliseconds) ms and go on; trying again"
+        case .probed(let roles, let untried):
+            "the fence holds against \(roles.joined(separator: ", "))" + (untried.isEmpty ? "" : "; not tried: \(untried.joined(separator: ", "))")
+        case .paused(let milliseconds): "clients waited \(milliseconds) ms in pgbouncer"
+        case .fenced(let milliseconds): "writers waited \(milliseconds) ms at the fence"
+        case .ended(let count): "\(count) sessions ended"
+        case .waiting(let sessions): "still there: \(sessions.prefix(5).map(\.description).joined(separator: "; "))"
+        case .undoing: "putting it back"
+        case .done: nil
+        }
+    }
+}
