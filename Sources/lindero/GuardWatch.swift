@@ -28,7 +28,7 @@ struct GuardWatch: Sendable {
     private func look() async throws -> String {
         try await loaded.origin().connected { connection in
             try await GuardCommand.review(
-                connection: connection, policy: try await loaded.policy(connection), configuration: loaded.configuration
+                connection: connection, policy: try await loaded.ownership(connection), configuration: loaded.configuration
             )?.drift ?? ""
         }
     }

@@ -124,8 +124,29 @@ struct LoadedConfiguration: Sendable {
     /// Every database, in the file's order.
     func databases() throws -> [Database] { try configuration.databases.map { try database($0.name) } }
 
-    /// Who owns what, according to the tables that are there.
+    /// Whether services move between the two databases of a split: then both write everything.
+    var isInTransition: Bool {
+        switch phase?.worker {
+        case .towardsSplit, .towardsOrigin: true
+        case .shared, .replica, .split, .nothing, nil: false
+        }
+    }
+
+    /// What the directions carry at the moment, according to the tables that are there.
     func policy(_ connection: PostgresConnection) async throws -> OwnershipPolicy {
+        isInTransition ? try await transitionPolicy(connection) : try await ownership(connection)
+    }
+
+    /// What they carry while services move.
+    func transitionPolicy(_ connection: PostgresConnection) async throws -> OwnershipPolicy {
+        let ownership = try await ownership(connection)
+        guard let other = configuration.databases.first(where: { $0.name != configuration.origin && !$0.isPhysicalStandby })
+        else { return ownership }
+        return ownership.inTransition(origin: configuration.origin, other: other.name)
+    }
+
+    /// Who owns what, according to the tables that are there.
+    func ownership(_ connection: PostgresConnection) async throws -> OwnershipPolicy {
         let names = try await CatalogReader.names(connection)
         let selected = OwnershipPolicy.selectedNames(configuration, among: names)
         let tables = try await CatalogReader.tables(connection, matching: selected)

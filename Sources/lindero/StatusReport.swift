@@ -76,7 +76,7 @@ struct StatusReport: Sendable {
         do {
             guardReview = try await origin.connected { connection in
                 try await GuardCommand.review(
-                    connection: connection, policy: try await loaded.policy(connection),
+                    connection: connection, policy: try await loaded.ownership(connection),
                     configuration: loaded.configuration)
             }
         } catch let failure as CommandFailure {

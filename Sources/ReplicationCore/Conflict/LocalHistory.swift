@@ -103,6 +103,24 @@ public struct LocalHistory: Sendable {
         }
     }
 
+    /// Takes note of what a local change wrote to columns that do not leave (`SplitTable.watchedColumns`).
+    mutating func recordWatched(_ change: Change, mark: WriteMark, table: SplitTable, arena: ChangeArena) {
+        guard !table.watchedColumns.isEmpty, change.kind == .insert || change.kind == .update,
+            mark.id.commitLSN >= trimmedLSN
+        else { return }
+        let isNewRow = change.kind == .insert || RowOperation.changesKey(change, table, arena)
+        let key = RowOperation.newKey(of: change, table, arena)
+        var contentBytes = 0
+        for column in table.watchedColumns {
+            guard case .shared(let shared) = column.role, isNewRow || RowOperation.isChanged(column.sourceIndex, change, arena)
+            else { continue }
+            // `prefer` alone decides here, and needs no value.
+            note(ColumnWrite(column: shared.id, mark: mark, value: nil), in: key)
+            contentBytes += MemoryLayout<ColumnWrite>.stride
+        }
+        if contentBytes > 0 { notePassage(of: key, mark, contentBytes: contentBytes) }
+    }
+
     /// Our own direction has deleted the row, or moved it away: local writes in it are gone with it.
     mutating func endGeneration(of key: RowKey) {
         guard entries[key] != nil else { return }
@@ -150,14 +168,17 @@ public struct LocalHistory: Sendable {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
             let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil
             contentBytes += MemoryLayout<ColumnWrite>.stride + (value?.count ?? 0)
-            let write = ColumnWrite(column: column.id, mark: mark, value: value)
-            if let known = entries[key]?.writes.firstIndex(where: { $0.column == column.id }) {
-                entries[key]?.writes[known] = write
-            } else {
-                entries[key, default: Entry()].writes.append(write)
-            }
+            note(ColumnWrite(column: column.id, mark: mark, value: value), in: key)
         }
         if contentBytes > 0 { notePassage(of: key, mark, contentBytes: contentBytes) }
+    }
+
+    private mutating func note(_ write: ColumnWrite, in key: RowKey) {
+        if let known = entries[key]?.writes.firstIndex(where: { $0.column == write.column }) {
+            entries[key]?.writes[known] = write
+        } else {
+            entries[key, default: Entry()].writes.append(write)
+        }
     }
 
     private mutating func notePassage(of key: RowKey, _ mark: WriteMark, contentBytes: Int) {

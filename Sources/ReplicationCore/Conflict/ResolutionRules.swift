@@ -18,4 +18,6 @@ struct ResolutionRules: Sendable {
     var addsDifference = true
     var restoresLocal = true
     var mergesStoredValue = true
+    /// Whether what a database gave to its own columns gives way to a write that it had not seen.
+    var echoesYield = true
 }

@@ -37,7 +37,10 @@ public struct RowOperation: Sendable, Equatable {
         case .update where Self.changesKey(change, table, arena):
             kind = .move(newKey: Self.newKey(of: change, table, arena))
             key = Self.oldKey(of: change, table, arena)
-            columns = Self.known(table.valueColumns, change, table, arena)
+            // The row that it becomes keeps what the target alone knows.
+            columns = Self.known(table.valueColumns, change, table, arena).filter {
+                !table.inboundColumns.contains($0) || Self.isChanged(table.columns[$0].sourceIndex, change, arena)
+            }
         case .update:
             kind = .update
             columns = Self.changed(table, change, arena)
@@ -119,7 +122,7 @@ public struct RowOperation: Sendable, Equatable {
         return table.valueColumns.filter { isChanged(table.columns[$0].sourceIndex, change, arena) }
     }
 
-    private static func isChanged(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {
+    static func isChanged(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {
         let new = arena.cells[change.new.firstCell + index]
         if new.kind == .unchanged { return false }
         return change.oldKind != .full || !isSame(arena.cells[change.old.firstCell + index], new, arena)

@@ -18,6 +18,9 @@ public enum SplitNote: Sendable, Equatable {
     /// What follows in this transaction is what the target did because rows that others refer to have gone: its own
     /// writes, which travel like any other of them.
     case consequences
+    /// The rows that this transaction makes have every column from the source, as while services move: nothing of what they
+    /// got here has to travel back.
+    case whole
 
     /// The message's content.
     public static func encode(_ notes: [SplitNote]) -> [UInt8] {
@@ -38,6 +41,8 @@ public enum SplitNote: Sendable, Equatable {
                 put(table, key, into: &bytes)
             case .consequences:
                 bytes.append(3)
+            case .whole:
+                bytes.append(4)
             }
         }
         return bytes
@@ -65,6 +70,8 @@ public enum SplitNote: Sendable, Equatable {
                 notes.append(.created(table: table, key: key))
             case 3:
                 notes.append(.consequences)
+            case 4:
+                notes.append(.whole)
             default:
                 throw .unreadableNote
             }

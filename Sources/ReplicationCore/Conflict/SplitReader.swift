@@ -21,6 +21,8 @@ public struct SplitReader: Sendable {
     private var open: (commitLSN: LSN, effectiveTime: PostgresTime, isDelivered: Bool)?
     /// From which change on a transaction of our own direction that is being read holds consequences (`SplitNote`).
     private var consequences: Int?
+    /// Whether one that is being read has made its rows whole (`SplitNote`).
+    private var isWhole = false
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -96,6 +98,7 @@ public struct SplitReader: Sendable {
                 effectiveTime = clock.time
                 let (applied, own) = splitAtConsequences(span)
                 var found = echoes(applied, chunk, created: created, tableOf)
+                if span.isCommitted { isWhole = false }
                 if let own {
                     found += try readLocal(own, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
                 }
@@ -147,12 +150,13 @@ public struct SplitReader: Sendable {
                 plainChanges.append(index)
                 continue
             }
-            guard let table = known.table,
-                let operation = RowOperation(change, id: id, table: table, arena: chunk.arena)
-            else { continue }
+            guard let table = known.table else { continue }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
-            history.record(operation, mark: mark, table: table, arena: chunk.arena)
-            operations.append(operation)
+            if let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) {
+                history.record(operation, mark: mark, table: table, arena: chunk.arena)
+                operations.append(operation)
+            }
+            history.recordWatched(change, mark: mark, table: table, arena: chunk.arena)
         }
         return operations
     }
@@ -172,6 +176,8 @@ public struct SplitReader: Sendable {
                 case .created(let table, let key):
                     guard let id = tableIDs[table] else { continue }
                     created.insert(RowKey(table: id, bytes: key))
+                case .whole:
+                    isWhole = true
                 case .consequences:
                     consequences = index < span.notePositions.count ? span.notePositions[index] : 0
                 }
@@ -199,7 +205,7 @@ public struct SplitReader: Sendable {
         _ span: TransactionSpan, _ chunk: ChangeChunk, created: Set<RowKey>, _ tableOf: (Int) -> SplitTable?
     ) -> [RowOperation] {
         // The notes of a transaction in pieces may come last.
-        let isWhole = span.isCommitted && span.precedingCount == 0
+        let isInOnePiece = span.isCommitted && span.precedingCount == 0
         var echoes: [RowOperation] = []
         var known = KnownTable()
         for (offset, index) in span.changes.enumerated() {
@@ -218,10 +224,10 @@ public struct SplitReader: Sendable {
             let isEchoed =
                 isMove
                 || change.kind == .insert
-                    && (table.echoesInserts || !isWhole
+                    && (table.echoesInserts || !isInOnePiece
                         || !created.isEmpty
                             && created.contains(RowOperation.newKey(of: change, table, chunk.arena)))
-            guard isEchoed else { continue }
+            guard isEchoed, !isWhole else { continue }
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             if let echo = RowOperation(echoOf: change, id: id, table: table, arena: chunk.arena) {
                 echoes.append(echo)

@@ -187,6 +187,8 @@ public struct SplitResolver: Sendable {
                 writes.append(ColumnWrite(column: index, value: .remote))
                 continue
             }
+            // No write of anybody's: what was written here comes to the other side, and stands.
+            if scene.operation.kind == .echo, rules.echoesYield { continue }
             let verdict = judge(scene.mark, local, column)
             if let value = verdict.value { writes.append(ColumnWrite(column: index, value: value)) }
             guard verdict.mayLose else { continue }

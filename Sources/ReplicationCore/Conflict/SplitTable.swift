@@ -8,7 +8,7 @@ public struct SplitTable: Sendable, Equatable {
     }
 
     public struct SharedColumn: Sendable, Equatable {
-        /// The same number in both directions.
+        /// The same number in both directions, whatever else is shared: the column's rank by name.
         public var id: Int
         public var policy: SharedColumnRule.Policy
         /// Whether `prefer` prefers the source of this direction.
@@ -29,9 +29,15 @@ public struct SplitTable: Sendable, Equatable {
     public let columns: [Column]
     /// Positions of the match columns in the stream's tuples, in the order of `match`.
     public let keyIndexes: [Int]
-    /// Columns that are no key, and those of them that the source owns, as indexes into `columns`.
+    /// Columns that are no key, as indexes into `columns`.
     public let valueColumns: [Int]
+    /// Those of them that the source owns, also while services move, as indexes into `columns`.
     let ownedColumns: [Int]
+    /// Columns that go this way alone (`TableOwnership.inboundSide`), as indexes into `columns`: the source may know nothing
+    /// of what the target holds there.
+    let inboundColumns: Set<Int>
+    /// Columns that come from the target and never leave: what the source itself writes there has to be known all the same.
+    let watchedColumns: [Column]
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -47,24 +53,24 @@ public struct SplitTable: Sendable, Equatable {
         id: Int, relation: RelationMessage, ownership: TableOwnership, source: String, target: String,
         echoesInserts: Bool = true, isOneWay: Bool = false
     ) throws(SplitError) {
-        let sharedNames = ownership.columns.compactMap { name, owner -> String? in
-            if case .shared = owner { name } else { nil }
-        }.sorted()
+        let names = ownership.columns.keys.sorted()
         var columns: [Column] = []
+        var watchedColumns: [Column] = []
         for (index, column) in relation.columns.enumerated() {
-            guard ownership.travels(column.name, from: source, to: target, backend: .split) else { continue }
+            let isWatched = ownership.inboundSide(of: column.name) == source
+            guard isWatched || ownership.travels(column.name, from: source, to: target, backend: .split) else { continue }
             let role: Role
             if ownership.match.contains(column.name) {
                 role = .key
             } else if case .shared(let rule)? = ownership.columns[column.name] {
                 role = .shared(
                     SharedColumn(
-                        id: sharedNames.firstIndex(of: column.name) ?? 0, policy: rule.policy,
-                        prefersSource: rule.side == source))
+                        id: names.firstIndex(of: column.name) ?? 0, policy: rule.policy, prefersSource: rule.side == source))
             } else {
                 role = .owned
             }
-            columns.append(Column(name: column.name, sourceIndex: index, role: role))
+            let laidOut = Column(name: column.name, sourceIndex: index, role: role)
+            if isWatched { watchedColumns.append(laidOut) } else { columns.append(laidOut) }
         }
         var keyIndexes: [Int] = []
         for name in ownership.match {
@@ -74,14 +80,16 @@ public struct SplitTable: Sendable, Equatable {
             }
             keyIndexes.append(index)
         }
-        if relation.replicaIdentity != .full, columns.contains(where: { $0.role.isShared }) {
+        if relation.replicaIdentity != .full, columns.contains(where: { $0.role.isShared }) || !watchedColumns.isEmpty {
             throw .needsFullIdentity(relation.name)
         }
         self.id = id
         self.name = relation.name
         self.columns = columns
         valueColumns = columns.indices.filter { columns[$0].role != .key }
-        ownedColumns = columns.indices.filter { columns[$0].role == .owned }
+        ownedColumns = columns.indices.filter { columns[$0].role != .key && ownership.owner(of: columns[$0].name) == source }
+        inboundColumns = Set(columns.indices.filter { ownership.inboundSide(of: columns[$0].name) != nil })
+        self.watchedColumns = watchedColumns
         self.keyIndexes = keyIndexes
         self.echoesInserts = echoesInserts
         self.isOneWay = isOneWay

@@ -15,7 +15,13 @@ public struct OwnershipPolicy: Sendable, Equatable {
     /// Only tables that a rule covers.
     public let tables: [QualifiedName: TableOwnership]
 
-    public init(tables: [QualifiedName: TableOwnership]) { self.tables = tables }
+    /// Whether services move between the databases of a split, and both write everything (`inTransition`).
+    public let isInTransition: Bool
+
+    public init(tables: [QualifiedName: TableOwnership], isInTransition: Bool = false) {
+        self.tables = tables
+        self.isInTransition = isInTransition
+    }
 
     /// Checks every rule against the tables and answers who owns what.
     ///

@@ -24,6 +24,8 @@ public struct TableOwnership: Sendable, Equatable {
     public var surrogate: String?
     /// Whether another table's `references` name this one; its `surrogate` is known then.
     public var isReferenced = false
+    /// Owners of columns that both sides write while services move (`inTransition`).
+    public var moving: [String: String] = [:]
 
     public init(
         table: QualifiedName, match: [String], insertOwners: Set<String>, deleteOwners: Set<String>,
@@ -46,6 +48,14 @@ public struct TableOwnership: Sendable, Equatable {
         }
     }
 
+    /// The side that owns a column, also while services move; `nil` for one that is shared.
+    public func owner(of column: String) -> String? {
+        if case .owned(let side)? = columns[column] { side } else { moving[column] }
+    }
+
+    /// The one side that a column travels to although both write it: a private one's, while services move.
+    public func inboundSide(of column: String) -> String? { privateColumns.contains(column) ? moving[column] : nil }
+
     /// Whether the column leaves `source` for `target` in the given backend.
     ///
     /// The match key always travels. In `replica` everything declared travels except columns that are private
@@ -64,6 +74,7 @@ public struct TableOwnership: Sendable, Equatable {
             guard privateColumns.contains(column) else { return true }
             return owner == .owned(by: target)
         case .split:
+            if let side = inboundSide(of: column) { return side == target }
             guard !privateColumns.contains(column), column != surrogate else { return false }
             switch owner {
             case .owned(let side): return side == source

@@ -23,8 +23,8 @@ public struct VerifyDirection: Sendable, Equatable {
     /// - Parameter ownership: `nil` when an adopted publication alone decides, and everything in it travels.
     public func compares(_ column: String, _ ownership: TableOwnership?) -> Bool {
         guard let ownership else { return true }
-        // Equal rows, but other numbers.
-        if isTwoWay, ownership.references[column] != nil { return false }
+        // Equal rows, but other numbers; and what only comes in is not sent back.
+        if isTwoWay, ownership.references[column] != nil || ownership.inboundSide(of: column) != nil { return false }
         if ownership.travels(column, from: source, to: target, backend: backend) { return true }
         return isTwoWay && ownership.travels(column, from: target, to: source, backend: backend)
     }

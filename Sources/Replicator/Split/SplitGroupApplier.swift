@@ -306,7 +306,7 @@ final class SplitGroupApplier {
     private func begin(_ note: SplitNote, _ steps: inout SplitSteps) {
         steps.add(.query(sql: "BEGIN", parameters: [], parameterTypes: []))
         if !hasStatements { for step in Self.preparation { steps.add(step) } }
-        steps.add(Self.message([note]))
+        steps.add(Self.message(settings.policy?.isInTransition == true ? [note, .whole] : [note]))
     }
 
     // MARK: writing

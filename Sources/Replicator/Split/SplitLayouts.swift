@@ -54,7 +54,7 @@ struct EchoRule {
     func isNeeded(here: TableDescription, there: TableDescription) -> Bool {
         here.columns.contains { column in
             guard !column.isGenerated, !ownership.match.contains(column.name),
-                ownership.columns[column.name] == .owned(by: side),
+                ownership.owner(of: column.name) == side,
                 ownership.travels(column.name, from: side, to: maker, backend: .split)
             else { return false }
             if ownership.fill[column.name] != nil || column.identity != .none { return true }

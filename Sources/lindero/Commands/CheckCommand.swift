@@ -40,7 +40,7 @@ struct CheckCommand: LinderoCommand {
         guard let origin = try? loaded.origin() else { return [] }
         let review = try? await origin.connected { connection in
             try await GuardCommand.review(
-                connection: connection, policy: try await loaded.policy(connection), configuration: loaded.configuration)
+                connection: connection, policy: try await loaded.ownership(connection), configuration: loaded.configuration)
         }
         guard let review else { return [] }
         var findings = review.notices.map { PreflightFinding(.warning, .guardNotice, database: origin.name, $0) }

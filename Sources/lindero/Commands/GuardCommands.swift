@@ -41,7 +41,7 @@ struct GuardPlanCommand: LinderoCommand {
         let plan = try await loaded.origin().connected { connection in
             if remove { return try await GuardCommand.planRemoval(connection: connection) }
             return try await GuardCommand.plan(
-                connection: connection, policy: try await loaded.policy(connection),
+                connection: connection, policy: try await loaded.ownership(connection),
                 configuration: loaded.configuration, mode: mode)
         }
         let report = GuardReport(plan: plan, isApplied: false)
@@ -70,7 +70,7 @@ struct GuardApplyCommand: LinderoCommand {
         let loaded = try await LoadedConfiguration.current(global)
         let plan = try await loaded.origin().connected { connection in
             try await GuardCommand.apply(
-                connection: connection, policy: try await loaded.policy(connection),
+                connection: connection, policy: try await loaded.ownership(connection),
                 configuration: loaded.configuration, mode: mode)
         }
         let next = mode == .audit ? "lindero audit" : "lindero guard plan --remove"

@@ -98,7 +98,7 @@ struct UpsertCommand: LinderoCommand {
                 throw CommandFailure(
                     "table", "\"\(table)\" stands for \(names.count) tables.", nextStep: "Name one table.", exit: .blocked)
             }
-            let policy = try await loaded.policy(connection)
+            let policy = try await loaded.ownership(connection)
             guard let ownership = policy.tables[name],
                 let description = try await CatalogReader.tables(connection, matching: [name]).first
             else {

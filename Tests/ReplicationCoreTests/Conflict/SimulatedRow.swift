@@ -31,15 +31,23 @@ enum SimulatedRow {
             RelationMessage.Column(isKey: true, name: $0, typeOID: 20, typeModifier: -1)
         })
 
-    private static let quiet = Result { try makeLayouts(echoesInserts: false) }
-    private static let echoing = Result { try makeLayouts(echoesInserts: true) }
+    /// While the owners of both columns move: everything is written on both sides.
+    static let inTransition =
+        OwnershipPolicy(tables: [ownership.table: ownership]).inTransition(origin: sides[0], other: sides[1])
+        .tables[ownership.table] ?? ownership
 
-    /// Layouts of the direction that reads a side.
-    static func layouts(echoesInserts: Bool) throws -> [SplitTable] {
-        try (echoesInserts ? echoing : quiet).get()
+    private static let made = [false, true].map { isInTransition in
+        [false, true].map { echoesInserts in
+            Result { try makeLayouts(isInTransition ? inTransition : ownership, echoesInserts: echoesInserts) }
+        }
     }
 
-    private static func makeLayouts(echoesInserts: Bool) throws -> [SplitTable] {
+    /// Layouts of the direction that reads a side.
+    static func layouts(echoesInserts: Bool, isInTransition: Bool = false) throws -> [SplitTable] {
+        try made[isInTransition ? 1 : 0][echoesInserts ? 1 : 0].get()
+    }
+
+    private static func makeLayouts(_ ownership: TableOwnership, echoesInserts: Bool) throws -> [SplitTable] {
         try (0..<2).map { side in
             try SplitTable(
                 id: 0, relation: relation, ownership: ownership, source: sides[side], target: sides[1 - side],

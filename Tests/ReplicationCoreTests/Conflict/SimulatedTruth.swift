@@ -13,7 +13,7 @@ struct SimulatedTruth {
         /// For a changed key, and what begins there.
         var newKey: Int?
         var newGeneration = 0
-        /// Columns that it writes and that travel, but the key.
+        /// Columns that it writes, but the key.
         var columns: [Int]
         var old: SimulatedRow.Values?
         var new: SimulatedRow.Values?
@@ -34,6 +34,8 @@ struct SimulatedTruth {
         var time: Int64
         var old: Int?
         var new: Int?
+        /// What a database gave to its own column in a row that the other side made.
+        var isEcho = false
     }
 
     private struct Place: Hashable {
@@ -47,11 +49,11 @@ struct SimulatedTruth {
     private(set) var seen: [LSN] = [.zero, .zero]
     private(set) var transactions: [[UInt64: Transaction]] = [[:], [:]]
     private var writes: [[Place: [Write]]] = [[:], [:]]
-    /// A side's own column in its own rows.
-    private var owned: [[Int: Int?]] = [[:], [:]]
     /// Conflicts that a side must have recorded.
     private(set) var conflicts: [[SimulatedDatabase.LoggedConflict]] = [[], []]
     let defaults: [SimulatedRow.Values]
+    /// Whether every column travels both ways.
+    var isInTransition = false
 
     init(defaults: [SimulatedRow.Values]) { self.defaults = defaults }
 
@@ -67,21 +69,20 @@ struct SimulatedTruth {
             var operation = Operation(
                 kind: change.kind, key: key, generation: generations[side][key, default: 0], columns: [],
                 old: change.old, new: change.new)
-            let travelling =
-                [SimulatedRow.owned(by: side)] + Array(SimulatedRow.firstShared..<SimulatedRow.width)
+            let all = Array(1..<SimulatedRow.width)
             switch change.kind {
             case .insert:
                 operation.generation += 1
-                operation.columns = travelling
+                operation.columns = all
             case .delete, .truncate:
                 operation.generation += 1
             case .update where SimulatedRow.key(row) != key:
                 operation.generation += 1
                 operation.newKey = SimulatedRow.key(row)
                 operation.newGeneration = generations[side][SimulatedRow.key(row), default: 0] + 1
-                operation.columns = travelling
+                operation.columns = all
             case .update:
-                operation.columns = travelling.filter { change.old?[$0] != change.new?[$0] }
+                operation.columns = all.filter { change.old?[$0] != change.new?[$0] }
             }
             generations[side][key] = operation.generation
             if let newKey = operation.newKey { generations[side][newKey] = operation.newGeneration }
@@ -92,15 +93,10 @@ struct SimulatedTruth {
     }
 
     private mutating func note(_ operation: Operation, side: Int, _ transaction: Transaction) {
-        guard let new = operation.new else {
-            owned[side][operation.key] = nil
-            return
-        }
+        guard let new = operation.new else { return }
         let isNewRow = operation.kind == .insert || operation.newKey != nil
         let key = operation.newKey ?? operation.key
-        if operation.newKey != nil { owned[side][operation.key] = nil }
-        owned[side][key] = .some(new[SimulatedRow.owned(by: side)])
-        for column in operation.columns where column >= SimulatedRow.firstShared {
+        for column in operation.columns {
             writes[side][Place(key: key, column: column), default: []].append(
                 Write(
                     generation: operation.newKey == nil ? operation.generation : operation.newGeneration,
@@ -111,11 +107,13 @@ struct SimulatedTruth {
 
     /// The other side's transactions arrive, all at once.
     mutating func commitRemote(into side: Int, _ commitLSNs: [LSN], endLSN: LSN, as commitLSN: LSN) {
-        for commitLSN in commitLSNs {
-            guard let transaction = transactions[1 - side][commitLSN.rawValue] else { continue }
+        for arriving in commitLSNs {
+            guard let transaction = transactions[1 - side][arriving.rawValue] else { continue }
             clocks[side] = Swift.max(clocks[side], transaction.time)
             for (position, operation) in transaction.operations.enumerated() {
-                arrive(operation, position: position, transaction, side: side)
+                arrive(
+                    operation,
+                    Arrival(side: side, position: position, transaction: transaction, commitLSN: commitLSN, endLSN: endLSN))
             }
         }
         seen[side] = Swift.max(seen[side], endLSN)
@@ -132,45 +130,72 @@ struct SimulatedTruth {
             commitLSN: commitLSN, seenLSN: seen[side], time: clocks[side], operations: [])
     }
 
-    private mutating func arrive(_ operation: Operation, position: Int, _ transaction: Transaction, side: Int)
-    {
+    private struct Arrival {
+        var side: Int
+        var position: Int
+        var transaction: Transaction
+        /// Of the transaction that applies it.
+        var commitLSN: LSN
+        var endLSN: LSN
+    }
+
+    /// Columns that an operation brings to a side.
+    private func travelling(_ operation: Operation, to side: Int) -> [Int] {
+        isInTransition
+            ? operation.columns : operation.columns.filter { $0 != SimulatedRow.owned(by: side) }
+    }
+
+    private mutating func arrive(_ operation: Operation, _ arrival: Arrival) {
+        let side = arrival.side
+        guard operation.kind == .delete || operation.newKey != nil else {
+            return arriveWrites(operation, operation.key, operation.generation, arrival, carried: nil)
+        }
         var carried: Int??
-        if operation.kind == .delete || operation.newKey != nil {
-            let here = generations[side][operation.key, default: 0]
-            if here < operation.generation {
-                if here % 2 == 1 { carried = owned[side][operation.key] }
-                owned[side][operation.key] = nil
-                generations[side][operation.key] = operation.generation
-            }
-        } else {
-            return arriveWrites(
-                operation, operation.key, operation.generation, position, transaction, side, carried: nil)
+        let here = generations[side][operation.key, default: 0]
+        if here < operation.generation {
+            let own = Place(key: operation.key, column: SimulatedRow.owned(by: side))
+            if here % 2 == 1 { carried = latest(of: own, generation: here, on: side) }
+            generations[side][operation.key] = operation.generation
         }
         guard let newKey = operation.newKey else { return }
-        arriveWrites(
-            operation, newKey, operation.newGeneration, position, transaction, side, carried: carried)
+        arriveWrites(operation, newKey, operation.newGeneration, arrival, carried: carried)
+    }
+
+    /// What a side's row holds in its own column.
+    private func latest(of place: Place, generation: Int, on side: Int) -> Int? {
+        let both = (0..<2).map { from in
+            (writes[from][place] ?? []).filter { write in
+                write.generation == generation && (from == side || write.commitLSN < seen[side])
+            }
+        }
+        return value(place.column, both[0], both[1])
     }
 
     private mutating func arriveWrites(
-        _ operation: Operation, _ key: Int, _ generation: Int, _ position: Int, _ transaction: Transaction,
-        _ side: Int,
-        carried: Int??
+        _ operation: Operation, _ key: Int, _ generation: Int, _ arrival: Arrival, carried: Int??
     ) {
+        let side = arrival.side
         let here = generations[side][key, default: 0]
         if here < generation {
-            // A new row; one that only got another key keeps what it had.
-            owned[side][key] = carried ?? .some(defaults[side][SimulatedRow.owned(by: side)])
             generations[side][key] = generation
+            if isInTransition { return }
+            // A new row; one that only got another key keeps what it had.
+            let own = SimulatedRow.owned(by: side)
+            writes[side][Place(key: key, column: own), default: []].append(
+                Write(
+                    generation: generation, commitLSN: arrival.commitLSN, seenLSN: arrival.endLSN,
+                    time: clocks[side], new: carried ?? defaults[side][own], isEcho: true))
             return
         }
-        for column in operation.columns {
+        for column in travelling(operation, to: side) {
             let isLost =
                 here > generation
-                || column >= SimulatedRow.firstShared
-                    && isLost(operation.new?[column] ?? nil, column, key, generation, transaction, side)
+                || (isInTransition || column >= SimulatedRow.firstShared)
+                    && isLost(operation.new?[column] ?? nil, column, key, generation, arrival.transaction, side)
             guard isLost else { continue }
             conflicts[side].append(
-                .init(commitLSN: transaction.commitLSN.rawValue, position: position, column: column))
+                .init(
+                    commitLSN: arrival.transaction.commitLSN.rawValue, position: arrival.position, column: column))
         }
     }
 
@@ -180,7 +205,7 @@ struct SimulatedTruth {
     ) -> Bool {
         guard column != SimulatedRow.delta,
             let local = writes[side][Place(key: key, column: column)]?.last, local.generation == generation,
-            local.commitLSN >= transaction.seenLSN
+            local.commitLSN >= transaction.seenLSN, !local.isEcho
         else { return false }
         let remote = Write(
             generation: generation, commitLSN: transaction.commitLSN, seenLSN: transaction.seenLSN,
@@ -194,7 +219,10 @@ struct SimulatedTruth {
     /// Of two concurrent writes: side 0's and side 1's.
     private static func outcome(_ column: Int, _ first: Write, _ second: Write) -> Int? {
         let isSecondLater = (second.time, 1) > (first.time, 0)
+        if first.isEcho != second.isEcho { return first.isEcho ? second.new : first.new }
         switch column {
+        case SimulatedRow.owned(by: 0): return first.new
+        case SimulatedRow.owned(by: 1): return second.new
         case SimulatedRow.lastWrite: return isSecondLater ? second.new : first.new
         case SimulatedRow.preferFirst: return first.new
         case SimulatedRow.preferSecond: return second.new
@@ -212,8 +240,7 @@ struct SimulatedTruth {
             guard generation % 2 == 1 else { continue }
             var row: SimulatedRow.Values = Array(repeating: nil, count: SimulatedRow.width)
             row[SimulatedRow.key] = key
-            for side in 0..<2 { row[SimulatedRow.owned(by: side)] = owned[side][key] ?? nil }
-            for column in SimulatedRow.firstShared..<SimulatedRow.width {
+            for column in 1..<SimulatedRow.width {
                 let both = (0..<2).map { side in
                     (writes[side][Place(key: key, column: column)] ?? []).filter {
                         $0.generation == generation

@@ -19,6 +19,10 @@ struct WorkerFaults {
     var appliesUnderCommitTime = false
     var forwardsOwn = false
     var trimsTooFar = false
+    /// Ownership ends a transition before both sides have seen what the moved owner wrote.
+    var narrowsEarly = false
+    /// Rows that came whole are taken for such that got values of their own.
+    var omitsWhole = false
 }
 
 /// The worker's memory: gone after a crash.

@@ -116,6 +116,7 @@ struct SplitMeeting {
         case .matched: "matched"
         case .created: "created"
         case .consequences: "consequences"
+        case .whole: "whole"
         }
     }
 

@@ -104,7 +104,9 @@ extension SplitSimulation {
         var first = last
         if options.faults.appliesUnderCommitTime { first.effectiveTime = last.commitTime }
         var messages =
-            options.faults.omitsMessage && changes.isEmpty ? [] : [SplitNote.encode([first.appliedNote])]
+            options.faults.omitsMessage && changes.isEmpty
+            ? []
+            : [SplitNote.encode(isNotedWhole ? [first.appliedNote, .whole] : [first.appliedNote])]
         if !effects.notes.isEmpty, !options.faults.omitsNotes {
             messages.append(SplitNote.encode(effects.notes))
         }
@@ -121,6 +123,8 @@ extension SplitSimulation {
         if options.faults.losesProgress, random.chance(20) { return }
         try record(progress, from: side)
     }
+
+    private var isNotedWhole: Bool { moves.isInTransition && !options.faults.omitsWhole }
 
     /// However often it was read, and from wherever: the same effective time.
     private func checkTime(of transaction: SplitTransaction, from side: Int) throws {

@@ -30,9 +30,7 @@ extension SplitSimulation {
         guard let old = databases[side].visibleRow(key) else {
             var row = databases[side].defaults
             row[SimulatedRow.key] = key
-            for column in [SimulatedRow.owned(by: side)]
-                + Array(SimulatedRow.firstShared..<SimulatedRow.width)
-            {
+            for column in moves.writable[side] {
                 if random.chance(60) { row[column] = value(for: column, was: row[column]) }
             }
             return SimulatedChange(kind: .insert, old: nil, new: row)
@@ -51,9 +49,7 @@ extension SplitSimulation {
         default:
             var row = old
             let earlier = random.chance(20) ? databases[side].replaced[key] : nil
-            for column in [SimulatedRow.owned(by: side)]
-                + Array(SimulatedRow.firstShared..<SimulatedRow.width)
-            {
+            for column in moves.writable[side] {
                 if let earlier {
                     row[column] = earlier[column]
                 } else if random.chance(25) {

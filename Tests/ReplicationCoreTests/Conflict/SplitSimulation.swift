@@ -4,6 +4,8 @@ struct SimulationOptions: Sendable {
     var rules = ResolutionRules()
     var faults = WorkerFaults()
     var isTraced = false
+    /// Whether the owners of columns move between the sides, while everybody writes.
+    var hasMoves = false
 }
 
 /// What a run of the simulation found.
@@ -28,7 +30,10 @@ struct SplitSimulation {
     var databases: [SimulatedDatabase]
     var worker: SimulatedWorker
     var truth: SimulatedTruth
-    let layouts: [SplitTable]
+    var layouts: [SplitTable]
+    let echoesInserts: Bool
+    /// Where the owners are on their way, and what each side's clients write.
+    var moves = OwnerMoves()
     let historyLimitBytes: Int
     /// Values that clients write lie below it: few of them come back often.
     let valueCount: Int
@@ -44,7 +49,8 @@ struct SplitSimulation {
         var random = SplitMix(state: seed)
         // With unlike defaults, what a row gets from its database must travel back.
         let echoes = random.chance(50)
-        layouts = try SimulatedRow.layouts(echoesInserts: echoes && !options.faults.omitsEcho)
+        echoesInserts = echoes && !options.faults.omitsEcho
+        layouts = try SimulatedRow.layouts(echoesInserts: echoesInserts)
         databases = (0..<2).map { side in
             var defaults: SimulatedRow.Values = Array(repeating: nil, count: SimulatedRow.width)
             for owner in 0..<2 {
@@ -65,6 +71,8 @@ struct SplitSimulation {
             databases: databases, layouts: layouts, historyLimitBytes: historyLimitBytes,
             faults: options.faults)
         self.random = random
+        // A split may begin with a transition.
+        if options.hasMoves, self.random.chance(50) { try widen() }
     }
 
     /// Runs to the end and checks it.
@@ -95,6 +103,7 @@ struct SplitSimulation {
 
     private mutating func step() throws {
         let side = random.below(2)
+        if options.hasMoves, random.chance(6) { try stepOwners() }
         switch random.below(100) {
         case ..<38: stepWriter(side)
         case ..<60:
@@ -113,7 +122,7 @@ struct SplitSimulation {
         databases[side].clock += Int64(random.below(3))
     }
 
-    private mutating func crash() throws {
+    mutating func crash() throws {
         note("crash")
         for side in 0..<2 { databases[side].release(.applier) }
         worker = SimulatedWorker(

@@ -16,14 +16,23 @@ import Testing
     static let parts: UInt64 = 4
 
     @Test(arguments: 0..<parts) func bothSidesConvergeAsPromised(part: UInt64) throws {
+        try run(part, SimulationOptions())
+    }
+
+    @Test(arguments: 0..<parts) func bothSidesConvergeWhileOwnersMoveBackAndForth(part: UInt64) throws {
+        try run(part, SimulationOptions(hasMoves: true))
+    }
+
+    private func run(_ part: UInt64, _ options: SimulationOptions) throws {
+        var options = options
         if let seed = Self.replayedSeed {
-            let options = SimulationOptions(isTraced: true)
+            options.isTraced = true
             if part == 0 { try SplitSimulation.run(seed: seed, length: Self.length, options: options) }
             return
         }
         let each = Self.count / Self.parts
         for seed in (part * each)..<((part + 1) * each) {
-            try SplitSimulation.run(seed: seed, length: Self.length)
+            try SplitSimulation.run(seed: seed, length: Self.length, options: options)
         }
     }
 }
