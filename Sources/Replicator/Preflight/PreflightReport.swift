@@ -47,6 +47,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case slotPlugin = "slot_plugin"
         case slotDatabase = "slot_database"
         case slotTwoPhase = "slot_two_phase"
+        case twoPhase = "two_phase"
         case slotActive = "slot_active"
         case slotInvalidated = "slot_invalidated"
         case replicaIdentity = "replica_identity"
@@ -76,6 +77,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case fillValue = "fill_value"
         case sequencesShared = "sequences_shared"
         case sequenceHeadroom = "sequence_headroom"
+        case roles
         case roleMissing = "role_missing"
         case roleTooStrong = "role_too_strong"
         case guardDrift = "guard_drift"

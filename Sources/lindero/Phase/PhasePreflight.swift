@@ -13,7 +13,25 @@ struct PhasePreflight: Sendable {
         for database in (try? ahead.databases()) ?? [] { connections[database.name] = database.options }
         let plan = try? await WorkerPlan.make(ahead)
         let slots = Set(plan?.tasks.flatMap(\.directions).map(\.slot) ?? [])
-        return await Preflight(configuration: ahead.configuration, connections: connections, ownSlots: slots).run()
+        let report = await Preflight(configuration: ahead.configuration, connections: connections, ownSlots: slots).run()
+        return PreflightReport(findings: moving(ahead.configuration) + report.findings)
+    }
+}
+
+extension PhasePreflight {
+    /// What only moving a service needs.
+    private func moving(_ configuration: LinderoConfiguration) -> [PreflightFinding] {
+        guard to == .split else { return [] }
+        var findings = configuration.databases.filter { $0.name != configuration.origin && !$0.isPhysicalStandby && $0.roles.isEmpty }.map {
+            PreflightFinding(
+                .blocker, .roles, database: $0.name, "databases.\($0.name).roles is empty: nobody could tell when its service has moved",
+                fix: "databases: { \($0.name): { roles: [the role that the service logs in with] } }")
+        }
+        if configuration.replication.twoPhase {
+            findings.append(
+                PreflightFinding(.blocker, .twoPhase, "two_phase: true goes with a replica, not with a split", fix: "replication: { two_phase: false }"))
+        }
+        return findings
     }
 }
 
