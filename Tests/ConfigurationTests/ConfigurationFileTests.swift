@@ -131,6 +131,32 @@ let hotelFile = """
         #expect(configuration.tables.isEmpty)
     }
 
+    @Test func cutoverSaysHowServicesMove() throws {
+        let start = "version: 1\ndatabases: { bot: env:A, sync: env:B }\norigin: bot\n"
+        let configuration = try ConfigurationFile.parse(
+            start + """
+                cutover:
+                  fence: strict
+                  pgbouncer:
+                    admin: env:PGBOUNCER_ADMIN_URL
+                    config: /etc/pgbouncer/databases.ini
+                    databases: { sync: hotel_sync }
+                    addresses: { bot: db1:5432/hotel, sync: "::1:6000/hotel" }
+                  command: [/usr/local/bin/move-service, --fast, --fast, 3]
+                """, path: "f")
+        #expect(configuration.cutover.fence == .strict)
+        #expect(configuration.cutover.command == ["/usr/local/bin/move-service", "--fast", "--fast", "3"])
+        #expect(
+            configuration.cutover.bouncer
+                == BouncerSettings(
+                    admin: .environment("PGBOUNCER_ADMIN_URL"), file: "/etc/pgbouncer/databases.ini", entries: ["sync": "hotel_sync"],
+                    addresses: [
+                        "bot": ServerAddress(host: "db1", port: 5432, database: "hotel"),
+                        "sync": ServerAddress(host: "::1", port: 6000, database: "hotel"),
+                    ]))
+        #expect(try ConfigurationFile.parse(start, path: "f").cutover == CutoverSettings())
+    }
+
     @Test func databaseURLAloneGivesSharedBackendWithoutTables() throws {
         let configuration = try ConfigurationFile.fromEnvironment([
             "DATABASE_URL": "postgresql://u:s3cret@h/d"

@@ -38,6 +38,40 @@ private let mistakes: [Mistake] = [
     Mistake(
         "sizeForDuration", start + "gates: { max_lag: 5MB }",
         "gates.max_lag is \"5MB\", but must be a duration"),
+    Mistake("unknownCutoverKey", start + "cutover: { fences: strict }", #"f:4:12: unknown key "fences" in cutover"#),
+    Mistake("unknownCutoverKeyNearest", start + "cutover: { fences: strict }", #"(did you mean "fence"?)"#),
+    Mistake(
+        "unknownFence", start + "cutover: { fence: strickt }",
+        #"f:4:19: cutover.fence is "strickt", but must be one of: none, strict (did you mean "strict"?)"#),
+    Mistake("unknownBouncerKey", start + "cutover: { pgbouncer: { adminn: env:A } }", #"(did you mean "admin"?)"#),
+    Mistake(
+        "bouncerLacks", start + "cutover: { pgbouncer: { admin: env:A } }", "f:4:12: cutover.pgbouncer lacks config and databases"),
+    Mistake(
+        "bouncerUnknownDatabase",
+        start + "cutover: { pgbouncer: { admin: env:A, config: /a, databases: { snyc: hotel } } }",
+        #"a key of cutover.pgbouncer.databases is "snyc", which is no database of this file (declared: bot, sync) (did you mean "sync"?)"#),
+    Mistake(
+        "bouncerEntryShared",
+        start + "cutover: { pgbouncer: { admin: env:A, config: /a, databases: { bot: hotel, sync: hotel } } }",
+        "bot and sync share the entry \"hotel\", so one could not move alone"),
+    Mistake(
+        "bouncerEntryName", start + "cutover: { pgbouncer: { admin: env:A, config: /a, databases: { bot: 'a b' } } }",
+        "cutover.pgbouncer.databases.bot must be the name of an entry"),
+    Mistake(
+        "bouncerRelativeFile", start + "cutover: { pgbouncer: { admin: env:A, config: a.ini, databases: { bot: a } } }",
+        "must be an absolute path such as /etc/pgbouncer/databases.ini"),
+    Mistake(
+        "bouncerPassword", start + "cutover: { pgbouncer: { admin: 'postgres://a:b@c/pgbouncer', config: /a, databases: { bot: a } } }",
+        "cutover.pgbouncer.admin holds a password"),
+    Mistake(
+        "bouncerAddress",
+        start + "cutover: { pgbouncer: { admin: env:A, config: /a, databases: { bot: a }, addresses: { bot: db } } }",
+        "cutover.pgbouncer.addresses.bot must be host:port/database"),
+    Mistake("commandIsALine", start + "cutover: { command: move-service --fast }", "f:4:21: cutover.command must be a list"),
+    Mistake("commandIsEmpty", start + "cutover: { command: [] }", "cutover.command must be a list"),
+    Mistake(
+        "commandIsRelative", start + "cutover: { command: [move] }",
+        #"cutover.command begins with "move", but must begin with the program's absolute path"#),
     Mistake("unknownVerifyKey", start + "verify: { job: 2 }", #"(did you mean "jobs"?)"#),
     Mistake("verifyRateWithoutUnit", start + "verify: { rate_limit: 5 }", "verify.rate_limit"),
     Mistake("verifyRateTooSmall", start + "verify: { rate_limit: 5kB }", "verify.rate_limit must be at least 100kB a second, or off"),

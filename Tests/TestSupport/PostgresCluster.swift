@@ -126,7 +126,7 @@ public final class PostgresCluster: Sendable {
     }
 
     /// The kernel's choice of a port nobody listens on.
-    private static func freePort() throws -> Int {
+    static func freePort() throws -> Int {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
         var address = sockaddr_in()

@@ -41,6 +41,8 @@ public struct MoveFacts: Sendable, Equatable {
 public enum MoveStep: Sendable, Equatable {
     /// The new side takes the service's writes (again).
     case allow
+    /// The new side is as near as it gets while all write: what is left for `drain` is short.
+    case catchUp
     /// Clients wait in pgbouncer, and writers of the old side at the fence, as asked for: both or neither.
     case hold(pausing: Bool, fencing: Bool)
     /// What the old side holds by now is on the new side.
@@ -74,7 +76,7 @@ public enum MovePlan {
         }
         let pauses = turns && facts.bouncer?.releasesServers == true
         if pauses || facts.isStrict {
-            steps += [.hold(pausing: pauses, fencing: facts.isStrict), .drain]
+            steps += [.catchUp, .hold(pausing: pauses, fencing: facts.isStrict), .drain]
         }
         if facts.isStrict { steps.append(.refuse) }
         if turns { steps.append(.point) }

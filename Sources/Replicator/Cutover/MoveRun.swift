@@ -131,7 +131,7 @@ actor MoveRun {
         switch step {
         case .allow: try await refusal.remove(on: target, tryMilliseconds: 50) { leftMilliseconds }
         case .hold(let pausing, let fencing): try await hold(pausing: pausing, fencing: fencing)
-        case .drain: try await drain()
+        case .catchUp, .drain: try await drain()
         case .refuse:
             try await fence?.refuse(refusal, lifeMilliseconds: leftMilliseconds + 1)
         case .point: try await point()

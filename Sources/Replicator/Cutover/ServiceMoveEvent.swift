@@ -60,4 +60,6 @@ public struct WritingRole: Sendable, Hashable {
     public var isSuperuser: Bool
     /// Its sessions in the database now.
     public var sessions: Int
+    /// One of the tables that it may write.
+    public var table: QualifiedName
 }

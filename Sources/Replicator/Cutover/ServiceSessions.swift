@@ -15,15 +15,20 @@ struct ServiceSessions {
 
     /// Ends sessions of the service: all of them, or those that wait for a lock that one session holds.
     ///
-    /// - Returns: how many were told to end.
+    /// - Returns: how many were told to end; none where we may not end the role's sessions. They are waited for then.
     func end(blockedBy holder: Int?) async throws(PostgresError) -> Int {
         let blocked = holder.map { " AND \($0) = ANY (pg_catalog.pg_blocking_pids(a.pid))" } ?? ""
-        let result = try await connection.query(
-            """
-            SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(s.pid)) FROM (
-                SELECT a.pid \(Self.from) AND a.usename = ANY ($1::text[])\(blocked) OFFSET 0) s
-            """, [.text(SQLText.arrayLiteral(roles))])
-        return result.firstValue.flatMap { Int($0) } ?? 0
+        do throws(PostgresError) {
+            let result = try await connection.query(
+                """
+                SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(s.pid)) FROM (
+                    SELECT a.pid \(Self.from) AND a.usename = ANY ($1::text[])\(blocked) OFFSET 0) s
+                """, [.text(SQLText.arrayLiteral(roles))])
+            return result.firstValue.flatMap { Int($0) } ?? 0
+        } catch {
+            if error.sqlState?.rawValue == "42501" { return 0 }
+            throw error
+        }
     }
 
     /// Sessions of whoever it is that hold a lock on the tables against which a fence waits.
@@ -47,17 +52,20 @@ struct ServiceSessions {
             """
             SELECT r.rolname, r.rolsuper::text,
                    (SELECT count(*) FROM pg_catalog.pg_stat_activity a
-                    WHERE a.usesysid = r.oid AND a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid())::text
-            FROM pg_catalog.pg_roles r
-            WHERE r.rolcanlogin AND (r.rolsuper OR EXISTS (
-                SELECT FROM unnest($1::text[]) AS wanted(name), pg_catalog.to_regclass(name) AS t(oid)
-                WHERE t.oid IS NOT NULL
-                  AND (pg_catalog.has_table_privilege(r.oid, t.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-                       OR pg_catalog.has_any_column_privilege(r.oid, t.oid, 'INSERT, UPDATE'))))
-            ORDER BY 1
+                    WHERE a.usesysid = r.oid AND a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid())::text,
+                   min(t.oid::pg_catalog.regclass::text)
+            FROM pg_catalog.pg_roles r, unnest($1::text[]) AS wanted(name)
+                 JOIN pg_catalog.pg_class t ON t.oid = pg_catalog.to_regclass(wanted.name)
+            WHERE r.rolcanlogin AND pg_catalog.has_schema_privilege(r.oid, t.relnamespace, 'USAGE')
+              AND (pg_catalog.has_table_privilege(r.oid, t.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+                   OR pg_catalog.has_any_column_privilege(r.oid, t.oid, 'INSERT, UPDATE'))
+            GROUP BY r.oid, r.rolname, r.rolsuper ORDER BY 1
             """, [.text(SQLText.arrayLiteral(tables.map(\.sql)))]
         ).rows
-        return rows.map { WritingRole(name: $0[0] ?? "", isSuperuser: $0[1] == "true", sessions: Int($0[2] ?? "") ?? 0) }
+        return rows.compactMap { row in
+            guard let table = row[3].flatMap({ QualifiedName(regclass: $0) }) else { return nil }
+            return WritingRole(name: row[0] ?? "", isSuperuser: row[1] == "true", sessions: Int(row[2] ?? "") ?? 0, table: table)
+        }
     }
 
     /// What a role without pg_read_all_stats may not see is NULL.
@@ -68,7 +76,7 @@ struct ServiceSessions {
           AND NOT pg_catalog.starts_with(coalesce(a.application_name, ''), 'lindero')
         """
     private static let select = """
-        SELECT a.pid::text, a.usename, coalesce(a.application_name, ''), coalesce(a.client_addr::text, 'local'),
+        SELECT a.pid::text, a.usename, coalesce(a.application_name, ''), coalesce(pg_catalog.host(a.client_addr), 'local'),
                (a.xact_start IS NOT NULL)::text
         \(from)
         """
