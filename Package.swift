@@ -52,6 +52,7 @@ let package = Package(
                 .embedInCode("0012_verification.up.sql"), .embedInCode("0012_verification.down.sql"),
                 .embedInCode("0013_phase.up.sql"), .embedInCode("0013_phase.down.sql"),
                 .embedInCode("0014_moved_service.up.sql"), .embedInCode("0014_moved_service.down.sql"),
+                .embedInCode("0015_replica_identity.up.sql"), .embedInCode("0015_replica_identity.down.sql"),
             ],
             swiftSettings: strict),
         .target(
@@ -127,6 +128,7 @@ let package = Package(
             dependencies: [
                 "lindero", "PostgresClient", "ReplicationCore", "Replicator", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
     ]

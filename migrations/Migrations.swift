@@ -58,6 +58,9 @@ public enum Migrations {
         Migration(
             version: 14, name: "moved_service", up: text(PackageResources._014_moved_service_up_sql),
             down: text(PackageResources._014_moved_service_down_sql)),
+        Migration(
+            version: 15, name: "replica_identity", up: text(PackageResources._015_replica_identity_up_sql),
+            down: text(PackageResources._015_replica_identity_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -52,6 +52,8 @@ extension CommandFailure {
             self.init(conflict: error, place: place)
         case let error as VerifyError:
             self.init(verify: error, place: place)
+        case let error as SplitDrainError:
+            self.init("drain", error.description, place: place, nextStep: "Then the same command again.")
         case let failure as LineOutput.Failure:
             self.init("output", failure.description, nextStep: "Make room or give it a reader that stays, then run the same command again.")
         case is CancellationError:

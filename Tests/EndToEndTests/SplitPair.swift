@@ -8,7 +8,7 @@ struct SplitPair {
     let bot: PostgresConnection
     let sync: PostgresConnection
     let folder: String
-    private let environment: [String: String]
+    let environment: [String: String]
 
     static let tables = """
           Reservas:

@@ -7,6 +7,11 @@ extension TableOwnership {
         fill.isEmpty && !isReferenced && isSilent(target, towards: source)
     }
 
+    /// Whether changes of the table have to carry the whole old row, where its replica identity is made of these columns.
+    public func needsOldRow(identity: [String]) -> Bool {
+        columns.values.contains { if case .shared = $0 { true } else { false } } || !Set(identity).isSuperset(of: match)
+    }
+
     /// Whether nothing of the table leaves `side` for `other`, in a split. What `on_delete` does to referring rows does.
     public func isSilent(_ side: String, towards other: String) -> Bool {
         references.isEmpty && !insertOwners.contains(side) && !deleteOwners.contains(side)

@@ -113,6 +113,10 @@ public struct Heartbeat: Sendable, Equatable {
         self.sentAt = sentAt
     }
 
+    /// In the place of a worker: somebody waits for the direction to pass it.
+    public static let markerWorker = "marker"
+    public var isMarker: Bool { worker == Self.markerWorker }
+
     /// The message's content: `sequence worker`.
     public static func content(sequence: Int64, worker: String) -> String { "\(sequence) \(worker)" }
 

@@ -185,6 +185,8 @@ public struct TransactionAssembler: Sendable {
         guard prefix == Heartbeat.messagePrefix,
             let beat = Heartbeat(content: content, sourceLSN: lsn, sentAt: open?.commitTime ?? .init(microseconds: 0))
         else { return }
+        // A worker waits for its own; whoever wrote the marker is served by either.
+        if beat.isMarker, chunk.heartbeat != nil { return }
         chunk.heartbeat = beat
     }
 

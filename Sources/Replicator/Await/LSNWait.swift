@@ -75,7 +75,7 @@ public enum Marker {
             FROM (SELECT pg_catalog.set_config('synchronous_commit', 'local', true) OFFSET 0) AS set(value)
             WHERE value IS NOT NULL
             """,
-            [.text(Heartbeat.messagePrefix), .text(Heartbeat.content(sequence: 0, worker: "marker"))],
+            [.text(Heartbeat.messagePrefix), .text(Heartbeat.content(sequence: 0, worker: Heartbeat.markerWorker))],
             parameterTypes: [OID.text, OID.text])
     }
 }

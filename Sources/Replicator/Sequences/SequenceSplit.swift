@@ -81,6 +81,25 @@ public struct SequenceSplit {
     /// - Throws: `SequenceSplitError`.
     public func restore() async throws -> SequenceSteps { try await change(.restore) }
 
+    /// `apply`, with what a person has to do in its error.
+    func applyOrSayWhy() async throws { try await orSayWhy(apply) }
+    /// `restore`, in the same way.
+    func restoreOrSayWhy() async throws { try await orSayWhy(restore) }
+
+    private func orSayWhy(_ change: () async throws -> SequenceSteps) async throws {
+        do {
+            _ = try await change()
+        } catch SequenceSplitError.blocked {
+            throw ReplicationFailure(
+                .sequencesShared, "The sequences of both sides can't be shared out as they are.",
+                nextStep: "Run `lindero sequences plan`: it says which, and why.", isBlocker: true)
+        } catch SequenceSplitError.locked(let name, let side) {
+            throw ReplicationFailure(
+                .sequencesShared, "Sequence \(name) of \(side) is in use all the time.",
+                nextStep: "End the long transaction that took a number (pg_stat_activity says which); then the same command again.")
+        }
+    }
+
     // MARK: looking
 
     private func look(_ goal: Goal, readsTables: Bool = true) async throws -> SequenceSteps {

@@ -16,8 +16,13 @@ struct SplitIntake: Sendable {
         while let chunks = await mailbox.take(GroupLimits(bytes: 0)) {
             for chunk in chunks {
                 try await ledger.waitUntilReadable(side)
-                let beat = chunk.heartbeat.flatMap { $0.worker == worker ? $0 : nil }
-                try ledger.read(SplitChunk(chunk, tables: try layouts.tables(of: chunk)), of: side, heartbeat: beat)
+                let sign: SplitSign? =
+                    switch chunk.heartbeat {
+                    case let beat? where beat.worker == worker: .beat(beat)
+                    case let beat? where beat.isMarker: .marker
+                    case nil, .some: nil
+                    }
+                try ledger.read(SplitChunk(chunk, tables: try layouts.tables(of: chunk)), of: side, sign: sign)
                 for side in Side.allCases {
                     let positions = ledger.positions(from: side)
                     states[side].note(applied: positions.applied, durable: positions.confirmable)

@@ -23,13 +23,21 @@ final class SplitChunk: Sendable {
     }
 }
 
+/// Why a position is worth recording although nothing is to be applied.
+enum SplitSign: Sendable {
+    /// This worker's own sign of life.
+    case beat(Heartbeat)
+    /// Somebody waits for the position.
+    case marker
+}
+
 /// Something that waits to be applied to the other side.
 struct SplitItem: Sendable {
     enum Content: Sendable {
         /// A transaction, or a part of one.
         case transaction(SplitTransaction)
         /// Nothing to do up to here, which is worth recording.
-        case position(SplitProgress, Heartbeat)
+        case position(SplitProgress, SplitSign)
     }
 
     var content: Content
@@ -74,7 +82,7 @@ struct SplitGroup: Sendable {
     }
 
     var heartbeat: Heartbeat? {
-        for case .position(_, let beat) in items.reversed().map(\.content) { return beat }
+        for case .position(_, .beat(let beat)) in items.reversed().map(\.content) { return beat }
         return nil
     }
 

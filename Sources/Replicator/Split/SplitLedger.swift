@@ -73,12 +73,12 @@ final class SplitLedger: Sendable {
 
     /// Reads a chunk of a side.
     ///
-    /// - Parameter heartbeat: this worker's own sign of life in the chunk: worth recording a position for.
+    /// - Parameter sign: what in the chunk makes its position worth recording.
     /// - Throws: `SplitError` for what a split cannot carry, `SplitOverflow` for what does not fit in memory.
-    func read(_ chunk: SplitChunk, of side: Side, heartbeat: Heartbeat?) throws {
+    func read(_ chunk: SplitChunk, of side: Side, sign: SplitSign?) throws {
         try state.withLock { state in
             let transactions = try state[side].reader.read(chunk.chunk) { chunk.tables[$0] }
-            try Self.keep(transactions, chunk, heartbeat, &state[side], stopBytes: stopBytes)
+            try Self.keep(transactions, chunk, sign, &state[side], stopBytes: stopBytes)
             guard state[side].reader.history.sizeBytes < stopBytes else { throw SplitOverflow.history(side) }
             Self.noteDurable(&state[side.opposite], seen: state[side].reader)
         }
@@ -89,7 +89,7 @@ final class SplitLedger: Sendable {
     }
 
     private static func keep(
-        _ transactions: [SplitTransaction], _ chunk: SplitChunk, _ heartbeat: Heartbeat?, _ mine: inout Direction, stopBytes: Int
+        _ transactions: [SplitTransaction], _ chunk: SplitChunk, _ sign: SplitSign?, _ mine: inout Direction, stopBytes: Int
     ) throws {
         if mine.isSkimming { return }
         for (index, transaction) in transactions.enumerated() {
@@ -102,9 +102,9 @@ final class SplitLedger: Sendable {
         if !transactions.isEmpty { mine.pendingBytes += chunk.chunk.sizeBytes }
         // What is read again for the history alone lies behind what is applied, and progress never goes back: what follows
         // would be applied twice.
-        if let heartbeat, let position = mine.reader.position, position.appliedLSN >= mine.applied.appliedLSN {
+        if let sign, let position = mine.reader.position, position.appliedLSN >= mine.applied.appliedLSN {
             let empty = SplitChunk(ChangeChunk(), tables: [:])
-            mine.pending.append(SplitItem(content: .position(position, heartbeat), chunk: empty, sizeBytes: 0))
+            mine.pending.append(SplitItem(content: .position(position, sign), chunk: empty, sizeBytes: 0))
         }
         guard mine.pendingBytes >= stopBytes else { return }
         // Whole transactions can still be applied; what they leave behind is read again.

@@ -16,6 +16,16 @@ struct SplitPreparation: Sendable {
     private var forward: DirectionSettings { settings[reading: .origin] }
     private var backward: DirectionSettings { settings[reading: .other] }
 
+    /// What a split in transition cannot begin without: a reader would stop at the first change before it.
+    private func requireOldRows(_ origin: PostgresConnection) async throws {
+        guard let policy = forward.policy, policy.isInTransition else { return }
+        let missing = try await FullIdentity(name: settings.name(.origin), connection: origin).missing(policy.tables.keys.sorted())
+        guard let first = missing.first else { return }
+        throw ReplicationFailure(
+            .schemaDiffers, "Services are to move while changes of \(first) on \(settings.name(.origin)) do not carry the old row.",
+            nextStep: "Run `lindero advance --to split --execute`, which sees to that.", isBlocker: true)
+    }
+
     /// Does what is left to do; at once when nothing is.
     func run() async throws {
         for side in Side.allCases {
@@ -26,6 +36,7 @@ struct SplitPreparation: Sendable {
             for side in Side.allCases { states[side].noteStart() }
             return
         }
+        try await PostgresConnection.with(settings.options(.origin)) { try await requireOldRows($0) }
         try await catchUp()
         if states[.origin].isDraining { return }
         try await PostgresConnection.with(settings.options(.origin)) { origin in
@@ -80,23 +91,11 @@ struct SplitPreparation: Sendable {
         guard let policy = forward.policy else { return }
         let tables = try await CatalogReader.tables(other, matching: policy.tables.keys.sorted())
         let created = try await DirectionRecord(connection: other, settings: forward).createdTables()
-        for table in tables where created.contains(table.name.sql) && table.replicaIdentity != .full {
-            let needsOldRow = policy.tables[table.name].map { ownership in
-                ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
-                    || !Set(table.identityColumns).isSuperset(of: ownership.match)
-            }
-            if needsOldRow == true { _ = try await other.execute("ALTER TABLE \(table.name.sql) REPLICA IDENTITY FULL") }
-        }
-        let split = SequenceSplit(
-            origin: (settings.name(.origin), origin), other: (settings.name(.other), other), policy: policy,
-            mode: forward.replication.sequences)
-        do {
-            _ = try await split.apply()
-        } catch SequenceSplitError.blocked {
-            throw ReplicationFailure(
-                .sequencesShared, "The sequences of both sides can't be shared out as they are.",
-                nextStep: "Run `lindero sequences plan`: it says which, and why.", isBlocker: true)
-        }
+        try await FullIdentity(name: settings.name(.other), connection: other).set(
+            tables.filter { table in
+                created.contains(table.name.sql) && policy.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
+            }.map(\.name))
+        try await settings.sequences(origin: origin, other: other).applyOrSayWhy()
         for side in Side.allCases {
             let source = side == .origin ? origin : other
             try await ReplicationObjects(settings: settings[reading: side], source: source)

@@ -36,6 +36,13 @@ struct SplitProgressStore {
         guard result.affectedRows == 1 else { throw ProgressError.noRow }
     }
 
+    /// The direction goes on as a replica's, from where it is.
+    func end() async throws {
+        _ = try await connection.query(
+            "UPDATE lindero.direction SET hybrid_clock = NULL, causal_lsn = NULL, causal_clock = NULL WHERE name = $1",
+            [.text(direction)])
+    }
+
     /// As `TargetTransaction.progressSQL`: without its row, and where progress would go back, it divides by zero, and
     /// nothing commits.
     static let writeSQL = """

@@ -31,6 +31,21 @@ public struct SplitSettings: Sendable {
         return Dictionary(names.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
+    /// The same while services move: both sides write everything.
+    public var inTransition: SplitSettings {
+        var settings = self
+        for side in Side.allCases {
+            settings.directions[side].policy = directions[side].policy?.inTransition(origin: name(.origin), other: name(.other))
+        }
+        return settings
+    }
+
+    func sequences(origin: PostgresConnection, other: PostgresConnection) -> SequenceSplit {
+        SequenceSplit(
+            origin: (name(.origin), origin), other: (name(.other), other),
+            policy: directions[.origin].policy ?? OwnershipPolicy(tables: [:]), mode: directions[.origin].replication.sequences)
+    }
+
     /// The way from one database to two: everything that is declared goes to the other side, which only reads yet.
     var copy: DirectionSettings {
         var settings = directions[.origin]

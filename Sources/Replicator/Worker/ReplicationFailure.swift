@@ -30,6 +30,8 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case preparedDisabled = "prepared_disabled"
         case preparedLeft = "prepared_left"
         case preparedGone = "prepared_gone"
+        case tableInUse = "table_in_use"
+        case splitWritten = "split_written"
     }
 
     public var code: Code

@@ -34,14 +34,6 @@ extension PhaseWorks {
         }
     }
 
-    /// Until each side shows all that the other had committed when this began.
-    func drain() async throws -> Figures {
-        let began = Monotonic.milliseconds()
-        try await drain(pair.origin, pair.other)
-        try await drain(pair.other, pair.origin)
-        return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
-    }
-
     func drain(_ source: Database, _ target: Database) async throws {
         try await source.connected { from in
             try await target.connected { to in

@@ -35,7 +35,10 @@ struct PhaseWorks: Sendable {
         case .drain: return try await drain()
         case .endReplica: return try await endReplica()
         case .moveServices: return try await moveServices()
-        case .widenIdentity, .restoreIdentity, .privateHome, .endSplit: return []
+        case .widenIdentity: return try await widenIdentity()
+        case .restoreIdentity: return try await restoreIdentity()
+        case .endSplit: return try await endSplit()
+        case .privateHome: return []
         }
     }
 

@@ -39,10 +39,10 @@ import Testing
         let ledger = Self.ledger(Self.progress(500, seen: 50), Self.progress(60, seen: 100))
         let limits = ReplicationSettings().groupLimits
         let (early, earlyBeat) = Self.beat(1, endLSN: 300)
-        try ledger.read(early, of: .origin, heartbeat: earlyBeat)
+        try ledger.read(early, of: .origin, sign: .beat(earlyBeat))
         #expect(ledger.nextGroupNow(from: .origin, limits: limits)?.progress == nil)
         let (late, lateBeat) = Self.beat(2, endLSN: 501)
-        try ledger.read(late, of: .origin, heartbeat: lateBeat)
+        try ledger.read(late, of: .origin, sign: .beat(lateBeat))
         let group = try #require(ledger.nextGroupNow(from: .origin, limits: limits))
         #expect(group.progress == Self.progress(501, seen: 50))
         #expect(group.items.count == 1)

@@ -1,0 +1,165 @@
+import PostgresClient
+import ReplicationCore
+
+/// Sees to it that changes of a side's tables carry the whole old row, and puts back what was there.
+///
+/// `ALTER TABLE` waits for everybody who uses the table, and everybody else behind it: so it waits for a moment only, and
+/// tries again. What was there is remembered in the same transaction; each call can be killed and made again.
+public struct FullIdentity: Sendable {
+    let name: String
+    let connection: PostgresConnection
+    /// How long writers may have to wait behind one try.
+    var lockMilliseconds = 100
+    /// How long to try for one table.
+    var limitMilliseconds: Int64 = 60_000
+
+    /// - Parameter name: of the database.
+    public init(name: String, connection: PostgresConnection) {
+        self.name = name
+        self.connection = connection
+    }
+
+    private struct Relation {
+        var name: QualifiedName
+        var identity: String
+        var indexName: String?
+    }
+
+    /// The tables, with their partitions, whose changes do not carry the old row.
+    public func missing(_ tables: [QualifiedName]) async throws -> [QualifiedName] {
+        try await relations(tables).filter { $0.identity != "f" }.map(\.name)
+    }
+
+    /// Sets `REPLICA IDENTITY FULL` where it is not.
+    ///
+    /// - Returns: what was changed: tables and partitions.
+    /// - Throws: `ReplicationFailure` when the role may not, or a table is in use all the time.
+    @discardableResult
+    public func set(_ tables: [QualifiedName]) async throws -> [QualifiedName] {
+        let relations = try await relations(tables).filter { $0.identity != "f" }
+        for relation in relations {
+            try await alter(relation.name, "FULL") {
+                _ = try await connection.query(
+                    """
+                    INSERT INTO lindero.replica_identity (schema_name, table_name, identity, index_name) VALUES ($1, $2, $3, $4)
+                    ON CONFLICT (schema_name, table_name) DO UPDATE SET identity = excluded.identity,
+                      index_name = excluded.index_name, changed_at = excluded.changed_at
+                    """,
+                    [
+                        .text(relation.name.schema), .text(relation.name.name), .text(relation.identity),
+                        relation.indexName.map { .text($0) } ?? .null,
+                    ])
+            }
+        }
+        return relations.map(\.name)
+    }
+
+    /// Puts back what was there.
+    ///
+    /// - Parameters:
+    ///   - kept: tables that need the old row still, with their partitions.
+    ///   - keepsOthers: whether what was neither the primary key nor the old row stays, too: `kept` was not judged by it.
+    /// - Returns: what was changed.
+    /// - Throws: as `set`.
+    @discardableResult
+    public func restore(except kept: [QualifiedName] = [], keepsOthers: Bool = false) async throws -> [QualifiedName] {
+        let rows = try await connection.query(
+            """
+            SELECT r.schema_name, r.table_name, r.identity, i.relname, c.relreplident
+            FROM lindero.replica_identity r
+                 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = r.schema_name
+                 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name
+                 LEFT JOIN pg_catalog.pg_class i ON i.relnamespace = n.oid AND i.relname = r.index_name
+                   AND EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indexrelid = i.oid AND x.indrelid = c.oid)
+            ORDER BY 1, 2
+            """
+        ).rows
+        let staying = Set(try await relations(kept).map(\.name))
+        var restored: [QualifiedName] = []
+        for row in rows {
+            let name = QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")
+            if staying.contains(name) || keepsOthers && row[2] != "d" { continue }
+            // What somebody has changed since, or dropped, is theirs.
+            guard row[4] == "f" else {
+                try await forget(name)
+                continue
+            }
+            let identity: String
+            switch (row[2], row[3]) {
+            case ("n", _): identity = "NOTHING"
+            case ("i", let index?): identity = "USING INDEX \(SQLText.identifier(index))"
+            default: identity = "DEFAULT"
+            }
+            try await alter(name, identity) { try await forget(name) }
+            restored.append(name)
+        }
+        return restored
+    }
+
+    private func forget(_ name: QualifiedName) async throws {
+        _ = try await connection.query(
+            "DELETE FROM lindero.replica_identity WHERE schema_name = $1 AND table_name = $2",
+            [.text(name.schema), .text(name.name)])
+    }
+
+    /// Tables and all their partitions, as they are.
+    private func relations(_ tables: [QualifiedName]) async throws -> [Relation] {
+        if tables.isEmpty { return [] }
+        let result = try await connection.query(
+            """
+            SELECT DISTINCT n.nspname, c.relname, c.relreplident,
+                   (SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+                    WHERE x.indrelid = c.oid AND x.indisreplident)
+            FROM unnest($1::text[], $2::text[]) AS wanted(schema, name)
+                 JOIN pg_catalog.pg_namespace wn ON wn.nspname = wanted.schema
+                 JOIN pg_catalog.pg_class w ON w.relnamespace = wn.oid AND w.relname = wanted.name AND w.relkind IN ('r', 'p')
+                 CROSS JOIN LATERAL (SELECT w.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree(w.oid)) AS tree(oid)
+                 JOIN pg_catalog.pg_class c ON c.oid = tree.oid AND c.relkind IN ('r', 'p')
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            ORDER BY 1, 2
+            """,
+            [.text(SQLText.arrayLiteral(tables.map(\.schema))), .text(SQLText.arrayLiteral(tables.map(\.name)))])
+        return result.rows.map {
+            Relation(name: QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? ""), identity: $0[2] ?? "", indexName: $0[3])
+        }
+    }
+
+    /// One change and what is noted with it, as soon as the table is free for a moment.
+    private func alter(_ table: QualifiedName, _ identity: String, note: () async throws -> Void) async throws {
+        let sql = "ALTER TABLE \(table.sql) REPLICA IDENTITY \(identity)"
+        let start = Monotonic.milliseconds()
+        while true {
+            do {
+                _ = try await connection.execute("BEGIN; SET LOCAL lock_timeout = \(lockMilliseconds); \(sql)")
+                try await note()
+                _ = try await connection.execute("COMMIT")
+                return
+            } catch {
+                try? await connection.rollback()
+                guard let refusal = error as? PostgresError else { throw error }
+                switch refusal.sqlState?.rawValue {
+                case "55P03" where Monotonic.milliseconds() - start < limitMilliseconds: break
+                // A deadlock of which we are the one to give way.
+                case "40P01" where Monotonic.milliseconds() - start < limitMilliseconds: break
+                case "55P03", "40P01": throw inUse(table, sql)
+                case "42501": throw notOwner(table, sql)
+                default: throw error
+                }
+            }
+            // Those who waited behind us go first.
+            try await Task.sleep(for: .milliseconds(3 * lockMilliseconds))
+        }
+    }
+
+    private func inUse(_ table: QualifiedName, _ sql: String) -> ReplicationFailure {
+        ReplicationFailure(
+            .tableInUse, "Table \(table) of \(name) is in use all the time: somebody holds a lock on it for longer than \(limitMilliseconds / 1_000) s.",
+            nextStep: "End the long transaction (pg_stat_activity says which), or run there: \(sql); Then the same command again.")
+    }
+
+    private func notOwner(_ table: QualifiedName, _ sql: String) -> ReplicationFailure {
+        ReplicationFailure(
+            .privileges, "The role does not own table \(table) of \(name), and may not change its replica identity.",
+            nextStep: "Run there as its owner: \(sql); Then the same command again.", isBlocker: true)
+    }
+}

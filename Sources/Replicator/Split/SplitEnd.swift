@@ -1,0 +1,201 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// Ends a split: one database is written again, and the other is its replica from where the forward direction stands.
+///
+/// For when no service writes to the other side any more, and no worker runs the directions. Every step can be killed and
+/// done again; what makes the split past is one transaction on the other side.
+public struct SplitEnd: Sendable {
+    /// With the ownership of a transition, under which the last writes came.
+    private let settings: SplitSettings
+    private let logger: Logger
+    /// How long the slot may still be held by a worker that has just ended.
+    var releaseMilliseconds: Int64 = 30_000
+    private static let passes = 3
+
+    public init(settings: SplitSettings, logger: Logger) {
+        self.settings = settings.inTransition
+        self.logger = logger
+    }
+
+    private var forward: DirectionSettings { settings[reading: .origin] }
+    private var backward: DirectionSettings { settings[reading: .other] }
+
+    /// - Returns: tables that were emptied on the other side, where their own numbers were others than the origin's: they
+    ///   are copied anew.
+    /// - Throws: `ReplicationFailure` with what a person has to do; `PostgresError`.
+    public func run() async throws -> [QualifiedName] {
+        for side in Side.allCases {
+            _ = try await PostgresConnection.with(settings.options(side)) { try await Migrator(connection: $0).migrate() }
+        }
+        var emptied: [QualifiedName] = []
+        if try await hasBegun() {
+            try await bringTheRest()
+            emptied = try await PostgresConnection.with(settings.options(.origin)) { origin in
+                try await PostgresConnection.with(settings.options(.other)) { other in
+                    try await settings.sequences(origin: origin, other: other).restoreOrSayWhy()
+                    return try await becomeReplica(other)
+                }
+            }
+            logger.notice("the split has ended", metadata: ["from": "\(settings.name(.other))", "to": "\(settings.name(.origin))"])
+        }
+        try await takeDown()
+        return emptied
+    }
+
+    private func hasBegun() async throws -> Bool {
+        try await PostgresConnection.with(settings.options(.other)) {
+            try await SplitProgressStore(connection: $0, direction: forward.name).read() != nil
+        }
+    }
+
+    // MARK: the last writes
+
+    /// Carries what is left, and makes sure that nothing is: a service that still writes there would lose it.
+    private func bringTheRest() async throws {
+        for _ in 0..<Self.passes {
+            try await waitForRelease()
+            try await carry()
+            try await waitForRelease()
+            if try await remainder() == 0 { return }
+        }
+        throw ReplicationFailure(
+            .splitWritten, "Somebody still writes to \(settings.name(.other)): the split can't end without losing that.",
+            nextStep: "Stop or move who does (`lindero status` names sessions); then the same command again.")
+    }
+
+    /// One last life of both directions, up to what both have now.
+    private func carry() async throws {
+        let states = SidePair { _ in DirectionState() }
+        let supervisor = SplitSupervisor(settings: settings, states: states, logger: logger, worker: "end-\(UInt64.random(in: 0...UInt64.max))")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await supervisor.run() }
+            group.addTask {
+                defer { for state in states.both { state.drain() } }
+                try await SplitDrain(settings: settings).pass()
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    /// Row changes that the way back has not applied.
+    private func remainder() async throws -> Int {
+        let applied = try await PostgresConnection.with(settings.options(.origin)) {
+            try await SplitProgressStore(connection: $0, direction: backward.name).read()?.appliedLSN
+        }
+        guard let applied else { return 0 }
+        return try await PostgresConnection.with(settings.options(.other)) { other in
+            let own = try await ProgressOrigin(connection: other, direction: forward.name).name()
+            let rows = try await other.query(
+                """
+                SELECT chr(get_byte(data, 0)),
+                       CASE get_byte(data, 0) WHEN 66 THEN encode(substring(data FROM 2 FOR 8), 'hex')
+                         WHEN 79 THEN convert_from(substring(data FROM 10 FOR length(data) - 10), 'UTF8') END
+                FROM pg_catalog.pg_logical_slot_peek_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', $2)
+                WHERE get_byte(data, 0) IN (66, 79, 73, 85, 68, 84)
+                """, [.text(backward.slot), .text(SQLText.identifier(backward.publication))]
+            ).rows
+            var count = 0
+            var isOurs = false
+            var commitLSN = LSN.zero
+            for row in rows {
+                switch row[0] {
+                case "B":
+                    isOurs = false
+                    commitLSN = LSN(row[1].flatMap { UInt64($0, radix: 16) } ?? 0)
+                case "O": isOurs = row[1] == own
+                default: count += isOurs || commitLSN < applied ? 0 : 1
+                }
+            }
+            return count
+        }
+    }
+
+    /// A worker that has just ended, or a life of ours, may still hold slot and origin for a moment.
+    private func waitForRelease() async throws {
+        let start = Monotonic.milliseconds()
+        for side in Side.allCases {
+            while try await isHeld(settings[reading: side]) {
+                guard Monotonic.milliseconds() - start < releaseMilliseconds else { throw inUse(settings[reading: side]) }
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    private func isHeld(_ direction: DirectionSettings) async throws -> Bool {
+        try await PostgresConnection.with(direction.source) {
+            try await $0.query(
+                "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active", [.text(direction.slot)]
+            ).rowCount > 0
+        }
+    }
+
+    private func inUse(_ direction: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .slotInUse, "Replication slot \(direction.slot) on \(direction.sourceName) is in use: a worker still runs \(direction.name).",
+            nextStep: "Stop it; then the same command again.")
+    }
+
+    // MARK: what changes
+
+    /// One transaction on the other side, after which the split never was.
+    private func becomeReplica(_ other: PostgresConnection) async throws -> [QualifiedName] {
+        let tables = try await numberedApart(other)
+        do {
+            _ = try await other.execute("BEGIN; SET LOCAL session_replication_role = replica")
+            for table in tables {
+                _ = try await other.execute("DELETE FROM \(table.sql)")
+                _ = try await other.query(
+                    "DELETE FROM lindero.table_copy WHERE direction = $1 AND schema_name = $2 AND table_name = $3",
+                    [.text(forward.name), .text(table.schema), .text(table.name)])
+            }
+            try await SplitProgressStore(connection: other, direction: forward.name).end()
+            _ = try await other.execute("COMMIT")
+        } catch {
+            try? await other.rollback()
+            throw error
+        }
+        return tables
+    }
+
+    /// Tables whose own keys each side gave by itself, and those that hold them: a replica has the origin's.
+    private func numberedApart(_ other: PostgresConnection) async throws -> [QualifiedName] {
+        let tables = (forward.policy?.tables.values ?? [:].values).filter { $0.surrogate != nil || !$0.references.isEmpty }.map(\.table)
+        let present = Set(try await CatalogReader.tables(other, matching: tables).map(\.name))
+        return tables.filter(present.contains).sorted()
+    }
+
+    /// Slot, publication, record and origin of the way back.
+    private func takeDown() async throws {
+        try await PostgresConnection.with(settings.options(.origin)) { origin in
+            // What came last from the other side must be on the origin's disk before it can't be had again.
+            try await Marker.write(on: origin)
+            try await PostgresConnection.with(settings.options(.other)) { other in
+                try await dropSlot(other)
+                _ = try await other.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(backward.publication))")
+            }
+            try await ProgressOrigin(connection: origin, direction: backward.name).drop()
+            for table in ["lindero.heartbeat", "lindero.table_copy"] {
+                _ = try await origin.query("DELETE FROM \(table) WHERE direction = $1", [.text(backward.name)])
+            }
+            _ = try await origin.query("DELETE FROM lindero.direction WHERE name = $1", [.text(backward.name)])
+        }
+    }
+
+    private func dropSlot(_ other: PostgresConnection) async throws {
+        let start = Monotonic.milliseconds()
+        while true {
+            do {
+                _ = try await other.query(
+                    "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+                    [.text(backward.slot)])
+                return
+            } catch {
+                guard error.isObjectInUse else { throw error }
+                guard Monotonic.milliseconds() - start < releaseMilliseconds else { throw inUse(backward) }
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+    }
+}

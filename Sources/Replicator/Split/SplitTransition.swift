@@ -1,0 +1,77 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// What a split needs before services may write on both sides, and what is put back when they no longer do.
+///
+/// Every step can be killed and done again.
+public struct SplitTransition: Sendable {
+    /// With the ownership of the transition.
+    private let settings: SplitSettings
+    private let logger: Logger
+
+    /// - Parameter settings: as declared, or already in transition.
+    public init(settings: SplitSettings, logger: Logger) {
+        self.settings = settings.inTransition
+        self.logger = logger
+    }
+
+    private var tables: [QualifiedName] { settings[reading: .origin].policy?.tables.keys.sorted() ?? [] }
+
+    /// Has both sides write whole old rows, and shares the numbers of their sequences. The worker may run the directions that
+    /// follow from this afterwards, not before: where a split runs already, both have read past the change by then.
+    ///
+    /// - Returns: the tables and partitions that were changed, on either side.
+    /// - Throws: `ReplicationFailure`, `SplitDrainError`, `PostgresError`.
+    public func widen() async throws -> Int {
+        var count = 0
+        let hasBegun = try await PostgresConnection.with(settings.options(.origin)) { origin in
+            try await PostgresConnection.with(settings.options(.other)) { other in
+                for (side, connection) in [(Side.origin, origin), (.other, other)] {
+                    _ = try await Migrator(connection: connection).migrate()
+                    let changed = try await FullIdentity(name: settings.name(side), connection: connection).set(tables)
+                    count += changed.count
+                    if !changed.isEmpty {
+                        logger.notice(
+                            "changes carry the old row",
+                            metadata: ["database": "\(settings.name(side))", "tables": "\(changed.map(\.sql).joined(separator: ", "))"])
+                    }
+                }
+                guard try await SplitProgressStore(connection: other, direction: settings[reading: .origin].name).read() != nil
+                else { return false }
+                try await settings.sequences(origin: origin, other: other).applyOrSayWhy()
+                return true
+            }
+        }
+        if hasBegun { try await SplitDrain(settings: settings).pass() }
+        return count
+    }
+
+    /// Puts every table's replica identity back to what it was, but where the declared ownership needs whole old rows.
+    /// Only once the worker runs that ownership.
+    ///
+    /// - Parameter ownership: `nil` when nothing is read on the other side any more.
+    /// - Returns: the tables and partitions that were changed, on either side.
+    public func restoreIdentity(for ownership: OwnershipPolicy?) async throws -> Int {
+        var count = 0
+        for side in Side.allCases {
+            count += try await PostgresConnection.with(settings.options(side)) { connection in
+                var kept: [QualifiedName] = []
+                if let ownership {
+                    kept = try await CatalogReader.tables(connection, matching: tables).filter { table in
+                        ownership.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
+                    }.map(\.name)
+                }
+                return try await FullIdentity(name: settings.name(side), connection: connection).restore(
+                    except: kept, keepsOthers: ownership != nil
+                ).count
+            }
+        }
+        return count
+    }
+
+    /// Waits until both sides have all that either had, and each knows it of the other: then ownership may narrow again.
+    public func drain(show: (_ bytes: SidePair<UInt64>) -> Void = { _ in }) async throws {
+        try await SplitDrain(settings: settings).pass(show: show)
+    }
+}

@@ -1,0 +1,109 @@
+import Foundation
+import PostgresClient
+import ReplicationCore
+import Replicator
+import Logging
+import TestSupport
+import Testing
+
+/// Services move between the two databases of a split, forth and back, while they write.
+@Suite struct TransitionTests {
+    private static let environment = ProcessInfo.processInfo.environment
+    private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    @Test func servicesMoveForthAndBackAndNothingIsLost() async throws {
+        let seed = Self.environment["LINDERO_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0..<1_000_000)
+        print("transition: LINDERO_SEED=\(seed)")
+        let scene = try await MovingServices()
+        let pair = scene.pair
+        var worker = try pair.run()
+        try await worker.waitForErrors("streaming direction=bot->sync", timeoutSeconds: 60)
+        let bot = MovingService("bot", columns: ["seen", "crmNotes"], inserts: false, pair, seed: seed)
+        let sync = MovingService("sync", columns: ["status", "token"], inserts: true, pair, seed: seed + 1)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for service in [bot, sync] { group.addTask { try await service.run() } }
+            defer { for service in [bot, sync] { service.end() } }
+
+            // Forth.
+            let declared = try await scene.settings()
+            let transition = SplitTransition(settings: declared, logger: logger)
+            #expect(try await transition.widen() == 6)
+            try await scene.follow(.towardsSplit, worker)
+            try await sync.move(to: [0, 1])
+            try await bot.move(to: [1, 0])
+            worker.kill9()
+            _ = try await worker.wait()
+            worker = try pair.run()
+            try await worker.waitForErrors("streaming direction=sync->bot", timeoutSeconds: 60)
+            try await sync.move(to: [1])
+            try await bot.move(to: [0])
+            try await transition.drain()
+            try await scene.follow(.split, worker)
+            #expect(try await transition.restoreIdentity(for: declared.directions[.origin].policy) == 4)
+            #expect(try await scene.identities() == ["Reservas f", "Reservas f"])
+            try await scene.settle([bot, sync])
+
+            // And back.
+            #expect(try await transition.widen() == 4)
+            try await scene.follow(.towardsOrigin, worker)
+            try await bot.move(to: [0, 1])
+            try await sync.move(to: [1, 0])
+            try await sync.move(to: [0])
+            try await bot.move(to: [0])
+            try await transition.drain()
+            try await scene.follow(.nothing, worker, streams: [])
+            #expect(try await SplitEnd(settings: declared, logger: logger).run() == [])
+            #expect(try await SplitEnd(settings: declared, logger: logger).run() == [])
+            try await scene.follow(.replica, worker, streams: ["bot->sync"])
+            #expect(try await transition.restoreIdentity(for: nil) == 6)
+            #expect(try await scene.identities() == ["", ""])
+            try await scene.settle([bot, sync])
+
+            // A later split begins anew.
+            _ = try await transition.widen()
+            try await scene.follow(.towardsSplit, worker)
+            try await sync.move(to: [1])
+            try await scene.settle([bot, sync])
+            for service in [bot, sync] { service.end() }
+            try await group.waitForAll()
+        }
+        try await scene.check([bot, sync])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors.suffix(3_000))")
+        await pair.remove()
+    }
+}
+
+extension MovingServices {
+    /// Lets the services write for a while.
+    func settle(_ services: [MovingService]) async throws {
+        for service in services {
+            let before = service.writes
+            try await waitUntil("\(service.name) writes on") { service.writes >= before + 60 }
+        }
+    }
+
+    /// Both sides are alike, and hold what was acknowledged last, or a conflict says where it went.
+    func check(_ services: [MovingService]) async throws {
+        try await pair.waitUntilEqual(Self.all)
+        let visits = try await pair.values("SELECT visits FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-1'")
+        #expect(visits[0] == "\(services.reduce(0) { $0 + $1.visits })")
+        for service in services {
+            for (place, value) in service.last {
+                let query = "SELECT \"\(place.column)\" FROM public.\"Reservas\" WHERE \"bookingId\" = '\(place.key)'"
+                let found = try await pair.bot.execute(query).firstValue
+                if found == "\(value)" { continue }
+                let lost = """
+                    SELECT count(*) FROM lindero.conflict WHERE row_key ->> 'bookingId' = '\(place.key)'
+                      AND column_name = '\(place.column)' AND lost_value = '\(value)'
+                    """
+                let recorded = try await pair.values(lost).compactMap { $0.flatMap { Int($0) } }.reduce(0, +)
+                #expect(recorded > 0, "\(place.column) of \(place.key) is \(found ?? "NULL"), was written as \(value) by \(service.name)")
+            }
+            let keys = try await pair.bot.execute("SELECT \"bookingId\" FROM public.\"Reservas\" WHERE \"bookingId\" LIKE '\(service.name)-%'").rows
+            #expect(Set(keys.compactMap { $0[0] }) == service.inserted)
+        }
+        let doubled = "SELECT count(*) FROM (SELECT id FROM public.\"Reservas\" GROUP BY id HAVING count(*) > 1) AS twice"
+        #expect(try await pair.values(doubled) == ["0", "0"])
+    }
+}

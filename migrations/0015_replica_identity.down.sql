@@ -1,0 +1,1 @@
+DROP TABLE lindero.replica_identity;
