@@ -4,7 +4,8 @@
 #   deploy/test.sh                  PostgreSQL 15 in full, a smoke of 16 and 18
 #   deploy/test.sh --all-versions   the whole suite on 15, 16 and 18
 #   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh), and five minutes of its
-#                                   chaos test
+#                                   chaos test, and both services writing while one database becomes two and one
+#                                   again (deploy/zero-downtime.sh), without a fence and with one
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +17,7 @@ while [ $# -gt 0 ]; do
     --all-versions) versions=(15 16 18) smoke=(); shift ;;
     --long) long=1; shift ;;
     --filter) filter=(--filter "${2:?--filter needs a name}") smoke=(); shift 2 ;;
-    -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; see deploy/test.sh --help" ;;
   esac
 done
@@ -78,6 +79,14 @@ if [ -n "$long" ]; then
   say "the split's model check"
   deploy/model-check.sh
   LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
+  for fence in none strict; do
+    say "both services write from shared to split and back, fence: $fence"
+    report=$(mktemp -d)
+    deploy/zero-downtime.sh --seconds 5 --fence $fence --json "$report/report.json" --html "$report/report.html"
+    deploy/zero-downtime.sh --verify-report "$report/report.json"
+    rm -r "$report"
+    summaries+=("from shared to split and back while both services write, fence: $fence: everything holds")
+  done
 fi
 say "all passed"
 printf '    %s\n' "${summaries[@]}"

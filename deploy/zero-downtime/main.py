@@ -148,10 +148,13 @@ class Journey:
         self.settle()
         for side in ("bot", "sync"):
             self.compare("while split", side, private=side == "sync")
-        crew.thaw()
+        # The services rest: 20,000 inserts as fast as they go would be the load that is measured.
         duplicates = insert_on_both({name: stage.direct(name, f"{name}_app") for name in ("bot", "sync")})
         for name, count in duplicates.items():
             self.expect(f"duplicate keys in the next 10,000 inserts on {name}, while split", count)
+        self.settle()
+        crew.thaw()
+        self.write_on("split, after the checks")
         self.move("rollback")
         self.write_on("replica again")
         self.verify("as a replica again and written")
