@@ -1,4 +1,5 @@
 import Foundation
+import Logging
 import PostgresClient
 import ReplicationCore
 import Replicator
@@ -41,8 +42,12 @@ struct MovingServices {
 
     let pair: SplitPair
 
+    init(schema: String, tables: String) async throws {
+        pair = try await SplitPair(schema: schema, tables: tables, backend: "replica")
+    }
+
     init() async throws {
-        pair = try await SplitPair(schema: Self.schema, tables: Self.tables, backend: "replica")
+        self = try await MovingServices(schema: Self.schema, tables: Self.tables)
         _ = try await pair.bot.execute(
             """
             INSERT INTO public."Reservas" ("bookingId", phone) SELECT 'b-' || i, 'first' FROM generate_series(1, \(Self.keyCount)) i;
@@ -76,6 +81,18 @@ struct MovingServices {
         }
     }
 
+    /// Starts the worker as a replica, and has the split begin with a transition.
+    func begin() async throws -> (RunningLindero, SplitTransition) {
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming direction=bot->sync", timeoutSeconds: 60)
+        let transition = SplitTransition(settings: try await settings(), logger: Self.logger)
+        _ = try await transition.widen()
+        try await follow(.towardsSplit, worker)
+        return (worker, transition)
+    }
+
+    static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
     /// Identities that are not the default, by side.
     func identities() async throws -> [String?] {
         try await pair.values(
@@ -99,6 +116,7 @@ final class MovingService: Sendable {
         var doubtfulVisits = 0
         var writes = 0
         var isOver = false
+        var isIdle = false
     }
 
     let name: String
@@ -123,6 +141,15 @@ final class MovingService: Sendable {
         try await waitUntil("\(name) goes on at \(sides)") { known.withLock { $0.writes >= before + 2 || $0.isOver } }
     }
 
+    /// Returns once nothing is under way.
+    func pause() async throws {
+        known.withLock {
+            $0.sides = []
+            $0.isIdle = false
+        }
+        try await waitUntil("\(name) pauses") { known.withLock { $0.isIdle || $0.isOver } }
+    }
+
     func end() { known.withLock { $0.isOver = true } }
     var writes: Int { known.withLock { $0.writes } }
     /// The last acknowledged value of each place, and one that nobody knows of.
@@ -137,6 +164,11 @@ final class MovingService: Sendable {
         var number = 0
         while !known.withLock({ $0.isOver }) {
             let sides = known.withLock { $0.sides }
+            if sides.isEmpty {
+                known.withLock { $0.isIdle = true }
+                try await Task.sleep(for: .milliseconds(5))
+                continue
+            }
             let side = connections[sides[random.below(sides.count)]]
             number += 1
             try await write(number, on: side, &random)

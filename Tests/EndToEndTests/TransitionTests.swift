@@ -2,14 +2,12 @@ import Foundation
 import PostgresClient
 import ReplicationCore
 import Replicator
-import Logging
 import TestSupport
 import Testing
 
 /// Services move between the two databases of a split, forth and back, while they write.
 @Suite struct TransitionTests {
     private static let environment = ProcessInfo.processInfo.environment
-    private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     @Test func servicesMoveForthAndBackAndNothingIsLost() async throws {
         let seed = Self.environment["LINDERO_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0..<1_000_000)
@@ -26,7 +24,7 @@ import Testing
 
             // Forth.
             let declared = try await scene.settings()
-            let transition = SplitTransition(settings: declared, logger: logger)
+            let transition = SplitTransition(settings: declared, logger: MovingServices.logger)
             #expect(try await transition.widen() == 6)
             try await scene.follow(.towardsSplit, worker)
             try await sync.move(to: [0, 1])
@@ -46,17 +44,21 @@ import Testing
             // And back.
             #expect(try await transition.widen() == 4)
             try await scene.follow(.towardsOrigin, worker)
+            _ = try await transition.bringPrivateColumnsHome()
             try await bot.move(to: [0, 1])
             try await sync.move(to: [1, 0])
             try await sync.move(to: [0])
             try await bot.move(to: [0])
             try await transition.drain()
             try await scene.follow(.nothing, worker, streams: [])
-            #expect(try await SplitEnd(settings: declared, logger: logger).run() == [])
-            #expect(try await SplitEnd(settings: declared, logger: logger).run() == [])
+            #expect(try await SplitEnd(settings: declared, logger: MovingServices.logger).run() == [])
+            #expect(try await SplitEnd(settings: declared, logger: MovingServices.logger).run() == [])
             try await scene.follow(.replica, worker, streams: ["bot->sync"])
             #expect(try await transition.restoreIdentity(for: nil) == 6)
             #expect(try await scene.identities() == ["", ""])
+            for service in [bot, sync] { try await service.pause() }
+            try await scene.check([bot, sync])
+            for service in [bot, sync] { try await service.move(to: [0]) }
             try await scene.settle([bot, sync])
 
             // A later split begins anew.
@@ -70,6 +72,49 @@ import Testing
         try await scene.check([bot, sync])
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors.suffix(3_000))")
+        await pair.remove()
+    }
+
+    @Test func whatStayedPrivateIsHomeBeforeItsServiceIsAndNewerWritesStand() async throws {
+        let scene = try await MovingServices()
+        let pair = scene.pair
+        let (worker, transition) = try await scene.begin()
+        _ = try await pair.sync.execute(
+            "INSERT INTO public.\"Reservas\" (\"bookingId\", token) SELECT 'p-' || i, 1 FROM generate_series(1, 1200) i")
+        try await transition.drain()
+        try await scene.follow(.split, worker)
+        _ = try await pair.sync.execute("UPDATE public.\"Reservas\" SET token = id + 7 WHERE id % 3 <> 0")
+        _ = try await pair.sync.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", token) SELECT 'q-' || i, i FROM generate_series(1, 50) i")
+        _ = try await transition.widen()
+        try await scene.follow(.towardsOrigin, worker)
+        // The service writes on where it is, hot rows among them.
+        let isOver = Flag()
+        let writing = Task {
+            let connection = try await PostgresConnection.connect(ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""))
+            var last: [String: Int] = [:]
+            var random = SeededGenerator(seed: 5)
+            while !isOver.isSet {
+                let key = "p-\(random.chance(50) ? 1 + random.below(3) : 1 + random.below(1_200))"
+                let value = 100_000 + random.below(900_000)
+                _ = try await connection.execute("UPDATE public.\"Reservas\" SET token = \(value) WHERE \"bookingId\" = '\(key)'")
+                last[key] = value
+                try await Task.sleep(for: .milliseconds(2))
+            }
+            await connection.close()
+            return last
+        }
+        let written = try await transition.bringPrivateColumnsHome()
+        isOver.set()
+        let last = try await writing.value
+        #expect(written > 700 && last.count > 2, "\(written) \(last.count)")
+        try await transition.drain()
+        try await pair.waitUntilEqual(MovingServices.all)
+        let rows = try await pair.bot.execute("SELECT \"bookingId\", token FROM public.\"Reservas\"").rows
+        let found = Dictionary(uniqueKeysWithValues: rows.map { ($0[0] ?? "", $0[1].flatMap { Int($0) } ?? -1) })
+        for (key, value) in last { #expect(found[key] == value, "\(key)") }
+        #expect(found["q-50"] == 50)
+        #expect(try await transition.bringPrivateColumnsHome() == 0)
+        worker.kill9()
         await pair.remove()
     }
 }

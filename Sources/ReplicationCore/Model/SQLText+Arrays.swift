@@ -1,4 +1,9 @@
 extension SQLText {
+    /// An array of text that may hold NULLs, as PostgreSQL reads it.
+    public static func arrayLiteral(nullable values: some Sequence<String?>) -> String {
+        "{" + values.map { value in value.map { String(arrayLiteral([$0]).dropFirst().dropLast()) } ?? "NULL" }.joined(separator: ",") + "}"
+    }
+
     /// The elements of a one-dimensional array of text in PostgreSQL's output form; NULLs are left out.
     public static func elements(ofArray text: String) -> [String] {
         var elements: [String] = []

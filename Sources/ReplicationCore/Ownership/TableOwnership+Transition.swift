@@ -15,7 +15,7 @@ extension OwnershipPolicy {
     /// written since has to be brought before they move back.
     public func stayingColumns(of other: String) -> [QualifiedName: [String]] {
         tables.compactMapValues { ownership in
-            let columns = ownership.privateColumns.filter { ownership.columns[$0] == .owned(by: other) }.sorted()
+            let columns = ownership.privateColumns.filter { ownership.owner(of: $0) == other }.sorted()
             return columns.isEmpty ? nil : columns
         }
     }
@@ -37,7 +37,7 @@ extension TableOwnership {
         for case (let column, .owned(let owner)) in columns {
             ownership.columns[column] = .shared(SharedColumnRule(policy: .prefer, side: owner))
             ownership.moving[column] = owner
-            if owner != origin { ownership.privateColumns.remove(column) }
+            if owner == origin, privateColumns.contains(column) { ownership.inbound.insert(column) }
         }
         return ownership
     }

@@ -26,6 +26,8 @@ public struct TableOwnership: Sendable, Equatable {
     public var isReferenced = false
     /// Owners of columns that both sides write while services move (`inTransition`).
     public var moving: [String: String] = [:]
+    /// Those of them that travel towards their owner alone: private ones of the origin.
+    public var inbound: Set<String> = []
 
     public init(
         table: QualifiedName, match: [String], insertOwners: Set<String>, deleteOwners: Set<String>,
@@ -53,8 +55,8 @@ public struct TableOwnership: Sendable, Equatable {
         if case .owned(let side)? = columns[column] { side } else { moving[column] }
     }
 
-    /// The one side that a column travels to although both write it: a private one's, while services move.
-    public func inboundSide(of column: String) -> String? { privateColumns.contains(column) ? moving[column] : nil }
+    /// The one side that a column travels to although both write it.
+    public func inboundSide(of column: String) -> String? { inbound.contains(column) ? moving[column] : nil }
 
     /// Whether the column leaves `source` for `target` in the given backend.
     ///
@@ -72,10 +74,11 @@ public struct TableOwnership: Sendable, Equatable {
             // Rows that refer to it are copied with the number as it is.
             if isReferenced, column == surrogate { return true }
             guard privateColumns.contains(column) else { return true }
-            return owner == .owned(by: target)
+            return self.owner(of: column) == target
         case .split:
             if let side = inboundSide(of: column) { return side == target }
-            guard !privateColumns.contains(column), column != surrogate else { return false }
+            // A private one that travels now is its owner's, who is on both sides.
+            guard !privateColumns.contains(column) || moving[column] != nil, column != surrogate else { return false }
             switch owner {
             case .owned(let side): return side == source
             case .shared: return true

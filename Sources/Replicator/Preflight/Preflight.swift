@@ -8,20 +8,24 @@ public struct Preflight: Sendable {
     private let connections: [String: ConnectionOptions]
     private let ownSlots: Set<String>
     private let longTransactionSeconds: Int
+    private let movesServices: Bool
 
     /// - Parameters:
     ///   - connections: how to reach each database, by its name in the configuration.
     ///   - ownSlots: names Lindero gives to its slots; those that exist already need no free place.
     ///   - longTransactionSeconds: writing transactions open for longer are named.
+    ///   - movesServices: whether services are about to move between the databases of a split: then both sides must be able to
+    ///     take everything, and what Lindero sees to on the way is nothing to mend.
     public init(
         configuration: LinderoConfiguration, connections: [String: ConnectionOptions],
         ownSlots: Set<String> = [],
-        longTransactionSeconds: Int = 60
+        longTransactionSeconds: Int = 60, movesServices: Bool = false
     ) {
         self.configuration = configuration
         self.connections = connections
         self.ownSlots = ownSlots
         self.longTransactionSeconds = longTransactionSeconds
+        self.movesServices = movesServices && configuration.backend == .split
     }
 
     /// Never throws: what can't be reached or read is a finding as well.
@@ -60,7 +64,7 @@ public struct Preflight: Sendable {
         let replicated = tables.filter { policy.tables[$0.name] != nil }
         for direction in directions(sides) {
             let pass = DirectionPreflight(
-                configuration: configuration, policy: policy, source: direction.source,
+                configuration: configuration, policy: movesServices ? inTransition(policy) : policy, source: direction.source,
                 target: direction.target)
             findings += serverChecks(direction.source).source()
             do {
@@ -73,6 +77,11 @@ public struct Preflight: Sendable {
             }
         }
         return findings + (await split(origin, sides, policy))
+    }
+
+    private func inTransition(_ policy: OwnershipPolicy) -> OwnershipPolicy {
+        let other = configuration.databases.first { $0.name != configuration.origin && !$0.isPhysicalStandby }
+        return other.map { policy.inTransition(origin: configuration.origin, other: $0.name) } ?? policy
     }
 
     private func prisma(_ origin: PreflightSide) async -> [PreflightFinding] {
@@ -90,7 +99,9 @@ public struct Preflight: Sendable {
         let others = configuration.databases.filter { $0.name != origin.name && !$0.isPhysicalStandby }
         guard configuration.backend == .split, let other = others.first.flatMap({ sides[$0.name] }) else { return [] }
         do {
-            return try await SplitPreflight(configuration: configuration, policy: policy, origin: origin, other: other).findings()
+            return try await SplitPreflight(
+                configuration: configuration, policy: policy, origin: origin, other: other, movesServices: movesServices
+            ).findings()
         } catch {
             return [failed(other.name, error)]
         }

@@ -79,7 +79,8 @@ struct SourceTableChecks {
         let needsFull =
             configuration.backend == .split
             && ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
-        if needsFull, table.replicaIdentity != .full {
+        // The owner's role sets it when services are about to move.
+        if needsFull, table.replicaIdentity != .full, !policy.isInTransition || !facts.actsAsOwner {
             findings.append(
                 finding(
                     .blocker, .replicaIdentityFull, object: table.name.description,

@@ -7,6 +7,7 @@ struct SplitPreflight {
     let policy: OwnershipPolicy
     let origin: PreflightSide
     let other: PreflightSide
+    var movesServices = false
 
     /// Below this share of the numbers that a column can hold, it is time to think of a larger type.
     static let leastHeadroom = 0.1
@@ -22,14 +23,17 @@ struct SplitPreflight {
                     facts: try await SplitFactsReader.read(
                         side.connection, tables, roles: configuration.database(side.name)?.roles ?? [])))
         }
-        let (sequences, numbered) = try await self.sequences()
+        let transition = policy.inTransition(origin: origin.name, other: other.name)
+        let (sequences, numbered) = try await self.sequences(movesServices ? transition : policy)
         var findings: [PreflightFinding] = []
-        for ownership in policy.tables.values.sorted(by: { $0.table < $1.table }) {
-            let table = SplitOwnership(ownership: ownership, sides: sides.map(\.name))
-            findings += SplitTableChecks(
-                table: table, sides: sides, numberedColumns: numbered[ownership.table] ?? []
-            ).findings()
-            findings += SplitReferenceChecks(table: table, sides: sides, policy: policy).findings()
+        for name in policy.tables.keys.sorted() {
+            func check(_ policy: OwnershipPolicy) -> [PreflightFinding] {
+                guard let ownership = policy.tables[name] else { return [] }
+                let table = SplitOwnership(ownership: ownership, sides: sides.map(\.name))
+                return SplitTableChecks(table: table, sides: sides, numberedColumns: numbered[name] ?? []).findings()
+                    + SplitReferenceChecks(table: table, sides: sides, policy: policy).findings()
+            }
+            findings += SplitMoveChecks(movesServices: movesServices).findings(settled: check(policy), moving: check(transition))
         }
         for side in [origin, other] { findings += try await fills(side, sides.first { $0.name == side.name }) }
         return findings + policies() + sequences + slots()
@@ -85,7 +89,7 @@ struct SplitPreflight {
     }
 
     /// - Returns: findings, and by table the columns whose numbers are shared out between the sides.
-    private func sequences() async throws -> ([PreflightFinding], [QualifiedName: Set<String>]) {
+    private func sequences(_ policy: OwnershipPolicy) async throws -> ([PreflightFinding], [QualifiedName: Set<String>]) {
         let split = SequenceSplit(
             origin: (origin.name, origin.connection), other: (other.name, other.connection), policy: policy,
             mode: configuration.replication.sequences)
@@ -110,9 +114,9 @@ struct SplitPreflight {
             if step.plan != nil {
                 findings.append(
                     PreflightFinding(
-                        step.pair.isShared ? .blocker : .warning, .sequencesShared, object: columns,
+                        !step.pair.isShared ? .warning : movesServices ? .note : .blocker, .sequencesShared, object: columns,
                         step.pair.isShared
-                            ? "both sides would give the same numbers to \(columns)"
+                            ? "both sides would give the same numbers to \(columns)" + (movesServices ? "; they are shared out on the way" : "")
                             : "a sequence of \(columns) is behind the numbers that rows have already",
                         fix: "lindero sequences apply"))
             }

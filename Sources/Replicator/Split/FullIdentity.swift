@@ -9,14 +9,20 @@ public struct FullIdentity: Sendable {
     let name: String
     let connection: PostgresConnection
     /// How long writers may have to wait behind one try.
-    var lockMilliseconds = 100
+    let lockMilliseconds: Int
     /// How long to try for one table.
-    var limitMilliseconds: Int64 = 60_000
+    let limitMilliseconds: Int64
 
     /// - Parameter name: of the database.
     public init(name: String, connection: PostgresConnection) {
+        self.init(name: name, connection: connection, lockMilliseconds: 100, limitMilliseconds: 60_000)
+    }
+
+    init(name: String, connection: PostgresConnection, lockMilliseconds: Int, limitMilliseconds: Int64) {
         self.name = name
         self.connection = connection
+        self.lockMilliseconds = lockMilliseconds
+        self.limitMilliseconds = limitMilliseconds
     }
 
     private struct Relation {
@@ -63,6 +69,9 @@ public struct FullIdentity: Sendable {
     /// - Throws: as `set`.
     @discardableResult
     public func restore(except kept: [QualifiedName] = [], keepsOthers: Bool = false) async throws -> [QualifiedName] {
+        // A database that no transition has been to.
+        guard try await connection.query("SELECT pg_catalog.to_regclass('lindero.replica_identity')::text").firstValue != nil
+        else { return [] }
         let rows = try await connection.query(
             """
             SELECT r.schema_name, r.table_name, r.identity, i.relname, c.relreplident

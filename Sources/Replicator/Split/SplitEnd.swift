@@ -12,6 +12,8 @@ public struct SplitEnd: Sendable {
     private let logger: Logger
     /// How long the slot may still be held by a worker that has just ended.
     var releaseMilliseconds: Int64 = 30_000
+    /// Called between any two steps; a test that throws here is a kill.
+    var afterStep: @Sendable () throws -> Void = {}
     private static let passes = 3
 
     public init(settings: SplitSettings, logger: Logger) {
@@ -34,7 +36,9 @@ public struct SplitEnd: Sendable {
             try await bringTheRest()
             emptied = try await PostgresConnection.with(settings.options(.origin)) { origin in
                 try await PostgresConnection.with(settings.options(.other)) { other in
+                    try afterStep()
                     try await settings.sequences(origin: origin, other: other).restoreOrSayWhy()
+                    try afterStep()
                     return try await becomeReplica(other)
                 }
             }
@@ -171,11 +175,15 @@ public struct SplitEnd: Sendable {
         try await PostgresConnection.with(settings.options(.origin)) { origin in
             // What came last from the other side must be on the origin's disk before it can't be had again.
             try await Marker.write(on: origin)
+            try afterStep()
             try await PostgresConnection.with(settings.options(.other)) { other in
                 try await dropSlot(other)
+                try afterStep()
                 _ = try await other.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(backward.publication))")
             }
+            try afterStep()
             try await ProgressOrigin(connection: origin, direction: backward.name).drop()
+            try afterStep()
             for table in ["lindero.heartbeat", "lindero.table_copy"] {
                 _ = try await origin.query("DELETE FROM \(table) WHERE direction = $1", [.text(backward.name)])
             }

@@ -70,6 +70,21 @@ public struct SplitTransition: Sendable {
         return count
     }
 
+    /// Brings the second database's private columns home to the origin: they stayed there since the last transition, and
+    /// from now on they travel. For the time between `widen` and the first write of their service on the origin, with a worker
+    /// that runs the transition.
+    ///
+    /// - Parameter show: told now and then how many rows were looked at, and how many were written.
+    /// - Returns: the rows that were written.
+    /// - Throws: `ReplicationFailure`, `SplitDrainError`, `PostgresError`.
+    public func bringPrivateColumnsHome(show: (_ looked: Int, _ written: Int) -> Void = { _, _ in }) async throws -> Int {
+        let staying = settings[reading: .origin].policy?.stayingColumns(of: settings.name(.other)) ?? [:]
+        if staying.isEmpty { return 0 }
+        // Rows that were made without them are on the origin by then.
+        try await drain()
+        return try await PrivateHome(settings: settings).bring(staying, show: show)
+    }
+
     /// Waits until both sides have all that either had, and each knows it of the other: then ownership may narrow again.
     public func drain(show: (_ bytes: SidePair<UInt64>) -> Void = { _ in }) async throws {
         try await SplitDrain(settings: settings).pass(show: show)

@@ -13,7 +13,9 @@ struct PhasePreflight: Sendable {
         for database in (try? ahead.databases()) ?? [] { connections[database.name] = database.options }
         let plan = try? await WorkerPlan.make(ahead)
         let slots = Set(plan?.tasks.flatMap(\.directions).map(\.slot) ?? [])
-        let report = await Preflight(configuration: ahead.configuration, connections: connections, ownSlots: slots).run()
+        let report = await Preflight(
+            configuration: ahead.configuration, connections: connections, ownSlots: slots, movesServices: to == .split
+        ).run()
         return PreflightReport(findings: moving(ahead.configuration) + report.findings)
     }
 }

@@ -37,6 +37,16 @@ extension PhaseWorks {
         return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
     }
 
+    func privateHome() async throws -> Figures {
+        let transition = try await transition()
+        let count = try await patiently {
+            try await transition.bringPrivateColumnsHome { looked, written in
+                line.show("\(PlainText.count(looked)) rows looked at, \(PlainText.count(written)) written")
+            }
+        }
+        return [("rows", .integer(Int64(count)))]
+    }
+
     func endSplit() async throws -> Figures {
         let emptied = try await SplitEnd(settings: try await split(), logger: LineLogHandler.logger()).run()
         return emptied.isEmpty ? [] : [("copiedAnew", .texts(emptied.map(\.description)))]

@@ -38,7 +38,7 @@ struct PhaseWorks: Sendable {
         case .widenIdentity: return try await widenIdentity()
         case .restoreIdentity: return try await restoreIdentity()
         case .endSplit: return try await endSplit()
-        case .privateHome: return []
+        case .privateHome: return try await privateHome()
         }
     }
 

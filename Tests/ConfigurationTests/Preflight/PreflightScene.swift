@@ -15,6 +15,7 @@ struct PreflightScene {
     var targetUser = "postgres"
     var ownSlots: Set<String> = []
     var longTransactionSeconds = 60
+    var movesServices = false
 
     static let sample = """
         CREATE TABLE "Reservas" (id int PRIMARY KEY, "bookingId" text NOT NULL UNIQUE, status text);
@@ -89,7 +90,7 @@ struct PreflightScene {
     func report() async -> PreflightReport {
         await Preflight(
             configuration: configuration, connections: ["bot": options(.source), "sync": options(.target)],
-            ownSlots: ownSlots, longTransactionSeconds: longTransactionSeconds
+            ownSlots: ownSlots, longTransactionSeconds: longTransactionSeconds, movesServices: movesServices
         ).run()
     }
 

@@ -37,7 +37,10 @@ import Testing
         #expect(!moving.travels("notes", from: "bot", to: "sync", backend: .replica))
         let forward = VerifyDirection(source: "bot", target: "sync", backend: .split)
         #expect(!forward.compares("notes", moving) && forward.compares("token", moving))
-        #expect(Self.policy.stayingColumns(of: "sync") == [Self.declared.table: ["token"]])
+        for policy in [Self.policy, Self.policy.inTransition(origin: "bot", other: "sync")] {
+            #expect(policy.stayingColumns(of: "sync") == [Self.declared.table: ["token"]])
+            #expect(policy.inTransition(origin: "bot", other: "sync").tables[Self.declared.table] == moving)
+        }
     }
 
     /// The copy before a split that begins with a transition carries what a replica carries.
