@@ -12,7 +12,11 @@ import Testing
     private static let shared = ["phone", "guestName", "arrivalDate", "updatedAt", "visits"]
 
     private func grant(_ role: String, on side: PostgresConnection, owned: [String]) async throws {
-        let columns = (Self.key + Self.shared + owned).map { "\"\($0)\"" }.joined(separator: ", ")
+        try await Self.grant(role, on: side, Self.key + Self.shared + owned)
+    }
+
+    static func grant(_ role: String, on side: PostgresConnection, _ columns: [String]) async throws {
+        let columns = columns.map { "\"\($0)\"" }.joined(separator: ", ")
         _ = try await side.execute(
             """
             DO $$ BEGIN

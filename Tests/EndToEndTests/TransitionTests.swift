@@ -75,6 +75,43 @@ import Testing
         await pair.remove()
     }
 
+    /// The appliers' roles may write what arrives in a transition, and the origin's private column on its own side alone.
+    @Test func plainRolesCarryATransition() async throws {
+        let scene = try await MovingServices()
+        let pair = scene.pair
+        let (first, _) = try await scene.begin()
+        first.terminate()
+        #expect(try await first.wait() == 0)
+        let role = "lindero_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        let columns = ["id", "bookingId", "status", "token", "seen", "phone", "visits"]
+        try await SplitPrivilegeTests.grant(role, on: pair.bot, columns + ["crmNotes"])
+        try await SplitPrivilegeTests.grant(role, on: pair.sync, columns)
+        for side in [pair.bot, pair.sync] {
+            _ = try await side.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON public.\"Leads\", public.\"HotelApart\" TO \(role)")
+        }
+        let worker = try await pair.startStreaming(as: role)
+        for (side, word) in [(pair.bot, "b"), (pair.sync, "s")] {
+            _ = try await side.execute(
+                """
+                INSERT INTO public."Reservas" ("bookingId", token, "crmNotes", seen) VALUES ('\(word)', 1, 2, 3);
+                INSERT INTO public."Leads" (name) VALUES ('\(word)'); DELETE FROM public."HotelApart" WHERE name = 'hotel \(word == "b" ? 1 : 2)';
+                """)
+        }
+        try await pair.waitUntilEqual(MovingServices.all)
+        _ = try await pair.sync.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = 7, seen = 8 WHERE \"bookingId\" = 'b'")
+        _ = try await pair.bot.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = 9, status = 4, token = 5 WHERE \"bookingId\" = 's'")
+        try await waitUntil("what was written away from home has come") {
+            try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE seen = 8 OR status = 4") == ["2", "2"]
+        }
+        try await pair.waitUntilEqual(MovingServices.all)
+        // Private: home from the other side, and never there.
+        let notes = try await pair.values("SELECT string_agg(\"crmNotes\"::text, ' ' ORDER BY \"bookingId\") FROM public.\"Reservas\" WHERE \"bookingId\" IN ('b', 's')")
+        #expect(notes == ["7 9", "7 2"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
     @Test func whatStayedPrivateIsHomeBeforeItsServiceIsAndNewerWritesStand() async throws {
         let scene = try await MovingServices()
         let pair = scene.pair

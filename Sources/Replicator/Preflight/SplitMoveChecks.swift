@@ -21,6 +21,8 @@ struct SplitMoveChecks {
             var added = finding
             switch finding.code {
             case .targetPrivilege:
+                let isTold = settled.contains { $0.code == finding.code && ($0.database, $0.object) == (finding.database, finding.object) }
+                if !movesServices, isTold { continue }
                 added.severity = movesServices ? .blocker : .note
             // Always so, and what is meant.
             case .deletedByBoth, .matchNumbered, .replicaIdentity:

@@ -19,6 +19,7 @@ struct SplitReferenceChecks {
                 if let finding = meaning(key, side), told.insert(key.columns + [key.referenced.description]).inserted {
                     findings.append(finding)
                 }
+                if let finding = merging(key, side), told.insert(key.columns + ["merging"]).inserted { findings.append(finding) }
                 findings += action(key, side)
             }
             findings += nullify(side) + required(side) + consequenceRights(side)
@@ -128,6 +129,19 @@ struct SplitReferenceChecks {
             "\"\(first.0)\" of \(name) holds \"\(first.1)\" of \(key.referenced), which is another value on the other side (rows "
                 + "are matched by [\(referenced.match.joined(separator: ", "))])",
             fix: "references: { \(first.0): \(TablePattern.text(for: key.referenced)) } under tables.\(TablePattern.text(for: name))")
+    }
+
+    /// A number that travels, of rows that both sides make for a while: where they make the same one, one number stands.
+    private func merging(_ key: SplitTableFacts.ForeignKey, _ side: SplitSide) -> PreflightFinding? {
+        guard let referenced = policy.tables[key.referenced], ownership.references[key.columns.first ?? ""] == nil,
+            let number = key.referencedColumns.first(where: { !referenced.match.contains($0) && referenced.moving[$0] != nil })
+        else { return nil }
+        return PreflightFinding(
+            .warning, .foreignKeyCut, database: side.name, object: "\(name).\(key.columns.first ?? "")",
+            "a row of \(key.referenced) that both sides make at once keeps one \"\(number)\", and rows of \(name) may still hold the other "
+                + "(it is in lindero.conflict)",
+            fix: "see that one place at a time makes the same [\(referenced.match.joined(separator: ", "))]; or references: { "
+                + "\(key.columns.first ?? ""): \(TablePattern.text(for: key.referenced)) } under tables.\(TablePattern.text(for: name))")
     }
 
     /// A cascade is a write of the side that deletes.

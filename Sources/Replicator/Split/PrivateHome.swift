@@ -8,6 +8,8 @@ import ReplicationCore
 /// later meets an ordinary write of the origin that it had not seen, and is preferred (`inTransition`).
 struct PrivateHome: Sendable {
     private static let rowsAtOnce = 500
+    /// Of values that are held at once, beside one row.
+    private static let bytesAtOnce = 4 << 20
     /// How often a row that changes all the time is tried.
     private static let attempts = 30
 
@@ -66,35 +68,52 @@ struct PrivateHome: Sendable {
         func bring(_ stretch: [Row]) async throws -> Int {
             var open = stretch
             var written = 0
-            for attempt in 1... {
-                guard try await HiddenCommits(connection: other).settle() else { continue }
-                let found = try await differing(open)
-                if found.isEmpty { return written }
-                let done = try await write(found)
+            for attempt in 1...PrivateHome.attempts {
+                let isSettled = try await HiddenCommits(connection: other).settle()
+                let differing = isSettled ? try await differing(open) : open.map { ($0, 0) }
+                if differing.isEmpty { return written }
+                var done = 0
+                if isSettled { for batch in Self.batches(differing) { done += try await write(batch) } }
                 written += done
-                if done == found.count { return written }
-                guard attempt < PrivateHome.attempts else { throw busy() }
+                if done == differing.count { return written }
                 try await Task.sleep(for: .milliseconds(5 * attempt))
-                open = rows(try await origin.query(sql.again, keys(found.map(\.row.key))))
+                open = rows(try await origin.query(sql.again, keys(differing.map(\.row.key))))
             }
-            return written
+            throw busy()
         }
 
-        private func differing(_ rows: [Row]) async throws -> [(row: Row, values: [String?])] {
+        /// Rows that the other side holds otherwise, with how large its values are.
+        private func differing(_ rows: [Row]) async throws -> [(row: Row, sizeBytes: Int)] {
             let digests = try await other.query(sql.digests, keys(rows.map(\.key)))
-            var known: [[String?]: String] = [:]
-            for row in digests.rows { known[sql.match.indices.map { row[$0] }] = row[sql.match.count] }
+            var known: [[String?]: (digest: String?, sizeBytes: Int)] = [:]
+            for row in digests.rows {
+                let count = sql.match.count
+                known[sql.match.indices.map { row[$0] }] = (row[count], row[count + 1].flatMap { Int($0) } ?? 0)
+            }
             // A row that the other side has not got is on its way, or gone.
-            let differing = rows.filter { row in known[row.key].map { $0 != row.digest } ?? false }
-            if differing.isEmpty { return [] }
+            return rows.compactMap { row in known[row.key].flatMap { $0.digest == row.digest ? nil : (row, $0.sizeBytes) } }
+        }
+
+        private static func batches(_ rows: [(row: Row, sizeBytes: Int)]) -> [[Row]] {
+            var batches: [[Row]] = []
+            var room = 0
+            for (row, sizeBytes) in rows {
+                if batches.isEmpty || sizeBytes > room {
+                    batches.append([])
+                    room = PrivateHome.bytesAtOnce
+                }
+                batches[batches.count - 1].append(row)
+                room -= sizeBytes
+            }
+            return batches
+        }
+
+        private func write(_ rows: [Row]) async throws -> Int {
             var values: [[String?]: [String?]] = [:]
-            for row in try await other.query(sql.values, keys(differing.map(\.key))).rows {
+            for row in try await other.query(sql.values, keys(rows.map(\.key))).rows {
                 values[sql.match.indices.map { row[$0] }] = sql.columns.indices.map { row[sql.match.count + $0] }
             }
-            return differing.compactMap { row in values[row.key].map { (row, $0) } }
-        }
-
-        private func write(_ found: [(row: Row, values: [String?])]) async throws -> Int {
+            let found = rows.compactMap { row in values[row.key].map { (row: row, values: $0) } }
             var parameters = keys(found.map(\.row.key))
             parameters.append(Self.array(found.map(\.row.version)))
             for index in sql.columns.indices { parameters.append(Self.array(found.map { $0.values[index] })) }
@@ -153,7 +172,10 @@ private struct PrivateSQL {
 
     /// Parameters of all that follow: an array for each match column.
     var again: String { "SELECT \(keyTexts), t.xmin::text, \(digest) \(from())" }
-    var digests: String { "SELECT \(keyTexts), \(digest) \(from())" }
+    var digests: String {
+        let sizes = columns.map { "coalesce(octet_length(\(own($0))::text), 0)" }.joined(separator: " + ")
+        return "SELECT \(keyTexts), \(digest), (\(sizes))::text \(from())"
+    }
     var values: String { "SELECT \(keyTexts), \(columns.map { "\(own($0))::text" }.joined(separator: ", ")) \(from())" }
 
     /// And of the versions, and for each column.

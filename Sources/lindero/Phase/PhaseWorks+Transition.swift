@@ -32,9 +32,26 @@ extension PhaseWorks {
     /// Until each side shows all that the other had committed when this began, and knows that of the other.
     func drain() async throws -> Figures {
         let began = Monotonic.milliseconds()
+        let left = move.isForward ? pair.origin : pair.other
+        while let gid = try await preparedTransaction(on: left) {
+            try await wait(for: "prepared transaction \(gid) of \(pair.other.name) is still open on \(left.name)")
+        }
         let transition = try await transition()
         try await patiently { try await transition.drain { bytes in line.show(bytes.both.map(PlainText.bytes).joined(separator: " and ") + " on their way") } }
         return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
+    }
+
+    /// One of the moved service's, which no session holds: committed later, it would be a write of the old side.
+    private func preparedTransaction(on database: Database) async throws -> String? {
+        let roles = loaded.configuration.database(pair.other.name)?.roles ?? []
+        return try await database.connected {
+            try await $0.query(
+                """
+                SELECT gid FROM pg_catalog.pg_prepared_xacts
+                WHERE database = pg_catalog.current_database() AND owner = ANY ($1::pg_catalog.text[]) ORDER BY prepared LIMIT 1
+                """, [.text(SQLText.arrayLiteral(roles))]
+            ).firstValue
+        }
     }
 
     func privateHome() async throws -> Figures {

@@ -52,6 +52,12 @@ struct PhaseWorks: Sendable {
                     "rollback", "Going back now would not be safe: \(safety.because)", place: pair.origin.name,
                     nextStep: "Mend that, then run `lindero \(command)` again.", exit: .blocked)
             }
+            // On the way back both appliers write everything, too.
+            if move.to == .replica {
+                let report = await PhasePreflight(loaded: loaded, to: .split).run()
+                let rights = PreflightReport(findings: report.blockers.filter { $0.code == .targetPrivilege })
+                if let failure = rights.failure(loaded) { throw failure }
+            }
             return []
         }
         let report = await PhasePreflight(loaded: loaded, to: move.to).run()

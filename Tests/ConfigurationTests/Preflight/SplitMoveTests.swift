@@ -9,6 +9,7 @@ import Testing
 @Suite struct SplitMoveTests {
     private static let schema = """
         CREATE TABLE "Reservas" (id serial PRIMARY KEY, "bookingId" text NOT NULL UNIQUE, email text UNIQUE, notes text);
+        CREATE TABLE "Pagos" (number text PRIMARY KEY, reserva int REFERENCES "Reservas");
         """
 
     private func scene(movesServices: Bool) async throws -> PreflightScene {
@@ -21,6 +22,7 @@ import Testing
             origin: bot
             tables:
               Reservas: { match: [bookingId], insert: sync, delete: sync, columns: { bot: [notes], sync: [id, bookingId, email] } }
+              Pagos: { insert: sync, delete: sync, columns: { sync: "*" } }
             """, path: "f")
         scene.movesServices = movesServices
         return scene
@@ -37,7 +39,8 @@ import Testing
         #expect(await words(moving, .blocker) == [])
         // Both sides make rows for a while, with one service's care.
         #expect(await words(moving, .warning).contains("unique_key bot Reservas.email"))
-        #expect(await !words(settled, .warning).contains { $0.hasPrefix("unique_key") })
+        #expect(await words(moving, .warning).contains("foreign_key_cut bot Pagos.reserva"))
+        #expect(await !words(settled, .warning).contains { $0.hasPrefix("unique_key") || $0.hasPrefix("foreign_key") })
     }
 
     @Test func eachApplierMustBeAbleToWriteEverything() async throws {
@@ -50,7 +53,7 @@ import Testing
                 var scene = scene
                 scene.targetUser = role
                 let found = await scene.report().findings.filter {
-                    $0.code == .targetPrivilege && $0.message.contains("may not write what arrives")
+                    $0.code == .targetPrivilege && $0.object == "Reservas" && $0.message.contains("may not write what arrives")
                 }
                 #expect(found.map(\.severity) == [movesServices ? .blocker : .note])
                 #expect(found.first?.fix?.contains("INSERT (\"email\"), UPDATE (\"email\", \"id\"), DELETE") == true, "\(found)")
