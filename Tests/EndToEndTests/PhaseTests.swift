@@ -13,7 +13,8 @@ import Testing
         INSERT INTO public."Reservas" ("bookingId", status, phone) SELECT 'b' || n, 'new', '1' FROM generate_series(1, 500) n
         """
 
-    static func pair() async throws -> SplitPair {
+    /// - Parameter roles: whether both services log in as themselves.
+    static func pair(roles: Bool = false) async throws -> SplitPair {
         let pair = try await SplitPair(
             schema: schema, tables: """
                   Reservas:
@@ -22,8 +23,18 @@ import Testing
                     delete: sync
                     columns: { bot: [crmNotes], sync: "*", shared: { phone: { policy: max } } }
 
-                """, backend: "shared", gates: "observe: 0s")
+                """, backend: "shared", gates: "observe: 0s", roles: roles ? ["bot_app", "sync_app"] : ["", ""])
         _ = try await pair.bot.execute(rows)
+        if roles {
+            for side in [pair.bot, pair.sync] {
+                for role in ["bot_app", "sync_app"] {
+                    _ = try await side.execute("""
+                        DO $$ BEGIN CREATE ROLE \(role) LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$;
+                        GRANT SELECT, INSERT, UPDATE, DELETE ON public."Reservas" TO \(role);
+                        """)
+                }
+            }
+        }
         return pair
     }
 

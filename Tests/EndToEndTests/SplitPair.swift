@@ -24,7 +24,7 @@ struct SplitPair {
         """
 
     /// - Parameter tables: what lindero.yaml says under `tables:`.
-    init(schema: String, tables: String = tables, backend: String = "split", gates: String = "") async throws {
+    init(schema: String, tables: String = tables, backend: String = "split", gates: String = "", roles: [String] = ["", ""]) async throws {
         let botURL = try await PostgresCluster.shared("source").createDatabase(prefix: "sb")
         let syncURL = try await PostgresCluster.shared("target").createDatabase(prefix: "ss")
         bot = try await PostgresConnection.connect(ConnectionOptions(botURL))
@@ -36,16 +36,23 @@ struct SplitPair {
         }
         folder = NSTemporaryDirectory() + "lindero-split-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        try write(tables: tables, backend: backend, gates: gates)
+        try write(tables: tables, backend: backend, gates: gates, roles: roles)
     }
 
-    func write(tables: String = tables, backend: String = "split", replication: String = "", gates: String = "") throws {
+    /// Where a role connects to a side.
+    func url(_ side: String, as role: String) -> String {
+        (environment[side == "bot" ? "DATABASE_URL" : "SYNC_DATABASE_URL"] ?? "").replacingOccurrences(of: "//postgres@", with: "//\(role)@")
+    }
+
+    func write(
+        tables: String = tables, backend: String = "split", replication: String = "", gates: String = "", roles: [String] = ["", ""]
+    ) throws {
         try """
             version: 1
             backend: \(backend)
             databases:
-              bot: { url: env:DATABASE_URL }
-              sync: { url: env:SYNC_DATABASE_URL }
+              bot: { url: env:DATABASE_URL, roles: [\(roles[0])] }
+              sync: { url: env:SYNC_DATABASE_URL, roles: [\(roles[1])] }
             origin: bot
             replication: {\(replication)}
             gates: {\(gates)}
