@@ -49,14 +49,44 @@ import Testing
         #expect(try await Self.killed(["advance", "--to", "replica", "--execute"], pair, worker, &random) > 5)
         #expect(try await pair.sync.execute("SELECT count(*) FROM public.\"Reservas\"").firstValue == "500")
         #expect(try await Self.killed(["rollback", "--execute"], pair, worker, &random) > 2)
-        // Each work stands there once, in order, and ended.
-        let rows = try await pair.bot.execute("""
-            SELECT move, count(*), max(number), bool_and(ended_at IS NOT NULL) FROM lindero.phase GROUP BY move ORDER BY move
-            """).rows
-        #expect(rows.count == 2)
-        for row in rows { #expect(row[1] == row[2] && row[3] == "t") }
+        try await Self.expectEachWorkOnce(pair, moves: 2)
         worker.terminate()
         #expect(try await worker.wait() == 0, "seed \(seed)")
         await pair.remove()
+    }
+
+    /// A service writes all the time.
+    @Test func killedAtEveryStepASplitComesAndGoes() async throws {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        print("seed \(seed)")
+        var random = SeededGenerator(seed: seed)
+        let pair = try await PhaseTests.pair(roles: true)
+        let bot = LiveService(url: pair.url("bot", as: "bot_app")) { connection, number in
+            _ = try await connection.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = '\(number)' WHERE \"bookingId\" = 'b\(number % 100 + 1)'")
+        }
+        bot.start()
+        let worker = try pair.run()
+        _ = try await Self.killed(["advance", "--to", "replica", "--execute"], pair, worker, &random)
+        #expect(try await Self.killed(["advance", "--to", "split", "--execute"], pair, worker, &random) > 10)
+        #expect(try await pair.command(["status"]).output.contains("phase split\n"))
+        _ = try await pair.sync.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", status) SELECT 's' || n, 'there' FROM generate_series(1, 50) n")
+        #expect(try await Self.killed(["rollback", "--execute"], pair, worker, &random) > 10)
+        await bot.end()
+        #expect(bot.failures.isEmpty, "\(bot.failures)")
+        #expect(try await pair.bot.execute("SELECT count(*) FROM public.\"Reservas\" WHERE status = 'there'").firstValue == "50")
+        try await pair.waitUntilEqual("SELECT md5(string_agg(id || \"bookingId\" || coalesce(status, ''), ',' ORDER BY id)) FROM public.\"Reservas\"")
+        try await Self.expectEachWorkOnce(pair, moves: 3)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "seed \(seed)")
+        await pair.remove()
+    }
+
+    /// Each work stands in the record once, in order, and ended.
+    private static func expectEachWorkOnce(_ pair: SplitPair, moves: Int) async throws {
+        let rows = try await pair.bot.execute("""
+            SELECT move, count(*), max(number), bool_and(ended_at IS NOT NULL) FROM lindero.phase GROUP BY move ORDER BY move
+            """).rows
+        #expect(rows.count == moves)
+        for row in rows { #expect(row[1] == row[2] && row[3] == "t") }
     }
 }

@@ -5,17 +5,19 @@ import Testing
 
 /// A live system goes from one database to two and back, with both services writing.
 @Suite struct PhaseSplitTests {
-    /// Sync moves when a person would: once the move waits for it.
-    private func follow(_ service: LiveService, _ pair: SplitPair, to url: String) async throws {
-        try await waitUntil("the service is to move", timeoutSeconds: 120) {
-            try await pair.bot.execute(
-                "SELECT 1 FROM lindero.phase WHERE work = 'move_services' AND ended_at IS NULL").rowCount > 0
-        }
-        service.move(to: url)
-    }
-
-    private func succeed(_ arguments: [String], _ pair: SplitPair, _ worker: RunningLindero) async throws {
+    /// Runs a command to its good end; a service moves when a person would: once the move waits for it.
+    private func succeed(
+        _ arguments: [String], _ pair: SplitPair, _ worker: RunningLindero, moving service: LiveService? = nil, to url: String = ""
+    ) async throws {
         let process = try pair.start(arguments)
+        if let service {
+            try await waitUntil("the service is to move", timeoutSeconds: 120) {
+                try await pair.bot.execute(
+                    "SELECT 1 FROM lindero.phase WHERE work = 'move_services' AND ended_at IS NULL").rowCount > 0
+                    || process.child.exitCode != nil
+            }
+            service.move(to: url)
+        }
         #expect(try await process.wait(timeoutSeconds: 240) == 0, "\(arguments) said \(process.errors); the worker: \(worker.errors)")
     }
 
@@ -34,9 +36,8 @@ import Testing
         try await worker.waitForErrors("following changes")
         bot.start()
         sync.start()
-        async let moved: Void = follow(sync, pair, to: pair.url("sync", as: "sync_app"))
-        try await succeed(["advance", "--to", "split", "--execute"], pair, worker)
-        try await moved
+        try await succeed(
+            ["advance", "--to", "split", "--execute"], pair, worker, moving: sync, to: pair.url("sync", as: "sync_app"))
         #expect(try await pair.bot.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'sync_app' AND datname = current_database()").firstValue == "0")
         let status = try await pair.command(["status"])
         #expect(status.output.contains("phase split"), "\(status.output)")
@@ -44,9 +45,7 @@ import Testing
         let split = sync.acknowledged
         try await waitUntil("both write on, each on its own side") { sync.acknowledged > split + 200 }
 
-        async let home: Void = follow(sync, pair, to: pair.url("bot", as: "sync_app"))
-        try await succeed(["rollback", "--execute"], pair, worker)
-        try await home
+        try await succeed(["rollback", "--execute"], pair, worker, moving: sync, to: pair.url("bot", as: "sync_app"))
         let back = sync.acknowledged
         try await waitUntil("sync writes on the origin again") { sync.acknowledged > back + 50 }
         await bot.end()
