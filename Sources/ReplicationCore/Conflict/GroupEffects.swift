@@ -12,12 +12,21 @@ public struct GroupEffects: Sendable {
     /// The applier has locked a row, or found none with this key.
     public mutating func note(_ key: RowKey, isPresent: Bool) { presence[key] = isPresent }
 
+    /// For the next part of the same target transaction, once the notes are written: what was decided stays so, and which
+    /// rows are there is looked at again.
+    public func goingOn() -> GroupEffects {
+        var effects = GroupEffects()
+        (effects.ended, effects.matched) = (ended, matched)
+        return effects
+    }
+
     /// Whether the row is there by now. A key that was never noted counts as absent.
     public func isPresent(_ key: RowKey) -> Bool { presence[key] ?? false }
 
-    mutating func end(_ key: RowKey) {
+    /// - Parameter isRemembered: whether the history knows of writes that end with the row.
+    mutating func end(_ key: RowKey, isRemembered: Bool) {
         presence[key] = false
-        ended.insert(key)
+        if isRemembered { ended.insert(key) }
     }
 
     mutating func match(_ deletion: OperationID, of key: RowKey, table: SplitTable) {

@@ -4,91 +4,100 @@
 /// the other direction's context passes them (`trim`). Only operations that can conflict are kept: writes of shared
 /// columns, inserts, deletes, and changed keys; values only where a policy may have to restore or merge them.
 ///
-/// Its bound is soft: of two long backlogs that never saw each other one must be known in full, or nothing can be
-/// decided. Who cannot afford that stops when `sizeBytes` passes a limit of theirs, and says so.
+/// What is too much for memory goes to `HistoryStorage` in runs, the older the earlier: of two long backlogs that never
+/// saw each other one must be known in full, or nothing can be decided. In memory is then what came since the last run, and
+/// a small index of each.
 public struct LocalHistory: Sendable {
-    struct ColumnWrite: Sendable {
-        /// `SplitTable.SharedColumn.id`.
-        var column: Int
-        var mark: WriteMark
-        /// Kept where the policy needs it; else, and for NULL, `nil`.
-        var value: [UInt8]?
-    }
-
-    struct Deletion: Sendable {
-        var mark: WriteMark
-        /// The row got this key.
-        var newKey: RowKey?
-        var isMove: Bool { newKey != nil }
-        /// The other side has deleted the same generation of the row, too.
-        var isMatched = false
-    }
-
-    private struct Entry: Sendable {
-        var deletions: [Deletion] = []
-        /// The latest write of each column in the row's present generation.
-        var writes: [ColumnWrite] = []
-    }
-
     private struct Passage: Sendable {
         var commitLSN: LSN
         var key: RowKey
         var sizeBytes: Int
     }
 
-    /// Bytes in use, roughly, from which on `isFull`.
+    /// Bytes in memory, roughly, from which on they become a run.
     public let limitBytes: Int
-    public private(set) var sizeBytes = 0
+    /// Memory in use, roughly, in bytes.
+    public var sizeBytes: Int { recentBytes + indexBytes }
     /// Everything before it has been seen by the other side.
     public private(set) var trimmedLSN: LSN
+    /// How many runs there are.
+    public var runCount: Int { runs.count }
+    private let storage: HistoryStorage
+    /// The oldest first.
+    private var runs: [HistoryRun] = []
+    private var nextRun = 0
+    private var recentBytes = 0
+    private var indexBytes = 0
     private var entries: [RowKey: Entry] = [:]
-    /// In stream order; those before `head` are gone.
+    /// In stream order, but for what is said of older runs; those before `head` are gone.
     private var passages: [Passage] = []
     private var head = 0
 
-    public init(limitBytes: Int, trimmedLSN: LSN = .zero) {
+    public init(limitBytes: Int, trimmedLSN: LSN = .zero, storage: HistoryStorage) {
         self.limitBytes = limitBytes
         self.trimmedLSN = trimmedLSN
+        self.storage = storage
     }
 
-    /// Whether its stream should wait until the other direction has got on; see `SplitReader.mayRead`.
-    public var isFull: Bool { sizeBytes >= limitBytes }
-    public var isEmpty: Bool { entries.isEmpty }
+    public var isEmpty: Bool { entries.isEmpty && runs.isEmpty }
+
+    // MARK: looking
 
     /// Whether nothing that this side did to a row, unseen by a remote transaction with this context, bears on its
     /// operations. Writes of owned columns and counters do not.
-    public func isUntouched(_ key: RowKey, since context: CausalContext) -> Bool {
-        guard let entry = entries[key] else { return true }
+    public func isUntouched(_ key: RowKey, since context: CausalContext) throws -> Bool {
+        guard let entry = try entry(of: key) else { return true }
         return !entry.deletions.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
             && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
     }
 
     /// What a row's key was when an operation of this side was written, if the other side has not seen it change since.
-    public func formerKey(of key: RowKey, before id: OperationID) -> RowKey {
+    public func formerKey(of key: RowKey, before id: OperationID) throws -> RowKey {
         var moves: [(id: OperationID, from: RowKey, to: RowKey)] = []
-        for (from, entry) in entries {
+        func look(_ from: RowKey, _ entry: Entry) {
             for deletion in entry.deletions where deletion.mark.id > id {
                 if let to = deletion.newKey { moves.append((deletion.mark.id, from, to)) }
             }
         }
+        for run in runs { try run.forEach(in: storage, look) }
+        for (from, entry) in entries { look(from, entry) }
         return moves.sorted { $0.id > $1.id }.reduce(key) { current, move in move.to == current ? move.from : current }
     }
 
     /// What this side has made of a key that it no longer has, while the other side had not seen it.
-    public func laterKey(of key: RowKey) -> RowKey {
+    public func laterKey(of key: RowKey) throws -> RowKey {
         var (current, seen) = (key, Set<RowKey>())
-        while seen.insert(current).inserted, let next = entries[current]?.deletions.last?.newKey { current = next }
+        while seen.insert(current).inserted, let next = try entry(of: current)?.deletions.last?.newKey { current = next }
         return current
     }
 
-    func deletions(of key: RowKey) -> [Deletion] { entries[key]?.deletions ?? [] }
+    func deletions(of key: RowKey) throws -> [Deletion] { try entry(of: key)?.deletions ?? [] }
 
-    func write(of column: Int, in key: RowKey) -> ColumnWrite? {
-        entries[key]?.writes.first { $0.column == column }
+    func write(of column: Int, in key: RowKey) throws -> ColumnWrite? {
+        try entry(of: key)?.writes.first { $0.column == column }
     }
 
+    func entry(of key: RowKey) throws -> Entry? {
+        let recent = entries[key]
+        if runs.isEmpty { return recent }
+        let hash = HistoryRun.hash(key)
+        var known: Entry?
+        for run in runs where run.mayHold(hash) {
+            guard let part = try run.entry(of: key, hash, in: storage) else { continue }
+            if known == nil { known = part } else { known?.goOn(with: part) }
+        }
+        guard var entry = known else { return recent }
+        if let recent { entry.goOn(with: recent) }
+        entry.forget(before: trimmedLSN)
+        return entry.isEmpty ? nil : entry
+    }
+
+    // MARK: taking note
+
     /// Takes note of a local operation.
-    mutating func record(_ operation: RowOperation, mark: WriteMark, table: SplitTable, arena: ChangeArena) {
+    ///
+    /// - Throws: what the storage throws.
+    mutating func record(_ operation: RowOperation, mark: WriteMark, table: SplitTable, arena: ChangeArena) throws {
         guard mark.id.commitLSN >= trimmedLSN else { return }
         switch operation.kind {
         case .insert, .update:
@@ -101,6 +110,7 @@ public struct LocalHistory: Sendable {
         case .echo:
             break
         }
+        if recentBytes >= limitBytes { try makeRun() }
     }
 
     /// Takes note of what a local change wrote to columns that do not leave (`SplitTable.watchedColumns`).
@@ -115,36 +125,48 @@ public struct LocalHistory: Sendable {
             guard case .shared(let shared) = column.role, isNewRow || RowOperation.isChanged(column.sourceIndex, change, arena)
             else { continue }
             // `prefer` alone decides here, and needs no value.
-            note(ColumnWrite(column: shared.id, mark: mark, value: nil), in: key)
+            entries[key, default: Entry()].note(ColumnWrite(column: shared.id, mark: mark, value: nil))
             contentBytes += MemoryLayout<ColumnWrite>.stride
         }
-        if contentBytes > 0 { notePassage(of: key, mark, contentBytes: contentBytes) }
+        if contentBytes > 0 { notePassage(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
     }
 
     /// Our own direction has deleted the row, or moved it away: local writes in it are gone with it.
     mutating func endGeneration(of key: RowKey) {
-        guard entries[key] != nil else { return }
-        entries[key]?.writes.removeAll()
-        removeIfEmpty(key)
+        if entries[key] != nil {
+            entries[key]?.writes.removeAll()
+            removeIfEmpty(key)
+        }
+        guard let run = lastRun(thatMayHold: key) else { return }
+        entries[key, default: Entry()].clearedLSN = run.newestLSN
+        notePassage(of: key, run.newestLSN, contentBytes: 0)
     }
 
     /// A delete of the other side was found to be of the same generation as a local one.
     mutating func match(_ id: OperationID, of key: RowKey) {
-        guard let index = entries[key]?.deletions.firstIndex(where: { $0.mark.id == id }) else { return }
-        entries[key]?.deletions[index].isMatched = true
+        if let index = entries[key]?.deletions.firstIndex(where: { $0.mark.id == id }) {
+            entries[key]?.deletions[index].isMatched = true
+        } else if id.commitLSN >= trimmedLSN, let run = lastRun(thatMayHold: key) {
+            entries[key, default: Entry()].matched.append(id)
+            notePassage(of: key, run.newestLSN, contentBytes: MemoryLayout<OperationID>.stride)
+        }
     }
 
     /// Drops what the other side has seen: the context of the last transaction that its direction has applied.
     public mutating func trim(to lsn: LSN) {
         guard lsn > trimmedLSN else { return }
         trimmedLSN = lsn
+        while let run = runs.first, run.newestLSN < lsn {
+            runs.removeFirst()
+            indexBytes -= run.indexBytes
+            storage.remove(run.number)
+        }
         while head < passages.count, passages[head].commitLSN < lsn {
             let key = passages[head].key
-            sizeBytes -= passages[head].sizeBytes
+            recentBytes -= passages[head].sizeBytes
             head += 1
             guard entries[key] != nil else { continue }
-            entries[key]?.deletions.removeAll { $0.mark.id.commitLSN < lsn }
-            entries[key]?.writes.removeAll { $0.mark.id.commitLSN < lsn }
+            entries[key]?.forget(before: lsn)
             removeIfEmpty(key)
         }
         if head == passages.count || head > 4_096, head * 2 > passages.count {
@@ -153,10 +175,33 @@ public struct LocalHistory: Sendable {
         }
     }
 
+    private mutating func makeRun() throws {
+        guard let newest = passages[head...].lazy.map(\.commitLSN).max() else { return }
+        let (run, bytes) = HistoryRun.make(number: nextRun, newestLSN: newest, entries)
+        try storage.write(nextRun, bytes)
+        nextRun += 1
+        runs.append(run)
+        indexBytes += run.indexBytes
+        entries.removeAll(keepingCapacity: true)
+        passages.removeAll(keepingCapacity: true)
+        head = 0
+        recentBytes = 0
+    }
+
+    private func lastRun(thatMayHold key: RowKey) -> HistoryRun? {
+        if runs.isEmpty { return nil }
+        let hash = HistoryRun.hash(key)
+        return runs.last { $0.mayHold(hash) }
+    }
+
     private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?) {
-        entries[key, default: Entry()].writes.removeAll()
-        entries[key, default: Entry()].deletions.append(Deletion(mark: mark, newKey: newKey))
-        notePassage(of: key, mark, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
+        let older = lastRun(thatMayHold: key)
+        var entry = entries[key] ?? Entry()
+        entry.writes.removeAll()
+        if let older { entry.clearedLSN = older.newestLSN }
+        entry.deletions.append(Deletion(mark: mark, newKey: newKey))
+        entries[key] = entry
+        notePassage(of: key, mark.id.commitLSN, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
     }
 
     private mutating func recordWrites(
@@ -168,29 +213,21 @@ public struct LocalHistory: Sendable {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
             let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil
             contentBytes += MemoryLayout<ColumnWrite>.stride + (value?.count ?? 0)
-            note(ColumnWrite(column: column.id, mark: mark, value: value), in: key)
+            entries[key, default: Entry()].note(ColumnWrite(column: column.id, mark: mark, value: value))
         }
-        if contentBytes > 0 { notePassage(of: key, mark, contentBytes: contentBytes) }
+        if contentBytes > 0 { notePassage(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
     }
 
-    private mutating func note(_ write: ColumnWrite, in key: RowKey) {
-        if let known = entries[key]?.writes.firstIndex(where: { $0.column == write.column }) {
-            entries[key]?.writes[known] = write
-        } else {
-            entries[key, default: Entry()].writes.append(write)
-        }
-    }
-
-    private mutating func notePassage(of key: RowKey, _ mark: WriteMark, contentBytes: Int) {
+    private mutating func notePassage(of key: RowKey, _ lsn: LSN, contentBytes: Int) {
         // The key's array has a head of 32 bytes, the table of entries some room to spare.
         let size =
-            MemoryLayout<Passage>.stride + 2 * MemoryLayout<Entry>.stride + 32 + key.bytes.count
+            MemoryLayout<Passage>.stride + 2 * MemoryLayout<Entry>.stride + 64 + key.bytes.count
             + contentBytes
-        passages.append(Passage(commitLSN: mark.id.commitLSN, key: key, sizeBytes: size))
-        sizeBytes += size
+        passages.append(Passage(commitLSN: lsn, key: key, sizeBytes: size))
+        recentBytes += size
     }
 
     private mutating func removeIfEmpty(_ key: RowKey) {
-        if let entry = entries[key], entry.deletions.isEmpty, entry.writes.isEmpty { entries[key] = nil }
+        if let entry = entries[key], entry.isEmpty { entries[key] = nil }
     }
 }

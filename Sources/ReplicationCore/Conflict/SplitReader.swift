@@ -28,16 +28,18 @@ public struct SplitReader: Sendable {
     ///   - outgoing: durable progress of the direction that reads this database.
     ///   - incoming: durable progress of the direction that writes into it.
     ///   - tableIDs: `SplitTable.id` of every table of the split.
-    ///   - historyLimitBytes: see `LocalHistory.isFull`.
+    ///   - historyLimitBytes: see `LocalHistory.limitBytes`.
+    ///   - storage: for what is more.
     public static func restart(
         ownOrigin: String, outgoing: SplitProgress, incoming: SplitProgress, tableIDs: [QualifiedName: Int],
-        historyLimitBytes: Int
+        historyLimitBytes: Int, storage: HistoryStorage
     ) -> SplitReader {
         // What the writes that are still to come in may not have seen is read again, to be known.
         let isBehind = incoming.context.lsn < outgoing.appliedLSN
         return SplitReader(
             ownOrigin: ownOrigin, startLSN: isBehind ? incoming.context.lsn : outgoing.appliedLSN,
-            history: LocalHistory(limitBytes: historyLimitBytes, trimmedLSN: incoming.context.lsn),
+            history: LocalHistory(
+                limitBytes: historyLimitBytes, trimmedLSN: incoming.context.lsn, storage: storage),
             tableIDs: tableIDs, deliverLSN: outgoing.appliedLSN,
             time: isBehind ? incoming.context.time : outgoing.time, context: outgoing.context)
     }
@@ -68,26 +70,13 @@ public struct SplitReader: Sendable {
     /// Whether more of a transaction is to come.
     public var isInTransaction: Bool { open != nil }
 
-    /// Whether the next chunk may be read now. A full history waits for the other direction to get on, but not if that
-    /// one waits for this: at its barrier, or because its reader's history is full as well. Nor does it wait inside a
-    /// transaction, which has to be read to its end before it can be applied.
-    ///
-    /// - Parameters:
-    ///   - barrierLSN: a position that the direction which writes into this database waits for; else zero.
-    ///   - opposite: reader of the other database.
-    ///   - isIdle: whether no transaction waits or is at work in either direction.
-    public func mayRead(barrierLSN: LSN, opposite: SplitReader, isIdle: Bool) -> Bool {
-        if !history.isFull || open != nil || readLSN < barrierLSN { return true }
-        guard isIdle, opposite.history.isFull else { return false }
-        return (history.sizeBytes, ownOrigin) < (opposite.history.sizeBytes, opposite.ownOrigin)
-    }
-
     /// - Parameters:
     ///   - tableOf: layout of a relation's index; `nil` when its table is not part of the split.
     /// - Returns: in stream order, the transactions that have something to do in the other database.
+    /// - Throws: `SplitError` for what can't be carried across, and what the history's storage throws.
     public mutating func read(
         _ chunk: ChangeChunk, tableOf: (Int) -> SplitTable?
-    ) throws(SplitError) -> [SplitTransaction] {
+    ) throws -> [SplitTransaction] {
         var transactions: [SplitTransaction] = []
         for (index, span) in chunk.transactions.enumerated() {
             let operations: [RowOperation]
@@ -135,7 +124,7 @@ public struct SplitReader: Sendable {
     private mutating func readLocal(
         _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime,
         _ tableOf: (Int) -> SplitTable?, _ plainChanges: inout [Int]
-    ) throws(SplitError) -> [RowOperation] {
+    ) throws -> [RowOperation] {
         var operations: [RowOperation] = []
         var known = KnownTable()
         for (offset, index) in span.changes.enumerated() {
@@ -153,7 +142,7 @@ public struct SplitReader: Sendable {
             guard let table = known.table else { continue }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
             if let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) {
-                history.record(operation, mark: mark, table: table, arena: chunk.arena)
+                try history.record(operation, mark: mark, table: table, arena: chunk.arena)
                 operations.append(operation)
             }
             history.recordWatched(change, mark: mark, table: table, arena: chunk.arena)

@@ -41,10 +41,11 @@ public struct SplitResolver: Sendable {
     /// - Parameters:
     ///   - table: the layout of the operation's relation.
     ///   - history: of the local database, read past the barrier.
+    /// - Throws: what the history's storage throws.
     public func resolve(
         _ operation: RowOperation, of transaction: SplitTransaction, table: SplitTable,
         against history: LocalHistory, effects: inout GroupEffects
-    ) -> Resolution {
+    ) throws -> Resolution {
         let scene = Scene(
             operation: operation, mark: transaction.mark(of: operation), context: transaction.context,
             table: table,
@@ -52,13 +53,13 @@ public struct SplitResolver: Sendable {
         var resolution = Resolution()
         switch operation.kind {
         case .insert:
-            insert(operation.key, scene, &effects, &resolution)
+            try insert(operation.key, scene, &effects, &resolution)
         case .update, .echo:
-            update(scene, &effects, &resolution)
+            try update(scene, &effects, &resolution)
         case .delete:
-            if end(operation.key, scene, &effects) { resolution.steps.append(.delete(operation.key)) }
+            if try end(operation.key, scene, &effects) { resolution.steps.append(.delete(operation.key)) }
         case .move(let newKey):
-            move(to: newKey, scene, &effects, &resolution)
+            try move(to: newKey, scene, &effects, &resolution)
         }
         return resolution
     }
@@ -75,12 +76,12 @@ public struct SplitResolver: Sendable {
 
     private func insert(
         _ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
-    ) {
-        if let deletion = openDeletion(of: key, scene, effects), rules.deleteWins {
+    ) throws {
+        if let deletion = try openDeletion(of: key, scene, effects), rules.deleteWins {
             return drop(scene, key, against: deletion, &resolution)
         }
         if effects.isPresent(key) {
-            let writes = decide(scene, key, effects, &resolution)
+            let writes = try decide(scene, key, effects, &resolution)
             if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
         } else {
             resolution.steps.append(.insert(key, plain(scene)))
@@ -88,49 +89,50 @@ public struct SplitResolver: Sendable {
         }
     }
 
-    private func update(_ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution) {
+    private func update(_ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution) throws {
         let key = scene.operation.key
-        let deletion = openDeletion(of: key, scene, effects)
+        let deletion = try openDeletion(of: key, scene, effects)
         guard effects.isPresent(key), deletion == nil || !rules.deleteWins else {
             // An echo is no write of anybody's.
             if scene.operation.kind == .echo { return }
             return drop(scene, key, against: deletion, &resolution)
         }
-        let writes = decide(scene, key, effects, &resolution)
+        let writes = try decide(scene, key, effects, &resolution)
         if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
     }
 
     /// Ends the generation that a remote delete means; whether there is a row to delete.
-    private func end(_ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects) -> Bool {
-        if rules.matchesDeletes, let deletion = openDeletion(of: key, scene, effects) {
+    private func end(_ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects) throws -> Bool {
+        if rules.matchesDeletes, let deletion = try openDeletion(of: key, scene, effects) {
             effects.match(deletion.mark.id, of: key, table: scene.table)
             return false
         }
-        defer { effects.end(key) }
-        return effects.isPresent(key)
+        let isThere = effects.isPresent(key)
+        effects.end(key, isRemembered: try scene.history.entry(of: key) != nil)
+        return isThere
     }
 
     private func move(
         to newKey: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
-    ) {
+    ) throws {
         let key = scene.operation.key
-        let endsRow = end(key, scene, &effects)
-        let isFree = !effects.isPresent(newKey) && openDeletion(of: newKey, scene, effects) == nil
+        let endsRow = try end(key, scene, &effects)
+        let isFree = try !effects.isPresent(newKey) && openDeletion(of: newKey, scene, effects) == nil
         if endsRow, isFree {
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
             return effects.create(newKey)
         }
         if endsRow { resolution.steps.append(.delete(key)) }
         let wasPresent = effects.isPresent(newKey)
-        insert(newKey, scene, &effects, &resolution)
+        try insert(newKey, scene, &effects, &resolution)
         if !wasPresent, effects.isPresent(newKey) { effects.noteCreated(newKey, table: scene.table) }
     }
 
     /// The first local delete that the remote side had not seen and has not made itself.
-    private func openDeletion(of key: RowKey, _ scene: Scene, _ effects: GroupEffects) -> LocalHistory
-        .Deletion?
-    {
-        scene.history.deletions(of: key).first { deletion in
+    private func openDeletion(
+        of key: RowKey, _ scene: Scene, _ effects: GroupEffects
+    ) throws -> LocalHistory.Deletion? {
+        try scene.history.deletions(of: key).first { deletion in
             rules.isConcurrent(deletion.mark.id.commitLSN, scene.context) && !deletion.isMatched
                 && !effects.matched.contains(deletion.mark.id)
         }
@@ -169,7 +171,7 @@ public struct SplitResolver: Sendable {
 
     private func decide(
         _ scene: Scene, _ key: RowKey, _ effects: GroupEffects, _ resolution: inout Resolution
-    ) -> [ColumnWrite] {
+    ) throws -> [ColumnWrite] {
         var writes: [ColumnWrite] = []
         for index in scene.operation.columns {
             guard case .shared(let column) = scene.table.columns[index].role else {
@@ -181,7 +183,7 @@ public struct SplitResolver: Sendable {
                 continue
             }
             guard !rules.endsGenerations || !effects.ended.contains(key),
-                let local = scene.history.write(of: column.id, in: key),
+                let local = try scene.history.write(of: column.id, in: key),
                 rules.isConcurrent(local.mark.id.commitLSN, scene.context)
             else {
                 writes.append(ColumnWrite(column: index, value: .remote))

@@ -19,6 +19,11 @@ public enum SpillFrame {
         }
     }
 
+    /// The bytes of a file that `Spill.whole` made.
+    public static func whole(_ bytes: [UInt8], number: UInt32) throws(Damage) -> Range<Int> {
+        try block(bytes, at: 0, xid: number, sequence: 0)
+    }
+
     static func header(xid: UInt32, sequence: UInt32, block: [UInt8]) -> [UInt8] {
         var header: [UInt8] = []
         header.reserveCapacity(headerBytes)

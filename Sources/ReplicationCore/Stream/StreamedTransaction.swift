@@ -167,4 +167,12 @@ public struct Spill: Sendable {
     public var isNewFile: Bool
     public var frames: [Frame] = []
     public var sizeBytes: Int { frames.reduce(0) { $0 + $1.header.count + $1.block.count } }
+
+    /// One block in a file of its own, and where it will be.
+    public static func whole(_ block: [UInt8], number: UInt32) -> (spill: Spill, place: SpillPlace) {
+        var spill = Spill(xid: number, isNewFile: true)
+        let header = SpillFrame.header(xid: number, sequence: 0, block: block)
+        spill.frames = [Frame(offset: 0, header: header, block: block)]
+        return (spill, SpillPlace(offset: 0, length: header.count + block.count, sequence: 0))
+    }
 }

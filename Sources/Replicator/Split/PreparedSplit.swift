@@ -30,8 +30,10 @@ struct PreparedSplit: Sendable {
     ) async -> (PreparedSplit?, StepBuilder) {
         guard targets.hasAll(group) else { return (nil, builder) }
         var builder = builder
-        // A copy: what is written meanwhile is found out after the barrier.
-        let parts = SplitTemperature(group, targets: targets, history: ledger.withHistory(of: target) { history, _ in history })
+        // What is written meanwhile is found out after the barrier.
+        guard let parts = try? SplitTemperature(group, targets: targets, ledger: ledger, target: target) else {
+            return (nil, builder)
+        }
         guard parts.cold.allSatisfy({ builder.plans.hasAll($0.usedDefinitions) }) else { return (nil, builder) }
         let work = builder.prepare(parts.cold, skipUpTo: .zero).work
         return (PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation), builder)

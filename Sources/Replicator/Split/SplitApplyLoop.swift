@@ -26,8 +26,17 @@ struct SplitApplyLoop: Sendable {
             state: state, isBinary: isBinary)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
-        while let group = try await next(applier, limits) {
-            try await applier.apply(group) { ledger.nextGroupNow(from: side, limits: limits) }
+        while let first = try await next(applier, limits) {
+            var group = first
+            do {
+                if first.progress == nil {
+                    group = try await applier.applyInParts(first) { try await ledger.nextPart(from: side, limits: limits) }
+                } else {
+                    try await applier.apply(first) { ledger.nextGroupNow(from: side, limits: limits) }
+                }
+            } catch is SplitStopped {
+                return
+            }
             state.note(applied: ledger.positions(from: side).applied, durable: .zero)
             state.add(applier.takeCounters())
             try await note(group, on: connection)

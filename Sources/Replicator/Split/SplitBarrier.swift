@@ -39,15 +39,15 @@ struct SplitBarrier {
         try await ledger.waitUntilNear(try await mark(), on: side, reading: reading)
         while lastMilliseconds > Self.nearMilliseconds {
             let before = lastMilliseconds
-            try await pass()
+            try await pass(holdsRows: false)
             // The way is that long, or the side is written as fast as it is read: it gets no nearer.
             if lastMilliseconds < Self.farMilliseconds, lastMilliseconds > before / 2 { return }
         }
     }
 
-    mutating func pass() async throws {
+    mutating func pass(holdsRows: Bool = true) async throws {
         let start = Monotonic.milliseconds()
-        try await ledger.waitForPassage(of: try await mark(), on: side, reading: reading)
+        try await ledger.waitForPassage(of: try await mark(), on: side, reading: reading, holdsRows: holdsRows)
         lastMilliseconds = Monotonic.milliseconds() - start
     }
 

@@ -24,8 +24,9 @@ struct SplitDecision {
         var isDropped = false
     }
 
-    init(references: SplitReferences) {
-        effects = GroupEffects()
+    /// - Parameter effects: of the parts of the target's transaction that came before.
+    init(references: SplitReferences, after effects: GroupEffects) {
+        self.effects = effects.goingOn()
         self.references = references
     }
 
@@ -56,7 +57,7 @@ struct SplitDecision {
     mutating func decide(
         _ group: SplitGroup, _ resolver: SplitResolver, _ history: LocalHistory, _ targets: SplitTargets,
         _ names: inout SplitStatementNames
-    ) {
+    ) throws {
         for item in group.items {
             guard let transaction = item.transaction else { continue }
             for operation in transaction.operations {
@@ -64,7 +65,7 @@ struct SplitDecision {
                 guard let statements = targets[operation.relation],
                     let operation = adapted(operation, statements.target, arena)
                 else { continue }
-                let resolution = resolver.resolve(
+                let resolution = try resolver.resolve(
                     operation, of: transaction, table: statements.target.table, against: history, effects: &effects)
                 let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
                 for step in resolution.steps { perform(step, operation, arena, statements, change, &names) }

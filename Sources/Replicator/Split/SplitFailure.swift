@@ -35,10 +35,18 @@ struct SplitFailure {
                 .progressLost, "A direction has no row in lindero.direction any more, or one with newer progress: somebody changed it.",
                 nextStep: "Restore the row from a backup. " + settings[reading: .origin].copyAnew, isBlocker: true)
         case SplitOverflow.transaction(let lsn):
-            return tooLarge("The transaction that committed at \(lsn) is larger than what may wait in memory.")
+            return tooLarge(
+                "The transaction that committed at \(lsn) is larger than what may wait in memory, and it has tables with "
+                    + "references, which can't be applied in parts.")
         case SplitOverflow.history(let side):
             return tooLarge(
-                "\(settings.name(side)) has written more that \(settings.name(side.opposite)) has not seen than may be kept in memory.")
+                "\(settings.name(side)) has written so much that \(settings.name(side.opposite)) has not seen that not even its "
+                    + "index fits in memory.")
+        case let error as SpillError:
+            return ReplicationFailure(
+                .spillUnusable, "What can't be kept in memory can't be kept in files either: \(error).",
+                nextStep: "Set `replication.spill_dir` to a folder that the worker's user owns and nobody else may write to, then "
+                    + "`lindero run`. Nothing is lost.", isBlocker: true)
         case SplitChanged.row:
             return ReplicationFailure(
                 .changeRefused, "Rows that were held changed all the same, again and again: a trigger or a rule may write them.",

@@ -8,7 +8,7 @@ final class SplitGroupApplier {
     /// What two writers do to each other passes by trying again; what stays is told.
     private static let attempts = 5
 
-    private let connection: PostgresConnection
+    let connection: PostgresConnection
     /// Asked whose numbers the references are.
     private let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
@@ -16,23 +16,23 @@ final class SplitGroupApplier {
     /// What the group that is being applied refers to and was not found, once that is known.
     private var lostRows: Set<RowKey>?
     /// The side that is read.
-    private let side: Side
-    private let settings: DirectionSettings
-    private var barrier: SplitBarrier
-    private let ledger: SplitLedger
+    let side: Side
+    let settings: DirectionSettings
+    var barrier: SplitBarrier
+    let ledger: SplitLedger
     private let resolver: SplitResolver
     private let state: DirectionState
-    private var targets: SplitTargets
+    var targets: SplitTargets
     /// Of what goes in bulk.
     private var builder: StepBuilder
-    private var names = SplitStatementNames()
+    var names = SplitStatementNames()
     private var bulk: SplitBulkWriter { SplitBulkWriter(connection: connection) }
-    private var counters = ApplyCounters()
-    private var hasStatements = false
+    var counters = ApplyCounters()
+    var hasStatements = false
     private var ahead: PreparedSplit?
     /// Whether rows that are to be made are brought first. Some cannot be: another unique value of theirs is free only once
     /// an earlier operation is done, or the stream lacks a value that a changed key takes along.
-    private var bringsRows = true
+    var bringsRows = true
 
     init(
         connection: PostgresConnection, source: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
@@ -67,32 +67,59 @@ final class SplitGroupApplier {
     func apply(_ group: SplitGroup, lookAhead: () -> SplitGroup?) async throws {
         let ready = ahead
         ahead = nil
-        lostRows = nil
-        bringsRows = true
+        guard let note = group.appliedNote, let progress = group.progress else { return }
+        guard progress.appliedLSN >= ledger.positions(from: side).applied else {
+            throw PostgresError.protocolViolation("progress of \(settings.name) would go back to \(progress.appliedLSN)")
+        }
         // Before anything that names them is made ready.
         if names.isFull { try await forgetStatements() }
         try await targets.resolve(group, on: connection)
+        try await insist(on: group, isPart: false) { [self] isFirst, allHot in
+            let effects = try await write(
+                group, ready: isFirst ? ready : nil, allHot: allHot, note: note, after: GroupEffects(), lookAhead: lookAhead)
+            try await commit(group, progress, effects)
+        }
+        finish(group, progress, note)
+        counters.changes += group.changeCount
+    }
+
+    /// Writes until it goes, or there is no hope that it will.
+    ///
+    /// - Parameters:
+    ///   - isPart: whether the target's transaction has begun before, and goes on.
+    ///   - write: is told whether it is the first time, and whether everything is to be decided one by one.
+    func insist(
+        on group: SplitGroup, isPart: Bool, _ write: (_ isFirst: Bool, _ allHot: Bool) async throws -> Void
+    ) async throws {
+        lostRows = nil
+        bringsRows = true
         var allHot = group.changeCount == 0
-        for attempt in 1...Self.attempts {
+        // What was done before a part is worth more tries.
+        let attempts = isPart ? 4 * Self.attempts : Self.attempts
+        for attempt in 1...attempts {
             do {
-                if allHot { return try await applyOneByOne(group) }
-                return try await applyInBulk(group, ready: attempt == 1 ? ready : nil, lookAhead: lookAhead)
+                return try await write(attempt == 1, allHot)
             } catch {
-                do {
-                    try await connection.rollback()
-                } catch {
-                    // What the transaction has done may still be in it.
-                    await connection.close()
-                    throw PostgresError.closed("a transaction could not be rolled back: \(error)")
-                }
-                guard attempt < Self.attempts, Self.isWorthAnotherTry(error) else { throw error }
+                try await (isPart ? rollBackPart() : rollBack())
+                guard attempt < attempts, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
+                if isPart { try await prepareStatements() }
                 // One by one it is known which operation it was, and often there is nothing wrong with it. Rows that are
                 // held first can't be touched, however busy the target's own writers are.
                 if !(error is SplitTouched) || attempt > 1 { allHot = true }
                 if case SplitChanged.cannotBring = error { bringsRows = false }
                 counters.fallbacks += 1
             }
+        }
+    }
+
+    func rollBack() async throws {
+        do {
+            try await connection.rollback()
+        } catch {
+            // What the transaction has done may still be in it.
+            await connection.close()
+            throw PostgresError.closed("a transaction could not be rolled back: \(error)")
         }
     }
 
@@ -108,10 +135,19 @@ final class SplitGroupApplier {
 
     // MARK: in bulk
 
-    private func applyInBulk(_ group: SplitGroup, ready: PreparedSplit?, lookAhead: () -> SplitGroup?) async throws {
+    /// Writes what comes of a group; to commit it is up to whoever began.
+    ///
+    /// - Parameters:
+    ///   - note: what the target's transaction begins with; `nil` when it has begun.
+    ///   - effects: of what came before in it.
+    func write(
+        _ group: SplitGroup, ready: PreparedSplit?, allHot: Bool, note: SplitNote?, after effects: GroupEffects,
+        lookAhead: () -> SplitGroup?
+    ) async throws -> GroupEffects {
+        if allHot { return try await writeOneByOne(group, note, effects) }
         let prepared: PreparedSplit
         if let ready, isCurrent(ready) { prepared = ready } else { prepared = try await prepare(group) }
-        try await decideAndCommit(group, prepared.parts) { [self] in
+        return try await decide(group, prepared.parts, note, effects) { [self] in
             guard ahead == nil, let next = lookAhead() else { return try await bulk.run(prepared.work) }
             // On another thread, in the time that the target needs anyway.
             let (targets, ledger, target, current) = (targets, ledger, side.opposite, builder)
@@ -133,9 +169,7 @@ final class SplitGroupApplier {
     }
 
     private func prepare(_ group: SplitGroup) async throws -> PreparedSplit {
-        let parts = ledger.withHistory(of: side.opposite) { history, _ in
-            SplitTemperature(group, targets: targets, history: history)
-        }
+        let parts = try SplitTemperature(group, targets: targets, ledger: ledger, target: side.opposite)
         try await resolvePlans(parts.cold)
         let work = builder.prepare(parts.cold, skipUpTo: .zero).work
         return PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation)
@@ -149,10 +183,12 @@ final class SplitGroupApplier {
     }
 
     /// Decides about every operation, and applies what travels one way in its own order.
-    private func applyOneByOne(_ group: SplitGroup) async throws {
+    private func writeOneByOne(
+        _ group: SplitGroup, _ note: SplitNote?, _ effects: GroupEffects
+    ) async throws -> GroupEffects {
         let parts = SplitTemperature(allHot: group)
         try await resolvePlans(parts.cold)
-        try await decideAndCommit(group, parts) { [self] in
+        return try await decide(group, parts, note, effects) { [self] in
             for chunk in parts.cold {
                 var batch = StepBatch()
                 for span in chunk.transactions {
@@ -174,28 +210,22 @@ final class SplitGroupApplier {
 
     /// - Parameter bulk: writes what needs no decision, if the target has not written it too; that is known after the
     ///   barrier.
-    private func decideAndCommit(
-        _ group: SplitGroup, _ parts: SplitTemperature, bulk: () async throws -> Void
-    ) async throws {
-        guard let note = group.appliedNote, let progress = group.progress else { return }
-        guard progress.appliedLSN >= ledger.positions(from: side).applied else {
-            throw PostgresError.protocolViolation("progress of \(settings.name) would go back to \(progress.appliedLSN)")
-        }
-        if group.hasOperations { try await barrier.approach() }
+    private func decide(
+        _ group: SplitGroup, _ parts: SplitTemperature, _ note: SplitNote?, _ effects: GroupEffects, bulk: () async throws -> Void
+    ) async throws -> GroupEffects {
+        if note != nil, group.hasOperations { try await barrier.approach() }
         let references = try await references(of: parts.hot)
         let targets = targets
         let locks = SplitLocks(parts.hot) { targets.depth(of: $0) }
         var decision: SplitDecision
         if references.isEmpty {
-            decision = try await hold(locks, note, references)
+            decision = try await hold(locks, note, references, effects)
             try await bulk()
         } else {
             // Rows that others refer to must be there before those are brought.
-            var steps = SplitSteps()
-            begin(note, &steps)
-            try await run(steps)
+            if let note { try await begin(note) }
             try await bulk()
-            decision = try await hold(locks, nil, references)
+            decision = try await hold(locks, nil, references, effects)
         }
         if group.hasOperations {
             try await barrier.pass()
@@ -204,16 +234,19 @@ final class SplitGroupApplier {
                 throw SplitTouched()
             }
             let knownLSN = try ledger.withHistory(of: side.opposite) { history, readLSN in
-                guard parts.isUntouched(history) else { throw SplitTouched() }
-                decision.decide(parts.hot, resolver, history, targets, &names)
+                guard try parts.isUntouched(history) else { throw SplitTouched() }
+                try decision.decide(parts.hot, resolver, history, targets, &names)
                 return readLSN
             }
             for steps in decision.steps { try await run(steps) }
             if !bringsRows { try await requireNothingSince(knownLSN, locks) }
         }
-        try await commit(group, progress, decision.effects)
+        return decision.effects
+    }
+
+    /// The group's transaction has committed.
+    func finish(_ group: SplitGroup, _ progress: SplitProgress, _ note: SplitNote) {
         ledger.noteCommit(progress, note: note, from: side)
-        counters.changes += group.changeCount
         counters.transactions += group.transactionCount
     }
 
@@ -224,86 +257,20 @@ final class SplitGroupApplier {
         guard let lostRows, !lostRows.isEmpty else { return references }
         // Then what the source has just answered is in its history.
         try await sourceBarrier.pass()
-        let history = ledger.withHistory(of: side) { history, _ in history }
-        ledger.withHistory(of: side.opposite) { target, _ in references.follow(lostRows, source: history, target: target) }
+        try ledger.withHistories { histories in
+            try references.follow(lostRows, source: histories(side), target: histories(side.opposite))
+        }
         return references
     }
 
-    // MARK: holding rows
-
-    /// Keys that nobody held until the rows were there: what their own writers did to them since the decision would have
-    /// been part of it. Only rows that came and went need be asked for; the others are in the new ones' way.
-    private func requireNothingSince(_ lsn: LSN, _ locks: SplitLocks) async throws {
-        try await barrier.pass()
-        let isUntouched = ledger.withHistory(of: side.opposite) { history, _ in
-            locks.locks.allSatisfy { $0.creating == nil || history.isUntouched($0.key, since: CausalContext(lsn: lsn)) }
-        }
-        guard isUntouched else { throw SplitTouched() }
+    func begin(_ note: SplitNote) async throws {
+        var steps = SplitSteps()
+        begin(note, &steps)
+        try await run(steps)
+        hasStatements = true
     }
 
-    /// Begins, unless that was done, and takes hold of every row that the group names.
-    private func hold(
-        _ locks: SplitLocks, _ note: SplitNote?, _ references: SplitReferences
-    ) async throws -> SplitDecision {
-        let locks = locks.locks
-        var decision = SplitDecision(references: references)
-        try await holdReferenced(references, except: Set(locks.map(\.key)), &decision)
-        var rest = locks[...]
-        var isFirst = true
-        while isFirst || !rest.isEmpty {
-            var steps = SplitSteps()
-            if isFirst, let note { begin(note, &steps) }
-            isFirst = false
-            var asked: [(lock: SplitLocks.Lock, bring: Int?, look: Int)] = []
-            while let lock = rest.first, !steps.isFull {
-                rest = rest.dropFirst()
-                guard let statements = targets[lock.definition] else { continue }
-                let bring = (bringsRows ? lock.creating : nil).map { creating in
-                    steps.add(
-                        statements.bring(lock.key, creating.operation, creating.chunk.chunk.arena, references), &names,
-                        change: FailedChange(
-                            creating.operation, creating.transaction, creating.chunk, statements.target.table.name))
-                }
-                asked.append((lock, bring, steps.add(statements.lock(lock.key), &names)))
-            }
-            let results: [PostgresResult]
-            do {
-                results = try await run(steps)
-            } catch ApplyError.refused(_, let cause) where cause.sqlState?.rawValue.hasPrefix("23") == true {
-                throw SplitChanged.cannotBring
-            }
-            for (lock, bring, look) in asked {
-                let isBrought = bring.map { results[$0].affectedRows == 1 } ?? false
-                let isThere = results[look].rowCount == 1
-                // What kept it from being brought has gone before it could be locked.
-                if bring != nil, !isBrought, !isThere { throw SplitChanged.row }
-                let creating = isBrought ? lock.creating : nil
-                decision.note(
-                    lock, isThere: isThere, brought: creating.map { ($0.operation, $0.chunk.chunk.arena) },
-                    number: isThere ? results[look][row: 0, column: 0] : nil, targets)
-            }
-        }
-        return decision
-    }
-
-    /// Keeps the rows that are referred to where they are; those that the group itself names are held anyway.
-    private func holdReferenced(
-        _ references: SplitReferences, except held: Set<RowKey>, _ decision: inout SplitDecision
-    ) async throws {
-        var rest = Array(references.rows.filter { !held.contains($0.key) })[...]
-        while !rest.isEmpty {
-            var steps = SplitSteps()
-            var asked: [(key: RowKey, look: Int)] = []
-            while let (key, reference) = rest.first, !steps.isFull {
-                rest = rest.dropFirst()
-                asked.append((key, steps.add(reference.hold(key, isBinary: targets.isBinary), &names)))
-            }
-            let results = try await run(steps)
-            for (key, look) in asked { decision.note(key, isPresent: results[look].rowCount == 1) }
-        }
-    }
-
-    private func begin(_ note: SplitNote, _ steps: inout SplitSteps) {
+    func begin(_ note: SplitNote, _ steps: inout SplitSteps) {
         steps.add(.query(sql: "BEGIN", parameters: [], parameterTypes: []))
         if !hasStatements { for step in Self.preparation { steps.add(step) } }
         steps.add(Self.message(settings.policy?.isInTransition == true ? [note, .whole] : [note]))
@@ -312,7 +279,7 @@ final class SplitGroupApplier {
     // MARK: writing
 
     @discardableResult
-    private func run(_ steps: SplitSteps) async throws -> [PostgresResult] {
+    func run(_ steps: SplitSteps) async throws -> [PostgresResult] {
         let results: [PostgresResult]
         do {
             results = try await connection.run(steps.steps)
@@ -326,7 +293,7 @@ final class SplitGroupApplier {
         return results
     }
 
-    private func commit(_ group: SplitGroup, _ progress: SplitProgress, _ effects: GroupEffects) async throws {
+    func commit(_ group: SplitGroup, _ progress: SplitProgress, _ effects: GroupEffects) async throws {
         var steps: [PipelineStep] = []
         if !effects.notes.isEmpty { steps.append(Self.message(effects.notes)) }
         // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
@@ -353,14 +320,22 @@ final class SplitGroupApplier {
     }
 
     /// After a failed pipeline nothing that it prepared is certain.
-    private func forgetStatements() async throws {
+    func forgetStatements() async throws {
         _ = try await connection.execute("DEALLOCATE ALL")
         names.forget()
         builder.statements.forget()
         hasStatements = false
     }
 
-    private static func message(_ notes: [SplitNote]) -> PipelineStep {
+    /// What every transaction ends with, on a session that has forgotten it.
+    func prepareStatements() async throws {
+        var steps = SplitSteps()
+        for step in Self.preparation { steps.add(step) }
+        try await run(steps)
+        hasStatements = true
+    }
+
+    static func message(_ notes: [SplitNote]) -> PipelineStep {
         .execute(name: "lindero_note", parameters: [.binary(SplitNote.encode(notes))], binaryResult: false)
     }
 

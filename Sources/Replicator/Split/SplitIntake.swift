@@ -22,7 +22,7 @@ struct SplitIntake: Sendable {
                     case let beat? where beat.isMarker: .marker
                     case nil, .some: nil
                     }
-                try ledger.read(SplitChunk(chunk, tables: try layouts.tables(of: chunk)), of: side, sign: sign)
+                try await ledger.read(SplitChunk(chunk, tables: try layouts.tables(of: chunk)), of: side, sign: sign)
                 for side in Side.allCases {
                     let positions = ledger.positions(from: side)
                     states[side].note(applied: positions.applied, durable: positions.confirmable)

@@ -42,10 +42,32 @@ struct SplitItem: Sendable {
 
     var content: Content
     var chunk: SplitChunk
-    /// Memory that goes with it: the last item of a chunk has all of the chunk's.
+    /// Size of its values: the last item of a chunk has all of the chunk's.
     var sizeBytes: Int
     /// Whether a row has gone that others refer to: what becomes of those is the last thing in the target's transaction.
     var endsGroup = false
+
+    /// What a chunk brings.
+    static func items(_ transactions: [SplitTransaction], of chunk: SplitChunk) -> [SplitItem] {
+        let last = transactions.count - 1
+        return transactions.enumerated().map { index, transaction in
+            SplitItem(
+                content: .transaction(transaction), chunk: chunk, sizeBytes: index == last ? chunk.chunk.sizeBytes : 0,
+                endsGroup: chunk.endsReferenced(transaction))
+        }
+    }
+
+    /// An operation with its key and its list of columns, about.
+    private static let operationBytes = MemoryLayout<RowOperation>.stride + 128
+
+    /// Memory that goes with it.
+    var heldBytes: Int {
+        sizeBytes + MemoryLayout<SplitItem>.stride + (transaction.map { $0.operations.count * Self.operationBytes + $0.plainChanges.count * 8 } ?? 0)
+    }
+
+    /// Whether its transaction may be applied in parts: rows that refer to others may come before those, and what becomes
+    /// of rows that refer to deleted ones comes at the end.
+    var isDivisible: Bool { chunk.tables.values.allSatisfy { $0.references.isEmpty && !$0.isReferenced } }
 
     /// Where the direction stands after it; `nil` inside a transaction.
     var progress: SplitProgress? {

@@ -75,10 +75,10 @@ struct SplitReferences: Sendable {
     /// know yet.
     ///
     /// - Parameter lost: keys that the target does not have.
-    mutating func follow(_ lost: Set<RowKey>, source: LocalHistory, target: LocalHistory) {
+    mutating func follow(_ lost: Set<RowKey>, source: LocalHistory, target: LocalHistory) throws {
         for (number, key) in keys where lost.contains(key) {
             guard let position = positions[number], let reference = rows[key] else { continue }
-            let found = target.laterKey(of: source.formerKey(of: key, before: position))
+            let found = try target.laterKey(of: source.formerKey(of: key, before: position))
             keys[number] = found
             rows[found] = reference
         }

@@ -1,7 +1,9 @@
+import ReplicationCore
+
 /// Why both streams begin anew, with nothing wrong.
 enum SplitRestart: Error {
-    /// More of one side's stream had to be read, for the other direction's sake, than may wait in memory.
-    case backlog(Side)
+    /// A transaction that was applied in parts turned out to need all of them at once.
+    case whole(Side, LSN)
 }
 
 /// The target's own writers have been at rows that were written in bulk.

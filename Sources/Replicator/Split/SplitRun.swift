@@ -11,6 +11,8 @@ struct SplitRun: Sendable {
     let worker: String
     /// Whether to ask for binary values where every published type allows it.
     var allowsBinary = true
+    /// By side, a transaction that has to be applied in one piece.
+    var whole = SidePair<LSN?>(origin: nil, other: nil)
 
     /// How long rows stay held should this process be cut off from the server: their writers wait as long.
     private static let heldMilliseconds = "15000"
@@ -32,9 +34,17 @@ struct SplitRun: Sendable {
 
     /// Streams until both directions are drained.
     func run() async throws {
-        try await withLinks(.origin) { origin in
-            try await withLinks(.other) { other in try await run(SidePair(origin: origin, other: other)) }
+        let replication = settings[reading: .origin].replication
+        let files = SplitFiles(try await SpillFolder.open(base: replication.spillDirectory, direction: settings[reading: .origin].name))
+        do {
+            try await withLinks(.origin) { origin in
+                try await withLinks(.other) { other in try await run(SidePair(origin: origin, other: other), files) }
+            }
+        } catch {
+            await files.folder.close()
+            throw error
         }
+        await files.folder.close()
     }
 
     /// Runs `body` with the sessions on one side, which are closed afterwards, whatever happens.
@@ -68,7 +78,7 @@ struct SplitRun: Sendable {
         }
     }
 
-    private func run(_ links: SidePair<Links>) async throws {
+    private func run(_ links: SidePair<Links>, _ files: SplitFiles) async throws {
         try await requireClocks(links)
         var progress: [SplitProgress] = []
         var origins: [String] = []
@@ -88,7 +98,7 @@ struct SplitRun: Sendable {
         let readers = SidePair { side in
             SplitReader.restart(
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
-                tableIDs: tableIDs, historyLimitBytes: settings.historyBytes)
+                tableIDs: tableIDs, historyLimitBytes: settings.historyBytes, storage: files.history(of: side))
         }
         var isBinary = allowsBinary
         for side in Side.allCases {
@@ -101,7 +111,7 @@ struct SplitRun: Sendable {
             let reached = max(positions[side].appliedLSN, positions[side.opposite].context.lsn)
             try await start(side, links, readers[side], reached: reached, isBinary: isBinary)
         }
-        let ledger = SplitLedger(readers: readers, progress: positions, settings: settings)
+        let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
         try await runTogether(links, ledger, echoed, isBinary: isBinary)
     }
 

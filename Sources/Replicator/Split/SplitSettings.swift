@@ -15,6 +15,12 @@ public struct SplitSettings: Sendable {
         for side in Side.allCases where directions[side].replication.heartbeatMilliseconds == 0 {
             directions[side].replication.heartbeatMilliseconds = ReplicationSettings().heartbeatMilliseconds
         }
+        // Both directions share the memory, and a group is in it several times: as it came, as operations, and as statements.
+        for side in Side.allCases {
+            let replication = directions[side].replication
+            directions[side].replication.group.maximumBytes = min(
+                replication.groupLimits.bytes, max(64 << 10, replication.memoryLimitBytes / 32))
+        }
         self.gates = gates
     }
 
@@ -53,10 +59,10 @@ public struct SplitSettings: Sendable {
         return settings
     }
 
-    /// What may wait to be applied, from each side.
-    var pendingBytes: Int { directions[.origin].replication.memoryLimitBytes / 8 }
-    /// What each side's own writes may take that the other has not seen, before its reader waits.
-    var historyBytes: Int { directions[.origin].replication.memoryLimitBytes / 8 }
-    /// Where reading on would no longer be bounded by what is configured.
+    /// What may wait in memory to be applied, from each side, and as much again on its way there.
+    var pendingBytes: Int { directions[.origin].replication.memoryLimitBytes / 16 }
+    /// What each side's own writes may take in memory that the other has not seen.
+    var historyBytes: Int { directions[.origin].replication.memoryLimitBytes / 16 }
+    /// What one transaction may take that can't be applied in parts, and the index of a history in files.
     var stopBytes: Int { directions[.origin].replication.memoryLimitBytes }
 }

@@ -23,6 +23,7 @@ public struct SplitSupervisor: Sendable {
         var durable = SidePair(origin: LSN.zero, other: LSN.zero)
         var failuresInPlace = 0
         var allowsBinary = true
+        var whole = SidePair<LSN?>(origin: nil, other: nil)
     }
 
     private var isStopping: Bool { Task.isCancelled || states.both.contains(where: \.isDraining) }
@@ -37,7 +38,7 @@ public struct SplitSupervisor: Sendable {
                 try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).run()
                 if isStopping { break }
                 try await SplitRun(
-                    settings: settings, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary
+                    settings: settings, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole
                 ).run()
             } catch {
                 if isStopping { break }
@@ -57,8 +58,11 @@ public struct SplitSupervisor: Sendable {
     private func recover(from error: any Error, _ attempt: inout Attempt) async throws {
         noteProgress(&attempt)
         switch error {
-        case SplitRestart.backlog(let side):
-            logger.info("reading a backlog again from where it was applied", metadata: ["direction": "\(settings[reading: side].name)"])
+        case SplitRestart.whole(let side, let lsn):
+            attempt.whole[side] = lsn
+            logger.info(
+                "reading a large transaction again, to apply it at once",
+                metadata: ["direction": "\(settings[reading: side].name)", "commit": "\(lsn)"])
         case ApplyError.needsText(let table):
             attempt.allowsBinary = false
             logger.info("values travel as text", metadata: ["table": "\(table)"])
@@ -68,6 +72,10 @@ public struct SplitSupervisor: Sendable {
             try await recover(from: error, &attempt)
         case ApplyError.refused(_, let cause) where cause.isSchemaChange && attempt.failuresInPlace < 3:
             attempt.failuresInPlace += 1
+        case SpillError.full:
+            try await pause(&attempt, because: error)
+        case SpillError.damaged where attempt.failuresInPlace < 3:
+            try await pause(&attempt, because: error)
         case let error as StreamError where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
         case SplitChanged.row where attempt.failuresInPlace < 3:

@@ -16,11 +16,11 @@ struct SplitTemperature: Sendable {
         sort(group) { _ in true }
     }
 
-    /// - Parameter history: of the side that is written.
-    init(_ group: SplitGroup, targets: SplitTargets, history: LocalHistory) {
+    /// - Parameter target: the side that is written, whose history is looked at.
+    init(_ group: SplitGroup, targets: SplitTargets, ledger: SplitLedger, target: Side) throws {
         hot = group
-        let hotKeys = group.hasOperations ? Self.hotKeys(group, targets, history) : []
-        sort(group) { hotKeys.contains($0) }
+        let hotKeys = group.hasOperations ? try Self.hotKeys(group, targets, ledger, target) : []
+        sort(group) { !hotKeys.isEmpty && hotKeys.contains($0) }
     }
 
     private mutating func sort(_ group: SplitGroup, isHot: (RowKey) -> Bool) {
@@ -56,18 +56,27 @@ struct SplitTemperature: Sendable {
         hot = SplitGroup(items)
     }
 
-    private static func hotKeys(_ group: SplitGroup, _ targets: SplitTargets, _ history: LocalHistory) -> Set<RowKey> {
+    private static func hotKeys(
+        _ group: SplitGroup, _ targets: SplitTargets, _ ledger: SplitLedger, _ target: Side
+    ) throws -> Set<RowKey> {
         var keys = passingKeys(group)
+        var asked: [(key: RowKey, context: CausalContext)] = []
         for item in group.items {
             guard let transaction = item.transaction else { continue }
             for operation in transaction.operations {
                 guard let statements = targets[operation.relation] else { continue }
-                if statements.allowsBulk(operation), history.isEmpty || history.isUntouched(operation.key, since: transaction.context) {
+                if statements.allowsBulk(operation) {
+                    asked.append((operation.key, transaction.context))
                     continue
                 }
                 keys.insert(operation.key)
                 if case .move(let newKey) = operation.kind { keys.insert(newKey) }
             }
+        }
+        // Where it is: a copy would be copied in full with the next write that is noted.
+        try ledger.withHistory(of: target) { history, _ in
+            if history.isEmpty { return }
+            for (key, context) in asked where try !history.isUntouched(key, since: context) { keys.insert(key) }
         }
         return keys
     }
@@ -90,7 +99,7 @@ struct SplitTemperature: Sendable {
     }
 
     /// Whether the target's own writers have been at none of the cold rows.
-    func isUntouched(_ history: LocalHistory) -> Bool {
-        history.isEmpty || coldKeys.allSatisfy { history.isUntouched($0.key, since: $0.context) }
+    func isUntouched(_ history: LocalHistory) throws -> Bool {
+        try history.isEmpty || coldKeys.allSatisfy { try history.isUntouched($0.key, since: $0.context) }
     }
 }

@@ -68,25 +68,7 @@ final class SpillFolder: Sendable {
         try await Self.blocking(on: queue) { [self] () throws(SpillError) in
             let file = try open(xid, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
             defer { Glibc.close(file) }
-            let size = place.length
-            var code: CInt = 0
-            let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
-                while count < size {
-                    let taken = pread(
-                        file, buffer.baseAddress! + count, size - count, off_t(place.offset + count))
-                    if taken == 0 { return }
-                    if taken < 0 {
-                        if errno == EINTR { continue }
-                        code = errno
-                        return
-                    }
-                    count += taken
-                }
-            }
-            guard code == 0 else {
-                throw .damaged(file: name(xid), what: "could not be read: \(String(cString: strerror(code)))")
-            }
-            return bytes
+            return try bytes(of: file, named: name(xid), place.offset..<(place.offset + place.length))
         }
     }
 
@@ -102,13 +84,54 @@ final class SpillFolder: Sendable {
 
     func name(_ xid: UInt32) -> String { "\(path)/\(xid)" }
 
-    private func open(_ xid: UInt32, _ flags: CInt) throws(SpillError) -> CInt {
-        let file = Glibc.open(name(xid), flags, 0o600)
+    private func open(_ xid: UInt32, _ flags: CInt) throws(SpillError) -> CInt { try open(name(xid), flags) }
+
+    private func open(_ name: String, _ flags: CInt) throws(SpillError) -> CInt {
+        let file = Glibc.open(name, flags, 0o600)
         guard file < 0 else { return file }
         // Somebody tidied up.
-        if errno == ENOENT { throw .damaged(file: name(xid), what: "is gone") }
+        if errno == ENOENT { throw .damaged(file: name, what: "is gone") }
         throw .last(path, "written to")
     }
+
+    /// Shorter when the file is.
+    private func bytes(of file: CInt, named name: String, _ range: Range<Int>) throws(SpillError) -> [UInt8] {
+        var code: CInt = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
+            while count < range.count {
+                let taken = pread(
+                    file, buffer.baseAddress! + count, range.count - count, off_t(range.lowerBound + count))
+                if taken == 0 { return }
+                if taken < 0 {
+                    if errno == EINTR { continue }
+                    code = errno
+                    return
+                }
+                count += taken
+            }
+        }
+        guard code == 0 else {
+            throw .damaged(file: name, what: "could not be read: \(String(cString: strerror(code)))")
+        }
+        return bytes
+    }
+
+    // MARK: files that are read and written at once
+
+    /// For small pieces that the page cache mostly has, by callers who hold a lock and can't wait for a queue.
+    func writeNow(_ bytes: [UInt8], to name: String) throws(SpillError) {
+        let file = try open("\(path)/\(name)", O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_CREAT)
+        defer { Glibc.close(file) }
+        try write(bytes, at: 0, to: file)
+    }
+
+    func readNow(_ range: Range<Int>, of name: String) throws(SpillError) -> [UInt8] {
+        let file = try open("\(path)/\(name)", O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
+        defer { Glibc.close(file) }
+        return try bytes(of: file, named: "\(path)/\(name)", range)
+    }
+
+    func removeNow(_ name: String) { unlink("\(path)/\(name)") }
 
     private func write(_ bytes: [UInt8], at offset: Int, to file: CInt) throws(SpillError) {
         var done = 0

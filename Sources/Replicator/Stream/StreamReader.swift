@@ -5,6 +5,8 @@ import ReplicationCore
 struct StreamReader {
     /// How long a wait may last before the server has to hear of us.
     private static let waitMilliseconds = 100
+    /// How much may be read before it is asked whether the server has to hear of us: on a busy machine the rest can take long.
+    private static let readBytes = 64 << 10
 
     let stream: ReplicationConnection
     let mailbox: StreamMailbox
@@ -70,7 +72,12 @@ struct StreamReader {
     private var isOver: Bool { Task.isCancelled || stopsOnDrain && state.isDraining }
 
     private func read(_ batch: ReplicationBatch, _ life: inout Life) async throws {
+        var reportedBytes = 0
         for range in batch.messages {
+            if range.lowerBound - reportedBytes >= Self.readBytes {
+                reportedBytes = range.lowerBound
+                try await report(&life.schedule)
+            }
             switch try read(batch.bytes, range, &life) {
             case .kept: continue
             case .ordinary:

@@ -38,7 +38,7 @@ struct SplitMeeting {
             SplitReader.restart(
                 ownOrigin: SimulatedWorker.origin(into: side), outgoing: SplitProgress(),
                 incoming: SplitProgress(),
-                tableIDs: [SimulatedRow.ownership.table: 0], historyLimitBytes: 1 << 20)
+                tableIDs: [SimulatedRow.ownership.table: 0], historyLimitBytes: 1 << 20, storage: .memory())
         }
         let done = SimulatedTransaction(
             commitLSN: Self.localLSN, endLSN: LSN(210), commitTime: localTime, origin: nil, notes: [],
@@ -63,7 +63,7 @@ struct SplitMeeting {
         var words: [String] = []
         for transaction in try readers[1].read(coming.chunk, tableOf: { _ in layouts[1] }) {
             for operation in transaction.operations {
-                let resolution = resolver.resolve(
+                let resolution = try resolver.resolve(
                     operation, of: transaction, table: layouts[1], against: readers[0].history,
                     effects: &effects)
                 words += resolution.steps.map { Self.words($0, layouts[1]) }

@@ -6,13 +6,12 @@ import Testing
     private static let own = "lindero_into_bot"
 
     private func reader(
-        outgoing: SplitProgress = SplitProgress(), incoming: SplitProgress = SplitProgress(),
-        limitBytes: Int = 1 << 20
+        outgoing: SplitProgress = SplitProgress(), incoming: SplitProgress = SplitProgress()
     ) -> SplitReader {
         SplitReader.restart(
             ownOrigin: Self.own, outgoing: outgoing, incoming: incoming,
             tableIDs: [SimulatedRow.ownership.table: 0],
-            historyLimitBytes: limitBytes)
+            historyLimitBytes: 1 << 20, storage: .memory())
     }
 
     private func transaction(
@@ -131,19 +130,6 @@ import Testing
         chunk.changes = [Change(kind: .truncate, relation: 0)]
         var reader = reader()
         #expect(throws: SplitError.truncated(SimulatedRow.ownership.table)) { try read(&reader, chunk) }
-    }
-
-    @Test func aFullHistoryWaitsUnlessSomebodyWaitsForIt() throws {
-        var (reader, other) = (reader(limitBytes: 1), reader(limitBytes: 1))
-        #expect(reader.mayRead(barrierLSN: .zero, opposite: other, isIdle: false))
-        _ = try read(&reader, transaction(100, at: 5, [insert]))
-        #expect(!reader.mayRead(barrierLSN: .zero, opposite: other, isIdle: true))
-        #expect(reader.mayRead(barrierLSN: LSN(500), opposite: other, isIdle: false))
-        _ = try read(&other, transaction(100, at: 5, [insert, SplitMeeting.insert(SplitMeeting.row(2))]))
-        // Both would wait for each other: the one that holds less goes on.
-        #expect(!reader.mayRead(barrierLSN: .zero, opposite: other, isIdle: false))
-        #expect(reader.mayRead(barrierLSN: .zero, opposite: other, isIdle: true))
-        #expect(!other.mayRead(barrierLSN: .zero, opposite: reader, isIdle: true))
     }
 
     @Test func notesReachTheReaderThroughTheAssembler() throws {

@@ -79,7 +79,7 @@ extension SplitSimulation {
             try checkTime(of: pending.transaction, from: side)
             for operation in pending.transaction.operations {
                 let before = effects
-                let resolution = resolvers[target].resolve(
+                let resolution = try resolvers[target].resolve(
                     operation, of: pending.transaction, table: layouts[side],
                     against: worker.readers[target].history, effects: &effects)
                 note(
@@ -145,8 +145,8 @@ extension SplitSimulation {
         let history = worker.readers[1 - side].history
         var newKey: RowKey?
         if case .move(let key) = operation.kind { newKey = key }
-        guard history.isUntouched(operation.key, since: transaction.context),
-            newKey.map({ history.isUntouched($0, since: transaction.context) && !before.isPresent($0) })
+        guard try history.isUntouched(operation.key, since: transaction.context),
+            try newKey.map({ try history.isUntouched($0, since: transaction.context) && !before.isPresent($0) })
                 ?? true,
             before.isPresent(operation.key) == (operation.kind != .insert)
         else { return }

@@ -60,7 +60,7 @@ struct SplitSimulation {
             return SimulatedDatabase(
                 side: side, clock: random.chance(30) ? 5_000 : Int64(random.below(60)), defaults: defaults)
         }
-        historyLimitBytes = random.chance(30) ? 400 + random.below(3_000) : 1 << 20
+        historyLimitBytes = random.chance(50) ? 400 + random.below(3_000) : 1 << 20
         valueCount = random.chance(50) ? 3 : 50
         truth = SimulatedTruth(defaults: databases.map(\.defaults))
         resolvers = (0..<2).map {

@@ -103,7 +103,7 @@ import Testing
         func reader(_ origin: String) -> SplitReader {
             SplitReader.restart(
                 ownOrigin: origin, outgoing: SplitProgress(), incoming: SplitProgress(),
-                tableIDs: [Self.declared.table: 0], historyLimitBytes: 1 << 20)
+                tableIDs: [Self.declared.table: 0], historyLimitBytes: 1 << 20, storage: .memory())
         }
         func chunk(_ change: SimulatedChange) -> ChangeChunk {
             SimulatedTransaction(
@@ -117,7 +117,7 @@ import Testing
         let operation = try #require(transaction.operations.first)
         var effects = GroupEffects()
         effects.note(operation.key, isPresent: true)
-        return SplitResolver(local: "bot", remote: "sync").resolve(
+        return try SplitResolver(local: "bot", remote: "sync").resolve(
             operation, of: transaction, table: layouts.backward, against: bot.history, effects: &effects)
     }
 

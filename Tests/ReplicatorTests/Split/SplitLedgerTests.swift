@@ -9,7 +9,8 @@ import Testing
         SplitProgress(appliedLSN: LSN(applied), context: CausalContext(lsn: LSN(seen)))
     }
 
-    private static func ledger(_ origin: SplitProgress, _ other: SplitProgress) -> SplitLedger {
+    private static func ledger(_ origin: SplitProgress, _ other: SplitProgress) async throws -> SplitLedger {
+        let files = SplitFiles(try await SpillFolder.open(base: nil, direction: "ledger"))
         let progress = SidePair(origin: origin, other: other)
         let options = ConnectionOptions("postgresql://nobody@127.0.0.1/nothing")
         let settings = SidePair<DirectionSettings> { side in
@@ -19,10 +20,12 @@ import Testing
         }
         let readers = SidePair { side in
             SplitReader.restart(
-                ownOrigin: "o", outgoing: progress[side], incoming: progress[side.opposite], tableIDs: [:], historyLimitBytes: 1 << 20)
+                ownOrigin: "o", outgoing: progress[side], incoming: progress[side.opposite], tableIDs: [:], historyLimitBytes: 1 << 20,
+                storage: files.history(of: side))
         }
         return SplitLedger(
-            readers: readers, progress: progress, settings: SplitSettings(origin: settings[.origin], other: settings[.other], gates: Gates()))
+            readers: readers, progress: progress, settings: SplitSettings(origin: settings[.origin], other: settings[.other], gates: Gates()),
+            files: files)
     }
 
     /// A sign of life of this worker, and nothing else.
@@ -34,15 +37,15 @@ import Testing
         return (SplitChunk(chunk, tables: [:]), beat)
     }
 
-    @Test func aSignOfLifeThatIsReadAgainTakesNoProgressBack() throws {
+    @Test func aSignOfLifeThatIsReadAgainTakesNoProgressBack() async throws {
         // The other side had seen the origin up to 100 only, so the origin is read again from there; all up to 500 is applied.
-        let ledger = Self.ledger(Self.progress(500, seen: 50), Self.progress(60, seen: 100))
+        let ledger = try await Self.ledger(Self.progress(500, seen: 50), Self.progress(60, seen: 100))
         let limits = ReplicationSettings().groupLimits
         let (early, earlyBeat) = Self.beat(1, endLSN: 300)
-        try ledger.read(early, of: .origin, sign: .beat(earlyBeat))
+        try await ledger.read(early, of: .origin, sign: .beat(earlyBeat))
         #expect(ledger.nextGroupNow(from: .origin, limits: limits)?.progress == nil)
         let (late, lateBeat) = Self.beat(2, endLSN: 501)
-        try ledger.read(late, of: .origin, sign: .beat(lateBeat))
+        try await ledger.read(late, of: .origin, sign: .beat(lateBeat))
         let group = try #require(ledger.nextGroupNow(from: .origin, limits: limits))
         #expect(group.progress == Self.progress(501, seen: 50))
         #expect(group.items.count == 1)

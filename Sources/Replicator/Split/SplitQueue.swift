@@ -1,0 +1,199 @@
+import ReplicationCore
+
+/// What waits to be applied from one side, in the order of its stream: in memory up to a bound, beyond it in files.
+struct SplitQueue: Sendable {
+    private enum Entry: Sendable {
+        case item(SplitItem, serial: Int)
+        case spilled(SplitSpilled)
+    }
+
+    /// What is to be done for the next group.
+    enum Next: Sendable {
+        case group(SplitGroup)
+        /// Nothing can be said before this is in memory.
+        case load(SplitSpilled)
+        case wait
+    }
+
+    /// Items that are to go into a file.
+    struct Spill: Sendable {
+        fileprivate var serials: ClosedRange<Int>
+        var chunks: [(chunk: SplitChunk, transactions: [SplitTransaction])]
+    }
+
+    private let limitBytes: Int
+    private let stopBytes: Int
+    /// A transaction that has to be applied in one piece, however large.
+    private let wholeLSN: LSN?
+    private var entries: [Entry] = []
+    private var spilledCount = 0
+    private var nextSerial = 0
+    /// Memory in use.
+    private(set) var heldBytes = 0
+    /// Whether the first transaction has to be read to its end before anything can be applied.
+    private(set) var waitsForWhole = false
+
+    /// - Parameter stopBytes: what one transaction may take that can't be applied in parts.
+    init(limitBytes: Int, stopBytes: Int, wholeLSN: LSN? = nil) {
+        self.limitBytes = limitBytes
+        self.stopBytes = stopBytes
+        self.wholeLSN = wholeLSN
+    }
+
+    var isEmpty: Bool { entries.isEmpty }
+    /// Whether no more should be read, unless somebody waits for it.
+    var isFull: Bool { heldBytes >= limitBytes || spilledCount > 0 }
+
+    // MARK: coming in
+
+    mutating func append(_ transactions: [SplitTransaction], of chunk: SplitChunk) {
+        for item in SplitItem.items(transactions, of: chunk) { append(item) }
+    }
+
+    mutating func append(_ item: SplitItem) {
+        entries.append(.item(item, serial: nextSerial))
+        nextSerial += 1
+        heldBytes += item.heldBytes
+    }
+
+    /// What should go into a file, if there is too much.
+    func nextSpill() -> Spill? {
+        // Fewer bytes are not worth a file.
+        guard heldBytes >= limitBytes + min(1 << 20, limitBytes / 2), !waitsForWhole else { return nil }
+        var found: (first: Int, last: Int)?
+        var bytes = 0
+        var chunks: [(chunk: SplitChunk, transactions: [SplitTransaction])] = []
+        // From the end, as far as memory is over its bound, whole chunks that lie together.
+        for entry in entries.reversed() {
+            guard case .item(let item, let serial) = entry, let transaction = item.transaction else {
+                if found == nil { continue }
+                break
+            }
+            if chunks.last?.chunk !== item.chunk {
+                if heldBytes - bytes < limitBytes { break }
+                chunks.append((item.chunk, []))
+            }
+            chunks[chunks.count - 1].transactions.append(transaction)
+            bytes += item.heldBytes
+            found = (serial, found?.last ?? serial)
+        }
+        guard let found else { return nil }
+        return Spill(
+            serials: found.first...found.last, chunks: chunks.reversed().map { ($0.chunk, $0.transactions.reversed()) })
+    }
+
+    /// Puts a file in the place of what it holds; false if some of that has been taken meanwhile.
+    mutating func replace(_ spill: Spill, by spilled: SplitSpilled) -> Bool {
+        let first = entries.firstIndex { entry in
+            if case .item(_, let serial) = entry { serial == spill.serials.lowerBound } else { false }
+        }
+        guard let first else { return false }
+        let range = first..<(first + spill.serials.count)
+        for case .item(let item, _) in entries[range] { heldBytes -= item.heldBytes }
+        entries.replaceSubrange(range, with: [.spilled(spilled)])
+        spilledCount += 1
+        return true
+    }
+
+    /// Puts back what was in a file.
+    mutating func expand(_ spilled: SplitSpilled, to chunks: [(SplitChunk, [SplitTransaction])]) {
+        let index = entries.firstIndex { entry in
+            if case .spilled(let other) = entry { other === spilled } else { false }
+        }
+        guard let index else { return }
+        var items: [Entry] = []
+        for (chunk, transactions) in chunks {
+            for item in SplitItem.items(transactions, of: chunk) {
+                items.append(.item(item, serial: nextSerial))
+                nextSerial += 1
+                heldBytes += item.heldBytes
+            }
+        }
+        entries.replaceSubrange(index...index, with: items)
+        spilledCount -= 1
+    }
+
+    // MARK: going out
+
+    /// Whole transactions up to the limits, at least one; of one that is too large for memory, its first part.
+    mutating func next(_ limits: GroupLimits) throws -> Next {
+        waitsForWhole = false
+        var end = 0
+        var sizeBytes = 0
+        var changes = 0
+        var isLast = false
+        var canBeParted = true
+        var following: SplitSpilled?
+        for (index, entry) in entries.enumerated() {
+            guard case .item(let item, _) = entry else {
+                if case .spilled(let spilled) = entry { following = spilled }
+                break
+            }
+            sizeBytes += item.sizeBytes
+            changes += item.changeCount
+            if end > 0, sizeBytes > limits.bytes || changes > limits.changes { break }
+            isLast = isLast || item.endsGroup
+            canBeParted = canBeParted && isDivisible(item)
+            guard item.progress != nil else { continue }
+            end = index + 1
+            if isLast { break }
+        }
+        if end > 0 { return .group(take(end)) }
+        guard let first = entries.first else { return .wait }
+        if case .spilled(let spilled) = first { return .load(spilled) }
+        if canBeParted {
+            guard isFull else { return .wait }
+            return nextPart(limits)
+        }
+        waitsForWhole = true
+        guard heldBytes < stopBytes else { throw SplitOverflow.transaction(firstLSN ?? .zero) }
+        return following.map { .load($0) } ?? .wait
+    }
+
+    /// The next part of the transaction that comes first.
+    mutating func nextPart(_ limits: GroupLimits) -> Next {
+        guard let lsn = firstLSN else {
+            if case .spilled(let spilled)? = entries.first { return .load(spilled) }
+            return .wait
+        }
+        var end = 0
+        var sizeBytes = 0
+        for entry in entries {
+            guard case .item(let item, _) = entry, item.transaction?.commitLSN == lsn else { break }
+            sizeBytes += item.sizeBytes
+            if end > 0, sizeBytes > limits.bytes { break }
+            end += 1
+            if item.progress != nil { break }
+        }
+        return .group(take(end))
+    }
+
+    /// Whether a group can be taken at once.
+    mutating func nextNow(_ limits: GroupLimits) -> SplitGroup? {
+        guard spilledCount == 0, !waitsForWhole else { return nil }
+        guard entries.contains(where: { if case .item(let item, _) = $0 { item.progress != nil } else { false } }) else { return nil }
+        if case .group(let group)? = try? next(limits) { return group }
+        return nil
+    }
+
+    private var firstLSN: LSN? {
+        guard case .item(let item, _)? = entries.first else { return nil }
+        return item.transaction?.commitLSN
+    }
+
+    /// What rows become that refer to others is known at a transaction's end alone.
+    private func isDivisible(_ item: SplitItem) -> Bool {
+        if let wholeLSN, item.transaction?.commitLSN == wholeLSN { return false }
+        return item.isDivisible
+    }
+
+    private mutating func take(_ count: Int) -> SplitGroup {
+        var items: [SplitItem] = []
+        for case .item(let item, _) in entries[..<count] {
+            items.append(item)
+            heldBytes -= item.heldBytes
+        }
+        entries.removeSubrange(..<count)
+        return SplitGroup(items)
+    }
+}

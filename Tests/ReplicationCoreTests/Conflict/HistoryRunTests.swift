@@ -1,0 +1,115 @@
+import Testing
+
+@testable import ReplicationCore
+
+/// What is in files is known just as what is in memory.
+@Suite struct HistoryRunTests {
+    private static let keys = 1...6
+    private static func key(_ number: Int) -> RowKey { RowKey(table: 0, bytes: [1, 0, 0, 0, 2, 0, UInt8(number)]) }
+    private static let anywhere = PostgresTime(microseconds: 0)
+
+    /// One small and one large history that are told the same.
+    private struct Pair {
+        var small: LocalHistory
+        var large = LocalHistory(limitBytes: .max, storage: .memory())
+
+        init(_ limitBytes: Int) { small = LocalHistory(limitBytes: limitBytes, storage: .memory()) }
+
+        mutating func both(_ body: (inout LocalHistory) throws -> Void) rethrows {
+            try body(&small)
+            try body(&large)
+        }
+    }
+
+    @Test(arguments: 0..<30)
+    func aHistoryInFilesKnowsWhatOneInMemoryKnows(seed: UInt64) throws {
+        let table = try SimulatedRow.layouts(echoesInserts: false)[0]
+        var random = SplitMix(state: seed)
+        var pair = Pair([1, 700, 2_500][random.below(3)])
+        var deletions: [(OperationID, RowKey)] = []
+        for step in 1...80 {
+            let lsn = LSN(UInt64(step * 10))
+            let (number, other) = (Self.keys.lowerBound + random.below(6), Self.keys.lowerBound + random.below(6))
+            let (row, changed) = (SplitMeeting.row(number), SplitMeeting.row(number, [SimulatedRow.firstShared + random.below(7): step]))
+            var change: SimulatedChange?
+            switch random.below(12) {
+            case 0, 1: change = SplitMeeting.insert(changed)
+            case 2, 3, 4, 5: change = SplitMeeting.update(row, changed)
+            case 6, 7: change = SplitMeeting.delete(row)
+            case 8 where number != other: change = SplitMeeting.update(row, SplitMeeting.row(other, [SimulatedRow.max: step]))
+            case 9: pair.both { $0.endGeneration(of: Self.key(number)) }
+            case 10:
+                guard let (id, key) = deletions.isEmpty ? nil : deletions[random.below(deletions.count)] else { break }
+                pair.both { $0.match(id, of: key) }
+            default:
+                let lsn = LSN(UInt64(random.below(step * 10)))
+                if random.chance(30) { pair.both { $0.trim(to: lsn) } }
+            }
+            if let change {
+                let chunk = SimulatedTransaction(
+                    commitLSN: lsn, endLSN: LSN(lsn.rawValue + 5), commitTime: 0, origin: nil, notes: [], changes: [change]
+                ).chunk
+                let id = OperationID(commitLSN: lsn, position: 0)
+                if let operation = RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena) {
+                    let mark = WriteMark(id: id, commitTime: Self.anywhere, effectiveTime: PostgresTime(microseconds: Int64(step)))
+                    try pair.both { try $0.record(operation, mark: mark, table: table, arena: chunk.arena) }
+                    if operation.kind != .insert, operation.kind != .update { deletions.append((id, operation.key)) }
+                }
+            }
+            try compare(pair, step)
+        }
+        pair.both { $0.trim(to: LSN(10_000)) }
+        #expect(pair.small.isEmpty && pair.small.sizeBytes == 0 && pair.large.isEmpty && pair.large.sizeBytes == 0)
+    }
+
+    private func compare(_ pair: Pair, _ step: Int) throws {
+        let since = CausalContext(lsn: LSN(UInt64(step * 5)))
+        let id = OperationID(commitLSN: max(pair.small.trimmedLSN, since.lsn), position: 0)
+        for key in Self.keys.map(Self.key) {
+            let (small, large) = (try pair.small.deletions(of: key), try pair.large.deletions(of: key))
+            try #require(small == large, "step \(step)")
+            for column in 0..<8 {
+                let (small, large) = (try pair.small.write(of: column, in: key), try pair.large.write(of: column, in: key))
+                try #require(small == large, "step \(step)")
+            }
+            try #require(try pair.small.isUntouched(key, since: since) == pair.large.isUntouched(key, since: since))
+            try #require(try pair.small.laterKey(of: key) == pair.large.laterKey(of: key))
+            try #require(try pair.small.formerKey(of: key, before: id) == pair.large.formerKey(of: key, before: id))
+        }
+    }
+
+    @Test func aRunThatWasAlteredIsNotBelieved() throws {
+        var entry = LocalHistory.Entry()
+        entry.matched = [OperationID(commitLSN: LSN(5), position: 1)]
+        let (run, bytes) = HistoryRun.make(number: 3, newestLSN: LSN(9), [Self.key(1): entry])
+        func storage(_ bytes: [UInt8]) -> HistoryStorage {
+            HistoryStorage(write: { _, _ in }, read: { _, range in Array(bytes[range]) }, remove: { _ in })
+        }
+        let hash = HistoryRun.hash(Self.key(1))
+        #expect(run.mayHold(hash))
+        #expect(try run.entry(of: Self.key(1), hash, in: storage(bytes)) == entry)
+        var altered = bytes
+        altered[altered.count - 3] ^= 1
+        #expect(throws: SpillFrame.Damage.altered) { try run.entry(of: Self.key(1), hash, in: storage(altered)) }
+    }
+
+    @Test func aLargeRunFindsEveryRowAndFewOthers() throws {
+        func key(_ number: Int) -> RowKey { RowKey(table: 1, values: [Array("row-\(number)".utf8)]) }
+        var entries: [RowKey: LocalHistory.Entry] = [:]
+        for number in 0..<5_000 {
+            let mark = WriteMark(
+                id: OperationID(commitLSN: LSN(UInt64(number)), position: number), commitTime: Self.anywhere, effectiveTime: Self.anywhere)
+            entries[key(number), default: .init()].note(.init(column: 2, mark: mark, value: [UInt8(number & 255)]))
+        }
+        let (run, bytes) = HistoryRun.make(number: 0, newestLSN: LSN(5_000), entries)
+        let storage = HistoryStorage(write: { _, _ in }, read: { _, range in Array(bytes[range]) }, remove: { _ in })
+        for number in 0..<5_000 {
+            let found = try run.entry(of: key(number), HistoryRun.hash(key(number)), in: storage)
+            #expect(found == entries[key(number)])
+        }
+        let strangers = (5_000..<15_000).filter { run.mayHold(HistoryRun.hash(key($0))) }
+        #expect(strangers.count < 500)
+        #expect(try strangers.allSatisfy { try run.entry(of: key($0), HistoryRun.hash(key($0)), in: storage) == nil })
+        #expect(run.indexBytes < 5_000 * 3)
+    }
+}
