@@ -47,12 +47,13 @@ struct SplitPair {
     func write(
         tables: String = tables, backend: String = "split", replication: String = "", gates: String = "", roles: [String] = ["", ""]
     ) throws {
+        let lists = roles.map { $0.isEmpty ? "" : ", roles: [\($0)]" }
         try """
             version: 1
             backend: \(backend)
             databases:
-              bot: { url: env:DATABASE_URL, roles: [\(roles[0])] }
-              sync: { url: env:SYNC_DATABASE_URL, roles: [\(roles[1])] }
+              bot: { url: env:DATABASE_URL\(lists[0]) }
+              sync: { url: env:SYNC_DATABASE_URL\(lists[1]) }
             origin: bot
             replication: {\(replication)}
             gates: {\(gates)}
