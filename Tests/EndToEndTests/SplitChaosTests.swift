@@ -85,6 +85,11 @@ import Testing
             for side in [bot, sync] {
                 Issue.record("\(try await side.execute(sum).firstValue ?? "") visits, \(try await side.execute(dropped).firstValue ?? "") dropped")
             }
+            for cluster in [scene.bot, scene.sync] {
+                let log = (try? String(contentsOfFile: cluster.folder + "/server.log", encoding: .utf8)) ?? ""
+                let ended = log.split(separator: "\n").filter { $0.contains("terminating") || $0.contains("FATAL") }
+                Issue.record("\(ended.suffix(12).joined(separator: "\n"))")
+            }
             let counts = writers.map(\.counts)
             Issue.record("acknowledged \(counts.reduce(0) { $0 + $1.added }), doubtful \(counts.reduce(0) { $0 + $1.doubtful })")
             Issue.record("bot alone: \(left.subtracting(right).sorted())\nsync alone: \(right.subtracting(left).sorted())\n\(worker.errors.suffix(6_000))")

@@ -132,15 +132,17 @@ public struct Preflight: Sendable {
 
     private func spillFolder() -> [PreflightFinding] {
         let replication = configuration.replication
-        guard configuration.backend == .replica, replication.streaming == .on else { return [] }
+        let isSplit = configuration.backend == .split
+        guard isSplit || configuration.backend == .replica && replication.streaming == .on else { return [] }
         let base = replication.spillDirectory ?? SpillFolder.defaultBase
         guard let obstacle = SpillFolder.obstacle(base) else { return [] }
         return [
             PreflightFinding(
                 obstacle.isForAll ? .blocker : .warning, .spillFolder, object: base,
-                "transactions that still run can't wait in spill_dir, which is \(base): it \(obstacle.words)",
-                fix: "name a folder under replication.spill_dir that the worker's user owns and nobody else may write to; or "
-                    + "streaming: off")
+                "\(isSplit ? "what does not fit in memory" : "transactions that still run") can't wait in spill_dir, which is \(base): "
+                    + "it \(obstacle.words)",
+                fix: "name a folder under replication.spill_dir that the worker's user owns and nobody else may write to"
+                    + (isSplit ? "" : "; or streaming: off"))
         ]
     }
 

@@ -13,8 +13,19 @@ struct SplitTableChecks {
 
     func findings() -> [PreflightFinding] {
         var findings = sides.flatMap { match($0) + rights($0) + triggers($0) + truncates($0) }
-        findings += uniqueKeys() + deletes() + numberedMatch()
+        findings += uniqueKeys() + deletes() + numberedMatch() + quarantine()
         return findings
+    }
+
+    /// A change that is set aside could not be decided about later, when more has come on both sides.
+    private func quarantine() -> [PreflightFinding] {
+        guard ownership.onError == .quarantine else { return [] }
+        return [
+            PreflightFinding(
+                .warning, .onError, object: name.description,
+                "on_error: quarantine of \(name) holds for a replica alone: a split stops before a change that the server refuses",
+                fix: "on_error: stop, to say what happens")
+        ]
     }
 
     // MARK: identity
@@ -128,15 +139,13 @@ struct SplitTableChecks {
                 let columns = Set(index.columns)
                 guard canMeet(columns, in: side), told.insert(columns).inserted else { continue }
                 let list = index.columns.joined(separator: ", ")
-                // Where a person takes care of refused changes, the stream goes on.
-                let severity: PreflightFinding.Severity = ownership.onError == .quarantine ? .warning : .blocker
                 findings.append(
                     finding(
-                        severity, .uniqueKey, side, column: index.columns.first,
+                        .blocker, .uniqueKey, side, column: index.columns.first,
                         "both sides can make the same [\(list)] of \(name) in different rows (unique index \(index.name)), and the "
                             + "second is refused",
                         fix: "give [\(list)] one owner or insert: one side; or make it match:; or DROP INDEX "
-                            + "\(SQLText.identifier(name.schema)).\(SQLText.identifier(index.name)); or on_error: quarantine"))
+                            + "\(SQLText.identifier(name.schema)).\(SQLText.identifier(index.name));"))
             }
         }
         return findings

@@ -23,6 +23,8 @@ public struct SplitSupervisor: Sendable {
         var durable = SidePair(origin: LSN.zero, other: LSN.zero)
         var failuresInPlace = 0
         var allowsBinary = true
+        /// Whether both servers have been reached: what fails later is lost, and comes back.
+        var hasConnected = false
         var whole = SidePair<LSN?>(origin: nil, other: nil)
     }
 
@@ -35,6 +37,10 @@ public struct SplitSupervisor: Sendable {
         var attempt = Attempt()
         while !isStopping {
             do {
+                if !attempt.hasConnected {
+                    for side in Side.allCases { try await PostgresConnection.with(settings.options(side)) { _ in } }
+                    attempt.hasConnected = true
+                }
                 try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).run()
                 if isStopping { break }
                 try await SplitRun(
@@ -105,7 +111,7 @@ public struct SplitSupervisor: Sendable {
             attempt.failuresInPlace += 1
             return
         }
-        guard error.isTransient, hasStart else { throw error }
+        guard error.isTransient, hasStart || attempt.hasConnected else { throw error }
         try await pause(&attempt, because: error)
     }
 

@@ -36,13 +36,20 @@ final class Signal: Sendable {
 
     /// Blocks the thread until a notification: for code that has a thread of its own. A task that waits is resumed on
     /// Swift's pool first, whatever its actor, and that is another thread to wake. Cancellation must notify.
-    func block() {
+    ///
+    /// - Parameter timeoutMilliseconds: after which it goes on in any case, however busy that pool is.
+    func block(timeoutMilliseconds: Int? = nil) {
         let isDone = state.withLock { state -> Bool in
             defer { state.isSet = false }
             state.isBlocked = !state.isSet
             return state.isSet
         }
-        if !isDone { semaphore.wait() }
+        if isDone { return }
+        guard let timeoutMilliseconds else { return semaphore.wait() }
+        if semaphore.wait(timeout: .now() + .milliseconds(timeoutMilliseconds)) == .timedOut {
+            // Notified just now, the next wait ends at once: it looks, and waits again.
+            state.withLock { $0.isBlocked = false }
+        }
     }
 
     /// Returns after a notification, after the timeout, or when the task is cancelled.

@@ -47,10 +47,11 @@ final class StreamMailbox: Sendable {
         arrival.notify()
     }
 
-    /// Waits for room, at most as long as the reader's next duty allows.
-    func waitForSpace(below bytes: Int? = nil, timeoutMilliseconds: Int) async {
+    /// Waits for room, at most as long as the reader's next duty allows: on its own thread, since the server ends a stream
+    /// whose reader says nothing, and a timer of Swift's pool may be late by as much.
+    func waitForSpaceBlocking(below bytes: Int? = nil, timeoutMilliseconds: Int) {
         guard holds(bytes ?? limitBytes) else { return }
-        await space.wait(timeoutMilliseconds: timeoutMilliseconds)
+        space.block(timeoutMilliseconds: timeoutMilliseconds)
     }
 
     /// The waiting chunks up to the limits, at least one; `nil` at the end. Never waits for more than there is: what

@@ -50,7 +50,7 @@ struct StreamReader {
         defer { mailbox.close() }
         while !isOver {
             if mailbox.isFull {
-                await mailbox.waitForSpace(timeoutMilliseconds: Self.waitMilliseconds)
+                mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes), waitMilliseconds: Self.waitMilliseconds,
@@ -132,7 +132,7 @@ struct StreamReader {
         let enoughBytes = min(spill?.settings.replication.waitingBytes ?? 0, 2 * life.assembler.cutBytes)
         for piece in commit.pieces {
             while mailbox.holds(enoughBytes) && !isOver {
-                await mailbox.waitForSpace(below: enoughBytes, timeoutMilliseconds: Self.waitMilliseconds)
+                mailbox.waitForSpaceBlocking(below: enoughBytes, timeoutMilliseconds: Self.waitMilliseconds)
                 try await report(&life.schedule)
             }
             if isOver { return }

@@ -35,9 +35,12 @@ import Testing
         #expect(await blockers(scene) == ["unique_key bot t.room", "unique_key bot t.email"])
         let finding = try #require(await scene.finding(.uniqueKey))
         #expect(finding.message.contains("unique index room_night"))
+        // In a split nothing is set aside: that is said, and helps nobody.
         var patient = scene
         patient.configuration.tables[0].onError = .quarantine
-        #expect(await blockers(patient) == [])
+        #expect(await blockers(patient) == ["unique_key bot t.room", "unique_key bot t.email"])
+        #expect(try #require(await patient.finding(.onError)).severity == .warning)
+        #expect(await scene.finding(.onError) == nil)
     }
 
     @Test func aKeyThatBothSidesInsertIsNamedAndANumberSharedOutIsNot() async throws {
