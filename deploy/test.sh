@@ -79,6 +79,8 @@ if [ -n "$long" ]; then
   say "the split's model check"
   deploy/model-check.sh
   LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
+  need_psycopg2
+  (cd deploy/zero-downtime && PYTHONDONTWRITEBYTECODE=1 "$python" -m unittest -b test_checks)
   for fence in none strict; do
     say "both services write from shared to split and back, fence: $fence"
     report=$(mktemp -d)

@@ -3,7 +3,6 @@ import ReplicationCore
 
 /// pgbouncer's admin console. It speaks the simple protocol alone, and knows no settings.
 struct BouncerConsole {
-    let options: ConnectionOptions
     let connection: PostgresConnection
 
     struct Database {
@@ -19,9 +18,8 @@ struct BouncerConsole {
     }
 
     static func open(_ conninfo: String) async throws -> BouncerConsole {
-        let options = options(conninfo)
         do throws(PostgresError) {
-            return BouncerConsole(options: options, connection: try await PostgresConnection.connect(options))
+            return BouncerConsole(connection: try await PostgresConnection.connect(options(conninfo)))
         } catch {
             throw ServiceMoveError.bouncer(.unreachable("\(error)"))
         }
@@ -51,14 +49,13 @@ struct BouncerConsole {
 
     /// Makes clients wait, and waits until no transaction of theirs is open.
     ///
+    /// - Parameter console: one of its own, which is used up: pgbouncer does not answer a PAUSE that was taken back.
     /// - Returns: false when one was still open after the limit; clients go on then.
-    func pause(_ entry: String, limitMilliseconds: Int) async throws -> Bool {
-        // pgbouncer does not answer a PAUSE that was taken back, so it has a console of its own, which is given up then.
-        let console = try await Self.open(options)
+    func pause(_ entry: String, on console: BouncerConsole, limitMilliseconds: Int) async throws -> Bool {
         let (answers, answer) = AsyncStream<Result<Bool, any Error>>.makeStream()
         let pausing = Task {
             do {
-                _ = try await console.run("PAUSE \(Self.quoted(entry))")
+                _ = try await console.run("PAUSE \(Self.quoted(entry))", timeoutMilliseconds: nil)
                 answer.yield(.success(true))
             } catch {
                 answer.yield(.failure(error))
@@ -81,14 +78,6 @@ struct BouncerConsole {
         return try outcome.get()
     }
 
-    private static func open(_ options: ConnectionOptions) async throws -> BouncerConsole {
-        do throws(PostgresError) {
-            return BouncerConsole(options: options, connection: try await PostgresConnection.connect(options))
-        } catch {
-            throw ServiceMoveError.bouncer(.unreachable("\(error)"))
-        }
-    }
-
     /// Lets clients go on. Harmless where nobody waits.
     func resume(_ entry: String) async throws {
         do {
@@ -102,9 +91,10 @@ struct BouncerConsole {
     /// Reads the files again. Servers of entries that changed are closed as soon as they are given back.
     func reload() async throws { _ = try await run("RELOAD") }
 
-    private func run(_ command: String) async throws -> PostgresResult {
+    /// Everything but a PAUSE is answered at once.
+    private func run(_ command: String, timeoutMilliseconds: Int? = 10_000) async throws -> PostgresResult {
         do throws(PostgresError) {
-            return try await connection.execute(command)
+            return try await connection.execute(command, timeoutMilliseconds: timeoutMilliseconds)
         } catch {
             switch error {
             case .cancelled: throw ServiceMoveError.cancelled

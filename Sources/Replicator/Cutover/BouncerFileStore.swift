@@ -27,11 +27,21 @@ struct BouncerFileStore {
         case restore([UInt8])
     }
 
+    /// A change that is written beside the file, with all that takes time, and becomes true with `commit`.
+    struct Prepared {
+        /// The entry's text before.
+        let before: [UInt8]
+        fileprivate let entry: String
+        fileprivate let change: Change
+        fileprivate let original: BouncerFile
+        /// `nil` when the file says so already.
+        fileprivate let temporary: String?
+    }
+
     /// Changes one entry; nothing is written when it is so already.
-    ///
-    /// - Returns: the entry's text before.
-    @discardableResult
-    func change(_ entry: String, _ change: Change) throws(ServiceMoveError) -> [UInt8] {
+    func change(_ entry: String, _ change: Change) throws(ServiceMoveError) { try commit(try prepare(entry, change)) }
+
+    func prepare(_ entry: String, _ change: Change) throws(ServiceMoveError) -> Prepared {
         let file = try read()
         var changed = file
         let before: [UInt8]
@@ -44,8 +54,37 @@ struct BouncerFileStore {
         } catch {
             throw problem(Self.words(error))
         }
-        if changed != file { try replace(changed.bytes) }
-        return before
+        let temporary = changed == file ? nil : try write(changed.bytes)
+        return Prepared(before: before, entry: entry, change: change, original: file, temporary: temporary)
+    }
+
+    /// - Returns: whether the file was replaced.
+    @discardableResult
+    func commit(_ prepared: Prepared) throws(ServiceMoveError) -> Bool {
+        // Somebody else has changed it since: what they wrote is kept, too.
+        guard try read() == prepared.original else {
+            discard(prepared)
+            return try commit(try prepare(prepared.entry, prepared.change))
+        }
+        guard let temporary = prepared.temporary else { return false }
+        let real = try realPath()
+        guard rename(temporary, real) == 0 else {
+            let reason = Self.reason()
+            unlink(temporary)
+            throw problem(.unwritable(reason))
+        }
+        return true
+    }
+
+    func discard(_ prepared: Prepared) {
+        if let temporary = prepared.temporary { unlink(temporary) }
+    }
+
+    /// A link stays a link: what it leads to is replaced.
+    private func realPath() throws(ServiceMoveError) -> String {
+        guard let resolved = realpath(path, nil) else { throw problem(.unwritable(Self.reason())) }
+        defer { free(resolved) }
+        return String(cString: resolved)
     }
 
     /// The entry's text now.
@@ -66,11 +105,11 @@ struct BouncerFileStore {
         }
     }
 
-    private func replace(_ bytes: [UInt8]) throws(ServiceMoveError) {
-        // A link stays a link: what it leads to is replaced.
-        guard let resolved = realpath(path, nil) else { throw problem(.unwritable(Self.reason())) }
-        let real = String(cString: resolved)
-        free(resolved)
+    /// Beside the file, with its owner and mode, and on the disk before it may take its name.
+    ///
+    /// - Returns: where.
+    private func write(_ bytes: [UInt8]) throws(ServiceMoveError) -> String {
+        let real = try realPath()
         var status = stat()
         guard stat(real, &status) == 0 else { throw problem(.unwritable(Self.reason())) }
         let temporary = real + ".lindero-new"
@@ -80,17 +119,13 @@ struct BouncerFileStore {
         defer { Glibc.close(file) }
         let isWritten =
             fchown(file, status.st_uid, status.st_gid) == 0 && fchmod(file, status.st_mode & 0o7777) == 0
-            && Self.write(bytes, to: file) && fsync(file) == 0 && rename(temporary, real) == 0
+            && Self.write(bytes, to: file) && fsync(file) == 0
         guard isWritten else {
             let reason = Self.reason()
             unlink(temporary)
             throw problem(.unwritable(reason))
         }
-        let folder = Glibc.open(String(real[..<(real.lastIndex(of: "/") ?? real.startIndex)]) + "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        if folder >= 0 {
-            fsync(folder)
-            Glibc.close(folder)
-        }
+        return temporary
     }
 
     private static func write(_ bytes: [UInt8], to file: CInt) -> Bool {

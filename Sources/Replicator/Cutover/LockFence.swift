@@ -76,6 +76,9 @@ struct LockFence {
         for statement in try await refusal.creation(on: connection) { _ = try await connection.execute(statement) }
     }
 
+    /// Whether its session is alive: the server ends it with the fence.
+    func stands() async -> Bool { (try? await connection.query("SELECT 1")) != nil }
+
     /// Ends it, and lets what was prepared become true.
     func lift() async throws(PostgresError) { _ = try await connection.execute("COMMIT") }
 

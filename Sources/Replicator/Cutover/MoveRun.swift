@@ -13,7 +13,7 @@ actor MoveRun {
     private(set) var tables: [QualifiedName] = []
     private(set) var figures = ServiceMoveFigures()
     private(set) var begun: [MoveStep] = []
-    private var deadline: Int64
+    var deadline: Int64
     private var seen: Set<Int> = []
 
     // What is held just now.
@@ -21,8 +21,10 @@ actor MoveRun {
     private var fencedSince: Int64?
     private var pausedSince: Int64?
     private var watch: PauseWatch?
+    /// The file as it will be, written before anybody waits.
+    private var prepared: BouncerFileStore.Prepared?
     /// The entry's text before we changed it; `nil` when it already said what it should.
-    private var entryBefore: [UInt8]?
+    private(set) var entryBefore: [UInt8]?
 
     static func open(
         _ move: ServiceMove, report: @escaping @Sendable (ServiceMoveEvent) -> Void
@@ -68,6 +70,7 @@ actor MoveRun {
     func close() async {
         await fence?.drop()
         await fence?.connection.close()
+        if let prepared, let bouncer = move.bouncer { file(bouncer).discard(prepared) }
         await watch?.dismiss()
         await console?.close()
         for connection in [source, target] { await connection.close() }
@@ -75,7 +78,7 @@ actor MoveRun {
 
     var leftMilliseconds: Int { Int(max(0, deadline - Monotonic.milliseconds())) }
     private var sessions: ServiceSessions { ServiceSessions(connection: source, roles: move.roles) }
-    private var refusal: WriteRefusal { WriteRefusal(service: move.service, roles: move.roles, tables: move.tables) }
+    var refusal: WriteRefusal { WriteRefusal(service: move.service, roles: move.roles, tables: move.tables) }
 
     // MARK: forward
 
@@ -161,6 +164,7 @@ actor MoveRun {
             if let mode = move.fenceLockMode { fence?.lockMode = mode }
         }
         if pausing, let bouncer = move.bouncer {
+            prepared = try file(bouncer).prepare(bouncer.entry, .point(try await address(of: move.to, target)))
             watch = try await PauseWatch.start(
                 move.pauseWatch, console: bouncer.console, entry: bouncer.entry, lifeMilliseconds: leftMilliseconds + 1_000)
         }
@@ -188,8 +192,9 @@ actor MoveRun {
     private func tryHold(pausing: Bool, fencing: Bool, limitMilliseconds: Int) async throws -> Bool {
         // Clients first: a transaction of theirs that waits at the fence would keep the PAUSE waiting.
         if pausing, let console, let bouncer = move.bouncer {
+            let own = try await BouncerConsole.open(bouncer.console)
             pausedSince = Monotonic.milliseconds()
-            guard try await console.pause(bouncer.entry, limitMilliseconds: limitMilliseconds) else {
+            guard try await console.pause(bouncer.entry, on: own, limitMilliseconds: limitMilliseconds) else {
                 endPause()
                 return false
             }
@@ -217,6 +222,8 @@ actor MoveRun {
         } catch {
             await connection.close()
             guard case FenceCanary.Failure.passed(let role, let table) = error else { throw error }
+            // Not one that is full of holes, but one that is gone.
+            guard await fence?.stands() == true else { throw ServiceMoveError.fenceLost(side: move.from.name) }
             throw ServiceMoveError.fencePassed(side: move.from.name, role: role, table: table)
         }
     }
@@ -254,13 +261,13 @@ actor MoveRun {
         figures.longestPauseMilliseconds = max(figures.longestPauseMilliseconds, Int(Monotonic.milliseconds() - since))
     }
 
-    private func endFence() {
+    func endFence() {
         guard let since = fencedSince else { return }
         fencedSince = nil
         figures.longestFenceMilliseconds = max(figures.longestFenceMilliseconds, Int(Monotonic.milliseconds() - since))
     }
 
-    private func resume() async throws {
+    func resume() async throws {
         guard let console, let bouncer = move.bouncer else { return }
         try await console.resume(bouncer.entry)
         endPause()
@@ -277,9 +284,9 @@ actor MoveRun {
 
     // MARK: where the service goes
 
-    private func file(_ bouncer: ServiceMove.Bouncer) -> BouncerFileStore { BouncerFileStore(path: bouncer.file) }
+    func file(_ bouncer: ServiceMove.Bouncer) -> BouncerFileStore { BouncerFileStore(path: bouncer.file) }
 
-    private func address(of side: ServiceMove.Side, _ connection: PostgresConnection) async throws -> ServerAddress {
+    func address(of side: ServiceMove.Side, _ connection: PostgresConnection) async throws -> ServerAddress {
         if let address = move.bouncer?.addresses[side.name] { return address }
         guard let peer = await connection.peer else { throw PostgresError.closed("it was lost") }
         return ServerAddress(host: peer.host, port: peer.port, database: peer.database)
@@ -288,15 +295,18 @@ actor MoveRun {
     private func point() async throws {
         guard let console, let bouncer = move.bouncer else { return }
         let address = try await address(of: move.to, target)
-        let before = try file(bouncer).change(bouncer.entry, .point(address))
-        entryBefore = before == (try file(bouncer).text(of: bouncer.entry)) ? nil : before
+        let prepared = try prepared ?? file(bouncer).prepare(bouncer.entry, .point(address))
+        entryBefore = prepared.before
+        try file(bouncer).commit(prepared)
+        self.prepared = nil
+        if entryBefore == (try file(bouncer).text(of: bouncer.entry)) { entryBefore = nil }
         try await console.reload()
         guard try await console.database(bouncer.entry).address == address else {
             throw ServiceMoveError.file(path: bouncer.file, .notRead(entry: bouncer.entry))
         }
     }
 
-    private func command(_ step: MoveCommand.Step, from: String, to: String) async throws {
+    func command(_ step: MoveCommand.Step, from: String, to: String) async throws {
         guard !move.command.isEmpty else { return }
         try await MoveCommand(words: move.command, service: move.service, logger: move.logger).run(
             step, from: from, to: to, leftMilliseconds: { leftMilliseconds },
@@ -336,45 +346,6 @@ actor MoveRun {
             try await endBlocked()
             if isRefused, !now.isEmpty { figures.sessionsEnded += try await sessions.end(blockedBy: nil) }
             try await Task.sleep(for: .milliseconds(min(100, leftMilliseconds)))
-        }
-    }
-
-    // MARK: back
-
-    /// Puts back what was begun, as far as it can.
-    ///
-    /// - Returns: what could not be put back, for people.
-    func undo() async -> [String] {
-        deadline = Monotonic.milliseconds() + Int64(move.deadlineMilliseconds)
-        var left: [String] = []
-        for undoing in MovePlan.undo(begun) {
-            report(.undoing(undoing))
-            do {
-                try await take(undoing)
-            } catch {
-                left.append("\(undoing): \(ServiceMoveError.from(error, side: move.from.name))")
-            }
-        }
-        return left
-    }
-
-    private func take(_ undoing: MovePlan.Undoing) async throws {
-        switch undoing {
-        case .liftFence:
-            await fence?.drop()
-            endFence()
-        case .pointBack:
-            guard let console, let bouncer = move.bouncer else { return }
-            if let entryBefore {
-                try file(bouncer).change(bouncer.entry, .restore(entryBefore))
-            } else {
-                try file(bouncer).change(bouncer.entry, .point(try await address(of: move.from, source)))
-            }
-            try await console.reload()
-        case .resume: try await resume()
-        case .commandBack: try await command(.undo, from: move.to.name, to: move.from.name)
-        case .allowOnSource: try await refusal.remove(on: source, tryMilliseconds: 50) { leftMilliseconds }
-        case .refuseOnTarget: try await refusal.create(on: target, tryMilliseconds: 50) { leftMilliseconds }
         }
     }
 }

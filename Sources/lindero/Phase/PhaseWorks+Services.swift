@@ -10,17 +10,26 @@ extension PhaseWorks {
         let service = pair.other.name
         let tables = try await pair.origin.connected { try await loaded.policy($0).tables.keys.sorted() }
         let line = line
-        let move = ServiceMove(
-            service: service, from: .init(name: from.name, options: from.options), to: .init(name: to.name, options: to.options),
-            tables: tables, configuration: loaded.configuration, console: try loaded.bouncerConsole(),
-            logger: LineLogHandler.logger()
-        ) { side in
-            if side == from.name { try await drain(from, to) } else { try await drain(to, from) }
+        // Writers wait while the new side gets the rest, and not for connections.
+        return try await from.connected { source in
+            try await to.connected { target in
+                let move = ServiceMove(
+                    service: service, from: .init(name: from.name, options: from.options), to: .init(name: to.name, options: to.options),
+                    tables: tables, configuration: loaded.configuration, console: try loaded.bouncerConsole(),
+                    logger: LineLogHandler.logger()
+                ) { side in
+                    try await side == from.name ? drain(from, source, to, target) : drain(to, target, from, source)
+                }
+                return try await figures(of: move) { event in event.words.map { line.tell("\(service): \($0)") } }
+            }
         }
+    }
+
+    private func figures(of move: ServiceMove, report: @escaping @Sendable (ServiceMoveEvent) -> Void) async throws -> Figures {
         do {
-            let figures = try await move.run { event in event.words.map { line.tell("\(service): \($0)") } }
+            let figures = try await move.run(report: report)
             return [
-                ("service", .text(service)), ("from", .text(from.name)), ("to", .text(to.name)),
+                ("service", .text(move.service)), ("from", .text(move.from.name)), ("to", .text(move.to.name)),
                 ("longestPauseMilliseconds", .integer(Int64(figures.longestPauseMilliseconds))),
                 ("longestFenceMilliseconds", .integer(Int64(figures.longestFenceMilliseconds))),
                 ("sessionsMoved", .integer(Int64(figures.sessionsMoved))),
@@ -29,22 +38,23 @@ extension PhaseWorks {
             ]
         } catch {
             throw CommandFailure(
-                "service_move", "\(error)", place: service,
+                "service_move", "\(error)", place: move.service,
                 nextStep: "As it says; then `lindero \(command)` goes on, and `lindero rollback --execute` goes back.")
         }
     }
 
-    func drain(_ source: Database, _ target: Database) async throws {
-        try await source.connected { from in
-            try await target.connected { to in
-                let lsn = try await from.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
-                let place = LSNWait(place: .direction("\(source.name)->\(target.name)"), target: to)
-                while true {
-                    let outcome = try await place.wait(for: lsn ?? .zero, timeoutMilliseconds: 1_000) { try await Marker.write(on: from) }
-                    if case .shown = outcome { return }
-                    try await wait(for: "\(target.name) does not show \(lsn ?? .zero) yet")
-                }
-            }
+    /// Until one side shows what the other had committed when this began.
+    private func drain(
+        _ source: Database, _ from: PostgresConnection, _ target: Database, _ to: PostgresConnection
+    ) async throws {
+        let lsn = try await from.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
+        let place = LSNWait(place: .direction("\(source.name)->\(target.name)"), target: to)
+        // What came after the last commit is only told with the next; somebody waits, so there is one at once.
+        try await Marker.write(on: from)
+        while true {
+            let outcome = try await place.wait(for: lsn ?? .zero, timeoutMilliseconds: 1_000) { try await Marker.write(on: from) }
+            if case .shown = outcome { return }
+            try await wait(for: "\(target.name) does not show \(lsn ?? .zero) yet")
         }
     }
 }

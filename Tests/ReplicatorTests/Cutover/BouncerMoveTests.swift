@@ -63,7 +63,7 @@ struct BouncerMoveTests {
         let writer = LiveWriter("w", try await scene.client())
         try await writer.advance()
         do {
-            let error = try #require(await scene.failure(try scene.move(seconds: 1.5)), "it was moved")
+            let error = try #require(await scene.failure(try scene.move(seconds: 5)), "it was moved")
             guard case .notHeld(_, "bot", _, let sessions) = error else { throw error }
             #expect(sessions.map(\.role) == [scene.syncRole])
             let isBusy = sessions.allSatisfy { $0.isInTransaction }

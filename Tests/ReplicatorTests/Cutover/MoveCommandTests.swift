@@ -8,6 +8,9 @@ import Testing
 
 @Suite(.timeLimit(.minutes(3)))
 struct MoveCommandTests {
+    /// Run by name: a file that was just written may still be open for writing in a child of another test.
+    private static let shell = "/bin/sh"
+
     /// A program in a folder of its own that writes what it sees to `seen`, then does as `body` says.
     private static func program(_ body: String = "") throws -> (path: String, seen: () -> String) {
         let folder = NSTemporaryDirectory() + "lindero-move-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
@@ -29,7 +32,7 @@ struct MoveCommandTests {
         setenv("LINDERO_MOVE_TEST_URL", "postgresql://u:secret@h/d", 1)
         let program = try Self.program("echo one; echo two >&2; printf three")
         var move = try scene.move()
-        move.command = [program.path, "--fast", "two words", "$(id)"]
+        move.command = [Self.shell, program.path, "--fast", "two words", "$(id)"]
         try await scene.run(move)
         #expect(program.seen() == "move sync bot sync --fast two words $(id)\n")
         let environment = try String(contentsOfFile: (program.path as NSString).deletingLastPathComponent + "/environment", encoding: .utf8)
@@ -44,10 +47,10 @@ struct MoveCommandTests {
         try await writer.advance()
         let program = try Self.program("[ $LINDERO_STEP = undo ] || exit 7")
         var move = try scene.move()
-        move.command = [program.path]
+        move.command = [Self.shell, program.path]
         do {
             let error = try #require(await scene.failure(move), "it was moved")
-            guard case .command(program.path, .exited(code: 7)) = error else { throw error }
+            guard case .command(Self.shell, .exited(code: 7)) = error else { throw error }
         }
         #expect(program.seen() == "move sync bot sync \nundo sync sync bot \n")
         #expect(try scene.entries() == scene.entriesBefore)
@@ -63,7 +66,7 @@ struct MoveCommandTests {
         let scene = try await MoveScene()
         let program = try Self.program("[ $LINDERO_STEP = undo ] && exit 1; echo $$ > pid; sleep 600 & echo $! >> pid; trap '' TERM; wait; wait; sleep 600")
         var move = try scene.move(seconds: 1)
-        move.command = [program.path]
+        move.command = [Self.shell, program.path]
         do {
             let error = try #require(await scene.failure(move), "it was moved")
             guard case .notUndone(.command(_, .tookTooLong), "sync", let left) = error else { throw error }
@@ -102,7 +105,7 @@ struct MoveCommandTests {
                 try await scene.bot.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").firstValue != "0"
             }
         }
-        move.command = [program.path]
+        move.command = [Self.shell, program.path]
         let figures = try await scene.run(move)
         #expect(figures.sessionsEnded >= 1)
         #expect(try await scene.bot.execute("SELECT count(*) FROM public.leads").firstValue == "0")
