@@ -182,6 +182,17 @@ final class MovingService: Sendable {
             let key = "\(name)-\(number)"
             _ = try await side.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('\(key)', '\(name)')")
             known.withLock { _ = $0.inserted.insert(key) }
+        } else if inserts, number % 13 == 0, let key = inserted.sorted().randomElement(using: &random) {
+            // Where it has not arrived yet, there is nothing to change.
+            let isRenamed = random.chance(60)
+            let change = isRenamed ? "UPDATE public.\"Reservas\" SET \"bookingId\" = '\(name)-r\(number)'" : "DELETE FROM public.\"Reservas\""
+            let found = try await side.execute("\(change) WHERE \"bookingId\" = '\(key)' RETURNING 1")
+            if found.rowCount == 1 {
+                known.withLock {
+                    $0.inserted.remove(key)
+                    if isRenamed { $0.inserted.insert("\(name)-r\(number)") }
+                }
+            }
         } else if number % 11 == 0 {
             _ = try await side.execute("UPDATE public.\"Reservas\" SET visits = visits + 1 WHERE \"bookingId\" = 'b-1'")
             known.withLock { $0.visits += 1 }

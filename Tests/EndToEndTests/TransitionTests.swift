@@ -29,10 +29,7 @@ import Testing
             try await scene.follow(.towardsSplit, worker)
             try await sync.move(to: [0, 1])
             try await bot.move(to: [1, 0])
-            worker.kill9()
-            _ = try await worker.wait()
-            worker = try pair.run()
-            try await worker.waitForErrors("streaming direction=sync->bot", timeoutSeconds: 60)
+            worker = try await scene.restart(worker)
             try await sync.move(to: [1])
             try await bot.move(to: [0])
             try await transition.drain()
@@ -47,6 +44,7 @@ import Testing
             _ = try await transition.bringPrivateColumnsHome()
             try await bot.move(to: [0, 1])
             try await sync.move(to: [1, 0])
+            worker = try await scene.restart(worker)
             try await sync.move(to: [0])
             try await bot.move(to: [0])
             try await transition.drain()
@@ -157,6 +155,15 @@ import Testing
 }
 
 extension MovingServices {
+    /// Kills the worker and starts another.
+    func restart(_ worker: RunningLindero) async throws -> RunningLindero {
+        worker.kill9()
+        _ = try await worker.wait()
+        let next = try pair.run()
+        try await next.waitForErrors("streaming direction=sync->bot", timeoutSeconds: 60)
+        return next
+    }
+
     /// Lets the services write for a while.
     func settle(_ services: [MovingService]) async throws {
         for service in services {

@@ -114,7 +114,9 @@ public struct LocalHistory: Sendable {
     }
 
     /// Takes note of what a local change wrote to columns that do not leave (`SplitTable.watchedColumns`).
-    mutating func recordWatched(_ change: Change, mark: WriteMark, table: SplitTable, arena: ChangeArena) {
+    ///
+    /// - Throws: what the storage throws.
+    mutating func recordWatched(_ change: Change, mark: WriteMark, table: SplitTable, arena: ChangeArena) throws {
         guard !table.watchedColumns.isEmpty, change.kind == .insert || change.kind == .update,
             mark.id.commitLSN >= trimmedLSN
         else { return }
@@ -129,6 +131,7 @@ public struct LocalHistory: Sendable {
             contentBytes += MemoryLayout<ColumnWrite>.stride
         }
         if contentBytes > 0 { notePassage(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
+        if recentBytes >= limitBytes { try makeRun() }
     }
 
     /// Our own direction has deleted the row, or moved it away: local writes in it are gone with it.

@@ -145,7 +145,7 @@ public struct SplitReader: Sendable {
                 try history.record(operation, mark: mark, table: table, arena: chunk.arena)
                 operations.append(operation)
             }
-            history.recordWatched(change, mark: mark, table: table, arena: chunk.arena)
+            try history.recordWatched(change, mark: mark, table: table, arena: chunk.arena)
         }
         return operations
     }

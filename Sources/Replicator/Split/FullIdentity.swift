@@ -150,7 +150,7 @@ public struct FullIdentity: Sendable {
                 case "55P03" where Monotonic.milliseconds() - start < limitMilliseconds: break
                 // A deadlock of which we are the one to give way.
                 case "40P01" where Monotonic.milliseconds() - start < limitMilliseconds: break
-                case "55P03", "40P01": throw inUse(table, sql)
+                case "55P03", "40P01": throw try await inUse(table, sql)
                 case "42501": throw notOwner(table, sql)
                 default: throw error
                 }
@@ -160,10 +160,21 @@ public struct FullIdentity: Sendable {
         }
     }
 
-    private func inUse(_ table: QualifiedName, _ sql: String) -> ReplicationFailure {
-        ReplicationFailure(
-            .tableInUse, "Table \(table) of \(name) is in use all the time: somebody holds a lock on it for longer than \(limitMilliseconds / 1_000) s.",
-            nextStep: "End the long transaction (pg_stat_activity says which), or run there: \(sql); Then the same command again.")
+    private func inUse(_ table: QualifiedName, _ sql: String) async throws -> ReplicationFailure {
+        let holders = try await connection.query(
+            """
+            SELECT a.pid::text, coalesce(a.usename, a.backend_type) FROM pg_catalog.pg_locks l
+                 JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+            WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid() AND l.relation = pg_catalog.to_regclass($1)
+              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+            GROUP BY 1, 2, a.xact_start ORDER BY a.xact_start LIMIT 3
+            """, [.text(table.sql)]
+        ).rows.map { "pid \($0[0] ?? "?") of \($0[1] ?? "?")" }
+        let who = holders.isEmpty ? "others come all the time" : "held by " + holders.joined(separator: ", ")
+        return ReplicationFailure(
+            .tableInUse, "Table \(table) of \(name) was not free for a moment in \(limitMilliseconds / 1_000) s: \(who).",
+            nextStep: "End what holds it (an autovacuum worker: SELECT pg_cancel_backend(PID)), or run there: \(sql); Then the same "
+                + "command again.")
     }
 
     private func notOwner(_ table: QualifiedName, _ sql: String) -> ReplicationFailure {
