@@ -70,10 +70,13 @@ public final class NetworkRelay: Sendable {
                 Glibc.close(onward)
                 continue
             }
-            Thread.detachNewThread { [self] in
-                pump(client, onward)
-                Glibc.close(client)
-                Glibc.close(onward)
+            // Each way on its own: a client that reads no more must still be heard.
+            let stretch = Stretch(client, onward)
+            for (from, to) in [(client, onward), (onward, client)] {
+                Thread.detachNewThread { [self] in
+                    pump(from, to)
+                    stretch.end()
+                }
             }
         }
         Glibc.close(listener)
@@ -86,23 +89,39 @@ public final class NetworkRelay: Sendable {
         change.unlock()
     }
 
-    /// Both ways, until one end is closed.
-    private func pump(_ client: Int32, _ onward: Int32) {
+    /// One way, until one end is closed.
+    private func pump(_ from: Int32, _ to: Int32) {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while !isClosed {
             while isCut, !isClosed { waitForChange() }
-            var polls = [pollfd(fd: client, events: Int16(POLLIN), revents: 0), pollfd(fd: onward, events: Int16(POLLIN), revents: 0)]
-            guard poll(&polls, 2, 20) >= 0 else { return }
-            for (index, to) in [(0, onward), (1, client)] where polls[index].revents != 0 {
-                let count = read(polls[index].fd, &buffer, buffer.count)
-                if count <= 0 { return }
-                var sent = 0
-                while sent < count {
-                    let written = buffer[sent..<count].withUnsafeBytes { send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-                    if written <= 0 { return }
-                    sent += written
-                }
+            var polls = [pollfd(fd: from, events: Int16(POLLIN), revents: 0)]
+            guard poll(&polls, 1, 20) >= 0 else { return }
+            if polls[0].revents == 0 { continue }
+            let count = read(from, &buffer, buffer.count)
+            if count <= 0 { return }
+            var sent = 0
+            while sent < count {
+                let written = buffer[sent..<count].withUnsafeBytes { send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+                if written <= 0 { return }
+                sent += written
             }
         }
+    }
+}
+
+/// Both ends of a connection, which are closed once neither way needs them.
+private final class Stretch: Sendable {
+    private let ends: [Int32]
+    private let ways = Mutex(2)
+
+    init(_ client: Int32, _ onward: Int32) { ends = [client, onward] }
+
+    func end() {
+        for end in ends { shutdown(end, Int32(SHUT_RDWR)) }
+        let left = ways.withLock { ways in
+            ways -= 1
+            return ways
+        }
+        if left == 0 { for end in ends { Glibc.close(end) } }
     }
 }

@@ -131,7 +131,23 @@ public struct RowOperation: Sendable, Equatable {
     private static func isSame(_ left: Cell, _ right: Cell, _ arena: ChangeArena) -> Bool {
         guard left.kind == right.kind, left.length == right.length else { return false }
         if left.kind == .null { return true }
-        return arena.bytes[left.offset..<(left.offset + Int(left.length))]
-            .elementsEqual(arena.bytes[right.offset..<(right.offset + Int(right.length))])
+        return arena.bytes.withUnsafeBytes { bytes in
+            // Word by word: rows with their old values carry large ones twice, and most of them did not change.
+            let (count, first, second) = (Int(left.length), left.offset, right.offset)
+            var offset = 0
+            while count - offset >= 8 {
+                if bytes.loadUnaligned(fromByteOffset: first + offset, as: UInt64.self)
+                    != bytes.loadUnaligned(fromByteOffset: second + offset, as: UInt64.self)
+                {
+                    return false
+                }
+                offset += 8
+            }
+            while offset < count {
+                if bytes[first + offset] != bytes[second + offset] { return false }
+                offset += 1
+            }
+            return true
+        }
     }
 }
