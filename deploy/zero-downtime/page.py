@@ -173,7 +173,9 @@ seed {settings["seed"]}.</span></p>
 {Chart(document).svg()}
 <h2>Writes</h2>
 {table(["", *services], figures)}
-<p class="quiet">A write is measured from its first try to its acknowledgement, waits in pgbouncer and new connections included.</p>
+<p class="quiet">A write is measured from its first try to its acknowledgement, waits in pgbouncer and new connections included.
+Statements that waited for a lock longer than a second, as the servers say: {escape(", ".join(f"{count} on {name}" for name, count in document["lockWaitsOverASecond"].items()))}.
+What else made a write long is the machine: see its load above.</p>
 <h2>Checks</h2>
 {table(["", "found", "expected", ""], checks)}
 <h2>The report itself</h2>

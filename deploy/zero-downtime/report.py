@@ -95,7 +95,7 @@ def content(journey):
         settings=dict(fence=options.fence, secondsInEachPhase=options.seconds, clients=options.clients, writesPerSecond=options.rate,
                       seed=journey.seed),
         beganAt=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), seconds=round(journey.ended - began, 1),
-        services=services, checks=checks, holds=all(check["holds"] for check in checks),
+        services=services, lockWaitsOverASecond=stage.long_lock_waits(), checks=checks, holds=all(check["holds"] for check in checks),
         marks=[[round(at - began, 2), what] for at, what in journey.marks],
         phases=[dict(record, began=round(record["began"] - began, 3), ended=record["ended"] and round(record["ended"] - began, 3))
                 for record in records],

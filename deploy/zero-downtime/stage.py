@@ -14,7 +14,8 @@ from clusters import Cluster, Failed, Workspace, end_with_parent, environment, w
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 SERVER_SETTINGS = dict(wal_level="logical", max_wal_senders=20, max_replication_slots=20, shared_buffers="256MB",
-                       max_wal_size="4GB", log_min_messages="warning", max_connections=100)
+                       max_wal_size="4GB", log_min_messages="warning", max_connections=100,
+                       log_lock_waits="on")
 
 YAML = """version: 1
 backend: shared
@@ -179,6 +180,14 @@ default_pool_size = 20
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise Failed(f"{name} ended with {process.returncode}: {self.log(name)[-3000:]}")
+
+    def long_lock_waits(self):
+        """Statements that waited for a lock longer than deadlock_timeout, a second, as the servers say; by database."""
+        counts = {}
+        for cluster in self.workspace.clusters:
+            with open(os.path.join(cluster.folder, "server.log"), errors="replace") as file:
+                counts[cluster.name] = sum(" still waiting for " in line for line in file)
+        return counts
 
     def phase_records(self):
         rows = self.bot.sql(
