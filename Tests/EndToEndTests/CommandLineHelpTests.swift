@@ -6,11 +6,12 @@ import Testing
 @testable import lindero
 
 @Suite struct CommandLineHelpTests {
-    /// Every command and subcommand, as the words that call it.
+    /// Every command and subcommand that a person may run, as the words that call it.
     static let commands = paths(of: Lindero.self)
 
     private static func paths(of command: any ParsableCommand.Type) -> [[String]] {
         command.configuration.subcommands.flatMap { child -> [[String]] in
+            if !child.configuration.shouldDisplay { return [] }
             let name = child.configuration.commandName ?? ""
             return [[name]] + paths(of: child).map { [name] + $0 }
         }

@@ -133,7 +133,7 @@ final class HotelDatabase: Sendable {
             """
             SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'lindero%')
                  + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'lindero'::regnamespace
-                    AND prorettype = 'trigger'::regtype)
+                    AND prorettype = 'trigger'::regtype AND proname <> 'refuse_moved_service')
                  + (SELECT count(*) FROM lindero.guarded_table) + (SELECT count(*) FROM lindero.guarded_grant)
             """)
     }
