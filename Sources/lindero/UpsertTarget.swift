@@ -28,7 +28,7 @@ enum UpsertTarget {
         try await database.connected { connection in
             try await connection.query(
                 """
-                SELECT s.system_identifier || '/' || d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+                SELECT s.system_identifier || '/' || pg_catalog.pg_postmaster_start_time() || '/' || d.oid FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
                 WHERE d.datname = pg_catalog.current_database()
                 """
             ).rows.first?[0]

@@ -26,10 +26,13 @@ struct DirectionPreflight {
             policy: policy,
             tables: tables, facts: try await ServerFactsReader.tables(source.connection, tables)
         ).findings()
-        findings += AdoptionChecks(
-            source: source.name, target: target?.name ?? source.name, facts: source.facts,
-            configuration: configuration, policy: policy, tables: tables
-        ).findings()
+        // An adopted slot is the origin's: the other direction of a split has one of its own.
+        if isOrigin {
+            findings += AdoptionChecks(
+                source: source.name, target: target?.name ?? source.name, facts: source.facts,
+                configuration: configuration, policy: policy, tables: tables
+            ).findings()
+        }
         guard let target else { return findings }
         // Of a pair of databases it is told once.
         if isOrigin {
@@ -122,7 +125,9 @@ struct DirectionPreflight {
 
     private func pair(_ target: PreflightSide) -> [PreflightFinding] {
         var findings: [PreflightFinding] = []
-        if isSameCluster, source.facts.databaseOID == target.facts.databaseOID {
+        if isSameCluster, source.facts.serverStartedAt == target.facts.serverStartedAt,
+            source.facts.databaseOID == target.facts.databaseOID
+        {
             findings.append(
                 PreflightFinding(
                     .blocker, .sameDatabase, object: source.facts.database,

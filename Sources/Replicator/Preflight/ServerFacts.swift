@@ -45,6 +45,8 @@ struct ServerFacts: Sendable {
     var databaseOID = ""
     /// `nil` when the role may not read it.
     var systemIdentifier: String?
+    /// Tells a cluster's servers apart: a standby, also a promoted one, has its primary's identifier.
+    var serverStartedAt = ""
     var encoding = ""
     var isInRecovery = false
 

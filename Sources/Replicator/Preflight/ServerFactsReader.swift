@@ -16,6 +16,7 @@ enum ServerFactsReader {
         if let row = try await connection.query(PreflightSQL.server(version: facts.version)).rows.first {
             fill(&facts, from: row)
         }
+        facts.serverStartedAt = try await connection.query("SELECT pg_catalog.pg_postmaster_start_time()::text").firstValue ?? ""
         facts.systemIdentifier = try? await connection.query(PreflightSQL.systemIdentifier).rows.first?[0]
         facts.slots = try await connection.query(PreflightSQL.slots).rows.map { row in
             ServerFacts.Slot(

@@ -42,7 +42,9 @@ struct SplitPreflight {
     /// On one cluster the two directions need a slot each; each of them alone finds the last free one.
     private func slots() -> [PreflightFinding] {
         let facts = origin.facts
-        guard facts.systemIdentifier != nil, facts.systemIdentifier == other.facts.systemIdentifier else { return [] }
+        guard facts.systemIdentifier != nil, facts.systemIdentifier == other.facts.systemIdentifier,
+            facts.serverStartedAt == other.facts.serverStartedAt
+        else { return [] }
         let own = facts.slots.filter { $0.name.hasPrefix("lindero_") }.count
         guard own == 0, facts.slotLimit - facts.slots.count == 1 else { return [] }
         return [

@@ -148,8 +148,10 @@ struct DirectionRun: Sendable {
         if isNew {
             try await PreparedTransactions.requireNone(target, settings: settings)
             // Not even noted before that is settled: the next start would trust what this one did not.
-            progress = try await newProgress(target, startLSN: slot.confirmedLSN)
-            try await record.create(systemIdentifier: systemIdentifier, startLSN: slot.confirmedLSN)
+            let promoted = PromotedTarget(settings: settings, source: check.connection, target: target)
+            let start = try await promoted.start(slotLSN: slot.confirmedLSN) ?? slot.confirmedLSN
+            progress = try await newProgress(target, startLSN: start)
+            try await record.create(systemIdentifier: systemIdentifier, startLSN: start)
         } else {
             progress = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
         }

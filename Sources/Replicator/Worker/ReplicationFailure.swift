@@ -5,6 +5,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case targetNotEmpty = "target_not_empty"
         case slotMissing = "slot_missing"
         case slotRecreated = "slot_recreated"
+        case slotLate = "slot_late"
         case slotInvalidated = "slot_invalidated"
         case slotInUse = "slot_in_use"
         case publicationMissing = "publication_missing"

@@ -96,11 +96,7 @@ public struct SourceCheck: Sendable {
     func verifyTimeline(_ stream: ReplicationConnection, known: Int?, appliedLSN: LSN) async throws -> Int {
         let current = try await stream.identifySystem().timeline
         guard let known, known != current else { return current }
-        var history = TimelineHistory()
-        // The first timeline has no history.
-        if current > 1, let row = try await stream.execute("TIMELINE_HISTORY \(current)").rows.first {
-            history = TimelineHistory(text: row[1] ?? "")
-        }
+        let history = try await stream.timelineHistory(current)
         let why: String
         switch history.verdict(known: known, current: current, appliedLSN: appliedLSN) {
         case .same, .continued: return current

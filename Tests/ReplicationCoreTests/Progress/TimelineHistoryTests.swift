@@ -31,4 +31,34 @@ import Testing
         #expect(history.verdict(known: 4, current: 3, appliedLSN: .zero) == .unrelated)
         #expect(TimelineHistory(text: "").verdict(known: 2, current: 1, appliedLSN: .zero) == .unrelated)
     }
+
+    @Test func promotedStandbyLeftWhereItsHistorySaysSo() throws {
+        let first = try #require(LSN("0/3000148"))
+        let second = try #require(LSN("0/5000000"))
+        let promoted = TimelineHistory(switchPoints: [1: first])
+        #expect(TimelineHistory().parting(current: 1, of: promoted, serverCurrent: 2) == .left(first))
+        // Promoted once more, elsewhere: it left the source at the first place.
+        #expect(TimelineHistory().parting(current: 1, of: history, serverCurrent: 3) == .left(first))
+        // The source itself was failed over before, at the same place.
+        #expect(promoted.parting(current: 2, of: history, serverCurrent: 3) == .left(second))
+        // Both were promoted from one standby at one place, to timelines of different numbers.
+        #expect(promoted.parting(current: 2, of: promoted, serverCurrent: 4) == .left(first))
+        // Both call it timeline 2, and it is not the same.
+        let later = TimelineHistory(switchPoints: [1: second])
+        #expect(later.parting(current: 2, of: promoted, serverCurrent: 2) == .left(first))
+    }
+
+    @Test func serverThatWentOnWhereTheSourceTurnedOffHasWhatTheSourceLost() throws {
+        let first = try #require(LSN("0/3000148"))
+        let second = try #require(LSN("0/5000000"))
+        let source = TimelineHistory(switchPoints: [1: first])
+        #expect(source.parting(current: 2, of: TimelineHistory(switchPoints: [1: second]), serverCurrent: 2) == .beyond(first))
+        #expect(source.parting(current: 2, of: TimelineHistory(), serverCurrent: 1) == .beyond(first))
+    }
+
+    @Test func serversOnOneTimelineDidNotPart() {
+        #expect(TimelineHistory().parting(current: 1, of: TimelineHistory(), serverCurrent: 1) == .none)
+        #expect(history.parting(current: 3, of: history, serverCurrent: 3) == .none)
+        #expect(TimelineHistory().parting(current: 1, of: TimelineHistory(), serverCurrent: 2) == .none)
+    }
 }

@@ -1,0 +1,237 @@
+import Foundation
+import PostgresClient
+import Synchronization
+import TestSupport
+import Testing
+
+/// A physical standby that becomes the second database, by the steps of PhysicalStandby.md, while both services write.
+@Suite struct PromotedStandbyTests {
+    @Test func standbyIsPromotedAndAdoptedWithNothingLostOrAppliedTwice() async throws {
+        let scene = try await PromotionScene()
+        defer { scene.remove() }
+        let measuring = try scene.start()
+        try await measuring.waitForErrors("standby is measured, nothing is copied to it")
+        measuring.terminate()
+        #expect(try await measuring.wait() == 0)
+        let writers = try await PromotionWriters(scene.primary, count: 2)
+        try await writers.waitForMore(200)
+
+        try await scene.makeSlot()
+        // Committed after the slot's start and replayed before the promotion: to be applied twice, if anything is.
+        try await writers.waitForMore(200)
+        try await scene.waitForReplay()
+        try await scene.promote()
+        try await writers.waitForMore(200)
+        try scene.configureAdoption()
+        let check = try await scene.lindero(["check"])
+        #expect(check.exitCode == 0, "\(check.output)\(check.errors)")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming direction=bot->sync")
+        try await writers.waitForMore(200)
+        let verify = try await scene.lindero(["verify", "--json"])
+        #expect(verify.exitCode == 0 && verify.output.contains("\"differences\": 0"), "\(verify.output)\(verify.errors)\(worker.errors)")
+
+        // A kill changes nothing of where the direction began.
+        worker.kill9()
+        _ = try await worker.wait()
+        let second = try scene.start()
+        try await writers.waitForMore(200)
+        try await writers.stop()
+        let lsn = try #require(try await scene.primary.execute("SELECT pg_current_wal_insert_lsn()").firstValue)
+        let await_ = try await scene.lindero(["await", "--lsn", lsn, "--timeout", "60s", "--on", "sync"])
+        #expect(await_.exitCode == 0, "\(await_.errors)\(second.errors)")
+        #expect(try await scene.digest(scene.standby) == scene.digest(scene.primary))
+        #expect(try await scene.lindero(["verify"]).exitCode == 0)
+
+        // What a physical copy has and should not have, goes by name; then on to the split.
+        let names = try await scene.lindero(["decommission"])
+        #expect(names.output.contains("sync:column/public.guest.secret"), "\(names.output)")
+        let removed = try await scene.lindero(["decommission", "--remove", "sync:column/public.guest.secret"])
+        #expect(removed.exitCode == 0, "\(removed.errors)")
+        let split = try await scene.lindero(["advance", "--to", "split", "--execute", "--timeout", "3min"], timeoutSeconds: 240)
+        #expect(split.exitCode == 0, "\(split.output)\(split.errors)\(second.errors)")
+        try await scene.primary.execute("UPDATE guest SET name = 'from bot', secret = 'x' WHERE id = (SELECT min(id) FROM guest)")
+        try await scene.standby.execute("UPDATE guest SET note = 'from sync' WHERE id = (SELECT min(id) FROM guest)")
+        try await waitUntil("both sides have both", timeoutSeconds: 60) {
+            let query = "SELECT name || ' ' || note FROM guest ORDER BY id LIMIT 1"
+            let both = [try await scene.primary.execute(query).firstValue, try await scene.standby.execute(query).firstValue]
+            return both == ["from bot from sync", "from bot from sync"]
+        }
+        second.terminate()
+        #expect(try await second.wait() == 0)
+    }
+
+    @Test func slotThatWasMadeAfterThePromotionIsRefused() async throws {
+        let scene = try await PromotionScene()
+        defer { scene.remove() }
+        try await scene.promote()
+        try await scene.primary.execute("INSERT INTO guest VALUES (1, 'between', 0)")
+        try await scene.makeSlot()
+        try scene.configureAdoption()
+        let worker = try scene.start()
+        #expect(try await worker.wait() == 2)
+        #expect(worker.errors.contains("sync was a standby of bot and stopped following it at"), "\(worker.errors)")
+        #expect(worker.errors.contains("the changes between would be missing"))
+        #expect(try await scene.standby.execute("SELECT 1 FROM lindero.direction").rowCount == 0)
+    }
+}
+
+/// A primary, its standby and the configuration that names both.
+struct PromotionScene {
+    let primary: PostgresCluster
+    let standby: PostgresCluster
+    let folder: ConfigurationFolder
+
+    private static let slot = "hotel_to_sync"
+
+    init() async throws {
+        primary = try await PostgresCluster.start()
+        try await primary.execute(
+            """
+            CREATE ROLE bot_app LOGIN; CREATE ROLE sync_app LOGIN;
+            CREATE TABLE guest (id bigint PRIMARY KEY, name text, visits int NOT NULL DEFAULT 0, note text, secret text);
+            CREATE TABLE visit (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, guest bigint NOT NULL, at timestamptz DEFAULT now());
+            """)
+        standby = try await PostgresCluster.startStandby(of: primary)
+        folder = try ConfigurationFolder(Self.configuration(isStandby: true))
+    }
+
+    static func configuration(isStandby: Bool) -> String {
+        """
+        version: 1
+        backend: replica
+        databases:
+          bot:  { url: env:DATABASE_URL, roles: [bot_app] }
+          sync: { url: env:SYNC_DATABASE_URL, roles: [sync_app]\(isStandby ? ", physical_standby: true" : "") }
+        origin: bot
+        \(isStandby ? "" : "replication: { snapshot: never, slot: \(slot), publication: \(slot) }")
+        gates: { observe: 0s }
+        tables:
+          guest: { insert: bot, delete: bot, private: [secret], columns: { bot: "*", sync: [note] } }
+          visit: { insert: bot, delete: bot, columns: { bot: "*" } }
+
+        """
+    }
+
+    func remove() {
+        standby.remove()
+        primary.remove()
+    }
+
+    // MARK: the steps of PhysicalStandby.md
+
+    func makeSlot() async throws {
+        try await primary.execute("CREATE PUBLICATION \(Self.slot) FOR TABLE guest, visit WITH (publish_via_partition_root = true)")
+        try await primary.execute("SELECT pg_create_logical_replication_slot('\(Self.slot)', 'pgoutput')")
+    }
+
+    func waitForReplay() async throws {
+        let start = try #require(try await primary.execute(
+            "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '\(Self.slot)'").firstValue)
+        try await waitUntil("the standby has replayed past the slot's start", timeoutSeconds: 60) {
+            // A standby may cancel a query that is in the way of its replay.
+            let answer = try? await standby.execute("SELECT pg_last_wal_replay_lsn() >= '\(start)'::pg_lsn").firstValue
+            return answer == "t"
+        }
+    }
+
+    func promote() async throws {
+        try await standby.execute("SELECT pg_promote(false)")
+        try await waitUntil("the standby is promoted", timeoutSeconds: 60) {
+            (try? await standby.execute("SELECT pg_is_in_recovery()").firstValue) == "f"
+        }
+        try await primary.execute(
+            """
+            SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_type = 'physical' AND active
+            """)
+        try await waitUntil("the standby's slot is free") {
+            try await primary.execute("SELECT 1 FROM pg_replication_slots WHERE slot_type = 'physical' AND active").rowCount == 0
+        }
+        try await primary.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical'")
+    }
+
+    func configureAdoption() throws {
+        try Self.configuration(isStandby: false).write(toFile: folder.path + "/lindero.yaml", atomically: true, encoding: .utf8)
+    }
+
+    // MARK: use
+
+    private var environment: [String: String] {
+        ["DATABASE_URL": primary.conninfo(), "SYNC_DATABASE_URL": standby.conninfo()]
+    }
+
+    func start() throws -> RunningLindero {
+        try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder.path)
+    }
+
+    func lindero(_ arguments: [String], timeoutSeconds: Double = 120) async throws -> LinderoProcess.Outcome {
+        try await LinderoProcess.run(arguments, environment: environment, folder: folder.path, timeoutSeconds: timeoutSeconds)
+    }
+
+    func digest(_ cluster: PostgresCluster) async throws -> [String?] {
+        let guests = try await cluster.execute("SELECT count(*) || ' ' || sum(visits) || ' ' || md5(string_agg(id || coalesce(note, ''), ',' ORDER BY id)) FROM guest g")
+        let visits = try await cluster.execute("SELECT count(*) || ' ' || md5(string_agg(v::text, ',' ORDER BY id)) FROM visit v")
+        return [guests.firstValue, visits.firstValue]
+    }
+}
+
+/// Sessions that insert, count up and delete, one transaction after the other.
+final class PromotionWriters: Sendable {
+    struct Failure: Error { let description: String }
+
+    private let isStopped = Mutex(false)
+    private let committed = Mutex(0)
+    private let failure = Mutex<String?>(nil)
+    private let tasks: Mutex<[Task<Void, any Error>]>
+
+    init(_ cluster: PostgresCluster, count: Int) async throws {
+        tasks = Mutex([])
+        let seed = UInt64.random(in: 0...UInt64.max)
+        print("writers' seed \(seed)")
+        let started = (0..<count).map { number in
+            Task { [self] in
+                do {
+                    try await write(cluster, SeededGenerator(seed: seed &+ UInt64(number)))
+                } catch {
+                    failure.withLock { $0 = "\(error)" }
+                    throw error
+                }
+            }
+        }
+        tasks.withLock { $0 = started }
+    }
+
+    private func write(_ cluster: PostgresCluster, _ generator: SeededGenerator) async throws {
+        var random = generator
+        try await PostgresConnection.with(ConnectionOptions(cluster.conninfo())) { connection in
+            while !isStopped.withLock({ $0 }) {
+                let id = random.below(500)
+                let statement =
+                    switch random.below(10) {
+                    case 0: "DELETE FROM public.guest WHERE id = \(id)"
+                    case 1: "UPDATE public.visit SET guest = \(id) WHERE id = (SELECT max(id) FROM public.visit)"
+                    default:
+                        """
+                        INSERT INTO public.guest VALUES (\(id), 'g', 1) ON CONFLICT (id) DO UPDATE SET visits = guest.visits + 1;
+                        INSERT INTO public.visit (guest) VALUES (\(id))
+                        """
+                    }
+                _ = try await connection.execute("BEGIN; \(statement); COMMIT")
+                committed.withLock { $0 += 1 }
+            }
+        }
+    }
+
+    func waitForMore(_ count: Int) async throws {
+        let goal = committed.withLock { $0 } + count
+        try await waitUntil("the writers have committed \(count) more") {
+            if let failure = failure.withLock({ $0 }) { throw Failure(description: failure) }
+            return committed.withLock { $0 } >= goal
+        }
+    }
+
+    func stop() async throws {
+        isStopped.withLock { $0 = true }
+        for task in tasks.withLock({ $0 }) { try await task.value }
+    }
+}
