@@ -35,6 +35,7 @@ struct Worker: Sendable {
             Job(task: task, members: task.directions.map { Member(settings: $0, state: DirectionState()) })
         }
         let members = jobs.flatMap(\.members)
+        await endFeed()
         let work = Task { try await runAll(jobs) }
         stopRequest.onRequest { stop(members, work) }
         let status = Task { await showStatus(members) }
@@ -110,6 +111,22 @@ struct Worker: Sendable {
             try await SplitSupervisor(
                 settings: settings, states: SidePair(origin: state, other: job.members[1].state), logger: logger, worker: name
             ).run()
+        }
+    }
+
+    /// Outside of shared mode nobody reads its change feed.
+    private func endFeed() async {
+        guard let loaded = plan.loaded, plan.backend != .shared, let origin = try? loaded.origin() else { return }
+        do {
+            let slot = try await origin.connected { try await SlotName.make($0, purpose: "feed") }
+            if plan.tasks.flatMap(\.directions).contains(where: { $0.slot == slot }) || loaded.namedObjects.contains(slot) { return }
+            if try await origin.connected({ try await ChangeFeed.end(on: $0, slot: slot) }) {
+                logger.info("the change feed of shared mode is over", metadata: ["slot": "\(slot)"])
+            }
+        } catch {
+            logger.warning(
+                "the slot of shared mode's change feed may still keep WAL",
+                metadata: ["reason": "\(CommandFailure(error).message)", "next": "lindero decommission"])
         }
     }
 

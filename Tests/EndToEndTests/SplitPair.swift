@@ -24,7 +24,10 @@ struct SplitPair {
         """
 
     /// - Parameter tables: what lindero.yaml says under `tables:`.
-    init(schema: String, tables: String = tables, backend: String = "split", gates: String = "", roles: [String] = ["", ""]) async throws {
+    init(
+        schema: String, tables: String = tables, backend: String = "split", gates: String = "", roles: [String] = ["", ""],
+        migrates: Bool = true
+    ) async throws {
         let botURL = try await PostgresCluster.shared("source").createDatabase(prefix: "sb")
         let syncURL = try await PostgresCluster.shared("target").createDatabase(prefix: "ss")
         bot = try await PostgresConnection.connect(ConnectionOptions(botURL))
@@ -32,7 +35,7 @@ struct SplitPair {
         environment = ["DATABASE_URL": botURL, "SYNC_DATABASE_URL": syncURL]
         for side in [bot, sync] {
             _ = try await side.execute(schema)
-            _ = try await Migrator(connection: side).migrate()
+            if migrates { _ = try await Migrator(connection: side).migrate() }
         }
         folder = NSTemporaryDirectory() + "lindero-split-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -94,8 +97,11 @@ struct SplitPair {
         [try await bot.execute(query).firstValue, try await sync.execute(query).firstValue]
     }
 
-    func command(_ arguments: [String], input: [UInt8]? = nil) async throws -> LinderoProcess.Outcome {
-        try await LinderoProcess.run(arguments, environment: environment, folder: folder, input: input)
+    func command(
+        _ arguments: [String], input: [UInt8]? = nil, timeoutSeconds: Double = 60
+    ) async throws -> LinderoProcess.Outcome {
+        try await LinderoProcess.run(
+            arguments, environment: environment, folder: folder, input: input, timeoutSeconds: timeoutSeconds)
     }
 
     func remove() async {

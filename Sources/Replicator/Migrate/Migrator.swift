@@ -25,8 +25,10 @@ public struct Migrator: Sendable {
         case newerDatabase(version: Int)
         /// The schema holds things that no migration made.
         case foreignObjects([String])
-        /// A worker is applying to this database.
+        /// A worker is applying to this database, or reads it.
         case workerRunning
+        /// Something in the database is as Lindero made it and has to be put back, or decided, first.
+        case stillNeeded(String, hint: String)
 
         public var description: String {
             switch self {
@@ -39,8 +41,9 @@ public struct Migrator: Sendable {
                 "The schema lindero holds what Lindero did not make: \(objects.joined(separator: ", ")). "
                     + "Nothing was removed. Move or drop that, then run `lindero migrate --down` again."
             case .workerRunning:
-                "A worker is writing to this database. Nothing was removed. Stop `lindero run`, then run "
+                "A worker is writing to this database or reads it. Nothing was removed. Stop `lindero run`, then run "
                     + "`lindero migrate --down` again."
+            case .stillNeeded(let reason, let hint): "Not yet: \(reason). Nothing was removed. \(hint)"
             }
         }
     }
@@ -71,59 +74,6 @@ public struct Migrator: Sendable {
         return try await exists() ? missing : [Self.groundSQL] + missing
     }
 
-    /// Removes everything of Lindero from the database, newest first, and the replication origins of its directions.
-    ///
-    /// Slots and publications are on the sources and stay.
-    /// - Returns: the versions removed.
-    @discardableResult
-    public func migrateDown() async throws -> [Int] {
-        guard try await exists() else { return [] }
-        return try await inTransaction {
-            let versions = try await applied().map(\.version)
-            if let newest = versions.max(), newest > (migrations.map(\.version).max() ?? 0) {
-                throw Problem.newerDatabase(version: newest)
-            }
-            try await dropOrigins()
-            for migration in migrations.sorted(by: { $0.version > $1.version })
-            where versions.contains(migration.version) {
-                _ = try await connection.execute(migration.down)
-            }
-            _ = try await connection.execute("DROP TABLE lindero.migration")
-            try await requireEmptySchema()
-            _ = try await connection.execute("DROP SCHEMA lindero")
-            return versions.sorted(by: >)
-        }
-    }
-
-    /// Progress that outlived its data would make a later copy skip changes.
-    private func dropOrigins() async throws {
-        // First the names: PostgreSQL refuses the function to a plain owner even where there is nothing to drop.
-        let names = try await connection.query(
-            """
-            SELECT o.roname FROM pg_catalog.pg_replication_origin o, pg_catalog.pg_database d
-            WHERE d.datname = pg_catalog.current_database()
-              AND pg_catalog.starts_with(o.roname, 'lindero_' || d.oid || '_')
-            """)
-        for name in names.rows.compactMap({ $0[0] }) {
-            do {
-                _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_drop($1)", [.text(name)])
-            } catch {
-                throw error.isObjectInUse ? Problem.workerRunning : error
-            }
-        }
-    }
-
-    private func requireEmptySchema() async throws {
-        let rows = try await connection.query(
-            """
-            SELECT pg_catalog.pg_describe_object(classid, objid, objsubid) FROM pg_catalog.pg_depend
-            WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
-              AND refobjid = 'lindero'::pg_catalog.regnamespace ORDER BY 1 LIMIT 20
-            """
-        ).rows
-        guard rows.isEmpty else { throw Problem.foreignObjects(rows.compactMap { $0[0] }) }
-    }
-
     private func pending() async throws -> [Migrations.Migration] {
         guard try await exists() else { return migrations }
         let applied = try await applied()
@@ -140,17 +90,17 @@ public struct Migrator: Sendable {
         return migrations.filter { !versions.contains($0.version) }
     }
 
-    private func exists() async throws -> Bool {
+    func exists() async throws -> Bool {
         try await connection.query("SELECT pg_catalog.to_regclass('lindero.migration')::text").rows.first?[0] != nil
     }
 
-    private func applied() async throws -> [(version: Int, checksum: String)] {
+    func applied() async throws -> [(version: Int, checksum: String)] {
         try await connection.query("SELECT version::text, checksum FROM lindero.migration ORDER BY version").rows.map {
             (Int($0[0] ?? "") ?? 0, $0[1] ?? "")
         }
     }
 
-    private func inTransaction<Value>(_ body: () async throws -> Value) async throws -> Value {
+    func inTransaction<Value>(_ body: () async throws -> Value) async throws -> Value {
         _ = try await connection.execute("BEGIN")
         do {
             _ = try await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(\(Self.lockKey))")

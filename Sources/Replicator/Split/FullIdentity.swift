@@ -69,20 +69,7 @@ public struct FullIdentity: Sendable {
     /// - Throws: as `set`.
     @discardableResult
     public func restore(except kept: [QualifiedName] = [], keepsOthers: Bool = false) async throws -> [QualifiedName] {
-        // A database that no transition has been to.
-        guard try await connection.query("SELECT pg_catalog.to_regclass('lindero.replica_identity')::text").firstValue != nil
-        else { return [] }
-        let rows = try await connection.query(
-            """
-            SELECT r.schema_name, r.table_name, r.identity, i.relname, c.relreplident
-            FROM lindero.replica_identity r
-                 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = r.schema_name
-                 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name
-                 LEFT JOIN pg_catalog.pg_class i ON i.relnamespace = n.oid AND i.relname = r.index_name
-                   AND EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indexrelid = i.oid AND x.indrelid = c.oid)
-            ORDER BY 1, 2
-            """
-        ).rows
+        let rows = try await recorded()
         let staying = Set(try await relations(kept).map(\.name))
         var restored: [QualifiedName] = []
         for row in rows {
@@ -93,16 +80,46 @@ public struct FullIdentity: Sendable {
                 try await forget(name)
                 continue
             }
-            let identity: String
-            switch (row[2], row[3]) {
-            case ("n", _): identity = "NOTHING"
-            case ("i", let index?): identity = "USING INDEX \(SQLText.identifier(index))"
-            default: identity = "DEFAULT"
-            }
-            try await alter(name, identity) { try await forget(name) }
+            try await alter(name, Self.identity(row)) { try await forget(name) }
             restored.append(name)
         }
         return restored
+    }
+
+    /// What is on record, with what would put it back; of what somebody has changed since, only the record goes.
+    func restorations() async throws -> [(table: QualifiedName, sql: [String])] {
+        try await recorded().map { row in
+            let name = QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")
+            let forget = "DELETE FROM lindero.replica_identity WHERE schema_name = \(SQLText.literal(name.schema)) AND "
+                + "table_name = \(SQLText.literal(name.name));"
+            return (name, row[4] == "f" ? ["ALTER TABLE \(name.sql) REPLICA IDENTITY \(Self.identity(row));", forget] : [forget])
+        }
+    }
+
+    private static func identity(_ row: PostgresRow) -> String {
+        switch (row[2], row[3]) {
+        case ("n", _): "NOTHING"
+        case ("i", let index?): "USING INDEX \(SQLText.identifier(index))"
+        default: "DEFAULT"
+        }
+    }
+
+    /// Schema, table, identity and index as they were; the identity as it is, `nil` where the table is no more.
+    private func recorded() async throws -> [PostgresRow] {
+        // A database that no transition has been to.
+        guard try await connection.query("SELECT pg_catalog.to_regclass('lindero.replica_identity')::text").firstValue != nil
+        else { return [] }
+        return try await connection.query(
+            """
+            SELECT r.schema_name, r.table_name, r.identity, i.relname, c.relreplident
+            FROM lindero.replica_identity r
+                 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = r.schema_name
+                 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name
+                 LEFT JOIN pg_catalog.pg_class i ON i.relnamespace = n.oid AND i.relname = r.index_name
+                   AND EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indexrelid = i.oid AND x.indrelid = c.oid)
+            ORDER BY 1, 2
+            """
+        ).rows
     }
 
     private func forget(_ name: QualifiedName) async throws {

@@ -128,6 +128,21 @@ public struct ChangeFeed: Sendable {
             """, [.text(settings.slot)], parameterTypes: [19])
     }
 
+    /// Drops what shared mode left on a source that is read otherwise now: nobody would ever read that slot again, and it
+    /// would keep WAL until the disk is full. A feed keeps nothing, so nothing is lost; one that is read is left alone.
+    ///
+    /// - Returns: whether there was something.
+    public static func end(on source: PostgresConnection, slot: String) async throws -> Bool {
+        let dropped = try await source.query(
+            """
+            SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
+            WHERE slot_name = $1 AND NOT active AND database = pg_catalog.current_database()
+            """, [.text(slot)])
+        guard dropped.rowCount > 0 else { return false }
+        _ = try await source.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(slot))")
+        return true
+    }
+
     private func waitForDrain() async throws {
         while !state.isDraining { try await Task.sleep(for: .milliseconds(100)) }
     }
