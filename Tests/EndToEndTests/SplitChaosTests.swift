@@ -69,10 +69,30 @@ import Testing
         scene.remove()
     }
 
+    /// Everything that was written is applied on the other side; as long as it takes, but never without getting on.
+    private func waitUntilApplied(_ bot: PostgresConnection, _ sync: PostgresConnection) async throws {
+        for (source, target, name) in [(bot, sync, "bot->sync"), (sync, bot, "sync->bot")] {
+            let end = try await source.execute("SELECT pg_current_wal_lsn()").firstValue ?? ""
+            let look = "SELECT applied_lsn, applied_lsn >= '\(end)' FROM lindero.direction WHERE name = '\(name)'"
+            var reached = ""
+            var isOver = false
+            while !isOver {
+                let before = reached
+                try await waitUntil("\(name) gets on", timeoutSeconds: 60) {
+                    let row = try await target.execute(look).rows.first
+                    reached = row?[0] ?? ""
+                    isOver = row?[1] == "t"
+                    return isOver || reached != before
+                }
+            }
+        }
+    }
+
     private func check(_ scene: ChaosScene, _ writers: [ChaosWriter], _ worker: RunningLindero) async throws {
         let bot = try await PostgresConnection.connect(ConnectionOptions(scene.botURL))
         let sync = try await PostgresConnection.connect(ConnectionOptions(scene.syncURL))
         do {
+            try await waitUntilApplied(bot, sync)
             try await waitUntil("both sides are equal", timeoutSeconds: 60) {
                 let left = try await bot.execute(Self.all).firstValue
                 return try await sync.execute(Self.all).firstValue == left
