@@ -52,6 +52,9 @@ extension CommandFailure {
             self.init(conflict: error, place: place)
         case let error as VerifyError:
             self.init(verify: error, place: place)
+        case let error as PhaseStore.UnknownWord:
+            self.init(
+                PhaseStore.UnknownWord.code, error.description, place: place, nextStep: "Use that Lindero to end the move.", exit: .blocked)
         case let error as SplitDrainError:
             self.init("drain", error.description, place: place, nextStep: "Then the same command again.")
         case let failure as LineOutput.Failure:

@@ -16,6 +16,8 @@ struct LoadedConfiguration: Sendable {
     private let resolver: SecretResolver
     /// What `advance` and `rollback` left in the origin; `nil` before the first move: then the file's backend holds.
     private(set) var phase: PhaseState?
+    /// Why the record could not be read.
+    private(set) var phaseProblem: String?
     /// What the file itself says.
     private(set) var fileBackend: Phase?
 
@@ -32,12 +34,19 @@ struct LoadedConfiguration: Sendable {
         return try Self.load(file: path).following(phase)
     }
 
-    /// The same, in the phase that the origin's record says. One that can't be read leaves the file's backend: whoever needs
-    /// the origin is told so then.
+    /// The same, in the phase that the origin's record says. An origin that can't be reached leaves the file's backend, and
+    /// whoever needs it is told so then; so does a role that may not read the record, such as a service's own.
     static func current(_ global: GlobalOptions) async throws -> LoadedConfiguration {
-        let loaded = try load(global)
-        let state = try? await loaded.origin().connected { try await PhaseStore(connection: $0).read() }
-        return loaded.following(state ?? nil)
+        var loaded = try load(global)
+        do {
+            let state = try await loaded.origin().connected { try await PhaseStore(connection: $0).read() }
+            return loaded.following(state)
+        } catch let failure as CommandFailure where failure.code == PhaseStore.UnknownWord.code {
+            throw failure
+        } catch {
+            loaded.phaseProblem = "the phase is not known, so lindero.yaml alone says what holds: \(CommandFailure(error).message)"
+            return loaded
+        }
     }
 
     /// Where the system is: what the record says, else what the file does.

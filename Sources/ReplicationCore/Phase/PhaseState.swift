@@ -83,10 +83,26 @@ public struct PhaseState: Sendable, Equatable {
         return PhaseMove(from: phase, to: next, startMode: worker)
     }
 
+    /// Whether a split has been begun, and no service was asked to move yet: it can be given up whatever its directions do.
+    public var isBeforeServicesMove: Bool {
+        guard worker == .towardsSplit, let works = move?.works, let moving = works.firstIndex(where: { $0.work == .moveServices })
+        else { return false }
+        // A move that came out of a rollback finds services anywhere.
+        return move?.startMode == .replica && begunCount <= moving
+    }
+
+    /// Whether the last record is one that this program's list of works would have written.
+    public func knows(_ last: PhaseRecord) -> Bool {
+        guard let works = move?.works else { return true }
+        guard works.indices.contains(last.number - 1) else { return false }
+        return works[last.number - 1] == PlannedWork(last.step, last.work, last.worker)
+    }
+
     /// What `rollback` has to do next; `nil` where there is no way further back.
     public func rollback() -> PhaseMove? {
         if let move {
-            return move.isForward ? PhaseMove(from: move.to, to: move.from, startMode: worker) : move
+            if !move.isForward { return move }
+            return PhaseMove(from: move.to, to: move.from, startMode: isBeforeServicesMove ? .nothing : worker)
         }
         return phase.previous.map { PhaseMove(from: phase, to: $0, startMode: worker) }
     }

@@ -2,11 +2,16 @@ import PostgresClient
 import ReplicationCore
 
 /// The sessions of a service in one database. Lindero's own are left out, whatever role they have.
-struct ServiceSessions {
+public struct ServiceSessions {
     let connection: PostgresConnection
     let roles: [String]
 
-    func read() async throws(PostgresError) -> [ServiceSession] {
+    public init(connection: PostgresConnection, roles: [String]) {
+        self.connection = connection
+        self.roles = roles
+    }
+
+    public func read() async throws(PostgresError) -> [ServiceSession] {
         let rows = try await connection.query(
             Self.select + " AND a.usename = ANY ($1::text[]) ORDER BY a.pid", [.text(SQLText.arrayLiteral(roles))]
         ).rows

@@ -25,7 +25,8 @@ public struct PhaseLocks: Sendable {
     public func leader() async throws -> String? {
         try await connection.query(
             """
-            SELECT a.application_name || ' (pid ' || a.pid || ', since ' || to_char(a.backend_start, 'HH24:MI:SS') || ')'
+            SELECT coalesce(a.application_name, 'a session of another role') || ' (pid ' || a.pid
+              || coalesce(', since ' || to_char(a.backend_start, 'HH24:MI:SS'), '') || ')'
             FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
             WHERE \(Self.condition) AND l.objid = \(Self.operatorNumber) AND l.granted
             """
@@ -44,6 +45,16 @@ public struct PhaseLocks: Sendable {
 
     public func hide(_ mode: WorkerMode) async throws {
         _ = try await connection.query("SELECT pg_catalog.pg_advisory_unlock_shared(\(Self.space), \(mode.lockNumber))")
+    }
+
+    /// Roles of the workers that are alive, other than this session's.
+    public func otherWorkerRoles() async throws -> [String] {
+        try await connection.query(
+            """
+            SELECT DISTINCT a.usename FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+            WHERE \(Self.condition) AND l.granted AND l.objid >= 100 AND a.usename <> session_user ORDER BY 1
+            """
+        ).rows.compactMap { $0[0] }
     }
 
     /// What workers run now, most important first.

@@ -9,6 +9,7 @@ public struct PhaseStore: Sendable {
 
     /// A row says what this Lindero does not know.
     public struct UnknownWord: Error, Sendable, CustomStringConvertible {
+        public static let code = "phase_unknown"
         public let word: String
         public var description: String {
             "lindero.phase says \"\(word)\", which this Lindero does not know. Use the Lindero that wrote it."
@@ -41,7 +42,10 @@ public struct PhaseStore: Sendable {
             FROM lindero.phase p, last WHERE p.move = last.move AND p.number IN (1, last.number) ORDER BY p.number
             """)
         guard let first = result.rows.first, let last = result.rows.last else { return nil }
-        return PhaseState(settled: first[8].flatMap { Phase(rawValue: $0) }, first: try record(first), last: try record(last))
+        let begun = try record(last)
+        let state = PhaseState(settled: first[8].flatMap { Phase(rawValue: $0) }, first: try record(first), last: begun)
+        guard state.knows(begun) else { throw UnknownWord(word: "\(begun.number) \(begun.work.rawValue)") }
+        return state
     }
 
     /// The works of the last move that were begun, in order.

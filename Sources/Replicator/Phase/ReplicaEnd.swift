@@ -30,7 +30,13 @@ public struct ReplicaEnd: Sendable {
     }
 
     private func takeDown() async throws {
-        // What the configuration names was there before Lindero and stays.
+        try await takeDownSource()
+        try await Self.forget(settings, on: target)
+    }
+
+    /// The slot first: nobody reads it any more, and it keeps WAL. What the configuration names was there before Lindero
+    /// and stays.
+    private func takeDownSource() async throws {
         if settings.replication.slot == nil {
             _ = try await source.query(
                 """
@@ -40,6 +46,11 @@ public struct ReplicaEnd: Sendable {
         if settings.replication.publication == nil {
             _ = try await source.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(settings.publication))")
         }
+    }
+
+    /// What the target remembers of the direction, where it was ever there.
+    private static func forget(_ settings: DirectionSettings, on target: PostgresConnection) async throws {
+        guard try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.verification') IS NOT NULL").rowCount > 0 else { return }
         try await ProgressOrigin(connection: target, direction: settings.name).drop()
         // Comparisons were of rows that are behind from now on.
         for table in ["verification", "heartbeat"] {
@@ -47,6 +58,23 @@ public struct ReplicaEnd: Sendable {
         }
         // `table_copy` stays: it tells which rows there are Lindero's.
         _ = try await target.query("DELETE FROM lindero.direction WHERE name = $1", [.text(settings.name)])
+    }
+
+    /// The source's part alone, for a target that can't be reached.
+    ///
+    /// - Throws: `Failure`, `PostgresError`.
+    public static func leaveTarget(_ settings: DirectionSettings, source: PostgresConnection) async throws {
+        do {
+            try await ReplicaEnd(settings: settings, source: source, target: source).takeDownSource()
+        } catch let error as PostgresError where error.isObjectInUse {
+            throw Failure.inUse
+        }
+    }
+
+    /// The target's part, where the source's was done without it: the slot is gone, and the target still knows the direction.
+    public func finish() async throws {
+        let slot = try await source.query("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(settings.slot)])
+        if slot.rowCount == 0 { try await Self.forget(settings, on: target) }
     }
 }
 

@@ -60,7 +60,14 @@ public struct SplitEnd: Sendable {
     private func bringTheRest() async throws {
         for _ in 0..<Self.passes {
             try await waitForRelease()
-            try await carry()
+            do {
+                try await carry()
+            } catch {
+                // A direction that can't run is no reason to stay, where nothing waits to come back.
+                guard try await remainder() == 0 else { throw error }
+                logger.warning("the directions could not run once more; nothing waits to come back", metadata: ["reason": "\(error)"])
+                return
+            }
             try await waitForRelease()
             if try await remainder() == 0 { return }
         }
@@ -155,6 +162,8 @@ public struct SplitEnd: Sendable {
                     [.text(forward.name), .text(table.schema), .text(table.name)])
             }
             try await SplitProgressStore(connection: other, direction: forward.name).end()
+            // Comparisons were of a time in which both sides were written.
+            _ = try await other.query("DELETE FROM lindero.verification WHERE direction = $1", [.text(forward.name)])
             _ = try await other.execute("COMMIT")
         } catch {
             try? await other.rollback()

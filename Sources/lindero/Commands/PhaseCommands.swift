@@ -86,7 +86,18 @@ struct PhaseOptions: ParsableArguments {
 
     func perform(_ name: String, _ command: some LinderoCommand, _ next: @escaping @Sendable (PhaseState) -> PhaseMove?) async throws {
         let loaded = try await LoadedConfiguration.current(command.global)
+        if let problem = loaded.phaseProblem {
+            throw CommandFailure(
+                "phase_unknown", problem, place: try loaded.origin().place,
+                nextStep: "Use a role that may read lindero.phase there; then `lindero \(name)` again.", exit: .blocked)
+        }
         let preview = try await PhasePreview.make(loaded, next)
+        if preview.moves.isEmpty, let move = loaded.state.move {
+            throw CommandFailure(
+                "phase", "A move is under way: \(loaded.state.words).", place: try loaded.origin().place,
+                nextStep: move.isForward ? "Run `lindero advance --to \(move.to.rawValue) --execute` or `lindero rollback --execute`."
+                    : "Run `lindero rollback --execute`, or advance to \(move.from.rawValue).", exit: .blocked)
+        }
         guard execute, !preview.moves.isEmpty else {
             command.answer(preview.json, lines: preview.lines(command: "lindero \(name)"))
             if preview.isBlocked { throw ExitCode(LinderoExit.blocked.rawValue) }
@@ -99,7 +110,22 @@ struct PhaseOptions: ParsableArguments {
                 nextStep: "Mend the blockers, then run `lindero \(name) --execute` again.", exit: .blocked)
         }
         let lead = PhaseLead(command: "\(name) --execute", global: command.global, timeoutMilliseconds: timeout.flatMap { WaitDuration.milliseconds($0) })
-        let outcome = try await lead.run(next)
+        // Ctrl-C puts back what is held: clients that wait, a fence, a command that runs.
+        let leading = Task { try await lead.run(next) }
+        let stopRequest = StopRequest()
+        WorkerSignals.install {
+            stopRequest.request()
+            leading.cancel()
+        }
+        let outcome: PhaseLead.Outcome
+        switch await leading.result {
+        case .success(let value): outcome = value
+        case .failure(let error) where stopRequest.isRequested:
+            throw CommandFailure(
+                "stopped", "Stopped as asked, in the middle of a move. \(CommandFailure(error).message)", place: loaded.path,
+                nextStep: "`lindero \(name) --execute` goes on; `lindero rollback --execute` goes back.")
+        case .failure(let error): throw error
+        }
         command.answer(
             .object([
                 ("phase", .text(outcome.state.phase.rawValue)),

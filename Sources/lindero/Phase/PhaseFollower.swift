@@ -58,7 +58,9 @@ struct PhaseFollower: Sendable {
         let change = StopRequest()
         stopRequest.onRequest { change.request() }
         try await presence.show(mode)
-        let following = Task { await presence.waitForChange(from: mode, showing: glance) { change.request() } }
+        // The record may have gone on since it was read; whoever leads counts on those who showed the mode before.
+        if let now = try await presence.read(), now.worker != mode { return }
+        let following = Task { await presence.waitForChange(from: mode, showing: glance, logger: logger) { change.request() } }
         defer { following.cancel() }
         if let plan { return try await run(plan, change) }
         let waiting = Task { try? await Task.sleep(for: .seconds(Int64.max / 2_000_000_000)) }
@@ -139,8 +141,11 @@ actor WorkerPresence {
     }
 
     /// Calls `onChange` once the record names another mode; a server that can't be asked is asked again.
-    func waitForChange(from mode: WorkerMode, showing glance: PhaseGlance, onChange: @Sendable () -> Void) async {
+    func waitForChange(
+        from mode: WorkerMode, showing glance: PhaseGlance, logger: Logger, onChange: @Sendable () -> Void
+    ) async {
         var isShown = true
+        var told = ""
         while !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(PhaseFollower.betweenMilliseconds))
             if Task.isCancelled { return }
@@ -151,7 +156,10 @@ actor WorkerPresence {
                 glance.see(state)
                 if state.worker != mode { return onChange() }
             } catch {
-                // The directions tell what is wrong with the server.
+                // A server that can't be reached the directions tell of; what else it is nobody else would.
+                let words = CommandFailure(error).message
+                if told != words { logger.warning("the phase can't be read", metadata: ["reason": "\(words)"]) }
+                told = words
                 await close()
                 isShown = false
             }

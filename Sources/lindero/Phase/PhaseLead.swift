@@ -2,6 +2,7 @@ import Foundation
 import PostgresClient
 import ReplicationCore
 import Replicator
+import Synchronization
 
 /// Leads moves from one phase to the next, on behalf of a person: one at a time in each origin.
 struct PhaseLead {
@@ -27,6 +28,8 @@ struct PhaseLead {
         options.applicationName = "lindero \(command) \(Self.person)"
         return try await Database(name: origin.name, options: options).connected { connection in
             if let leader = try await PhaseLocks(connection: connection).lead() { throw held(leader, origin) }
+            // A record that a crash could take back would send the worker to what is taken down already.
+            _ = try await connection.execute("SET synchronous_commit = on")
             try await Migrator(connection: connection).migrate()
             let store = PhaseStore(connection: connection)
             var outcome = Outcome(state: try await store.read() ?? PhaseState(phase: loaded.configuration.backend))
@@ -107,8 +110,16 @@ struct PhasePair: Sendable {
 
 /// One piece of work on a terminal: a line that is repainted while it runs and stays when it is done.
 struct PhaseLine: Sendable {
+    /// How often what it waits for is told where there is no terminal, when that is the same with other figures.
+    private static let againMilliseconds: Int64 = 10_000
+
     private let text: String
     private let began = Monotonic.milliseconds()
+    private let told = Told()
+
+    private final class Told: Sendable {
+        let last = Mutex<(kind: String, atMilliseconds: Int64)>(("", 0))
+    }
 
     init(_ text: String) {
         self.text = text
@@ -117,7 +128,16 @@ struct PhaseLine: Sendable {
 
     /// What it waits for; elsewhere than on a terminal only what is new is told.
     func show(_ state: String) {
-        if StandardError.isTerminal { StatusLine.show("\(text): \(state)") }
+        if StandardError.isTerminal { return StatusLine.show("\(text): \(state)") }
+        let kind = String(state.filter { !$0.isNumber })
+        let now = Monotonic.milliseconds()
+        let isNews = told.last.withLock { last in
+            if kind == last.kind, now - last.atMilliseconds < Self.againMilliseconds { return false }
+            last = (kind, now)
+            return true
+        }
+        // What is over at once is not worth a line.
+        if isNews, now - began > 1_000 { StandardError.write("    waits: \(state)\n") }
     }
 
     func tell(_ news: String) {

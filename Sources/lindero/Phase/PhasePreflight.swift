@@ -16,7 +16,9 @@ struct PhasePreflight: Sendable {
         let report = await Preflight(
             configuration: ahead.configuration, connections: connections, ownSlots: slots, movesServices: to == .split
         ).run()
-        return PreflightReport(findings: moving(ahead.configuration) + report.findings)
+        var findings = moving(ahead.configuration) + report.findings
+        if let origin = try? ahead.origin() { findings += await workerRole(origin) }
+        return PreflightReport(findings: findings)
     }
 }
 
@@ -33,7 +35,31 @@ extension PhasePreflight {
             findings.append(
                 PreflightFinding(.blocker, .twoPhase, "two_phase: true goes with a replica, not with a split", fix: "replication: { two_phase: false }"))
         }
+        let owners = Dictionary(grouping: configuration.databases.flatMap { database in database.roles.map { ($0, database.name) } }, by: \.0)
+        for (role, places) in owners.sorted(by: { $0.key < $1.key }) where Set(places.map(\.1)).count > 1 {
+            findings.append(
+                PreflightFinding(
+                    .blocker, .roles, "role \(role) stands under \(Set(places.map(\.1)).sorted().joined(separator: " and ")): a service that moves could not be told from the other",
+                    fix: "give each service a role of its own"))
+        }
+        let cutover = configuration.cutover
+        if cutover.fence == .strict, cutover.bouncer == nil, cutover.command.isEmpty {
+            findings.append(
+                PreflightFinding(
+                    .blocker, .roles, "cutover.fence: strict would keep every writer waiting until a person has moved the service",
+                    fix: "cutover: { pgbouncer: … } or { command: [ … ] }; or fence: none"))
+        }
         return findings
+    }
+
+    /// Rights were looked at with this command's role; the worker may have another one.
+    private func workerRole(_ origin: Database) async -> [PreflightFinding] {
+        let roles = try? await origin.connected { try await PhaseLocks(connection: $0).otherWorkerRoles() }
+        return (roles ?? []).map {
+            PreflightFinding(
+                .warning, .roles, database: origin.name, "the worker connects as \($0), and this command as another role: rights were checked for this one",
+                fix: "run lindero advance with the worker's own connection strings")
+        }
     }
 }
 

@@ -11,6 +11,8 @@ struct PhaseStatus: Sendable {
     /// What workers run; `nil` when that can't be read.
     var running: [WorkerMode]?
     var safety: RollbackSafety
+    /// What is not as the phase wants it.
+    var warnings: [String] = []
     /// What the file says, where that is something else.
     var fileBackend: Phase?
 
@@ -21,6 +23,7 @@ struct PhaseStatus: Sendable {
         if let file = loaded.fileBackend, file != status.state.phase, status.state.move == nil {
             status.fileBackend = file
         }
+        status.warnings = [loaded.phaseProblem].compactMap { $0 } + (await StrayService.words(loaded))
         guard let origin = try? loaded.origin() else { return status }
         let found = try? await origin.connected { connection in
             let locks = PhaseLocks(connection: connection)
@@ -43,7 +46,7 @@ struct PhaseStatus: Sendable {
         if let fileBackend {
             lines.append("lindero.yaml says backend: \(fileBackend.rawValue), which the phase overrides; write backend: \(state.phase.rawValue) there when it is to stay")
         }
-        return lines + ["safe to roll back: \(safety.words)"]
+        return lines + warnings.map { "warning: \($0)" } + ["safe to roll back: \(safety.words)"]
     }
 
     private var isForward: Bool { state.move?.isForward == true }
@@ -54,6 +57,7 @@ struct PhaseStatus: Sendable {
             ("to", .optional(state.move?.to.rawValue)), ("step", .optional(state.move == nil ? nil : state.current?.step.rawValue)),
             ("work", .optional(state.move == nil ? nil : state.current?.work.rawValue)), ("worker", .text(state.worker.rawValue)),
             ("running", running.map { .texts($0.map(\.rawValue)) } ?? .null), ("leader", .optional(leader)),
+            ("warnings", .texts(warnings)),
             ("steps", .array(entries.map(\.json))),
         ])
     }

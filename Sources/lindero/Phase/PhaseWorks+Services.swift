@@ -4,6 +4,9 @@ import Replicator
 
 /// Moving services, and making both databases hold the same on the way.
 extension PhaseWorks {
+    /// How long a person may take where no `--timeout` says it: a week.
+    private static let handMilliseconds = 7 * 86_400_000
+
     /// Moves the service that the other database belongs to: there, or home to the origin.
     func moveServices() async throws -> Figures {
         let (from, to) = move.isForward ? (pair.origin, pair.other) : (pair.other, pair.origin)
@@ -13,12 +16,17 @@ extension PhaseWorks {
         // Writers wait while the new side gets the rest, and not for connections.
         return try await from.connected { source in
             try await to.connected { target in
-                let move = ServiceMove(
+                var move = ServiceMove(
                     service: service, from: .init(name: from.name, options: from.options), to: .init(name: to.name, options: to.options),
                     tables: tables, configuration: loaded.configuration, console: try loaded.bouncerConsole(),
                     logger: LineLogHandler.logger()
                 ) { side in
                     try await side == from.name ? drain(from, source, to, target) : drain(to, target, from, source)
+                }
+                // A person takes the time that a person takes.
+                if move.bouncer == nil, move.command.isEmpty, move.fence == .none {
+                    let left = deadlineMilliseconds.map { max(0, Int($0 - Monotonic.milliseconds())) }
+                    move.deadlineMilliseconds = max(move.deadlineMilliseconds, left ?? Self.handMilliseconds)
                 }
                 return try await figures(of: move) { event in event.words.map { line.tell("\(service): \($0)") } }
             }

@@ -37,7 +37,15 @@ extension PhaseWorks {
             try await wait(for: "prepared transaction \(gid) of \(pair.other.name) is still open on \(left.name)")
         }
         let transition = try await transition()
-        try await patiently { try await transition.drain { bytes in line.show(bytes.both.map(PlainText.bytes).joined(separator: " and ") + " on their way") } }
+        // One that comes back while the rest is carried begins it anew.
+        repeat {
+            while let session = try await StrayService.sessions(loaded, on: left, of: pair.other.name).first {
+                try await wait(for: "service \(pair.other.name) is on \(left.name) again: \(session)")
+            }
+            try await patiently {
+                try await transition.drain { bytes in line.show(bytes.both.map(PlainText.bytes).joined(separator: " and ") + " on their way") }
+            }
+        } while try await !StrayService.sessions(loaded, on: left, of: pair.other.name).isEmpty
         return [("milliseconds", .integer(Monotonic.milliseconds() - began))]
     }
 

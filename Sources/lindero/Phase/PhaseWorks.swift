@@ -77,29 +77,58 @@ struct PhaseWorks: Sendable {
     private var forwardName: String { "\(pair.origin.name)->\(pair.other.name)" }
 
     private func emptyCopies() async throws -> Figures {
+        let settings = try await replica()
+        try await pair.origin.connected { source in
+            try await pair.other.connected { try await ReplicaEnd(settings: settings, source: source, target: $0).finish() }
+        }
         let tables = try await pair.other.connected { try await LeftCopies(target: $0, direction: forwardName).empty() }
         return tables.isEmpty ? [] : [("emptied", .texts(tables.map(\.description)))]
     }
 
     private func endReplica() async throws -> Figures {
-        guard case .replica(let settings)? = try await WorkerPlan.make(loaded.running(.replica)).tasks.first else { return [] }
+        let settings = try await replica()
+        var isReached = true
+        do {
+            try await pair.other.connected { _ in }
+        } catch {
+            // A replica that is gone is a reason to go back, and its slot must not fill the origin's disk.
+            line.tell("\(pair.other.name) can't be reached: what it remembers of the replica stays there, until it comes to a replica again")
+            isReached = false
+        }
         // The worker that ran the replica may be on its way out.
-        while try await !endReplica(settings) { try await wait(for: "the worker lets go of slot \(settings.slot)") }
-        return [("slot", .text(settings.slot))]
+        while try await !endReplica(settings, isReached) { try await wait(for: "the worker lets go of slot \(settings.slot)") }
+        let stays = settings.replication.slot != nil
+        if stays { line.tell("slot \(settings.slot) is named in \(loaded.path) and stays: it keeps WAL until it is dropped") }
+        return [("slot", .text(settings.slot)), ("dropped", .bool(!stays)), ("forgotten", .bool(isReached))]
     }
 
     /// - Returns: whether nobody was in the way.
-    private func endReplica(_ settings: DirectionSettings) async throws -> Bool {
+    private func endReplica(_ settings: DirectionSettings, _ isReached: Bool) async throws -> Bool {
         try await pair.origin.connected { source in
-            try await pair.other.connected { target in
-                do {
-                    try await ReplicaEnd(settings: settings, source: source, target: target).run()
-                    return true
-                } catch ReplicaEnd.Failure.inUse {
-                    return false
-                }
+            if !isReached { return try await isFree { try await ReplicaEnd.leaveTarget(settings, source: source) } }
+            return try await pair.other.connected { target in
+                try await isFree { try await ReplicaEnd(settings: settings, source: source, target: target).run() }
             }
         }
+    }
+
+    private func isFree(_ takeDown: () async throws -> Void) async throws -> Bool {
+        do {
+            try await takeDown()
+            return true
+        } catch ReplicaEnd.Failure.inUse {
+            return false
+        }
+    }
+
+    /// The direction of the replica, without asking the other database anything.
+    private func replica() async throws -> DirectionSettings {
+        let replication = loaded.configuration.replication
+        let slot = try await pair.origin.connected { try await SlotName.make($0, purpose: pair.other.name) }
+        return DirectionSettings(
+            sourceName: pair.origin.name, targetName: pair.other.name, source: pair.origin.options, target: pair.other.options,
+            slot: replication.slot ?? slot, publication: replication.publication ?? slot, backend: .replica, replication: replication,
+            policy: nil)
     }
 
     private func verify() async throws -> Figures {
@@ -226,7 +255,8 @@ struct PhaseWorks: Sendable {
     private func closedGates() async throws -> (closed: [String], figures: Figures) {
         let reports = try await reports()
         if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
-        let closed = reports.flatMap { StatusReport.gates(loaded.configuration.gates, $0) }.compactMap(\.closedWords)
+        var closed = reports.flatMap { StatusReport.gates(loaded.configuration.gates, $0) }.compactMap(\.closedWords)
+        closed += await StrayService.words(loaded)
         let bytes = reports.compactMap(\.lagBytes).max() ?? 0
         return (closed, [("lagBytes", .integer(Int64(clamping: bytes)))])
     }
@@ -242,7 +272,8 @@ struct PhaseWorks: Sendable {
     }
 
     func wait(for what: String) async throws {
-        line.show(what)
+        let isAlone = (try? await locks.running().isEmpty) ?? false
+        line.show(isAlone && !what.hasPrefix("no worker") ? "\(what); no worker runs: lindero run" : what)
         if let deadlineMilliseconds, Monotonic.milliseconds() > deadlineMilliseconds {
             throw CommandFailure(
                 "phase_waits", "The time is up; it waits: \(what).", place: pair.origin.name,

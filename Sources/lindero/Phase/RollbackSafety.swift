@@ -16,7 +16,10 @@ struct RollbackSafety: Sendable {
         do {
             let pair = try PhasePair(loaded)
             if move.to == .shared || !WorkerMode(.split).isSameLife(as: state.worker) {
-                return RollbackSafety(isSafe: true, because: "\(pair.origin.name) has all that was written; nobody else writes to \(pair.other.name)")
+                return RollbackSafety(isSafe: true, because: "\(pair.origin.name) has all that the services wrote")
+            }
+            if state.isBeforeServicesMove {
+                return RollbackSafety(isSafe: true, because: "no service has moved: \(pair.origin.name) has all that they wrote")
             }
             let reports = try await LagCommand.read(try await LagDirection.all(loaded))
             let back = "\(pair.other.name)->\(pair.origin.name)"
