@@ -38,6 +38,8 @@ public struct PhaseState: Sendable, Equatable {
     /// Works of the move that were begun, and whether the last of them ended.
     public var begunCount: Int
     public var isLastEnded: Bool
+    /// Whether the last record is none that this program's list of works would have written: it can be followed, not led.
+    public private(set) var isForeign = false
 
     /// At rest, before any move.
     public init(phase: Phase) {
@@ -60,6 +62,10 @@ public struct PhaseState: Sendable, Equatable {
         move = isOver ? nil : PhaseMove(from: last.from, to: last.to, startMode: first.worker)
         begunCount = last.number
         isLastEnded = last.isEnded
+        if let works = move?.works {
+            isForeign = !works.indices.contains(last.number - 1)
+                || works[last.number - 1] != PlannedWork(last.step, last.work, last.worker)
+        }
     }
 
     /// The work that is under way or comes next; `nil` at rest.
@@ -89,13 +95,6 @@ public struct PhaseState: Sendable, Equatable {
         else { return false }
         // A move that came out of a rollback finds services anywhere.
         return move?.startMode == .replica && begunCount <= moving
-    }
-
-    /// Whether the last record is one that this program's list of works would have written.
-    public func knows(_ last: PhaseRecord) -> Bool {
-        guard let works = move?.works else { return true }
-        guard works.indices.contains(last.number - 1) else { return false }
-        return works[last.number - 1] == PlannedWork(last.step, last.work, last.worker)
     }
 
     /// What `rollback` has to do next; `nil` where there is no way further back.

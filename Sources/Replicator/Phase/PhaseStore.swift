@@ -42,10 +42,7 @@ public struct PhaseStore: Sendable {
             FROM lindero.phase p, last WHERE p.move = last.move AND p.number IN (1, last.number) ORDER BY p.number
             """)
         guard let first = result.rows.first, let last = result.rows.last else { return nil }
-        let begun = try record(last)
-        let state = PhaseState(settled: first[8].flatMap { Phase(rawValue: $0) }, first: try record(first), last: begun)
-        guard state.knows(begun) else { throw UnknownWord(word: "\(begun.number) \(begun.work.rawValue)") }
-        return state
+        return PhaseState(settled: first[8].flatMap { Phase(rawValue: $0) }, first: try record(first), last: try record(last))
     }
 
     /// The works of the last move that were begun, in order.

@@ -91,6 +91,11 @@ struct PhaseOptions: ParsableArguments {
                 "phase_unknown", problem, place: try loaded.origin().place,
                 nextStep: "Use a role that may read lindero.phase there; then `lindero \(name)` again.", exit: .blocked)
         }
+        if loaded.state.isForeign {
+            throw CommandFailure(
+                PhaseStore.UnknownWord.code, "lindero.phase has steps that this Lindero would not have taken.", place: try loaded.origin().place,
+                nextStep: "End the move with the Lindero that began it: `lindero version` there.", exit: .blocked)
+        }
         let preview = try await PhasePreview.make(loaded, next)
         if preview.moves.isEmpty, let move = loaded.state.move {
             throw CommandFailure(

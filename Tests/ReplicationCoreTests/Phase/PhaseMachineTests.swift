@@ -119,6 +119,32 @@ import Testing
         #expect(back[..<ended].contains { $0.work == .drain && $0.worker == .towardsOrigin })
     }
 
+    /// Until a service was asked to move, a split is given up without its directions; afterwards they carry everything home.
+    @Test func splitIsGivenUpWithoutItsDirectionsUntilAServiceMoves() throws {
+        let move = PhaseMove(from: .replica, to: .split, startMode: .replica)
+        let moving = try #require(move.works.firstIndex { $0.work == .moveServices })
+        for killedAt in 1..<(move.works.count * 3) {
+            var journal = Journal()
+            _ = Self.run(move, &journal, killedAt: killedAt)
+            guard let under = journal.state.move, journal.state.worker == .towardsSplit else { continue }
+            #expect(under == move)
+            let back = try #require(journal.state.rollback())
+            #expect(back.works.contains { $0.work == .bothStream } == (journal.state.begunCount > moving))
+            #expect(back.works.contains { $0.work == .endSplit })
+        }
+    }
+
+    @Test func recordsOfAnotherProgramAreFollowedAndNotLed() {
+        let first = PhaseRecord(move: 1, number: 1, from: .replica, to: .split, step: .planned, work: .plan, worker: .replica, isEnded: true)
+        var last = first
+        (last.number, last.step, last.work, last.worker) = (2, .cuttingOver, .drain, .towardsSplit)
+        let state = PhaseState(settled: .replica, first: first, last: last)
+        #expect(state.isForeign && state.worker == .towardsSplit)
+        #expect(!PhaseState(settled: .replica, first: first, last: first).isForeign)
+        last.number = 99
+        #expect(PhaseState(settled: .replica, first: first, last: last).isForeign)
+    }
+
     @Test func phasesThatHoldNeedNoMove() {
         #expect(PhaseState(phase: .replica).advance(to: .replica) == nil)
         #expect(PhaseState(phase: .split).advance(to: .replica) == nil)
