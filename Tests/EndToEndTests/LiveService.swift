@@ -7,6 +7,8 @@ final class LiveService: Sendable {
     /// One of its writes; `number` rises with each.
     typealias Write = @Sendable (_ connection: PostgresConnection, _ number: Int) async throws -> Void
 
+    private static let rest = Duration.milliseconds(4)
+
     private struct State {
         var acknowledged = 0
         var failures: [String] = []
@@ -53,6 +55,8 @@ final class LiveService: Sendable {
                 }
                 if let connection { try await write(connection, number) }
                 state.withLock { $0.acknowledged = number }
+                // A service, not a benchmark: the other tests run beside it.
+                try await Task.sleep(for: Self.rest)
             } catch {
                 state.withLock { $0.failures.append("\(number): \(error)") }
                 await connection?.close()

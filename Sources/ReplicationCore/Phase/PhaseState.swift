@@ -89,6 +89,12 @@ public struct PhaseState: Sendable, Equatable {
         return PhaseMove(from: phase, to: next, startMode: worker)
     }
 
+    /// The same, no further than to a phase; `nil` when it is there.
+    public func rollback(to target: Phase) -> PhaseMove? {
+        guard let move = rollback(), move.to >= target else { return nil }
+        return move
+    }
+
     /// Whether a split has been begun, and no service was asked to move yet: it can be given up whatever its directions do.
     public var isBeforeServicesMove: Bool {
         guard worker == .towardsSplit, let works = move?.works, let moving = works.firstIndex(where: { $0.work == .moveServices })

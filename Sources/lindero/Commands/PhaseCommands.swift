@@ -44,13 +44,19 @@ struct RollbackCommand: LinderoCommand {
             Examples:
               lindero rollback
               lindero rollback --execute
+              lindero rollback --to shared --execute
+                  run again after a kill, it goes no further than that
             """)
 
     @OptionGroup var global: GlobalOptions
 
+    @Option(help: "The phase to get back to: replica or shared. Default: the previous one.")
+    var to: Phase?
+
     @OptionGroup var moving: PhaseOptions
 
     func perform() async throws {
+        if let target = to { return try await moving.perform("rollback --to \(target.rawValue)", self) { $0.rollback(to: target) } }
         let moves = FirstOnly()
         try await moving.perform("rollback", self) { moves.take($0.rollback()) }
     }
