@@ -69,21 +69,25 @@ import Testing
         scene.remove()
     }
 
-    /// Everything that was written is applied on the other side; as long as it takes, but never without getting on.
+    /// Everything that was written is applied on the other side; as long as it takes, but never without getting on. One
+    /// direction may wait for the other's backlog.
     private func waitUntilApplied(_ bot: PostgresConnection, _ sync: PostgresConnection) async throws {
-        for (source, target, name) in [(bot, sync, "bot->sync"), (sync, bot, "sync->bot")] {
-            let end = try await source.execute("SELECT pg_current_wal_lsn()").firstValue ?? ""
-            let look = "SELECT applied_lsn, applied_lsn >= '\(end)' FROM lindero.direction WHERE name = '\(name)'"
-            var reached = ""
-            var isOver = false
-            while !isOver {
-                let before = reached
-                try await waitUntil("\(name) gets on", timeoutSeconds: 60) {
-                    let row = try await target.execute(look).rows.first
-                    reached = row?[0] ?? ""
-                    isOver = row?[1] == "t"
-                    return isOver || reached != before
-                }
+        let ends = [try await bot.execute("SELECT pg_current_wal_lsn()").firstValue, try await sync.execute("SELECT pg_current_wal_lsn()").firstValue]
+        func look(_ target: PostgresConnection, _ name: String, _ end: String?) async throws -> (reached: String, isOver: Bool) {
+            let row = try await target.execute(
+                "SELECT applied_lsn, applied_lsn >= '\(end ?? "0/0")' FROM lindero.direction WHERE name = '\(name)'"
+            ).rows.first
+            return (row?[0] ?? "", row?[1] == "t")
+        }
+        var reached: [String] = []
+        var isOver = false
+        while !isOver {
+            let before = reached
+            try await waitUntil("a direction gets on", timeoutSeconds: 60) {
+                let both = [try await look(sync, "bot->sync", ends[0]), try await look(bot, "sync->bot", ends[1])]
+                reached = both.map(\.reached)
+                isOver = both.allSatisfy(\.isOver)
+                return isOver || reached != before
             }
         }
     }
