@@ -133,6 +133,9 @@ struct LoadedConfiguration: Sendable {
     /// Every database, in the file's order.
     func databases() throws -> [Database] { try configuration.databases.map { try database($0.name) } }
 
+    /// Those beside the origin that can be written.
+    func others() throws -> [Database] { try databases().filter { $0.name != configuration.origin && !$0.isPhysicalStandby } }
+
     /// Whether services move between the two databases of a split: then both write everything.
     var isInTransition: Bool {
         switch phase?.worker {
@@ -149,7 +152,7 @@ struct LoadedConfiguration: Sendable {
     /// What they carry while services move.
     func transitionPolicy(_ connection: PostgresConnection) async throws -> OwnershipPolicy {
         let ownership = try await ownership(connection)
-        guard let other = configuration.databases.first(where: { $0.name != configuration.origin && !$0.isPhysicalStandby })
+        guard let other = configuration.others.first
         else { return ownership }
         return ownership.inTransition(origin: configuration.origin, other: other.name)
     }

@@ -11,7 +11,7 @@ struct SequenceReport {
     init(steps: SequenceSteps, loaded: LoadedConfiguration) {
         self.init(
             steps: steps, origin: loaded.configuration.origin,
-            other: loaded.configuration.databases.first { $0.name != loaded.configuration.origin && !$0.isPhysicalStandby }?.name ?? "",
+            other: loaded.configuration.others.first?.name ?? "",
             mode: loaded.configuration.replication.sequences)
     }
 

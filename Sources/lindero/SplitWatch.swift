@@ -63,9 +63,7 @@ final class SplitWatch: Sendable {
     /// The clocks of the two sides, the origin's first; `nil` where there are no two.
     static func clock(_ loaded: LoadedConfiguration) async throws -> ClockStatus? {
         let configuration = loaded.configuration
-        guard configuration.backend == .split, let other = try loaded.databases().first(where: {
-            $0.name != configuration.origin && !$0.isPhysicalStandby
-        }) else { return nil }
+        guard configuration.backend == .split, let other = try loaded.others().first else { return nil }
         let origin = try loaded.origin()
         let offset = try await origin.connected { source in
             try await other.connected { target in try await ClockReader.offset(source: source, target: target) }

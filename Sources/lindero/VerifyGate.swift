@@ -30,7 +30,7 @@ enum VerifyGate {
     private static func directions(_ loaded: LoadedConfiguration) -> [(direction: String, target: String)] {
         let configuration = loaded.configuration
         guard configuration.backend != .shared else { return [] }
-        return configuration.databases.filter { $0.name != configuration.origin && !$0.isPhysicalStandby }.map { target in
+        return configuration.others.map { target in
             let direction = VerifyDirection(
                 source: configuration.origin, target: target.name, backend: configuration.backend)
             return (direction.name, target.name)

@@ -123,9 +123,8 @@ private actor SourceMarker {
         guard last.lsn < lsn, now - last.atMilliseconds >= Self.betweenMilliseconds else { return }
         last.atMilliseconds = now
         let source = try await connection.open()
-        let text = try await source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue
         // What the source has not reached itself no sign of life can show.
-        guard let position = text.flatMap({ LSN($0) }), position >= lsn else { return }
+        guard let position = try await Marker.position(on: source), position >= lsn else { return }
         try await Marker.write(on: source)
         last.lsn = max(last.lsn, position)
     }

@@ -47,7 +47,7 @@ struct WorkerPlan: Sendable {
         case .shared:
             return WorkerPlan(backend: .shared, tasks: [.feed(try await feed(loaded))])
         case .replica:
-            let targets = try loaded.databases().filter { $0.name != configuration.origin && !$0.isPhysicalStandby }
+            let targets = try loaded.others()
             // With standbys alone there is nothing to copy, but changes and lag of the origin are still followed.
             if targets.isEmpty { return WorkerPlan(backend: .replica, tasks: [.feed(try await feed(loaded))]) }
             var tasks: [Task] = []
@@ -95,7 +95,7 @@ struct WorkerPlan: Sendable {
 
     private static func split(_ loaded: LoadedConfiguration) async throws -> SplitSettings {
         let origin = try loaded.origin()
-        let others = try loaded.databases().filter { $0.name != origin.name && !$0.isPhysicalStandby }
+        let others = try loaded.others()
         guard let other = others.first, others.count == 1 else {
             throw CommandFailure(
                 "backend", "A split is between two databases; the configuration names \(others.count + 1).", place: loaded.path,

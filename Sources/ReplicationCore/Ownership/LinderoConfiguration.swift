@@ -29,6 +29,9 @@ public struct LinderoConfiguration: Sendable, Equatable {
         self.tables = tables
     }
 
+    /// Databases beside the origin that can be written, in the file's order.
+    public var others: [DatabaseSettings] { databases.filter { $0.name != origin && !$0.isPhysicalStandby } }
+
     public func database(_ name: String) -> DatabaseSettings? { databases.first { $0.name == name } }
 }
 

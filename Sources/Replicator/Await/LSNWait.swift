@@ -67,6 +67,12 @@ public struct LSNWait: Sendable {
 
 /// A sign of life in the source's log that no worker takes for its own.
 public enum Marker {
+    /// What is to be waited for: everything that the source shows by now is before it. Insert, not write or flush: a commit
+    /// that did not wait for the disk is visible, too.
+    public static func position(on source: PostgresConnection) async throws -> LSN? {
+        try await source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
+    }
+
     /// Never waits for standbys: what it is for is in the log as soon as it is written.
     public static func write(on source: PostgresConnection) async throws {
         _ = try await source.query(

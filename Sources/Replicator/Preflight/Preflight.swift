@@ -80,7 +80,7 @@ public struct Preflight: Sendable {
     }
 
     private func inTransition(_ policy: OwnershipPolicy) -> OwnershipPolicy {
-        let other = configuration.databases.first { $0.name != configuration.origin && !$0.isPhysicalStandby }
+        let other = configuration.others.first
         return other.map { policy.inTransition(origin: configuration.origin, other: $0.name) } ?? policy
     }
 
@@ -96,7 +96,7 @@ public struct Preflight: Sendable {
     private func split(
         _ origin: PreflightSide, _ sides: [String: PreflightSide], _ policy: OwnershipPolicy
     ) async -> [PreflightFinding] {
-        let others = configuration.databases.filter { $0.name != origin.name && !$0.isPhysicalStandby }
+        let others = configuration.others
         guard configuration.backend == .split, let other = others.first.flatMap({ sides[$0.name] }) else { return [] }
         do {
             return try await SplitPreflight(

@@ -35,8 +35,7 @@ public struct SplitDrain: Sendable {
         var ends = SidePair { _ in LSN.zero }
         for side in Side.allCases {
             // What was committed, and may be shown to nobody yet, is before it.
-            let lsn = try await sides[side].query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue
-            ends[side] = lsn.flatMap { LSN($0) } ?? .zero
+            ends[side] = try await Marker.position(on: sides[side]) ?? .zero
         }
         var schedule = WaitSchedule()
         var last: [Positions] = []

@@ -14,9 +14,7 @@ struct MarkerWait: Sendable {
     ///
     /// - Returns: the source's position.
     func pass() async throws -> LSN {
-        // Insert, not write or flush: a commit that did not wait for the disk is visible, too.
-        let text = try await source.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue
-        let lsn = text.flatMap { LSN($0) } ?? .zero
+        let lsn = try await Marker.position(on: source) ?? .zero
         try await wait(for: lsn)
         return lsn
     }

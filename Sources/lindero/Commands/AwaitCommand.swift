@@ -93,7 +93,7 @@ enum AwaitPlace {
     static func source(of target: Database, _ loaded: LoadedConfiguration) throws -> Database {
         let origin = try loaded.origin()
         guard target.name == origin.name else { return origin }
-        return try loaded.databases().first { $0.name != origin.name && !$0.isPhysicalStandby } ?? origin
+        return try loaded.others().first ?? origin
     }
 }
 

@@ -138,7 +138,7 @@ struct EventsTailCommand: LinderoCommand {
         if let publication { return [publication] }
         let configuration = loaded.configuration
         var names = configuration.replication.publication.map { [$0] } ?? []
-        let targets = configuration.databases.filter { $0.name != configuration.origin && !$0.isPhysicalStandby }
+        let targets = configuration.others
         let purposes = configuration.backend == .shared ? ["feed"] : targets.map(\.name) + ["feed"]
         for purpose in purposes { names.append(try await SlotName.make(connection, purpose: purpose)) }
         return names

@@ -99,7 +99,7 @@ struct SequencePlace: Sendable {
 
     static func make(_ loaded: LoadedConfiguration, onlySplit: Bool) throws -> SequencePlace {
         let configuration = loaded.configuration
-        let other = try loaded.databases().first { $0.name != configuration.origin && !$0.isPhysicalStandby }
+        let other = try loaded.others().first
         guard configuration.backend != .shared, let other, !onlySplit || configuration.backend == .split else {
             throw CommandFailure(
                 "sequences", "In the backend \(configuration.backend.rawValue) one database alone gives numbers.", place: loaded.path,

@@ -116,7 +116,7 @@ enum VerifyPlan {
     static func make(_ loaded: LoadedConfiguration) async throws -> [DirectionSettings] {
         let configuration = loaded.configuration
         let origin = try loaded.origin()
-        let others = try loaded.databases().filter { $0.name != origin.name && !$0.isPhysicalStandby }
+        let others = try loaded.others()
         guard configuration.backend != .shared, !others.isEmpty else {
             throw CommandFailure(
                 "verify", "There is one database alone, and nothing to compare it with.", place: loaded.path,

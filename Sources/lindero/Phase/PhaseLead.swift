@@ -97,8 +97,7 @@ struct PhasePair: Sendable {
 
     init(_ loaded: LoadedConfiguration) throws {
         origin = try loaded.origin()
-        let name = origin.name
-        let others = try loaded.databases().filter { $0.name != name && !$0.isPhysicalStandby }
+        let others = try loaded.others()
         guard let other = others.first, others.count == 1 else {
             throw CommandFailure(
                 "phase", "A move is between two databases; the configuration names \(others.count + 1) that can be written.",

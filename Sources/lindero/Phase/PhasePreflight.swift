@@ -26,7 +26,7 @@ extension PhasePreflight {
     /// What only moving a service needs.
     private func moving(_ configuration: LinderoConfiguration) -> [PreflightFinding] {
         guard to == .split else { return [] }
-        var findings = configuration.databases.filter { $0.name != configuration.origin && !$0.isPhysicalStandby && $0.roles.isEmpty }.map {
+        var findings = configuration.others.filter(\.roles.isEmpty).map {
             PreflightFinding(
                 .blocker, .roles, database: $0.name, "databases.\($0.name).roles is empty: nobody could tell when its service has moved",
                 fix: "databases: { \($0.name): { roles: [the role that the service logs in with] } }")

@@ -55,7 +55,7 @@ extension PhaseWorks {
     private func drain(
         _ source: Database, _ from: PostgresConnection, _ target: Database, _ to: PostgresConnection
     ) async throws {
-        let lsn = try await from.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").firstValue.flatMap { LSN($0) }
+        let lsn = try await Marker.position(on: from)
         let place = LSNWait(place: .direction("\(source.name)->\(target.name)"), target: to)
         // What came after the last commit is only told with the next; somebody waits, so there is one at once.
         try await Marker.write(on: from)

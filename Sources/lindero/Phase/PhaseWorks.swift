@@ -187,8 +187,7 @@ struct PhaseWorks: Sendable {
         while true {
             let report = try await forwardReport()
             switch report.state {
-            case .stopped, .paused: throw stopped(report)
-            case .copying, .notStarted, .notRunning, .reconnecting:
+            case .copying, .notStarted, .notRunning, .reconnecting, .stopped, .paused:
                 let done = try await copied()
                 try await wait(for: "\(done.tables) tables, \(PlainText.count(done.rows)) rows copied")
             case .catchingUp, .streaming:
@@ -217,7 +216,6 @@ struct PhaseWorks: Sendable {
     private func waitForStreams() async throws -> Figures {
         while true {
             let reports = try await reports()
-            if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
             let waiting = reports.filter { ![.streaming, .catchingUp].contains($0.state) || $0.isSlotActive != true }
             if waiting.isEmpty { return [] }
             try await wait(for: waiting.map { "\($0.name) \($0.state.rawValue)" }.joined(separator: ", "))
@@ -254,15 +252,17 @@ struct PhaseWorks: Sendable {
     /// What is known of no gate keeps it closed.
     private func closedGates() async throws -> (closed: [String], figures: Figures) {
         let reports = try await reports()
-        if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
         var closed = reports.flatMap { StatusReport.gates(loaded.configuration.gates, $0) }.compactMap(\.closedWords)
         closed += await StrayService.words(loaded)
         let bytes = reports.compactMap(\.lagBytes).max() ?? 0
         return (closed, [("lagBytes", .integer(Int64(clamping: bytes)))])
     }
 
+    /// - Throws: `CommandFailure` when a direction stands still until a person acts: waiting for it would be in vain.
     private func reports() async throws -> [LagReport] {
-        try await LagCommand.read(try await LagDirection.all(loaded).filter { !$0.isStandby })
+        let reports = try await LagCommand.read(try await LagDirection.all(loaded).filter { !$0.isStandby })
+        if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
+        return reports
     }
 
     private func stopped(_ report: LagReport) -> CommandFailure {
