@@ -34,12 +34,46 @@ struct LagDirection: Sendable {
 
     /// The directions of a configuration.
     static func all(_ loaded: LoadedConfiguration) async throws -> [LagDirection] {
+        let forward = try await forward(loaded)
+        guard let backward = try await backward(loaded) else { return forward }
+        return forward.prefix(1) + [backward] + forward.dropFirst()
+    }
+
+    /// What is known of each direction. In a split one side may be down, which is no reason to hide the other: that stands as
+    /// the problem of the directions that can't be read.
+    static func reports(_ loaded: LoadedConfiguration, standbys: Bool = true) async throws -> [LagReport] {
+        guard loaded.configuration.backend == .split, let other = try loaded.others().first else {
+            return try await LagCommand.read(try await all(loaded).filter { standbys || !$0.isStandby })
+        }
+        let origin = loaded.configuration.origin
+        let there = await known("\(origin)->\(other.name)") {
+            try await LagCommand.read(try await forward(loaded).filter { standbys || !$0.isStandby })
+        }
+        let back = await known("\(other.name)->\(origin)") {
+            try await LagCommand.read([try await backward(loaded)].compactMap { $0 })
+        }
+        return there.prefix(1) + back + there.dropFirst()
+    }
+
+    private static func known(_ name: String, _ read: () async throws -> [LagReport]) async -> [LagReport] {
+        do {
+            return try await read()
+        } catch {
+            let failure = CommandFailure(error)
+            var report = LagReport(name: name)
+            report.state = .notRunning
+            report.problem = failure.message + (failure.place.map { " (\($0))" } ?? "")
+            return [report]
+        }
+    }
+
+    private static func forward(_ loaded: LoadedConfiguration) async throws -> [LagDirection] {
         let configuration = loaded.configuration
         let origin = try loaded.origin()
         let others = try loaded.databases().filter { $0.name != origin.name }
         let copies = configuration.backend == .shared ? [] : others.filter { !$0.isPhysicalStandby }
         let kinds = copies.isEmpty ? [Kind.feed] : copies.map { Kind.replica(target: $0) }
-        let forward = try await origin.connected { connection in
+        return try await origin.connected { connection in
             var directions: [LagDirection] = []
             for kind in kinds + others.filter(\.isPhysicalStandby).map({ Kind.standby($0) }) {
                 directions.append(
@@ -51,12 +85,17 @@ struct LagDirection: Sendable {
             }
             return directions
         }
-        guard configuration.backend == .split, let other = copies.first else { return forward }
-        let back = try await other.connected { try await SlotName.make($0, purpose: origin.name) }
-        let backward = LagDirection(
-            kind: .replica(target: origin), source: other, slot: back, gates: configuration.gates,
+    }
+
+    /// `nil` outside of a split.
+    private static func backward(_ loaded: LoadedConfiguration) async throws -> LagDirection? {
+        let configuration = loaded.configuration
+        guard configuration.backend == .split, let other = try loaded.others().first else { return nil }
+        let origin = try loaded.origin()
+        return LagDirection(
+            kind: .replica(target: origin), source: other,
+            slot: try await other.connected { try await SlotName.make($0, purpose: origin.name) }, gates: configuration.gates,
             heartbeatMilliseconds: configuration.replication.heartbeatMilliseconds, copiesFirst: false)
-        return forward.prefix(1) + [backward] + forward.dropFirst()
     }
 
     static func adopted(_ direction: (source: Database, target: Database, slot: String)) -> LagDirection {

@@ -27,6 +27,8 @@ struct StatusReport: Sendable {
     var databases: [DatabaseStatus] = []
     var directions: [LagReport] = []
     var gates: [Gate] = []
+    /// Closed gates that a move stands before now, and why.
+    var waitsFor: [String] = []
     /// The last comparison of each direction's databases.
     var verifications: [LastVerification] = []
     /// Of each database that can be reached and may hold some.
@@ -53,14 +55,19 @@ struct StatusReport: Sendable {
             }
             report.databases.append(status)
         }
-        report.directions = try await LagCommand.read(try await LagDirection.all(loaded))
-        try await report.readGuard(loaded)
+        report.directions = try await LagDirection.reports(loaded)
+        do {
+            try await report.readGuard(loaded)
+        } catch let failure as CommandFailure where loaded.configuration.backend == .split {
+            report.guardProblem = "guard: not known, \(failure.message)"
+        }
         report.conflicts = try await SplitWatch.conflicts(loaded)
         report.clock = try? await SplitWatch.clock(loaded)
         report.sequences = try? await SequenceReport.read(loaded)
         report.verifications = await VerifyGate.read(loaded)
         report.gates = report.directions.flatMap { gates(loaded.configuration.gates, $0) }
         report.gates += VerifyGate.gates(loaded, report.verifications)
+        report.waitsFor = Self.waits(report, loaded)
         return report
     }
 
@@ -81,6 +88,15 @@ struct StatusReport: Sendable {
             }
         } catch let failure as CommandFailure {
             guardProblem = failure.message
+        }
+    }
+
+    private static func waits(_ report: StatusReport, _ loaded: LoadedConfiguration) -> [String] {
+        switch report.phase.state.move == nil ? nil : report.phase.state.current?.work {
+        case .gates, .observe:
+            report.directions.flatMap { direction in gates(loaded.configuration.gates, direction).compactMap(\.closedWords) }
+        case .verify: VerifyGate.gates(loaded, report.verifications).compactMap(\.closedWords)
+        default: []
         }
     }
 
@@ -111,7 +127,7 @@ extension StatusReport {
     private var place: [(String, JSONValue)] {
         [
             ("backend", .text(backend.rawValue)), ("phase", .text(phase.state.word)), ("move", phase.json),
-            ("rollback", phase.safety.json),
+            ("waitsFor", .texts(waitsFor)), ("rollback", phase.safety.json),
         ]
     }
 
@@ -159,7 +175,8 @@ extension StatusReport {
     }
 
     var lines: [String] {
-        var lines = ["backend \(backend.rawValue), \(directions.worstState.rawValue)"] + phase.lines + [""]
+        var lines = ["backend \(backend.rawValue), \(directions.worstState.rawValue)"] + phase.lines
+        lines += waitsFor.map { "the move waits: \($0)" } + [""]
         var table = TextTable(["database", "server", "address"])
         for database in databases {
             let version = database.serverVersion.map { "\($0 / 10_000).\($0 % 10_000)" } ?? "unreachable"

@@ -71,6 +71,8 @@ struct Worker: Sendable {
     }
 
     private func runAll(_ jobs: [Job]) async throws {
+        // Until it is told to stop.
+        if jobs.isEmpty { return try await Task.sleep(for: .seconds(Int64.max / 2_000_000_000)) }
         try await withThrowingTaskGroup(of: Void.self) { group in
             for job in jobs { group.addTask { try await runNamed(job) } }
             var failure: (any Error)?

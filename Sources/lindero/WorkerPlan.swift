@@ -30,6 +30,13 @@ struct WorkerPlan: Sendable {
     /// Whose guard is looked at; `nil` without a configuration.
     var loaded: LoadedConfiguration?
 
+    /// While what a worker would use is taken down: nothing runs, and status is served.
+    static func nothing(_ loaded: LoadedConfiguration) -> WorkerPlan {
+        var plan = WorkerPlan(backend: loaded.configuration.backend, tasks: [])
+        plan.gates = loaded.configuration.gates
+        return plan
+    }
+
     /// Looks at the databases and decides; changes nothing.
     static func make(_ loaded: LoadedConfiguration) async throws -> WorkerPlan {
         var plan = try await withoutStandbys(loaded)

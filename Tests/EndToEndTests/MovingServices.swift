@@ -91,6 +91,13 @@ struct MovingServices {
         return (worker, transition)
     }
 
+    func restoreIdentity(for ownership: OwnershipPolicy?) async throws -> Int {
+        let sides = [("bot", "DATABASE_URL"), ("sync", "SYNC_DATABASE_URL")].map {
+            (name: $0.0, options: ConnectionOptions(pair.environment[$0.1] ?? ""))
+        }
+        return try await SplitTransition.restoreIdentity(on: sides, for: ownership)
+    }
+
     static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     /// Identities that are not the default, by side.

@@ -13,17 +13,19 @@ import Testing
         INSERT INTO public."Reservas" ("bookingId", status, phone) SELECT 'b' || n, 'new', '1' FROM generate_series(1, 500) n
         """
 
-    /// - Parameter roles: whether both services log in as themselves.
-    static func pair(roles: Bool = false) async throws -> SplitPair {
-        let pair = try await SplitPair(
-            schema: schema, tables: """
-                  Reservas:
-                    match: [bookingId]
-                    insert: [bot, sync]
-                    delete: sync
-                    columns: { bot: [crmNotes], sync: "*", shared: { phone: { policy: max } } }
+    static let tables = """
+          Reservas:
+            match: [bookingId]
+            insert: [bot, sync]
+            delete: sync
+            columns: { bot: [crmNotes], sync: "*", shared: { phone: { policy: max } } }
 
-                """, backend: "shared", gates: "observe: 0s", roles: roles ? ["bot_app", "sync_app"] : ["", ""])
+        """
+
+    /// - Parameter roles: whether both services log in as themselves.
+    static func pair(roles: Bool = false, second: PostgresCluster? = nil) async throws -> SplitPair {
+        let pair = try await SplitPair(
+            schema: schema, tables: tables, backend: "shared", gates: "observe: 0s", roles: roles ? ["bot_app", "sync_app"] : ["", ""], second: second)
         _ = try await pair.bot.execute(rows)
         if roles {
             for side in [pair.bot, pair.sync] {
@@ -76,6 +78,40 @@ import Testing
         let second = try await pair.command(["advance", "--to", "replica", "--execute"])
         #expect(second.exitCode == 0, "\(second.errors)\(worker.errors)")
         #expect(try await pair.sync.execute("SELECT count(*) FROM public.\"Reservas\"").firstValue == "400")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        await pair.remove()
+    }
+
+    /// Each step with its number, on a terminal and in a file.
+    @Test(arguments: [false, true]) func aMoveTellsEachStepWithItsNumber(_ isTerminal: Bool) async throws {
+        let pair = try await Self.pair()
+        let plan = try document(try await pair.command(["advance", "--to", "replica", "--json"]))
+        let steps = try #require((plan["moves"] as? [[String: Any]])?.first?["steps"] as? [[String: Any]])
+        let worker = try pair.run()
+        try await worker.waitForErrors("following changes")
+        let said: String
+        if isTerminal {
+            let command = "cd \(pair.folder) && \(try LinderoProcess.program()) advance --to replica --execute"
+            let environment = pair.environment.merging(["PATH": "/usr/bin:/bin", "HOME": pair.folder, "TERM": "xterm"]) { old, _ in old }
+            let terminal = try ChildProcess("/usr/bin/script", ["-qec", command, "/dev/null"], environment: environment)
+            #expect(try await terminal.wait(timeoutSeconds: 120) == 0, "\(terminal.output)")
+            said = terminal.output
+        } else {
+            let outcome = try await pair.command(["advance", "--to", "replica", "--execute"])
+            #expect(outcome.exitCode == 0, "\(outcome.errors)\(worker.errors)")
+            said = outcome.errors
+        }
+        var rest = Substring(said)
+        for step in steps {
+            let line = "[\(step["number"] ?? "")/\(steps.count)] \(step["step"] ?? ""): \(step["does"] ?? "")"
+            let found = try #require(rest.range(of: line), "\(line) in \(said)")
+            rest = rest[found.upperBound...]
+            // On a terminal a step's line is painted while it runs, and again when it is done, with the time it took.
+            let done = isTerminal ? "\r\u{1B}[K\(line), " : "    done in "
+            let end = try #require((isTerminal ? Substring(said) : rest).range(of: done), "\(done) in \(said)")
+            if !isTerminal { rest = rest[end.upperBound...] }
+        }
         worker.terminate()
         #expect(try await worker.wait() == 0)
         await pair.remove()

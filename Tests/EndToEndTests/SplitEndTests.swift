@@ -52,6 +52,27 @@ import Testing
         await pair.remove()
     }
 
+    /// What our own applier wrote there waits in the same log, and so may what has come home already.
+    @Test func whatWaitsToComeBackIsCountedByTheServer() async throws {
+        let scene = try await MovingServices()
+        let pair = scene.pair
+        let (worker, transition) = try await scene.begin()
+        _ = try await pair.bot.execute("INSERT INTO public.\"Leads\" (name) SELECT 'ours ' || n FROM generate_series(1, 100) n")
+        _ = try await pair.sync.execute("INSERT INTO public.\"HotelApart\" (name) SELECT 'home ' || n FROM generate_series(1, 100) n")
+        try await transition.drain()
+        try await scene.follow(.nothing, worker, streams: [])
+        let end = SplitEnd(settings: try await scene.settings(), logger: MovingServices.logger)
+        #expect(try await end.remainder() == 0)
+        _ = try await pair.sync.execute("INSERT INTO public.\"HotelApart\" (name) SELECT repeat('x', 100) FROM generate_series(1, 50000)")
+        _ = try await pair.sync.execute("DELETE FROM public.\"Leads\" WHERE id <= 3")
+        _ = try await pair.sync.execute("UPDATE public.\"HotelApart\" SET rooms = 1 WHERE id = 1")
+        #expect(try await end.remainder() == 50_004)
+        _ = try await end.run()
+        #expect(try await pair.bot.execute("SELECT count(*) FROM public.\"HotelApart\" WHERE length(name) = 100").firstValue == "50000")
+        worker.kill9()
+        await pair.remove()
+    }
+
     /// Somebody who writes on and on would lose it.
     @Test func aSplitDoesNotEndUnderAWriter() async throws {
         let scene = try await MovingServices()

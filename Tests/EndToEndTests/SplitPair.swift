@@ -6,7 +6,7 @@ import TestSupport
 /// Two databases with the same tables, and a folder whose lindero.yaml makes them the sides of a split.
 struct SplitPair {
     let bot: PostgresConnection
-    let sync: PostgresConnection
+    private(set) var sync: PostgresConnection
     let folder: String
     let environment: [String: String]
 
@@ -26,10 +26,11 @@ struct SplitPair {
     /// - Parameter tables: what lindero.yaml says under `tables:`.
     init(
         schema: String, tables: String = tables, backend: String = "split", gates: String = "", roles: [String] = ["", ""],
-        migrates: Bool = true
+        migrates: Bool = true, second: PostgresCluster? = nil
     ) async throws {
         let botURL = try await PostgresCluster.shared("source").createDatabase(prefix: "sb")
-        let syncURL = try await PostgresCluster.shared("target").createDatabase(prefix: "ss")
+        let other = if let second { second } else { try await PostgresCluster.shared("target") }
+        let syncURL = try await other.createDatabase(prefix: "ss")
         bot = try await PostgresConnection.connect(ConnectionOptions(botURL))
         sync = try await PostgresConnection.connect(ConnectionOptions(syncURL))
         environment = ["DATABASE_URL": botURL, "SYNC_DATABASE_URL": syncURL]
@@ -40,6 +41,12 @@ struct SplitPair {
         folder = NSTemporaryDirectory() + "lindero-split-" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         try write(tables: tables, backend: backend, gates: gates, roles: roles)
+    }
+
+    /// The second server was restarted, and our session there is gone.
+    mutating func reconnectSync() async throws {
+        await sync.close()
+        sync = try await PostgresConnection.connect(ConnectionOptions(environment["SYNC_DATABASE_URL"] ?? ""))
     }
 
     /// Where a role connects to a side.

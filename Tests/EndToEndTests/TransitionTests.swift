@@ -34,7 +34,7 @@ import Testing
             try await bot.move(to: [0])
             try await transition.drain()
             try await scene.follow(.split, worker)
-            #expect(try await transition.restoreIdentity(for: declared.directions[.origin].policy) == 4)
+            #expect(try await scene.restoreIdentity(for: declared.directions[.origin].policy) == 4)
             #expect(try await scene.identities() == ["Reservas f", "Reservas f"])
             try await scene.settle([bot, sync])
 
@@ -52,7 +52,7 @@ import Testing
             #expect(try await SplitEnd(settings: declared, logger: MovingServices.logger).run() == [])
             #expect(try await SplitEnd(settings: declared, logger: MovingServices.logger).run() == [])
             try await scene.follow(.replica, worker, streams: ["bot->sync"])
-            #expect(try await transition.restoreIdentity(for: nil) == 6)
+            #expect(try await scene.restoreIdentity(for: nil) == 6)
             #expect(try await scene.identities() == ["", ""])
             for service in [bot, sync] { try await service.pause() }
             try await scene.check([bot, sync])

@@ -12,10 +12,14 @@ public final class NetworkRelay: Sendable {
     public let server: Int
     private let state = Mutex((isCut: false, isClosed: false))
     private let change = NSCondition()
+    private let heard: @Sendable (ArraySlice<UInt8>) -> Void
 
-    /// - Parameter server: port on 127.0.0.1 that connections go on to.
-    public init(to server: Int) throws {
+    /// - Parameters:
+    ///   - server: port on 127.0.0.1 that connections go on to.
+    ///   - heard: called with each piece that a client sends, before it goes on.
+    public init(to server: Int, heard: @escaping @Sendable (ArraySlice<UInt8>) -> Void = { _ in }) throws {
         self.server = server
+        self.heard = heard
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var address = Self.address(port: 0)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
@@ -74,7 +78,7 @@ public final class NetworkRelay: Sendable {
             let stretch = Stretch(client, onward)
             for (from, to) in [(client, onward), (onward, client)] {
                 Thread.detachNewThread { [self] in
-                    pump(from, to)
+                    pump(from, to, from == client ? heard : { _ in })
                     stretch.end()
                 }
             }
@@ -90,7 +94,7 @@ public final class NetworkRelay: Sendable {
     }
 
     /// One way, until one end is closed.
-    private func pump(_ from: Int32, _ to: Int32) {
+    private func pump(_ from: Int32, _ to: Int32, _ heard: @Sendable (ArraySlice<UInt8>) -> Void) {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while !isClosed {
             while isCut, !isClosed { waitForChange() }
@@ -99,6 +103,7 @@ public final class NetworkRelay: Sendable {
             if polls[0].revents == 0 { continue }
             let count = read(from, &buffer, buffer.count)
             if count <= 0 { return }
+            heard(buffer[..<count])
             var sent = 0
             while sent < count {
                 let written = buffer[sent..<count].withUnsafeBytes { send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }

@@ -185,6 +185,35 @@ class Client(threading.Thread):
             ledger.counted[key] = ledger.counted.get(key, 0) + 1
 
 
+class Onlooker(threading.Thread):
+    """Writes to a database that nobody moves, all the time: how long its writes take is the machine's doing."""
+
+    def __init__(self, conninfo, every=0.01):
+        super().__init__(daemon=True)
+        self.every = every
+        self.connection = psycopg2.connect(conninfo)
+        self.connection.autocommit = True
+        self.writes = []  # (began, ended)
+        self.ended = threading.Event()
+
+    def run(self):
+        with self.connection.cursor() as cursor:
+            while not self.ended.wait(self.every):
+                began = time.time()
+                cursor.execute("UPDATE mark SET n = n + 1 WHERE id = 1")
+                self.writes.append((began, time.time()))
+
+    def stop(self):
+        self.ended.set()
+        self.join()
+        self.connection.close()
+
+    def longest_milliseconds(self, began=None, ended=None):
+        """The longest write of those that touch a stretch of time."""
+        return round(max(((write[1] - write[0]) * 1_000 for write in self.writes
+                          if began is None or write[1] >= began and write[0] <= ended), default=0), 1)
+
+
 class Crew:
     """All clients of both services."""
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from checks import Held, insert_many, insert_on_both, numbers_given_twice
-from clients import Crew
+from clients import Crew, Onlooker
 from stage import Failed, LagSampler, Stage, wait_until
 import report
 
@@ -83,23 +83,6 @@ class Journey:
             'GRANT USAGE ON SCHEMA public TO bot_app, sync_app; GRANT SELECT, INSERT, UPDATE, DELETE ON "Reservas", "Leads", '
             '"HotelApart" TO bot_app, sync_app; GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO bot_app, sync_app', "hotel")
 
-    def mend(self):
-        """What `lindero check` asks for before a split: rows that tell what they were. Readers and writers pass, in short tries."""
-        for cluster in (self.stage.bot, self.stage.sync):
-            for table in ("Reservas", "Leads"):
-                alter = f'SET lock_timeout = 100; ALTER TABLE "{table}" REPLICA IDENTITY FULL'
-                wait_until(lambda: self.succeeds(cluster, alter), f"{table} tells its old rows", pause=0.2)
-
-    @staticmethod
-    def succeeds(cluster, sql):
-        try:
-            cluster.sql(sql, "hotel")
-            return True
-        except Failed as error:
-            if "lock timeout" in str(error):
-                return False
-            raise
-
     def verify(self, when):
         document = json.loads(self.stage.run("verify", "--json", may_fail=True))
         self.expect(f"differences by lindero verify, {when}", document.get("differences"))
@@ -132,6 +115,9 @@ class Journey:
         stage.start_worker()
         lag = LagSampler(stage)
         lag.start()
+        # Writes beside everything, to a database of the same server that Lindero has nothing to do with: what the machine does.
+        onlooker = Onlooker(stage.onlooker())
+        onlooker.start()
         self.began = time.time()
         self.crew_up()
         say("\nshared: both services in one database")
@@ -139,7 +125,6 @@ class Journey:
         self.move("advance", "--to", "replica")
         self.grant()
         self.write_on("replica")
-        self.mend()
         self.move("advance", "--to", "split")
         self.write_on("split")
         say("\nsplit: each service in its own database")
@@ -163,6 +148,8 @@ class Journey:
         crew.stop()
         self.ended = time.time()
         lag.ended.set()
+        onlooker.stop()
+        self.onlooker = onlooker
         say("\nshared again: what the origin holds")
         self.compare("at the end", "bot")
         self.expect("duplicate keys in the next 10,000 inserts on bot, at the end", insert_many(stage.direct("bot", "bot_app"), "next-end"))

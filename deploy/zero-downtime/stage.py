@@ -160,6 +160,12 @@ default_pool_size = 20
             SYNC_DATABASE_URL=f"host={self.sync.folder} port=5432 user=postgres dbname=hotel",
             PGBOUNCER_ADMIN_URL=f"postgresql://admin@127.0.0.1:{self.bouncer_port}/pgbouncer")
 
+    def onlooker(self):
+        """A database of its own on the busy server, with one row to write."""
+        self.bot.sql("CREATE DATABASE onlooker", "postgres")
+        self.bot.sql("CREATE TABLE mark (id int PRIMARY KEY, n int); INSERT INTO mark VALUES (1, 0)", "onlooker")
+        return f"host={self.bot.folder} port=5432 user=postgres dbname=onlooker"
+
     # lindero
 
     def run(self, *arguments, may_fail=False):

@@ -7,6 +7,8 @@ public enum JSONValue: Sendable {
     case text(String)
     case array([JSONValue])
     case object([(String, JSONValue)])
+    /// JSON that a server has written, printed as it is.
+    case document(String)
 
     public static func optional(_ value: String?) -> JSONValue { value.map { .text($0) } ?? .null }
     public static func optional(_ value: Bool?) -> JSONValue { value.map { .bool($0) } ?? .null }
@@ -38,6 +40,7 @@ public enum JSONValue: Sendable {
         case .integer(let value): text += "\(value)"
         case .number(let value): text += value.isFinite ? "\(value)" : "null"
         case .text(let value): Self.appendQuoted(value, to: &text)
+        case .document(let json): text += json
         case .array(let values):
             Self.appendList(values, open: "[", close: "]", to: &text, indent: indent) { value, text, inner in
                 value.append(to: &text, indent: inner)

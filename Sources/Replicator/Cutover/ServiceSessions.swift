@@ -1,7 +1,8 @@
 import PostgresClient
 import ReplicationCore
 
-/// The sessions of a service in one database. Lindero's own are left out, whatever role they have.
+/// The sessions of a service in one database. Lindero's own are left out where they have one of the service's roles: those with
+/// our role and our name. A name alone says nothing: a service may call itself as it likes.
 public struct ServiceSessions {
     let connection: PostgresConnection
     let roles: [String]
@@ -78,7 +79,8 @@ public struct ServiceSessions {
         FROM pg_catalog.pg_stat_activity a
         WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
           AND coalesce(a.backend_type, 'client backend') <> 'walsender' AND a.usename IS NOT NULL
-          AND NOT pg_catalog.starts_with(coalesce(a.application_name, ''), 'lindero')
+          AND NOT (a.usename = session_user AND (a.application_name = pg_catalog.current_setting('application_name')
+            OR a.application_name ~ '^lindero (advance|rollback) '))
         """
     private static let select = """
         SELECT a.pid::text, a.usename, coalesce(a.application_name, ''), coalesce(pg_catalog.host(a.client_addr), 'local'),

@@ -80,10 +80,15 @@ public struct ReplicaEnd: Sendable {
 
 /// Rows on the target that a replica left when it was taken down: they are behind, and in the way of the next copy.
 public struct LeftCopies: Sendable {
+    let name: String
     let target: PostgresConnection
     let direction: String
+    /// How long to try for the tables.
+    var limitMilliseconds: Int64 = 60_000
 
-    public init(target: PostgresConnection, direction: String) {
+    /// - Parameter name: of the target.
+    public init(name: String, target: PostgresConnection, direction: String) {
+        self.name = name
         self.target = target
         self.direction = direction
     }
@@ -103,22 +108,18 @@ public struct LeftCopies: Sendable {
         ).rows.map { QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? "") }
     }
 
-    /// Empties them, all or none, and forgets that they were copied.
+    /// Empties them, all or none, and forgets that they were copied. Who reads there meanwhile waits for a moment only.
     ///
     /// - Returns: the tables.
+    /// - Throws: `ReplicationFailure` when one is in use all the time; `PostgresError`.
     public func empty() async throws -> [QualifiedName] {
         let tables = try await tables()
         guard !tables.isEmpty else { return [] }
-        _ = try await target.execute("BEGIN")
-        do {
-            _ = try await target.execute("TRUNCATE \(tables.map(\.sql).joined(separator: ", "))")
+        let lock = ShortLock(name: name, connection: target, limitMilliseconds: limitMilliseconds)
+        try await lock.run("TRUNCATE \(tables.map(\.sql).joined(separator: ", "))", on: tables) {
             for table in ["table_copy", "table_copy_chunk"] {
                 _ = try await target.query("DELETE FROM lindero.\(table) WHERE direction = $1", [.text(direction)])
             }
-            _ = try await target.execute("COMMIT")
-        } catch {
-            _ = try? await target.execute("ROLLBACK")
-            throw error
         }
         return tables
     }

@@ -45,9 +45,10 @@ public struct SequenceSplit {
     let other: (name: String, connection: PostgresConnection)
     let policy: OwnershipPolicy
     let mode: ReplicationSettings.Sequences
-    /// How long a sequence that somebody uses is waited for, and writers behind us with it; and how often.
-    var lockMilliseconds = 1_000
-    static let lockAttempts = 5
+    /// How long a sequence that somebody uses is waited for in one try, and writers behind us with it.
+    var lockMilliseconds = 100
+    /// How long to try for one pair.
+    var limitMilliseconds: Int64 = 60_000
 
     public init(
         origin: (name: String, connection: PostgresConnection), other: (name: String, connection: PostgresConnection),
@@ -194,15 +195,16 @@ public struct SequenceSplit {
     }
 
     private func change(_ pair: SequencePair, _ goal: Goal) async throws -> SequenceStep {
-        for attempt in 1... {
+        let start = Monotonic.milliseconds()
+        while true {
             do {
                 return try await attemptChange(pair, goal)
             } catch let error as SequenceSplitError {
-                guard case .locked = error, attempt < Self.lockAttempts else { throw error }
-                try await Task.sleep(for: .milliseconds(lockMilliseconds / 5))
+                guard case .locked = error, Monotonic.milliseconds() - start < limitMilliseconds else { throw error }
+                // Those who waited behind us go first.
+                try await Task.sleep(for: .milliseconds(3 * lockMilliseconds))
             }
         }
-        return SequenceStep(pair: pair)
     }
 
     private func attemptChange(_ pair: SequencePair, _ goal: Goal) async throws -> SequenceStep {

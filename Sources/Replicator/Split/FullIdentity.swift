@@ -153,45 +153,13 @@ public struct FullIdentity: Sendable {
     /// One change and what is noted with it, as soon as the table is free for a moment.
     private func alter(_ table: QualifiedName, _ identity: String, note: () async throws -> Void) async throws {
         let sql = "ALTER TABLE \(table.sql) REPLICA IDENTITY \(identity)"
-        let start = Monotonic.milliseconds()
-        while true {
-            do {
-                _ = try await connection.execute("BEGIN; SET LOCAL lock_timeout = \(lockMilliseconds); \(sql)")
-                try await note()
-                _ = try await connection.execute("COMMIT")
-                return
-            } catch {
-                try? await connection.rollback()
-                guard let refusal = error as? PostgresError else { throw error }
-                switch refusal.sqlState?.rawValue {
-                case "55P03" where Monotonic.milliseconds() - start < limitMilliseconds: break
-                // A deadlock of which we are the one to give way.
-                case "40P01" where Monotonic.milliseconds() - start < limitMilliseconds: break
-                case "55P03", "40P01": throw try await inUse(table, sql)
-                case "42501": throw notOwner(table, sql)
-                default: throw error
-                }
-            }
-            // Those who waited behind us go first.
-            try await Task.sleep(for: .milliseconds(3 * lockMilliseconds))
+        let lock = ShortLock(
+            name: name, connection: connection, lockMilliseconds: lockMilliseconds, limitMilliseconds: limitMilliseconds)
+        do {
+            try await lock.run(sql, on: [table], before: note)
+        } catch let refusal as PostgresError where refusal.sqlState?.rawValue == "42501" {
+            throw notOwner(table, sql)
         }
-    }
-
-    private func inUse(_ table: QualifiedName, _ sql: String) async throws -> ReplicationFailure {
-        let holders = try await connection.query(
-            """
-            SELECT a.pid::text, coalesce(a.usename, a.backend_type) FROM pg_catalog.pg_locks l
-                 JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-            WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid() AND l.relation = pg_catalog.to_regclass($1)
-              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-            GROUP BY 1, 2, a.xact_start ORDER BY a.xact_start LIMIT 3
-            """, [.text(table.sql)]
-        ).rows.map { "pid \($0[0] ?? "?") of \($0[1] ?? "?")" }
-        let who = holders.isEmpty ? "others come all the time" : "held by " + holders.joined(separator: ", ")
-        return ReplicationFailure(
-            .tableInUse, "Table \(table) of \(name) was not free for a moment in \(limitMilliseconds / 1_000) s: \(who).",
-            nextStep: "End what holds it (an autovacuum worker: SELECT pg_cancel_backend(PID)), or run there: \(sql); Then the same "
-                + "command again.")
     }
 
     private func notOwner(_ table: QualifiedName, _ sql: String) -> ReplicationFailure {

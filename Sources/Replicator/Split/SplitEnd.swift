@@ -90,36 +90,38 @@ public struct SplitEnd: Sendable {
         }
     }
 
-    /// Row changes that the way back has not applied.
-    private func remainder() async throws -> Int {
+    /// Row changes that the way back has not applied. The server counts them: a backlog of any size is one number here.
+    func remainder() async throws -> Int {
         let applied = try await PostgresConnection.with(settings.options(.origin)) {
             try await SplitProgressStore(connection: $0, direction: backward.name).read()?.appliedLSN
         }
         guard let applied else { return 0 }
         return try await PostgresConnection.with(settings.options(.other)) { other in
             let own = try await ProgressOrigin(connection: other, direction: forward.name).name()
-            let rows = try await other.query(
+            // B: where the transaction commits; O: who it is from; I, U, D, T: what it changes.
+            let count = try await other.query(
                 """
-                SELECT chr(get_byte(data, 0)),
-                       CASE get_byte(data, 0) WHEN 66 THEN encode(substring(data FROM 2 FOR 8), 'hex')
-                         WHEN 79 THEN convert_from(substring(data FROM 10 FOR length(data) - 10), 'UTF8') END
-                FROM pg_catalog.pg_logical_slot_peek_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', $2)
-                WHERE get_byte(data, 0) IN (66, 79, 73, 85, 68, 84)
-                """, [.text(backward.slot), .text(SQLText.identifier(backward.publication))]
-            ).rows
-            var count = 0
-            var isOurs = false
-            var commitLSN = LSN.zero
-            for row in rows {
-                switch row[0] {
-                case "B":
-                    isOurs = false
-                    commitLSN = LSN(row[1].flatMap { UInt64($0, radix: 16) } ?? 0)
-                case "O": isOurs = row[1] == own
-                default: count += isOurs || commitLSN < applied ? 0 : 1
-                }
-            }
-            return count
+                SELECT coalesce(sum(rows), 0)::text FROM (
+                  SELECT count(*) FILTER (WHERE tag IN (73, 85, 68, 84)) AS rows,
+                    max(('x' || encode(substring(body FROM 2 FOR 8), 'hex'))::bit(64)::bigint) FILTER (WHERE tag = 66) AS commit,
+                    coalesce(bool_or(convert_from(substring(body FROM 10 FOR length(body) - 10), 'UTF8') = $3) FILTER (WHERE tag = 79),
+                      false) AS is_ours
+                  FROM (
+                    SELECT tag, body, count(*) FILTER (WHERE tag = 66) OVER (ORDER BY place ROWS UNBOUNDED PRECEDING) AS transaction
+                    FROM (
+                      SELECT get_byte(data, 0) AS tag, ordinality AS place,
+                        CASE WHEN get_byte(data, 0) IN (66, 79) THEN data END AS body
+                      FROM pg_catalog.pg_logical_slot_peek_binary_changes($1::name, NULL, NULL, 'proto_version', '1', 'publication_names', $2)
+                        WITH ORDINALITY
+                      WHERE get_byte(data, 0) IN (66, 79, 73, 85, 68, 84)) messages) numbered
+                  GROUP BY transaction) transactions
+                WHERE NOT is_ours AND commit >= ($4::pg_catalog.pg_lsn - '0/0'::pg_catalog.pg_lsn)
+                """,
+                [
+                    .text(backward.slot), .text(SQLText.identifier(backward.publication)), .text(own), .text(applied.description),
+                ], parameterTypes: [OID.text, OID.text, OID.text, OID.text]
+            ).firstValue
+            return count.flatMap { Int($0) } ?? 0
         }
     }
 

@@ -48,21 +48,25 @@ public struct SplitTransition: Sendable {
     }
 
     /// Puts every table's replica identity back to what it was, but where the declared ownership needs whole old rows.
-    /// Only once the worker runs that ownership.
+    /// Only once the worker runs that ownership. Asks for no plan of a split: it is what is left when there can be none.
     ///
-    /// - Parameter ownership: `nil` when nothing is read on the other side any more.
+    /// - Parameters:
+    ///   - sides: both databases, by name.
+    ///   - ownership: `nil` when nothing is read on the other side any more.
     /// - Returns: the tables and partitions that were changed, on either side.
-    public func restoreIdentity(for ownership: OwnershipPolicy?) async throws -> Int {
+    public static func restoreIdentity(
+        on sides: [(name: String, options: ConnectionOptions)], for ownership: OwnershipPolicy?
+    ) async throws -> Int {
         var count = 0
-        for side in Side.allCases {
-            count += try await PostgresConnection.with(settings.options(side)) { connection in
+        for side in sides {
+            count += try await PostgresConnection.with(side.options) { connection in
                 var kept: [QualifiedName] = []
                 if let ownership {
-                    kept = try await CatalogReader.tables(connection, matching: tables).filter { table in
+                    kept = try await CatalogReader.tables(connection, matching: ownership.tables.keys.sorted()).filter { table in
                         ownership.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
                     }.map(\.name)
                 }
-                return try await FullIdentity(name: settings.name(side), connection: connection).restore(
+                return try await FullIdentity(name: side.name, connection: connection).restore(
                     except: kept, keepsOthers: ownership != nil
                 ).count
             }

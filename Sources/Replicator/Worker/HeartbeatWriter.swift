@@ -14,13 +14,18 @@ struct HeartbeatWriter: Sendable {
     /// Runs until cancelled.
     func run() async throws {
         let interval = settings.replication.heartbeatMilliseconds
+        var backlogEnd: LSN?
         while !Task.isCancelled {
             if interval > 0 {
                 let sequence = HeartbeatSequence.next()
                 state.withLag { $0.handleHeartbeatSent(sequence: sequence, atMilliseconds: Monotonic.milliseconds()) }
                 try await beat(sequence)
             }
-            try await lookAtSlot()
+            let end = try await lookAtSlot()
+            if interval == 0 {
+                backlogEnd = backlogEnd ?? end
+                try await noteCaughtUp(backlogEnd)
+            }
             try? await Task.sleep(for: .milliseconds(interval > 0 ? interval : 1_000))
         }
     }
@@ -33,14 +38,27 @@ struct HeartbeatWriter: Sendable {
             parameterTypes: [OID.text, OID.text])
     }
 
-    private func lookAtSlot() async throws {
+    /// Without a sign of life nothing would tell that the backlog has ended but the position: everything that the source had
+    /// when the stream began is on the target's disk.
+    private func noteCaughtUp(_ backlogEnd: LSN?) async throws {
+        guard let backlogEnd, state.phase == .catchingUp, state.durableLSN >= backlogEnd else { return }
+        // The applier's connection is the applier's.
+        try await PostgresConnection.with(settings.target) {
+            try await DirectionRecord(connection: $0, settings: settings).note(state: .streaming, problem: nil)
+        }
+        state.set(.streaming)
+        state.withLag { $0.handleCaughtUp() }
+    }
+
+    /// - Returns: what the source has on its disk; `nil` without a slot.
+    private func lookAtSlot() async throws -> LSN? {
         let result = try await source.query(
             """
             SELECT pg_catalog.pg_current_wal_flush_lsn()::text, active::text, safe_wal_size::text, wal_status,
                    (pg_catalog.pg_current_wal_lsn() - restart_lsn)::text, \(PostgresTime.sql("pg_catalog.clock_timestamp()"))
             FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
             """, [.text(settings.slot)])
-        guard let row = result.rows.first else { return }
+        guard let row = result.rows.first else { return nil }
         var health = SlotHealth()
         health.isActive = row[1] == "true"
         health.safeWALBytes = row[2].flatMap { Int64($0) }
@@ -53,6 +71,7 @@ struct HeartbeatWriter: Sendable {
         if settings.replication.heartbeatMilliseconds > 0, let clock = row[5].flatMap({ Int64($0) }) {
             state.withLag { $0.handleSourceClock(PostgresTime(microseconds: clock), atMilliseconds: now) }
         }
+        return lsn
     }
 }
 

@@ -109,7 +109,11 @@ struct PhaseOptions: ParsableArguments {
                 nextStep: move.isForward ? "Run `lindero advance --to \(move.to.rawValue) --execute` or `lindero rollback --execute`."
                     : "Run `lindero rollback --execute`, or advance to \(move.from.rawValue).", exit: .blocked)
         }
-        guard execute, !preview.moves.isEmpty else {
+        if preview.moves.isEmpty {
+            let phase = loaded.state.phase.rawValue
+            return command.answer(preview.json, lines: ["already there: \(phase). Nothing was changed.", "Next: lindero status"])
+        }
+        guard execute else {
             command.answer(preview.json, lines: preview.lines(command: "lindero \(name)"))
             if preview.isBlocked { throw ExitCode(LinderoExit.blocked.rawValue) }
             return
@@ -155,7 +159,7 @@ extension PhaseStore.Entry {
             ("number", .integer(Int64(record.number))), ("step", .text(record.step.rawValue)),
             ("work", .text(record.work.rawValue)), ("worker", .text(record.worker.rawValue)),
             ("operator", .text(operatorName)), ("beganAt", .text(beganAt)), ("seconds", .number(seconds)),
-            ("ended", .bool(record.isEnded)), ("figures", .text(figures)),
+            ("ended", .bool(record.isEnded)), ("figures", .document(figures)),
         ])
     }
 }

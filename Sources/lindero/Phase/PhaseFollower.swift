@@ -54,7 +54,8 @@ struct PhaseFollower: Sendable {
     /// One plan, until the record says something else.
     private func run(_ loaded: LoadedConfiguration, _ presence: WorkerPresence) async throws {
         let mode = loaded.phase?.worker ?? WorkerMode(loaded.configuration.backend)
-        guard let plan = try await unlessStopped({ mode == .nothing ? nil : try await Self.plan(loaded) }) else { return }
+        guard let plan = try await unlessStopped({ mode == .nothing ? WorkerPlan.nothing(loaded) : try await Self.plan(loaded) })
+        else { return }
         let change = StopRequest()
         stopRequest.onRequest { change.request() }
         try await presence.show(mode)
@@ -62,10 +63,7 @@ struct PhaseFollower: Sendable {
         if let now = try await presence.read(), now.worker != mode { return }
         let following = Task { await presence.waitForChange(from: mode, showing: glance, logger: logger) { change.request() } }
         defer { following.cancel() }
-        if let plan { return try await run(plan, change) }
-        let waiting = Task { try? await Task.sleep(for: .seconds(Int64.max / 2_000_000_000)) }
-        change.onRequest { waiting.cancel() }
-        await waiting.value
+        try await run(plan, change)
     }
 
     private func run(_ plan: WorkerPlan, _ stopRequest: StopRequest) async throws {

@@ -66,7 +66,9 @@ struct PhaseLead {
                 let works = PhaseWorks(
                     move: move, loaded: loaded.following(state).running(work.worker), pair: pair, locks: PhaseLocks(connection: connection),
                     line: line, deadlineMilliseconds: deadline, command: command)
-                figures = try await works.perform(work)
+                figures = try await LeadWatch(connection: connection, place: pair.origin.place, command: command).whileLeading {
+                    try await works.perform(work)
+                }
                 line.done(figures)
                 action = machine.handle(.done)
             case .end(let record):

@@ -55,10 +55,19 @@ extension PhasePreflight {
     /// Rights were looked at with this command's role; the worker may have another one.
     private func workerRole(_ origin: Database) async -> [PreflightFinding] {
         let roles = try? await origin.connected { try await PhaseLocks(connection: $0).otherWorkerRoles() }
-        return (roles ?? []).map {
-            PreflightFinding(
-                .warning, .roles, database: origin.name, "the worker connects as \($0), and this command as another role: rights were checked for this one",
-                fix: "run lindero advance with the worker's own connection strings")
+        let services = Set(to == .split ? loaded.configuration.databases.flatMap(\.roles) : [])
+        return (roles ?? []).map { role in
+            let fix = "run lindero advance with the worker's own connection strings"
+            // Its sessions could not be told from the service's.
+            if services.contains(role) {
+                return PreflightFinding(
+                    .blocker, .roles, database: origin.name,
+                    "the worker connects as \(role), a service's role, and this command as another one: whether the service has moved could not be told",
+                    fix: fix)
+            }
+            return PreflightFinding(
+                .warning, .roles, database: origin.name, "the worker connects as \(role), and this command as another role: rights were checked for this one",
+                fix: fix)
         }
     }
 }

@@ -29,7 +29,9 @@ struct PhasePreview: Sendable {
         let pair = try PhasePair(loaded)
         let began = loaded.state
         var preview = PhasePreview(state: began, moves: [], findings: [], closedGates: [], leftCopies: [], safety: nil)
-        let size = try await Self.size(loaded)
+        // Only an estimate: on the way back a file that is not valid (any more) is no reason to stay.
+        let isForward = next(began)?.isForward ?? true
+        let size = isForward ? try await Self.size(loaded) : (try? await Self.size(loaded)) ?? (0, 0)
         var state = began
         while let move = next(state) {
             let words = PhaseWords(origin: pair.origin.name, other: pair.other.name, gates: loaded.configuration.gates, move: move)
@@ -48,10 +50,10 @@ struct PhasePreview: Sendable {
             }
             let direction = "\(pair.origin.name)->\(pair.other.name)"
             if first.to == .replica, first.isForward {
-                preview.leftCopies = try await pair.other.connected { try await LeftCopies(target: $0, direction: direction).tables() }
+                preview.leftCopies = try await pair.other.connected { try await LeftCopies(name: pair.other.name, target: $0, direction: direction).tables() }
             }
             if began.worker.backend != .shared {
-                let reports = try await LagCommand.read(try await LagDirection.all(loaded).filter { !$0.isStandby })
+                let reports = try await LagDirection.reports(loaded, standbys: false)
                 preview.closedGates = reports.flatMap { StatusReport.gates(loaded.configuration.gates, $0) }.compactMap(\.closedWords)
             }
         }
@@ -114,7 +116,7 @@ extension PhasePreview {
         let told = findings.filter { $0.severity != .note }
         lines += told.isEmpty ? [] : [""] + told.map(\.description)
         let next = isBlocked ? "mend the blockers, then \(command)" : "\(command) --execute"
-        return lines + ["", "Nothing was changed.", "Next: \(moves.isEmpty ? "lindero status" : next)"]
+        return lines + ["", "Nothing was changed.", "Next: \(next)"]
     }
 
     var json: JSONValue {

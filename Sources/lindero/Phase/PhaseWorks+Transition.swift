@@ -26,7 +26,8 @@ extension PhaseWorks {
     func restoreIdentity() async throws -> Figures {
         let ownership: OwnershipPolicy? =
             loaded.configuration.backend == .split ? try await pair.origin.connected { try await loaded.ownership($0) } : nil
-        return [("tables", .integer(Int64(try await transition().restoreIdentity(for: ownership))))]
+        let sides = [pair.origin, pair.other].map { (name: $0.name, options: $0.options) }
+        return [("tables", .integer(Int64(try await SplitTransition.restoreIdentity(on: sides, for: ownership))))]
     }
 
     /// Until each side shows all that the other had committed when this began, and knows that of the other.

@@ -81,7 +81,7 @@ struct PhaseWorks: Sendable {
         try await pair.origin.connected { source in
             try await pair.other.connected { try await ReplicaEnd(settings: settings, source: source, target: $0).finish() }
         }
-        let tables = try await pair.other.connected { try await LeftCopies(target: $0, direction: forwardName).empty() }
+        let tables = try await pair.other.connected { try await LeftCopies(name: pair.other.name, target: $0, direction: forwardName).empty() }
         return tables.isEmpty ? [] : [("emptied", .texts(tables.map(\.description)))]
     }
 
@@ -252,7 +252,11 @@ struct PhaseWorks: Sendable {
     /// What is known of no gate keeps it closed.
     private func closedGates() async throws -> (closed: [String], figures: Figures) {
         let reports = try await reports()
-        var closed = reports.flatMap { StatusReport.gates(loaded.configuration.gates, $0) }.compactMap(\.closedWords)
+        var closed = reports.flatMap { report in
+            StatusReport.gates(loaded.configuration.gates, report).compactMap(\.closedWords).map { words in
+                words + (report.problem.map { " (\($0))" } ?? "")
+            }
+        }
         closed += await StrayService.words(loaded)
         let bytes = reports.compactMap(\.lagBytes).max() ?? 0
         return (closed, [("lagBytes", .integer(Int64(clamping: bytes)))])
@@ -260,7 +264,7 @@ struct PhaseWorks: Sendable {
 
     /// - Throws: `CommandFailure` when a direction stands still until a person acts: waiting for it would be in vain.
     private func reports() async throws -> [LagReport] {
-        let reports = try await LagCommand.read(try await LagDirection.all(loaded).filter { !$0.isStandby })
+        let reports = try await LagDirection.reports(loaded, standbys: false)
         if let report = reports.first(where: { $0.state == .stopped || $0.state == .paused }) { throw stopped(report) }
         return reports
     }

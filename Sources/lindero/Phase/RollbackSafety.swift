@@ -21,7 +21,7 @@ struct RollbackSafety: Sendable {
             if state.isBeforeServicesMove {
                 return RollbackSafety(isSafe: true, because: "no service has moved: \(pair.origin.name) has all that they wrote")
             }
-            let reports = try await LagCommand.read(try await LagDirection.all(loaded))
+            let reports = try await LagDirection.reports(loaded)
             let back = "\(pair.other.name)->\(pair.origin.name)"
             return judge(reports.first { $0.name == back }, back, pair)
         } catch {

@@ -50,7 +50,8 @@ struct SequenceScene {
 
     var split: SequenceSplit {
         var split = SequenceSplit(origin: ("bot", bot), other: ("sync", sync), policy: policy, mode: mode)
-        split.lockMilliseconds = 200
+        split.lockMilliseconds = 50
+        split.limitMilliseconds = 1_000
         return split
     }
 

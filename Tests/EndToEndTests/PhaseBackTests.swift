@@ -1,0 +1,183 @@
+import Foundation
+import PostgresClient
+import TestSupport
+import Testing
+
+/// Turning round in the middle of a move, and what may go wrong on the way.
+@Suite struct PhaseBackTests {
+    /// A replica, with both services on the origin.
+    private func replica(secondDies: Bool = false) async throws -> HeldMove {
+        let move = try await HeldMove(secondDies: secondDies)
+        try await move.succeed(["advance", "--to", "replica"])
+        move.startServices()
+        return move
+    }
+
+    private func expectPhase(_ phase: String, _ move: HeldMove) async throws {
+        #expect(try await move.status().text.contains("phase \(phase)\n"))
+    }
+
+    @Test func aSplitIsGivenUpBeforeTheServiceMoved() async throws {
+        let move = try await replica()
+        let process = try await move.lead(["advance", "--to", "split"], to: "move_services")
+        try await move.kill(process)
+        let dry = try await move.pair.command(["rollback"])
+        #expect(dry.exitCode == 0 && dry.output.contains("safe to roll back: yes, because no service has moved"), "\(dry.output)\(dry.errors)")
+        #expect(!dry.output.contains("move the services"), "\(dry.output)")
+        try await move.succeed(["rollback", "--to", "replica"])
+        try await expectPhase("replica", move)
+        let slots = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
+        #expect(try await move.pair.values(slots) == ["1", "0"])
+        #expect(try await move.pair.values("SELECT relreplident::text FROM pg_class WHERE relname = 'Reservas'") == ["d", "d"])
+        try await move.finish()
+    }
+
+    /// Of a file that says something impossible no split can be planned; the tables get their identity back all the same.
+    @Test func aSplitThatCanNotBePlannedAnyMoreIsGivenUp() async throws {
+        let move = try await replica()
+        let process = try await move.lead(["advance", "--to", "split"], to: "both_stream")
+        try await move.kill(process)
+        let identities = "SELECT relreplident::text FROM pg_class WHERE relname = 'Reservas'"
+        #expect(try await move.pair.values(identities) == ["f", "f"])
+        let impossible = PhaseTests.tables.replacingOccurrences(of: "phone:", with: "nowhere:")
+        try move.pair.write(tables: impossible, backend: "shared", gates: "observe: 0s", roles: ["bot_app", "sync_app"])
+        let forward = try await move.pair.command(["advance", "--to", "split", "--execute"])
+        #expect(forward.exitCode == 2 && forward.errors.contains("nowhere"), "\(forward.errors)")
+        try move.pair.write(tables: PhaseTests.tables, backend: "shared", gates: "observe: 0s", roles: ["bot_app", "sync_app"])
+        try await move.succeed(["rollback", "--to", "replica"])
+        #expect(try await move.pair.values(identities) == ["d", "d"])
+        try await move.finish()
+    }
+
+    @Test func aSplitIsGivenUpAfterTheServiceMoved() async throws {
+        let move = try await replica()
+        let process = try await move.lead(["advance", "--to", "split"], to: "drain", movingTo: "sync")
+        try await move.kill(process)
+        try await move.moveSync(to: "sync")
+        let dry = try await move.pair.command(["rollback"])
+        #expect(dry.exitCode == 0 && dry.output.contains("move the services' writers back to bot"), "\(dry.output)\(dry.errors)")
+        try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
+        try await expectPhase("replica", move)
+        try await move.finish()
+    }
+
+    @Test func aRollbackTurnsRoundAgain() async throws {
+        let move = try await replica()
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        let process = try await move.lead(["rollback", "--to", "replica"], to: "drain", movingTo: "bot")
+        try await move.kill(process)
+        try await move.moveSync(to: "bot")
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        try await expectPhase("split", move)
+        try await move.moveSync(to: "sync")
+        try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
+        try await move.finish()
+    }
+
+    @Test func aReplicaThatIsGoneIsLeft() async throws {
+        let move = try await replica(secondDies: true)
+        try await move.killSecond()
+        let dry = try await move.pair.command(["rollback"])
+        #expect(dry.exitCode == 0 && dry.output.contains("safe to roll back: yes, because bot has all"), "\(dry.output)\(dry.errors)")
+        let back = try await move.pair.command(["rollback", "--execute"])
+        #expect(back.exitCode == 0, "\(back.errors)\(move.worker.errors)")
+        #expect(back.errors.contains("sync can't be reached: what it remembers of the replica stays there, until it comes to a replica again"))
+        try await expectPhase("shared", move)
+        let kept = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND slot_name NOT LIKE '%feed'"
+        #expect(try await move.pair.bot.execute(kept).firstValue == "0")
+        try await move.restartSecond()
+        try await move.succeed(["advance", "--to", "replica"])
+        try await move.finish()
+    }
+
+    /// What was written there last can't come back: nothing is begun, and everything that is known is said.
+    @Test func aSplitWithADeadSideSaysWhatIsKnownAndDoesNotGoBack() async throws {
+        let move = try await replica(secondDies: true)
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        await move.sync.end()
+        try await move.killSecond()
+        let (text, document) = try await move.status()
+        #expect(text.contains("phase split\n") && text.contains("unreachable"), "\(text)")
+        #expect(text.contains("safe to roll back: no, because how far sync->bot is behind is not known"), "\(text)")
+        #expect(text.contains("Connection refused"), "\(text)")
+        let names = (document["directions"] as? [[String: Any]] ?? []).map { $0["name"] as? String }
+        #expect(names == ["bot->sync", "sync->bot"])
+        let dry = try await move.pair.command(["rollback"])
+        #expect(dry.exitCode == 2 && dry.output.contains("split -> replica"), "\(dry.output)\(dry.errors)")
+        #expect(dry.output.contains("safe to roll back: no, because how far sync->bot is behind is not known"), "\(dry.output)")
+        let back = try await move.pair.command(["rollback", "--execute"])
+        #expect(back.exitCode == 2 && back.errors.contains("safe to roll back: no"), "\(back.errors)")
+        #expect(try await move.lastRecord() == "settle true")
+        try await move.restartSecond()
+        try await waitUntil("both directions stream again") { try await move.status().text.contains("safe to roll back: yes") }
+        try await move.succeed(["rollback", "--to", "replica"])
+        try await move.finish()
+    }
+
+    @Test func aServiceThatComesBackDuringTheDrainIsWaitedFor() async throws {
+        let move = try await replica()
+        let process = try await move.lead(["advance", "--to", "split"], to: "drain", movingTo: "sync")
+        // Whatever it calls itself.
+        var options = ConnectionOptions(move.pair.url("bot", as: "sync_app"))
+        options.applicationName = "lindero-sync"
+        let stray = try await PostgresConnection.connect(options)
+        _ = try await stray.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", status) VALUES ('stray', 'back')")
+        try await move.release()
+        try await process.waitForErrors("waits: service sync is on bot again: ", timeoutSeconds: 60)
+        #expect(try await move.lastRecord() == "drain false")
+        await stray.close()
+        try await move.end(process)
+        #expect(try await move.pair.sync.execute("SELECT status FROM public.\"Reservas\" WHERE \"bookingId\" = 'stray'").firstValue == "back")
+        try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
+        try await move.finish()
+    }
+
+    @Test func ctrlCStopsAMoveThatGoesOnLater() async throws {
+        let move = try await replica()
+        let process = try await move.lead(["advance", "--to", "split"], to: "move_services")
+        try await move.release()
+        try await process.waitForErrors("still there: ", timeoutSeconds: 60)
+        process.interrupt()
+        #expect(try await process.wait() == 1, "\(process.errors)")
+        #expect(process.errors.contains("error: Stopped as asked, in the middle of a move."), "\(process.errors)")
+        #expect(process.errors.contains("next: `lindero advance --to split --execute` goes on; `lindero rollback --execute` goes back."))
+        #expect(try await move.lastRecord() == "move_services false")
+        #expect(try await move.status().text.contains("nobody leads it: lindero advance --to split --execute goes on"))
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
+        try await move.finish()
+    }
+
+    /// The lock that makes one operator the leader ended with its session: another may lead by now.
+    @Test func aLeaderThatLosesItsLeadStops() async throws {
+        let move = try await replica()
+        let process = try await move.lead(["advance", "--to", "split"], to: "move_services")
+        try await move.release()
+        try await process.waitForErrors("still there: ", timeoutSeconds: 60)
+        _ = try await move.pair.bot.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'lindero advance%' AND datname = current_database()")
+        #expect(try await process.wait() == 1, "\(process.errors)")
+        #expect(process.errors.contains("The session that leads the move was lost, so somebody else may lead it now"), "\(process.errors)")
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
+        try await move.finish()
+    }
+
+    /// Between a split and its replica the worker runs nothing, and still says so.
+    @Test func statusIsServedWhileNothingRuns() async throws {
+        let move = try await HeldMove(http: "127.0.0.1:0")
+        try await move.succeed(["advance", "--to", "split"])
+        move.sync.move(to: move.pair.url("sync", as: "sync_app"))
+        move.startServices()
+        let process = try await move.lead(["rollback", "--to", "replica"], to: "end_split", movingTo: "bot")
+        let page = try #require(move.worker.errors.split(separator: "\n").last { $0.contains("status page") })
+        let port = try #require(page.split(separator: ":").last.flatMap { UInt16($0.prefix { $0.isNumber }) })
+        let answer = try await RawHTTP.request("/status.json", port: port)
+        let document = try JSONSerialization.jsonObject(with: Data(answer.body.utf8)) as? [String: Any]
+        #expect(answer.status == 200 && document?["phase"] as? String == "split->replica", "\(answer)")
+        #expect((document?["directions"] as? [Any])?.isEmpty == true, "\(answer)")
+        try await move.release()
+        try await move.end(process)
+        try await move.finish()
+    }
+}
