@@ -152,6 +152,27 @@ import Testing
         try await drop(scene)
     }
 
+    /// In short tries: who only wants a number waits for a moment, and not for as long as the holder takes.
+    @Test func numbersAreGivenWhileSomebodyHoldsASequence() async throws {
+        let scene = try await SequenceScene()
+        let split = SequenceSplit(origin: ("bot", scene.bot), other: ("sync", scene.sync), policy: scene.policy, mode: scene.mode)
+        let holder = try await PostgresConnection.connect(scene.botOptions)
+        let writer = try await PostgresConnection.connect(scene.botOptions)
+        _ = try await holder.execute("BEGIN; INSERT INTO public.\"Guests\" (v) VALUES (1)")
+        let applying = Task { try await split.apply() }
+        for _ in 1...5 {
+            try await waitUntil("the change waits for the holder") {
+                try await writer.query("SELECT 1 FROM pg_locks WHERE relation = 'public.\"Guests_id_seq\"'::regclass AND NOT granted").rowCount > 0
+            }
+            _ = try await writer.query("INSERT INTO public.\"Guests\" (v) VALUES (2)")
+        }
+        // It has given way five times, and has not given up.
+        _ = try await holder.execute("COMMIT")
+        #expect(try await applying.value.hasProblem == false)
+        for session in [holder, writer] { await session.close() }
+        try await drop(scene)
+    }
+
     @Test func whatCannotBeSharedIsNamedAndNothingIsChanged() async throws {
         var scene = try await SequenceScene(
             schema: SequenceScene.schema + """
