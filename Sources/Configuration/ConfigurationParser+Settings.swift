@@ -130,7 +130,7 @@ extension ConfigurationParser {
             let entry = entries.first(where: { $0.key == "group" })
         else { return }
         report(
-            "replication.group.max_bytes must be at most an eighth of memory_limit, here "
+            "replication.group.max_bytes must be at most a quarter of memory_limit, here "
                 + "\(settings.largestGroupBytes / 1_000) kB; raise memory_limit or lower it", at: entry.value)
     }
 

@@ -15,7 +15,9 @@ extension LibPQSession {
 
     /// Sends all steps and one Sync, and reads the answers meanwhile, so that neither side ever waits for the other
     /// to read. After an error all answers up to the Sync have been read: the connection can be used again.
-    func run(_ steps: [PipelineStep]) throws(PostgresError) -> Result<[PostgresResult], PipelineError> {
+    func run(
+        _ steps: [PipelineStep], whenSent: (@Sendable () -> Void)? = nil
+    ) throws(PostgresError) -> Result<[PostgresResult], PipelineError> {
         let handle = try idle()
         // Refused before anything is sent.
         for step in steps { try step.check() }
@@ -23,13 +25,15 @@ extension LibPQSession {
         hasOpenPipeline = true
         var progress = Progress()
         progress.results.reserveCapacity(steps.count)
-        try exchange(steps, &progress)
+        try send(steps, &progress)
+        whenSent?()
+        try takeRest(&progress)
         guard PQexitPipelineMode(try opened()) == 1 else { throw lost() }
         if let failure = progress.failure { return .failure(failure) }
         return .success(progress.results)
     }
 
-    private func exchange(_ steps: [PipelineStep], _ progress: inout Progress) throws(PostgresError) {
+    private func send(_ steps: [PipelineStep], _ progress: inout Progress) throws(PostgresError) {
         var waitingBytes = 0
         for step in steps {
             // The server skips everything from the failed step to the Sync.
@@ -45,6 +49,9 @@ extension LibPQSession {
         guard PQpipelineSync(try opened()) == 1 else { throw lost() }
         hasOpenPipeline = false
         try push(&progress)
+    }
+
+    private func takeRest(_ progress: inout Progress) throws(PostgresError) {
         while !progress.isSynced {
             try takeAnswers(&progress, awaitsSync: true)
             if progress.isSynced { return }
@@ -59,14 +66,25 @@ extension LibPQSession {
         case .prepare(let name, let sql, let types):
             return PQsendPrepare(handle, name, sql, CInt(types.count), types)
         case .execute(let name, let parameters, let binaryResult):
-            return ParameterBlock.withArguments(parameters, scratch: &scratch) {
-                PQsendQueryPrepared(handle, name, $0.count, $0.values, $0.lengths, $0.formats, binaryResult ? 1 : 0)
-            }
+            return execute(handle, name, parameters, binaryResult: binaryResult)
+        case .executeLater(let name, let source):
+            let parameters = source.parameters()
+            // Refused in the middle of a pipeline, it spoils what is open: the caller rolls back.
+            try ParameterBlock.check(parameters)
+            return execute(handle, name, parameters, binaryResult: false)
         case .query(let sql, let parameters, let types):
             return ParameterBlock.withArguments(parameters, scratch: &scratch) {
                 PQsendQueryParams(
                     handle, sql, $0.count, types.isEmpty ? nil : types, $0.values, $0.lengths, $0.formats, 0)
             }
+        }
+    }
+
+    private func execute(
+        _ handle: OpaquePointer, _ name: String, _ parameters: [PostgresParameter], binaryResult: Bool
+    ) -> CInt {
+        ParameterBlock.withArguments(parameters, scratch: &scratch) {
+            PQsendQueryPrepared(handle, name, $0.count, $0.values, $0.lengths, $0.formats, binaryResult ? 1 : 0)
         }
     }
 

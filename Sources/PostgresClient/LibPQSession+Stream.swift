@@ -23,6 +23,8 @@ extension LibPQSession {
         var batch = ReplicationBatch()
         batch.bytes.reserveCapacity(capacity)
         var isSocketRead = false
+        // Where a pause brought nothing, another would only hold back what is here, and cost a change of threads.
+        var hasRested = false
         while batch.bytes.count < maximumBytes || batch.messages.isEmpty {
             let start = batch.bytes.count
             let taken = try takeCopyData(into: &batch.bytes)
@@ -32,6 +34,7 @@ extension LibPQSession {
             case .data:
                 batch.messages.append(start..<batch.bytes.count)
                 isSocketRead = false
+                hasRested = false
             case .end:
                 try endStream()
                 batch.isEnd = true
@@ -39,8 +42,9 @@ extension LibPQSession {
             case .wouldBlock:
                 // Nothing complete came since the socket was read last.
                 if isSocketRead {
-                    if isWorthGathering() && !gatherDeadline.isPast {
+                    if !hasRested && isWorthGathering() && !gatherDeadline.isPast {
                         Self.rest(isShort: batch.bytes.count < Self.littleBytes)
+                        hasRested = true
                     } else if !batch.messages.isEmpty {
                         return batch
                     } else if try !waitForData(until: deadline) {

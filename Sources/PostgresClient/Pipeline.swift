@@ -4,13 +4,16 @@ public enum PipelineStep: Sendable {
     case prepare(name: String, sql: String, parameterTypes: [UInt32])
     /// Runs a prepared statement.
     case execute(name: String, parameters: [PostgresParameter], binaryResult: Bool)
+    /// Runs a prepared statement whose parameters are made when its turn comes: the server works on the step before
+    /// meanwhile, and never more than one step's parameters are in memory.
+    case executeLater(name: String, parameters: any ParameterSource)
     /// Parses and runs one statement.
     case query(sql: String, parameters: [PostgresParameter], parameterTypes: [UInt32])
 
     /// Refuses what cannot be sent.
     func check() throws(PostgresError) {
         switch self {
-        case .prepare: return
+        case .prepare, .executeLater: return
         case .execute(_, let parameters, _): try ParameterBlock.check(parameters)
         case .query(_, let parameters, let types): try ParameterBlock.check(parameters, types: types)
         }
@@ -21,9 +24,17 @@ public enum PipelineStep: Sendable {
         switch self {
         case .prepare(_, let sql, _): sql.utf8.count + 64
         case .execute(_, let parameters, _): 64 + parameters.reduce(0) { $0 + $1.byteCount }
+        case .executeLater(_, let parameters): 64 + parameters.approximateBytes
         case .query(let sql, let parameters, _): 64 + sql.utf8.count + parameters.reduce(0) { $0 + $1.byteCount }
         }
     }
+}
+
+/// Makes a step's parameters when they are sent.
+public protocol ParameterSource: Sendable {
+    /// About what they take, in bytes.
+    var approximateBytes: Int { get }
+    func parameters() -> [PostgresParameter]
 }
 
 /// The server refused one step of a pipeline; none after it ran.

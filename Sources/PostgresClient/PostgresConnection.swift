@@ -97,11 +97,17 @@ public actor PostgresConnection {
     /// Sends many requests at once and collects their results: one round trip, one Sync at the end.
     ///
     /// Without a `BEGIN` among the steps they are one implicit transaction.
+    /// - Parameter whenSent: called once everything is on its way and only answers are waited for; on the connection's
+    ///   thread, so it should be short. Not called when the connection fails before.
     /// - Throws: `PipelineError` naming the step that the server refused; `PostgresError` for everything else.
     /// - Returns: one result for each step.
-    public func run(_ steps: [PipelineStep]) async throws -> [PostgresResult] {
+    public func run(
+        _ steps: [PipelineStep], whenSent: (@Sendable () -> Void)? = nil
+    ) async throws -> [PostgresResult] {
         if steps.isEmpty { return [] }
-        let outcome = try await session.call(isolation: self) { () throws(PostgresError) in try session.run(steps) }
+        let outcome = try await session.call(isolation: self) { () throws(PostgresError) in
+            try session.run(steps, whenSent: whenSent)
+        }
         return try outcome.get()
     }
 

@@ -191,8 +191,8 @@ private let mistakes: [Mistake] = [
     Mistake("groupChanges", start + "replication: { group: { max_changes: 0 } }", "must be a number from 1 to 10000000"),
     Mistake("groupTooSmall", start + "replication: { group: { max_bytes: 1kB } }", "must be at least 64kB"),
     Mistake(
-        "groupPastMemory", start + "replication: { group: { max_bytes: 2MB }, memory_limit: 8MB }",
-        "f:4:23: replication.group.max_bytes must be at most an eighth of memory_limit, here 1000 kB"),
+        "groupPastMemory", start + "replication: { group: { max_bytes: 3MB }, memory_limit: 8MB }",
+        "f:4:23: replication.group.max_bytes must be at most a quarter of memory_limit, here 2000 kB"),
     Mistake("nullName", start + "origin2: x", #"(did you mean "origin"?)"#),
     Mistake(
         "nothing", start + "gates: { max_lag: }",

@@ -133,19 +133,19 @@ public struct ReplicationSettings: Sendable, Equatable {
     public var heartbeatMilliseconds = 1_000
     /// Bytes of decoded changes that may wait in memory, per direction.
     public var memoryLimitBytes = 64 << 20
-    /// The half of it that changes may fill before they are taken; the other is for the group at work and the next,
-    /// each of them twice: as it came, and as the target takes it.
-    public var waitingBytes: Int { memoryLimitBytes / 2 - streamedBytes }
-    /// What transactions that still run at the source may take of that half before they go to a file.
+    /// The quarter of it that changes may fill before they are taken. Two more are for the group at work and the next; the
+    /// last is for what planning them needs.
+    public var waitingBytes: Int { memoryLimitBytes / 4 - streamedBytes }
+    /// What transactions that still run at the source may take of that quarter before they go to a file.
     public var streamedBytes: Int { streaming == .on ? memoryLimitBytes / 8 : 0 }
-    /// What may share one target transaction; `nil` bytes are a sixteenth of the memory.
+    /// What may share one target transaction; `nil` bytes are a quarter of the memory.
     public var group = GroupSettings()
     /// The same, decided.
     public var groupLimits: GroupLimits {
-        GroupLimits(bytes: group.maximumBytes ?? max(64 << 10, memoryLimitBytes / 16), changes: group.maximumChanges)
+        GroupLimits(bytes: group.maximumBytes ?? max(64 << 10, largestGroupBytes), changes: group.maximumChanges)
     }
     /// The largest group for which `memoryLimitBytes` can be kept: see `waitingBytes`.
-    public var largestGroupBytes: Int { memoryLimitBytes / 8 }
+    public var largestGroupBytes: Int { memoryLimitBytes / 4 }
     public var copy = CopySettings()
     /// Whether a target created by Lindero leaves out columns that do not travel.
     public var omitForeignColumns = false

@@ -34,16 +34,19 @@ struct ApplyLoop: Sendable {
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
             exactUpTo: exactUpTo, quarantine: quarantine, prepared: prepared,
-            lookAhead: { mailbox.holds(Self.aheadBytes) ? mailbox.takeNow(limits) : nil })
+            lookAhead: { mailbox.takeNow(limits, leastBytes: Self.aheadBytes) })
         defer { state.finishApplier() }
-        while let group = try await nextGroup(applier, on: connection) {
+        var lastMilliseconds = 0
+        while let group = try await nextGroup(applier, after: lastMilliseconds, on: connection) {
             try Task.checkCancellation()
+            let start = Monotonic.milliseconds()
             do {
                 try await applier.apply(group)
             } catch {
                 note(applier)
                 throw error
             }
+            lastMilliseconds = Int(Monotonic.milliseconds() - start)
             note(applier)
             try await note(group.chunks, on: connection)
         }
@@ -53,17 +56,24 @@ struct ApplyLoop: Sendable {
 
     /// What must wait before it is worth another thread's while to prepare it ahead; less is quicker done than handed over.
     private static let aheadBytes = 32 << 10
+    /// How long a group of a backlog may become fuller before it is taken; and no longer than twice what the last one took, so
+    /// that a target with nothing to do begins at once.
+    private static let patienceMilliseconds = 100
     /// Its log's last bytes may stay in memory for as long as nobody else commits; then it is made to write them.
     private static let settleQuestions = 5
 
     private func nextGroup(
-        _ applier: GroupApplier, on connection: isolated PostgresConnection
+        _ applier: GroupApplier, after lastMilliseconds: Int, on connection: isolated PostgresConnection
     ) async throws -> PreparedGroup? {
         if let ahead = applier.takeAhead() { return ahead }
         let limits = settings.replication.groupLimits
+        let patienceMilliseconds = min(Self.patienceMilliseconds, 2 * lastMilliseconds)
         var questions = 0
         while true {
-            guard let chunks = mailbox.takeBlocking(limits, untilQuiet: !applier.isSettled) else { return nil }
+            guard
+                let chunks = mailbox.takeBlocking(
+                    limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds)
+            else { return nil }
             if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
             // With a piece of a large transaction open, its end settles this too.
             if applier.hasPiece { continue }

@@ -100,7 +100,7 @@ final class GroupApplier {
     }
 
     private func applyFitting(_ group: PreparedGroup) async throws {
-        if isBulk(group.chunks) {
+        if group.chunks.mayGoInBulk(exactUpTo: exactUpTo) {
             let hadPiece = executor.hasPiece
             do {
                 return try await applyInBulk(group)
@@ -122,23 +122,12 @@ final class GroupApplier {
 
     // MARK: bulk
 
-    private func isBulk(_ chunks: [ChangeChunk]) -> Bool {
-        let first = chunks.firstCommitLSN
-        return (first > exactUpTo || first == .zero) && !chunks.contains(where: \.hasIncompleteInserts)
-    }
-
     private func applyInBulk(_ group: PreparedGroup) async throws {
         let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: appliedLSN)
-        if ahead == nil, let chunks = lookAhead() {
-            // On another thread, in the time that the target needs anyway.
-            let (current, upTo, isBulk) = (builder, appliedLSN, isBulk(chunks))
-            async let next = current.preparingAhead(chunks, skipUpTo: upTo, isBulk: isBulk)
-            let outcome = await executor.applying(prepared)
-            (ahead, builder) = await next
-            try outcome.get()
-        } else {
-            try await executor.applying(prepared).get()
-        }
+        let next = AheadPlanning(builder: builder, skipUpTo: appliedLSN, exactUpTo: exactUpTo, take: lookAhead)
+        let outcome = await executor.applying(prepared, whenSent: { next.begin() })
+        if let (group, builder) = await next.outcome { (ahead, self.builder) = (group, builder) }
+        try outcome.get()
         builder.counters.add(prepared.counters)
     }
 
@@ -181,6 +170,14 @@ final class GroupApplier {
         let full = batch
         batch = StepBatch()
         try await executor.run(full)
+    }
+}
+
+extension [ChangeChunk] {
+    /// Whether their order within a group is free.
+    func mayGoInBulk(exactUpTo: LSN) -> Bool {
+        let first = firstCommitLSN
+        return (first > exactUpTo || first == .zero) && !contains(where: \.hasIncompleteInserts)
     }
 }
 

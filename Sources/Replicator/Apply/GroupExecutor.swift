@@ -48,30 +48,36 @@ struct GroupExecutor: Sendable {
     var hasPiece: Bool { transaction.hasPiece }
 
     /// Applies a group, and says what came of it.
-    mutating func applying(_ group: PreparedGroup) async -> Result<Void, any Error> {
+    ///
+    /// - Parameter whenSent: called, if all goes well, when the target has all of it and is still at work.
+    mutating func applying(
+        _ group: PreparedGroup, whenSent: @escaping @Sendable () -> Void = {}
+    ) async -> Result<Void, any Error> {
         do {
-            return .success(try await apply(group))
+            return .success(try await apply(group, whenSent))
         } catch {
             return .failure(error)
         }
     }
 
-    private mutating func apply(_ group: PreparedGroup) async throws {
+    private mutating func apply(_ group: PreparedGroup, _ whenSent: @escaping @Sendable () -> Void) async throws {
         if let batch = group.closedBatch {
+            whenSent()
             return try await commit(group.chunks, with: batch, asksConstraints: group.firesTriggers)
         }
-        for work in group.work {
+        for (position, work) in group.work.enumerated() {
+            let isLast = position == group.work.count - 1
             switch work {
-            case .statements(let batch): try await run(batch)
-            case .copy(let copy): try await run(copy)
+            case .statements(let batch): try await run(batch, whenSent: isLast ? whenSent : nil)
+            case .copy(let copy): try await run(copy, whenSent: isLast ? whenSent : nil)
             }
         }
         if group.chunks.last?.isOpenEnded == false { try await commit(group.chunks) }
     }
 
-    private mutating func run(_ copy: RowCopy) async throws {
+    private mutating func run(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws {
         do {
-            let count = try await transaction.copy(copy)
+            let count = try await transaction.copy(copy, whenSent: whenSent)
             guard count == copy.encoder.rowCount else { throw ApplyError.missingRow(nil) }
         } catch let error as PostgresError {
             throw ApplyError.refusal(error, of: nil)
@@ -79,11 +85,11 @@ struct GroupExecutor: Sendable {
     }
 
     /// Runs one batch and compares what it did with what it should have done.
-    mutating func run(_ batch: StepBatch) async throws {
+    mutating func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws {
         guard !batch.isEmpty else { return }
         let results: [PostgresResult]
         do {
-            results = try await transaction.run(batch.steps)
+            results = try await transaction.run(batch.steps, whenSent: whenSent)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }

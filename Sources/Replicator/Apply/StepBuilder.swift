@@ -134,16 +134,17 @@ struct StepBuilder: Sendable {
         while !rest.isEmpty {
             let rows = rest.prefix(rowsPerStatement(rest, columns, group, chunks))
             rest = rest.dropFirst(rows.count)
-            var sizeBytes = 64
-            var parameters = columns.map { column -> PostgresParameter in
-                let array = ArrayEncoder.encode(column: column, rows: rows, plan: group, chunks: chunks)
-                sizeBytes += array.count
-                return .binary(array)
-            }
-            if shape.isGuarded { parameters.append(.binary(bigEndian(UInt64(rows.count)))) }
+            let arrays = RowArrays(
+                columns: columns, rows: rows, plan: group, chunks: chunks, isCounted: shape.isGuarded,
+                approximateBytes: min(limits.statementBytes, 64 * rows.count * columns.count))
+            // A row that is more than one statement's share by itself is encoded here: what is too large to be sent is
+            // refused before anything is.
+            let step: PipelineStep =
+                rows.count == 1
+                ? .execute(name: name, parameters: arrays.parameters(), binaryResult: false)
+                : .executeLater(name: name, parameters: arrays)
             batch.add(
-                .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
-                rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)
+                step, sizeBytes: 64, rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)
         }
     }
 

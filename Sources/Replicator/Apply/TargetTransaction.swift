@@ -17,11 +17,14 @@ struct TargetTransaction {
     }
 
     /// Runs steps, in a transaction begun by the first of them; results of the steps alone.
-    mutating func run(_ steps: [PipelineStep]) async throws -> [PostgresResult] {
-        guard !isOpen else { return try await connection.run(steps) }
+    mutating func run(
+        _ steps: [PipelineStep], whenSent: (@Sendable () -> Void)? = nil
+    ) async throws -> [PostgresResult] {
+        guard !isOpen else { return try await connection.run(steps, whenSent: whenSent) }
         isOpen = true
         do {
-            let results = try await connection.run([hasStatements ? Self.preparedBegin : Self.begin] + steps)
+            let begin = hasStatements ? Self.preparedBegin : Self.begin
+            let results = try await connection.run([begin] + steps, whenSent: whenSent)
             return Array(results.dropFirst())
         } catch var failure as PipelineError {
             // Counted in the caller's steps.
@@ -31,10 +34,14 @@ struct TargetTransaction {
     }
 
     /// Copies rows in; how many the server took.
-    mutating func copy(_ copy: RowCopy) async throws -> Int {
+    mutating func copy(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws -> Int {
         if !isOpen { _ = try await run([]) }
         var encoder = copy.encoder
-        return try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
+        return try await connection.copyIn(copy.sql) { piece, pieceBytes in
+            let hasMore = encoder.write(to: &piece, pieceBytes: pieceBytes)
+            if !hasMore { whenSent?() }
+            return hasMore
+        }
     }
 
     /// Commits data and progress together; the original commit time is kept.
@@ -50,6 +57,17 @@ struct TargetTransaction {
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
         after data: [PipelineStep] = [], asksConstraints: Bool = true, asksPosition: Bool = true
     ) async throws -> LogPosition? {
+        // What fits one round trip needs no BEGIN and no COMMIT: until the Sync at its end it is one transaction.
+        let isWhole = !isOpen && hasStatements && !asksConstraints && !asksPosition && heartbeat == nil
+        if isWhole {
+            let progress = Self.progress(direction, endLSN, commitTime)
+            do {
+                _ = try await connection.run(data + [progress])
+            } catch let failure as PipelineError {
+                throw Self.named(failure, progressStep: data.count)
+            }
+            return nil
+        }
         var steps = data
         if !hasStatements { steps += Self.preparation }
         // What waits for the commit is asked for now: an error there would come too late to find the change behind it.
@@ -59,15 +77,7 @@ struct TargetTransaction {
         if let heartbeat {
             steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures))
         }
-        let time = commitTime ?? heartbeat?.sentAt
-        let progressStep = steps.count
-        steps.append(
-            .execute(
-                name: "lindero_progress",
-                parameters: [
-                    .text(direction), .binary(bigEndian(endLSN.rawValue)),
-                    time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
-                ], binaryResult: false))
+        steps.append(Self.progress(direction, endLSN, commitTime ?? heartbeat?.sentAt))
         let commitStep = steps.count
         steps.append(.execute(name: "lindero_commit", parameters: [], binaryResult: false))
         if asksPosition { steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false)) }
@@ -75,16 +85,29 @@ struct TargetTransaction {
         do {
             results = try await run(steps)
         } catch let failure as PipelineError {
-            if failure.stepIndex == progressStep, failure.error.sqlState == Self.divisionByZero { throw ProgressError.noRow }
             // It is committed: whoever believed that it is not would apply it again.
             guard failure.stepIndex <= commitStep else {
                 throw PostgresError.closed("after a commit the target did not say where its log stands: \(failure.error)")
             }
-            throw failure
+            throw Self.named(failure, progressStep: commitStep - 1)
         }
         isOpen = false
         hasStatements = true
         return asksPosition ? try LogPosition(results.last) : nil
+    }
+
+    private static func progress(_ direction: String, _ endLSN: LSN, _ time: PostgresTime?) -> PipelineStep {
+        .execute(
+            name: "lindero_progress",
+            parameters: [
+                .text(direction), .binary(bigEndian(endLSN.rawValue)),
+                time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
+            ], binaryResult: false)
+    }
+
+    /// The error that a failure is: of the progress, its row is gone.
+    private static func named(_ failure: PipelineError, progressStep: Int) -> any Error {
+        failure.stepIndex == progressStep && failure.error.sqlState == divisionByZero ? ProgressError.noRow : failure
     }
 
     /// Prepares the transaction under a name; it is then no longer this session's. Always waits for the disk.

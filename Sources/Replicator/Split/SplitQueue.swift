@@ -17,7 +17,10 @@ struct SplitQueue: Sendable {
 
     /// Items that are to go into a file.
     struct Spill: Sendable {
-        fileprivate var serials: ClosedRange<Int>
+        /// The first of them. What was in a file and has come back has a later number than what stands behind it, so
+        /// the others are told by their number only.
+        fileprivate var firstSerial: Int
+        fileprivate var itemCount: Int
         var chunks: [(chunk: SplitChunk, transactions: [SplitTransaction])]
     }
 
@@ -60,13 +63,14 @@ struct SplitQueue: Sendable {
     func nextSpill() -> Spill? {
         // Fewer bytes are not worth a file.
         guard heldBytes >= limitBytes + min(1 << 20, limitBytes / 2), !waitsForWhole else { return nil }
-        var found: (first: Int, last: Int)?
+        var firstSerial: Int?
+        var itemCount = 0
         var bytes = 0
         var chunks: [(chunk: SplitChunk, transactions: [SplitTransaction])] = []
         // From the end, as far as memory is over its bound, whole chunks that lie together.
         for entry in entries.reversed() {
             guard case .item(let item, let serial) = entry, let transaction = item.transaction else {
-                if found == nil { continue }
+                if firstSerial == nil { continue }
                 break
             }
             if chunks.last?.chunk !== item.chunk {
@@ -75,20 +79,23 @@ struct SplitQueue: Sendable {
             }
             chunks[chunks.count - 1].transactions.append(transaction)
             bytes += item.heldBytes
-            found = (serial, found?.last ?? serial)
+            firstSerial = serial
+            itemCount += 1
         }
-        guard let found else { return nil }
+        guard let firstSerial else { return nil }
         return Spill(
-            serials: found.first...found.last, chunks: chunks.reversed().map { ($0.chunk, $0.transactions.reversed()) })
+            firstSerial: firstSerial, itemCount: itemCount,
+            chunks: chunks.reversed().map { ($0.chunk, $0.transactions.reversed()) })
     }
 
     /// Puts a file in the place of what it holds; false if some of that has been taken meanwhile.
     mutating func replace(_ spill: Spill, by spilled: SplitSpilled) -> Bool {
         let first = entries.firstIndex { entry in
-            if case .item(_, let serial) = entry { serial == spill.serials.lowerBound } else { false }
+            if case .item(_, let serial) = entry { serial == spill.firstSerial } else { false }
         }
+        // Items go from the front: where the first is, all are.
         guard let first else { return false }
-        let range = first..<(first + spill.serials.count)
+        let range = first..<(first + spill.itemCount)
         for case .item(let item, _) in entries[range] { heldBytes -= item.heldBytes }
         entries.replaceSubrange(range, with: [.spilled(spilled)])
         spilledCount += 1

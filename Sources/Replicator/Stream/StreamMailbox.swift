@@ -14,6 +14,16 @@ final class StreamMailbox: Sendable {
         /// It wants to know when none comes for a while, and is told so.
         var wantsQuiet = false
         var isQuiet = false
+        /// What comes is old, and more of it is on its way.
+        var isBacklog = false
+        /// The applier could go on, and waits for a fuller group.
+        var isFilling = false
+
+        /// Whether a group taken now would end at a limit, or at something that stands alone.
+        func isFull(_ limits: GroupLimits, _ limitBytes: Int) -> Bool {
+            sizeBytes >= min(limits.bytes, limitBytes) || chunks.contains(where: \.standsAlone)
+                || chunks.reduce(0) { $0 + $1.changes.count } >= limits.changes
+        }
     }
 
     private let limitBytes: Int
@@ -28,8 +38,11 @@ final class StreamMailbox: Sendable {
     /// Whether so many bytes wait, at least.
     func holds(_ bytes: Int) -> Bool { state.withLock { $0.sizeBytes >= bytes } }
 
-    /// Whether the applier has not come for what is here: then nobody waits for more.
-    var isBehind: Bool { state.withLock { !$0.isAwaited && !$0.chunks.isEmpty } }
+    /// Whether the applier waits for a fuller group, and so for the end of the backlog.
+    var isFilling: Bool { state.withLock { $0.isFilling } }
+
+    /// Whether the applier has not come for what is here, or wants more of it: then messages may gather.
+    var isBehind: Bool { state.withLock { $0.isFilling || !$0.isAwaited && !$0.chunks.isEmpty } }
 
     func put(_ chunk: consuming ChangeChunk) {
         let sizeBytes = chunk.sizeBytes
@@ -39,6 +52,15 @@ final class StreamMailbox: Sendable {
             $0.sizeBytes += sizeBytes
         }
         arrival.notify()
+    }
+
+    /// What the reader sees of the stream: whether what comes is old, and comes without a break.
+    func note(isBacklog: Bool) {
+        let isWaitedFor = state.withLock { state in
+            state.isBacklog = isBacklog
+            return state.isFilling && !isBacklog
+        }
+        if isWaitedFor { arrival.notify() }
     }
 
     /// No more will come; what is here can still be taken.
@@ -54,8 +76,8 @@ final class StreamMailbox: Sendable {
         space.block(timeoutMilliseconds: timeoutMilliseconds)
     }
 
-    /// The waiting chunks up to the limits, at least one; `nil` at the end. Never waits for more than there is: what
-    /// comes while a group is applied is the next one, so an idle stream is applied at once and a backlog in bulk.
+    /// The waiting chunks up to the limits, at least one; `nil` at the end. What comes while a group is applied is the next
+    /// one, so an idle stream is applied at once and a backlog in bulk.
     ///
     /// Never returns whole transactions together with a piece of a large one, so that they don't wait for it, nor with a
     /// step of a prepared one.
@@ -70,10 +92,27 @@ final class StreamMailbox: Sendable {
     ///
     /// - Parameter untilQuiet: whether to return none once the reader says that none has come for a while. No timer is set
     ///   for that: setting and stopping one for each transaction cost more than the rest of the wait.
-    func takeBlocking(_ limits: GroupLimits, untilQuiet: Bool) -> [ChangeChunk]? {
+    /// - Parameter patienceMilliseconds: how long to wait for a full group while there is a backlog and it keeps coming. The
+    ///   stream is what is slow then: the target, doing less for more changes at once, leaves the machine to it.
+    func takeBlocking(_ limits: GroupLimits, untilQuiet: Bool, patienceMilliseconds: Int = 0) -> [ChangeChunk]? {
+        let end = patienceMilliseconds == 0 ? 0 : Monotonic.milliseconds() + Int64(patienceMilliseconds)
         while true {
-            if let outcome = attempt(limits, untilQuiet: untilQuiet) { return outcome.chunks }
-            arrival.block()
+            if end != 0, case let left = end - Monotonic.milliseconds(), left > 0, mustFill(limits) {
+                arrival.block(timeoutMilliseconds: Int(left))
+            } else if let outcome = attempt(limits, untilQuiet: untilQuiet) {
+                return outcome.chunks
+            } else {
+                arrival.block()
+            }
+        }
+    }
+
+    /// Whether there is a backlog, and less of it here than makes a group.
+    private func mustFill(_ limits: GroupLimits) -> Bool {
+        let isCancelled = Task.isCancelled
+        return state.withLock { state in
+            state.isFilling = state.isBacklog && !state.isClosed && !isCancelled && !state.isFull(limits, limitBytes)
+            return state.isFilling
         }
     }
 
@@ -90,6 +129,7 @@ final class StreamMailbox: Sendable {
         let (taken, isAtEnd, isQuiet) = state.withLock { state in
             let taken = Self.take(&state, limits)
             let isQuiet = state.isQuiet
+            state.isFilling = false
             state.isAwaited = taken.isEmpty
             state.isQuiet = false
             state.wantsQuiet = untilQuiet && taken.isEmpty
@@ -114,9 +154,13 @@ final class StreamMailbox: Sendable {
         if isWanted { arrival.notify() }
     }
 
-    /// The waiting chunks up to the limits; `nil` when there are none.
-    func takeNow(_ limits: GroupLimits) -> [ChangeChunk]? {
-        let taken = state.withLock { Self.take(&$0, limits) }
+    /// The waiting chunks up to the limits; `nil` when there are fewer bytes than asked for, or a group that is not full
+    /// should become fuller.
+    func takeNow(_ limits: GroupLimits, leastBytes: Int = 0) -> [ChangeChunk]? {
+        let taken = state.withLock { state -> [ChangeChunk] in
+            guard state.sizeBytes >= leastBytes, !state.isBacklog || state.isFull(limits, limitBytes) else { return [] }
+            return Self.take(&state, limits)
+        }
         if taken.isEmpty { return nil }
         space.notify()
         return taken
@@ -128,12 +172,11 @@ final class StreamMailbox: Sendable {
         var changes = 0
         for chunk in state.chunks {
             let isOver = sizeBytes + chunk.sizeBytes > limits.bytes || changes + chunk.changes.count > limits.changes
-            let isAlone = chunk.isOpenEnded || chunk.twoPhase != nil
-            if count > 0 && (isOver || isAlone) { break }
+            if count > 0 && (isOver || chunk.standsAlone) { break }
             count += 1
             sizeBytes += chunk.sizeBytes
             changes += chunk.changes.count
-            if isAlone { break }
+            if chunk.standsAlone { break }
         }
         guard count > 0 else { return [] }
         let taken = Array(state.chunks[..<count])
@@ -141,4 +184,9 @@ final class StreamMailbox: Sendable {
         state.sizeBytes -= sizeBytes
         return taken
     }
+}
+
+extension ChangeChunk {
+    /// Whether it is a group of its own.
+    fileprivate var standsAlone: Bool { isOpenEnded || twoPhase != nil }
 }

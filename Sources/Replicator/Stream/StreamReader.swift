@@ -7,6 +7,11 @@ struct StreamReader {
     private static let waitMilliseconds = 100
     /// How much may be read before it is asked whether the server has to hear of us: on a busy machine the rest can take long.
     private static let readBytes = 64 << 10
+    /// How old a transaction is when the source sends it, by the source's own clock, that belongs to a backlog.
+    private static let backlogMicroseconds: Int64 = 1_000_000
+    /// A stream keeps coming if it brings so much in such a time, and is never quiet for half of it.
+    private static let flowBytes = 64 << 10
+    private static let flowMilliseconds: Int64 = 20
 
     let stream: ReplicationConnection
     let mailbox: StreamMailbox
@@ -31,6 +36,22 @@ struct StreamReader {
         var streamed: StreamedTransactions?
         var schedule: FeedbackSchedule
         var quietAtMilliseconds: Int64 = 0
+        /// When the source sent the last message, and when what was delivered last had been committed.
+        var sentAt = PostgresTime(microseconds: 0)
+        var committedAt = PostgresTime(microseconds: 0)
+        /// What has come since then.
+        var flowBytes = 0
+        var flowBeganAtMilliseconds: Int64 = 0
+
+        var isBehind: Bool { sentAt.microseconds - committedAt.microseconds >= StreamReader.backlogMicroseconds }
+
+        /// Whether what comes is a backlog that goes on; `nil` while that is open.
+        mutating func judge(_ bytes: Int, atMilliseconds now: Int64) -> Bool? {
+            flowBytes += bytes
+            guard bytes == 0 || now - flowBeganAtMilliseconds >= StreamReader.flowMilliseconds else { return nil }
+            defer { (flowBytes, flowBeganAtMilliseconds) = (0, now) }
+            return bytes > 0 && flowBytes >= StreamReader.flowBytes && isBehind
+        }
     }
 
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
@@ -53,9 +74,13 @@ struct StreamReader {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
                 let batch = try await stream.receive(
-                    maximumBytes: min(512 << 10, limits.bytes), waitMilliseconds: Self.waitMilliseconds,
+                    maximumBytes: min(512 << 10, limits.bytes),
+                    waitMilliseconds: mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
                     isWorthGathering: isBehind ?? { [mailbox] in mailbox.isBehind })
                 try await read(batch, &life)
+                if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {
+                    mailbox.note(isBacklog: isBacklog)
+                }
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }
             }
             try await report(&life.schedule)
@@ -82,7 +107,7 @@ struct StreamReader {
             case .kept: continue
             case .ordinary:
                 let isFull = life.assembler.changeCount >= limits.changes && !life.assembler.isInTransaction
-                while isFull, let chunk = life.assembler.take() { mailbox.put(chunk) }
+                if isFull { deliver(&life) }
                 continue
             case .committed(let commit): try await replay(commit, &life)
             case .rolledBack(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
@@ -90,15 +115,23 @@ struct StreamReader {
             // What follows comes again.
             if isOver { return }
         }
-        while let chunk = life.assembler.take() { mailbox.put(chunk) }
+        deliver(&life)
         try await spillOver(&life)
+    }
+
+    private func deliver(_ life: inout Life) {
+        while let chunk = life.assembler.take() {
+            if let last = chunk.transactions.last { life.committedAt = last.commitTime }
+            mailbox.put(chunk)
+        }
     }
 
     private func read(
         _ bytes: [UInt8], _ range: Range<Int>, _ life: inout Life
     ) throws -> StreamedTransactions.Event {
         switch try ReplicationFrame(bytes, range) {
-        case .xLogData(let startLSN, _, _, let payload):
+        case .xLogData(let startLSN, _, let sentAt, let payload):
+            life.sentAt = sentAt
             if startLSN != .zero { state.note(received: startLSN) }
             let announcement = life.streamed == nil ? 0 : life.assembler.nextAnnouncement()
             let event = try life.streamed?.handle(bytes, payload, announcement: announcement) ?? .ordinary
@@ -146,11 +179,11 @@ struct StreamReader {
                     throw SpillError.damaged(file: folder.name(commit.xid), what: "\(damage)")
                 }
             }
-            while let chunk = life.assembler.take() { mailbox.put(chunk) }
+            deliver(&life)
             try await report(&life.schedule)
         }
         try replay.end(&life.assembler)
-        while let chunk = life.assembler.take() { mailbox.put(chunk) }
+        deliver(&life)
         state.note(streamed: 1)
         if commit.hasFile { await folder.remove(commit.xid) }
     }

@@ -53,6 +53,43 @@ import Testing
         #expect(group?.count == 1)
     }
 
+    /// What the applier gets that may wait for a minute, once `body` has come to its end.
+    private func group(
+        _ mailbox: StreamMailbox, _ limits: GroupLimits, while body: () async -> Void
+    ) async -> [Int]? {
+        let taking = Task.detached {
+            mailbox.takeBlocking(limits, untilQuiet: false, patienceMilliseconds: 60_000)?.map(\.changes.count)
+        }
+        while !mailbox.isBehind { await Task.yield() }
+        await body()
+        return await taking.value
+    }
+
+    @Test(.timeLimit(.minutes(1))) func groupOfABacklogWaitsUntilItIsFull() async {
+        let mailbox = mailbox([chunk(changes: 4)])
+        mailbox.note(isBacklog: true)
+        #expect(mailbox.takeNow(GroupLimits(bytes: .max, changes: 10)) == nil)
+        let taken = await group(mailbox, GroupLimits(bytes: .max, changes: 10)) {
+            mailbox.put(chunk(changes: 5))
+            mailbox.put(chunk(changes: 1))
+        }
+        #expect(taken == [4, 5, 1])
+    }
+
+    @Test(.timeLimit(.minutes(1))) func groupOfABacklogThatHasComeToItsEndWaitsNoLonger() async {
+        let mailbox = mailbox([chunk(changes: 4)])
+        mailbox.note(isBacklog: true)
+        let taken = await group(mailbox, GroupLimits(bytes: .max, changes: 10)) { mailbox.note(isBacklog: false) }
+        #expect(taken == [4])
+    }
+
+    @Test(.timeLimit(.minutes(1))) func pieceOfALargeTransactionIsNotWaitedWith() {
+        let mailbox = mailbox([chunk(changes: 4), chunk(changes: 7, endLSN: .zero)])
+        mailbox.note(isBacklog: true)
+        let taken = mailbox.takeBlocking(.none, untilQuiet: false, patienceMilliseconds: 60_000)
+        #expect(taken?.map(\.changes.count) == [4])
+    }
+
     /// How many transactions of the target a backlog of 200 transactions with a row each becomes.
     private func targetTransactions(of group: GroupSettings) async throws -> Int {
         var replication = ReplicationSettings()
