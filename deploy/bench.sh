@@ -10,6 +10,7 @@
 #                   same stream with pg_recvlogical and applies nothing: the limit. split is Lindero with both directions
 #   --runs N        of each peer (default 3); a run during which others took more than a tenth of the machine has no speed
 #   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
+#   --profile       then one more run of Lindero's, at which perf looks; what it saw goes into the page
 #   --keep          leave the clusters of the last workload running
 #   --out FOLDER    for results.json and chart.svg; default: deploy/bench, or deploy/bench/small
 #
@@ -22,7 +23,7 @@ peers=native,native-binary,pglogical,pgcopydb,drain,split,split-conflicts argume
 export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in
-    -h|--help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --peers) peers=${2// /}; [ -n "$peers" ] || fail "--peers needs a list"; shift 2 ;;
     --runs|--scale|--out) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
     --draw) exec python3 "$root/deploy/bench/bench.py" --draw ${arguments[@]+"${arguments[@]}"} ;;
@@ -33,6 +34,7 @@ done
 need_build
 need_postgres
 python3 -c 'import ctypes, json, statistics' 2>/dev/null || apt_install python3
+case " ${arguments[*]-} " in *" --profile "*) command -v perf >/dev/null || apt_install linux-perf ;; esac
 # drop_peer NAME WHY: measure without it rather than not at all.
 drop_peer() {
   say "without $1: $2"

@@ -5,6 +5,7 @@ import peers
 import split  # noqa: F401  its kinds of peer
 from clusters import DATABASE, TEMPLATE, Failed
 from measurement import compare, rounds, timed
+from profiler import Profiler
 from workloads import make_template, prepare_source
 
 LEFTOVERS = "SELECT quote_ident(subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE datname = '{}'"
@@ -16,6 +17,7 @@ class Bench:
     def __init__(self, workspace, lindero, timeout):
         self.workspace, self.lindero, self.timeout = workspace, lindero, timeout
         self.source = self.target = self.end_lsn = None
+        self.profiling, self.profiler, self.profiles = False, None, {}
         self.size = 0, 0  # transactions and changes of the backlog, with the marker's
 
     def begin(self, workload, names):
@@ -39,6 +41,17 @@ class Bench:
             self.target.restart(preload)
         for cluster in (self.target, self.source):
             cluster.sql("CHECKPOINT", "postgres")
+
+    def profile(self, one_run):
+        """Lets perf look at a run, if that was asked for."""
+        if not self.profiling:
+            return
+        self.profiler = Profiler()
+        try:
+            one_run()
+            self.profiles = self.profiler.found
+        finally:
+            self.profiler = None
 
     def drop_slots(self, keep=""):
         self.source.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
@@ -69,6 +82,7 @@ def measure(bench, workload, names, runs):
     expected = source.fingerprints()
     yield from rounds(names, runs, lambda name: run_once(bench, everyone[name], expected),
                       transactions=workload.transactions, changes=workload.changes, walMiB=round(wal_mib))
+    bench.profile(lambda: run_once(bench, everyone["lindero"], expected))
 
 
 def run_once(bench, peer, expected):

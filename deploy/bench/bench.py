@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--scale", choices=["small", "full"], default="full")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--draw", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--lindero")
     parser.add_argument("--out")
     options = parser.parse_args()
@@ -121,13 +122,14 @@ def measure(bench, key, options):
     workload = workloads.ALL[key](options.scale == "small")
     module = {"latency": latency, "copy": initial_copy}.get(key, backlog)
     print(f"{workload.name}: preparing", file=sys.stderr, flush=True)
+    bench.profiling, bench.profiles = options.profile, {}
     records = []
     for record in module.measure(bench, workload, taking_part(workload, options.peers), options.runs):
         record["at"] = datetime.datetime.now().strftime("%H:%M:%S")
         records.append(record)
         print(f"  run {record['run']}  {record['peer']:14} {describe(record)}", file=sys.stderr, flush=True)
     return dict(name=workload.name, size=size(workload, records), date=datetime.date.today().isoformat(), commit=commit(),
-                runs=records)
+                runs=records, profiles=bench.profiles)
 
 
 def draw(folder):

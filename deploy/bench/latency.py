@@ -72,6 +72,7 @@ def measure(bench, workload, names, runs):
     bench.begin(workload, names)
     yield from rounds(names, runs, lambda name: run_once(bench, workload, peers.make(bench, name)),
                       transactionsPerSecond=workload.rate)
+    bench.profile(lambda: run_once(bench, workload, peers.make(bench, "lindero")))
 
 
 def refresh_template(bench):
@@ -93,6 +94,8 @@ def run_once(bench, workload, peer):
     load = None
     try:
         peer.start()
+        if bench.profiler:
+            bench.profiler.start(meter)
         mark(bench, peer, "2026-01-01")
         load = subprocess.Popen(
             ["pgbench", "-n", "-c", "4", "-j", "1", "-R", str(workload.rate), "-T", str(workload.seconds + 2),
@@ -109,6 +112,8 @@ def run_once(bench, workload, peer):
         if load is not None and load.poll() is None:
             load.terminate()
             load.wait()
+        if bench.profiler:
+            bench.profiler.stop()
         cost = meter.result()
         cost.pop("walsenderBegan")
         peer.stop()

@@ -27,9 +27,13 @@ def timed(bench, peer):
     try:
         began, began_at = time.monotonic(), time.time()
         peer.start()
+        if bench.profiler:
+            bench.profiler.start(meter)
         bench.wait_for_end(peer, session)
         whole = time.monotonic() - began
     finally:
+        if bench.profiler:
+            bench.profiler.stop()
         cost = meter.result()
         session.close()
         peer.stop()

@@ -110,6 +110,14 @@ def bounds(results):
                        percent(everything / entry.cores), what]
 
 
+def profiles(results):
+    """What perf saw of a run of Lindero's: (workload, process, the kernel's share, the functions that took most)."""
+    for entry in entries(results):
+        for role, found in entry.data.get("profiles", {}).items():
+            yield [entry.data["name"], role, percent(found["kernel"] / 100),
+                   ", ".join(f"{symbol} {share:.0f} %" for share, _, symbol in found["top"]).replace("|", "\\|")]
+
+
 def faster(results):
     """Where others are better, in speed or in CPU."""
     for entry in entries(results):
@@ -159,6 +167,10 @@ def markdown(results):
     lines += ["### What bounds each figure", ""]
     lines += table(["workload", "peer", "time, s", "walsender", "busiest target process", "busiest worker thread",
                     "of the whole machine", "bound by"], bound) if bound else ["No run was quiet enough to tell.", ""]
+    seen = list(profiles(results))
+    if seen:
+        lines += ["### Profiles", "", "Of one run of Lindero's that perf looked at, and that counts for nothing else.", ""]
+        lines += table(["workload", "process", "in the kernel", "functions that took most"], seen)
     ahead = list(faster(results))
     lines += ["### Where others are better", "", *(f"- {line}." for line in ahead or ["Nowhere in what was measured"]), ""]
     for entry in entries(results):
