@@ -1,5 +1,6 @@
 import Foundation
 import PostgresClient
+import Replicator
 import TestSupport
 import Testing
 
@@ -72,6 +73,53 @@ import Testing
         try await move.moveSync(to: "sync")
         try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
         try await move.finish()
+    }
+
+    /// Half an hour of twenty transactions a second of each service, as fast as they go: all of it is at home afterwards, numbers
+    /// go on ahead of all that were given, and forward again works.
+    @Test func halfAnHourOfWritesAfterTheSplitComesHome() async throws {
+        let move = try await HeldMove()
+        try await move.succeed(["advance", "--to", "split"])
+        let count = 36_000
+        let (botURL, syncURL) = (move.pair.environment["DATABASE_URL"], move.pair.environment["SYNC_DATABASE_URL"])
+        async let ofBot: Void = Self.write(
+            """
+            UPDATE public."Reservas" SET "crmNotes" = 'half ' || n WHERE "bookingId" = 'b' || (n % 500 + 1);
+            IF n % 9 = 0 THEN INSERT INTO public."Reservas" ("bookingId", "crmNotes") VALUES ('of bot ' || n, 'half'); END IF;
+            """, count, botURL)
+        async let ofSync: Void = Self.write(
+            """
+            UPDATE public."Reservas" SET status = 'half ' || n WHERE "bookingId" = 'b' || (n % 500 + 1);
+            IF n % 9 = 0 THEN INSERT INTO public."Reservas" ("bookingId", status) VALUES ('of sync ' || n, 'half'); END IF;
+            """, count, syncURL)
+        _ = try await (ofBot, ofSync)
+        let back = try await move.pair.command(["rollback", "--execute"], timeoutSeconds: 300)
+        #expect(back.exitCode == 0, "\(back.errors)\(move.worker.errors)")
+        let rows = try await move.pair.bot.execute(
+            """
+            SELECT count(*) FILTER (WHERE "bookingId" LIKE 'of bot %' AND "crmNotes" = 'half'),
+                   count(*) FILTER (WHERE "bookingId" LIKE 'of sync %' AND status = 'half'), count(*), count(DISTINCT "bookingId"), count(DISTINCT id)
+            FROM public."Reservas"
+            """).rows[0]
+        #expect(rows[0] == "\(count / 9)" && rows[1] == "\(count / 9)")
+        #expect(rows[2] == "\(500 + 2 * count / 9)" && rows[3] == rows[2] && rows[4] == rows[2])
+        let stale = try await move.pair.bot.execute(
+            """
+            SELECT count(*) FROM generate_series(\(count - 499), \(count)) n JOIN public."Reservas" r ON r."bookingId" = 'b' || (n % 500 + 1)
+            WHERE r.status IS DISTINCT FROM 'half ' || n OR r."crmNotes" IS DISTINCT FROM 'half ' || n
+            """).firstValue
+        #expect(stale == "0")
+        _ = try await move.pair.bot.execute("INSERT INTO public.\"Reservas\" (\"bookingId\") SELECT 'next ' || n FROM generate_series(1, 10000) n")
+        try await move.succeed(["advance", "--to", "split"])
+        try await move.succeed(["rollback"])
+        try await move.finish()
+    }
+
+    /// - Parameter statements: PL/pgSQL; each `n` is a transaction of its own.
+    private static func write(_ statements: String, _ count: Int, _ url: String?) async throws {
+        try await PostgresConnection.with(ConnectionOptions(url ?? "")) {
+            _ = try await $0.execute("DO $$ BEGIN FOR n IN 1..\(count) LOOP \(statements) COMMIT; END LOOP; END $$")
+        }
     }
 
     @Test func aReplicaThatIsGoneIsLeft() async throws {
