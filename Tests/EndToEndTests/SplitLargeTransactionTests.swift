@@ -94,6 +94,38 @@ import Testing
         await pair.remove()
     }
 
+    /// With references a transaction goes as a whole: what does not fit stops, says what to do, and goes on after that.
+    @Test func aTransactionWithReferencesThatDoesNotFitStopsAndSaysSo() async throws {
+        let pair = try await SplitReferenceTests().scene(onDelete: "nullify")
+        let tables = SplitReferenceTests.tables(onDelete: "nullify")
+        try pair.write(tables: tables, replication: " memory_limit: 16MB, heartbeat: 200ms ")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(SplitReferenceTests.rooms)
+        // Two pieces of work: one before it, which goes, and one behind it, which waits.
+        _ = try await pair.bot.execute("UPDATE rooms SET notes = 'before' WHERE number = 'r-1'")
+        _ = try await pair.bot.execute(
+            "INSERT INTO rooms (number, \"hotelId\", notes) "
+                + "SELECT 'many-' || n, n % 3 + 1, repeat(md5(n::text), 40) FROM generate_series(1, 30000) n")
+        _ = try await pair.bot.execute("UPDATE rooms SET notes = 'behind' WHERE number = 'r-1'")
+        #expect(try await worker.wait() == 2, "\(worker.errors)")
+        #expect(worker.errors.contains("larger than what may wait in memory"))
+        #expect(worker.errors.contains("Raise `replication: { memory_limit: … }` (it is 16"), "\(worker.errors)")
+        #expect(!worker.errors.contains("many-1"))
+        #expect(try await pair.sync.execute("SELECT count(*) FROM rooms").firstValue == "6")
+        #expect(try await pair.sync.execute("SELECT notes FROM rooms WHERE number = 'r-1'").firstValue == "before")
+
+        try pair.write(tables: tables, replication: " memory_limit: 512MB, heartbeat: 200ms ")
+        worker = try await pair.startStreaming()
+        try await waitUntil("all of it is there", timeoutSeconds: 120) {
+            try await pair.sync.execute("SELECT 1 FROM rooms WHERE notes = 'behind'").rowCount == 1
+        }
+        try await pair.waitUntilEqual("SELECT md5(all_of_it) FROM (\(SplitReferenceTests.rooms)) AS r(all_of_it)", timeoutSeconds: 120)
+        #expect(try await pair.sync.execute("SELECT count(*) FROM rooms").firstValue == "30006")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
     /// A client of sync that writes rows here and there; how often it did.
     private static func visit(_ connection: PostgresConnection, until isOver: Flag) async throws -> Int {
         var random = SeededGenerator(seed: 7)

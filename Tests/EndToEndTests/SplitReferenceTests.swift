@@ -5,6 +5,23 @@ import Testing
 
 /// Rows that refer to others by numbers which each side of a split gives itself.
 @Suite struct SplitReferenceTests {
+    static func tables(onDelete: String) -> String {
+        """
+          hotels: { match: [code], insert: [bot, sync], delete: [bot, sync], columns: { sync: [name] } }
+          rooms:
+            match: [number]
+            insert: [bot, sync]
+            delete: [bot, sync]
+            references: { hotelId: hotels }
+            on_delete: \(onDelete)
+            columns:
+              bot: [notes]
+              sync: [price]
+              shared: { hotelId: { policy: last_write } }
+
+        """
+    }
+
     /// - Parameter reference: what follows `"hotelId" int` in the table of rooms.
     func scene(onDelete: String, reference: String = "REFERENCES hotels") async throws -> SplitPair {
         let schema = """
@@ -14,21 +31,7 @@ import Testing
             ALTER TABLE hotels REPLICA IDENTITY FULL;
             ALTER TABLE rooms REPLICA IDENTITY FULL;
             """
-        let tables = """
-              hotels: { match: [code], insert: [bot, sync], delete: [bot, sync], columns: { sync: [name] } }
-              rooms:
-                match: [number]
-                insert: [bot, sync]
-                delete: [bot, sync]
-                references: { hotelId: hotels }
-                on_delete: \(onDelete)
-                columns:
-                  bot: [notes]
-                  sync: [price]
-                  shared: { hotelId: { policy: last_write } }
-
-            """
-        let pair = try await SplitPair(schema: schema, tables: tables)
+        let pair = try await SplitPair(schema: schema, tables: Self.tables(onDelete: onDelete))
         _ = try await pair.bot.execute("""
             INSERT INTO hotels (code) VALUES ('sea'), ('hill'), ('city');
             INSERT INTO rooms (number, "hotelId", notes) SELECT 'r-' || n, n % 3 + 1, 'first' FROM generate_series(1, 6) n

@@ -54,11 +54,15 @@ struct CorePath {
     static func assemble(_ stream: RecordedStream) throws -> [ChangeChunk] {
         var decoder = PGOutputDecoder(protocolVersion: 1)
         var assembler = TransactionAssembler()
+        var echoes = EchoFilter(ownOrigin: ownOrigin, match: [ownership.table: ownership.match])
         var chunks: [ChangeChunk] = []
         var readFrom = 0
         for range in stream.messages {
             guard case .xLogData(_, _, _, let payload) = try ReplicationFrame(stream.bytes, range) else { continue }
-            try assembler.handle(try decoder.decode(stream.bytes, payload, into: &assembler.arena))
+            if echoes.leavesOut(stream.bytes, payload, assembler.relations) { continue }
+            let message = try decoder.decode(stream.bytes, payload, into: &assembler.arena)
+            try echoes.note(message)
+            try assembler.handle(message)
             guard range.upperBound - readFrom >= readBytes else { continue }
             readFrom = range.upperBound
             if let chunk = assembler.take() { chunks.append(chunk) }
@@ -66,6 +70,53 @@ struct CorePath {
         if let chunk = assembler.take() { chunks.append(chunk) }
         return chunks
     }
+
+    // MARK: a split
+
+    static let ownOrigin = "lindero_into_bot"
+    private static let ownership = TableOwnership(
+        table: QualifiedName(schema: "public", name: "reservations"), match: ["id"], insertOwners: ["bot"],
+        deleteOwners: ["bot"], privateColumns: [],
+        columns: Dictionary(
+            uniqueKeysWithValues: [
+                "id", "bookingId", "guestName", "phone", "arrivalDate", "status", "apiData", "lastSync", "updated",
+            ].map { ($0, .owned(by: "bot")) } + [("price", .shared(SharedColumnRule(policy: .prefer, side: "bot")))]))
+
+    private static func table(_ chunk: ChangeChunk, _ definition: Int) throws -> SplitTable? {
+        try chunk.relations[definition].map {
+            try SplitTable(id: 0, relation: $0, ownership: ownership, source: "bot", target: "sync")
+        }
+    }
+
+    /// Every chunk's transactions; the other side has seen each chunk once the next is read.
+    static func operations(_ chunks: [ChangeChunk]) throws -> [[SplitTransaction]] {
+        let storage = HistoryStorage(write: { _, _ in }, read: { _, _ in [] }, remove: { _ in })
+        var reader = SplitReader.restart(
+            ownOrigin: ownOrigin, outgoing: SplitProgress(), incoming: SplitProgress(), tableIDs: [ownership.table: 0],
+            historyLimitBytes: 64 << 20, storage: storage)
+        var tables: [Int: SplitTable] = [:]
+        return try chunks.map { chunk in
+            for definition in Set(chunk.changes.map(\.relation)) where tables[definition] == nil {
+                tables[definition] = try table(chunk, definition)
+            }
+            reader.history.trim(to: reader.readLSN)
+            return try reader.read(chunk) { tables[$0] }
+        }
+    }
+
+    static func sort(_ chunks: [ChangeChunk], _ transactions: [[SplitTransaction]]) throws {
+        for (chunk, transactions) in zip(chunks, transactions) {
+            guard let table = try chunk.changes.first.map(\.relation).flatMap({ try table(chunk, $0) }) else { continue }
+            var plain = PlainChanges(of: chunk)
+            for transaction in transactions {
+                plain.begin(transaction, xid: 1)
+                for operation in transaction.operations { plain.add(operation, table: table) }
+            }
+            consume(plain.chunk)
+        }
+    }
+
+    // MARK: the plan
 
     func plan() -> [GroupPlan] {
         groups.map { chunks in GroupPlanner.plan(chunks, skipUpTo: .zero) { [relations] in relations[$0] } }

@@ -28,7 +28,7 @@ import ReplicationCore
 }
 
 enum Workload: String, CaseIterable {
-    case tpcb, inserts, updates, hot
+    case tpcb, inserts, updates, hot, shared, echo
 
     var stream: RecordedStream {
         switch self {
@@ -36,11 +36,20 @@ enum Workload: String, CaseIterable {
         case .inserts: .inserts()
         case .updates: .updates()
         case .hot: .hot()
+        case .shared: .shared()
+        case .echo: .echo()
         }
     }
 
     /// Which row an update is of makes no difference before they are netted.
-    var stages: [Stage] { self == .hot ? [.plan, .encode] : Stage.allCases }
+    var stages: [Stage] {
+        switch self {
+        case .tpcb, .inserts, .updates: [.decode, .assemble, .plan, .encode]
+        case .hot: [.plan, .encode]
+        case .shared: [.assemble, .operations, .sort]
+        case .echo: [.assemble]
+        }
+    }
 }
 
 /// What the worker does with a change, one after the other; each is measured without those before it.
@@ -53,6 +62,10 @@ enum Stage: String, CaseIterable {
     case plan
     /// Values into the arrays that the statements take.
     case encode
+    /// Of a split: changes into operations, what both sides have to know of them, and its end.
+    case operations
+    /// Of a split: operations into changes that write what they changed.
+    case sort
 
     func run(_ stream: RecordedStream, passes: Int) throws {
         switch self {
@@ -64,6 +77,13 @@ enum Stage: String, CaseIterable {
             let path = try CorePath(stream)
             precondition(path.plan().reduce(0) { $0 + $1.changeCount } == stream.changeCount, "a change is lost")
             for _ in 0..<passes { consume(path.plan()) }
+        case .operations:
+            let chunks = try CorePath.assemble(stream)
+            for _ in 0..<passes { consume(try CorePath.operations(chunks)) }
+        case .sort:
+            let chunks = try CorePath.assemble(stream)
+            let transactions = try CorePath.operations(chunks)
+            for _ in 0..<passes { try CorePath.sort(chunks, transactions) }
         case .encode:
             let path = try CorePath(stream)
             let plans = path.plan()

@@ -8,6 +8,8 @@ struct RecordedStream {
     private var lsn: UInt64 = 0x1_0000_0000
     private var xid: UInt32 = 1_000
     private var random = SplitMix64(state: 42)
+    /// Who has written it, if that was no client.
+    private var origin: String?
 
     private init() { bytes.reserveCapacity(8 << 20) }
 
@@ -58,12 +60,26 @@ struct RecordedStream {
         }
     }
 
+    /// Updates of a column that both sides of a split write: with the whole old row.
+    static func shared(transactions: Int = 80) -> RecordedStream {
+        reservations("U", transactions: transactions, rows: 100, isFull: true) { random, _ in random.below(200_000) }
+    }
+
+    /// The same, as they come back from the other side.
+    static func echo(transactions: Int = 80) -> RecordedStream {
+        reservations("U", transactions: transactions, rows: 100, isFull: true, origin: CorePath.ownOrigin) { random, _ in
+            random.below(200_000)
+        }
+    }
+
     private static func reservations(
-        _ kind: Unicode.Scalar, transactions: Int, rows: Int, pick: (inout SplitMix64, Int) -> Int
+        _ kind: Unicode.Scalar, transactions: Int, rows: Int, isFull: Bool = false, origin: String? = nil,
+        pick: (inout SplitMix64, Int) -> Int
     ) -> RecordedStream {
         var stream = RecordedStream()
+        stream.origin = origin
         stream.relation(
-            5, "reservations",
+            5, "reservations", identity: isFull ? "f" : "d",
             [
                 ("id", 20), ("bookingId", 25), ("guestName", 25), ("phone", 25), ("arrivalDate", 1082), ("status", 25),
                 ("apiData", 3802), ("lastSync", 1184), ("price", 1700), ("updated", 1184),
@@ -71,7 +87,10 @@ struct RecordedStream {
         for number in 0..<transactions {
             let ids = (0..<rows).map { pick(&stream.random, number * rows + $0) }
             stream.transaction { stream in
-                for id in ids { stream.row(kind, 5, reservation(id, price: number)) }
+                for id in ids {
+                    stream.row(
+                        kind, 5, reservation(id, price: number), old: isFull ? reservation(id, price: number - 1) : nil)
+                }
             }
         }
         return stream
@@ -86,7 +105,7 @@ struct RecordedStream {
         document += Array("\"}, \"reference\": \"".utf8) + digest + Array("\"}".utf8)
         let name = Array("Guest ".utf8) + digest
         // numeric: two digits of base 10,000, weight 0, positive, scale 2.
-        let amount: [UInt8] = [0, 2, 0, 0, 0, 0, 0, 2, 0, UInt8(price % 200), 0x13, 0x88]
+        let amount: [UInt8] = [0, 2, 0, 0, 0, 0, 0, 2, 0, UInt8((price + 200) % 200), 0x13, 0x88]
         return [
             .int64(id), .bytes(Array("B-000000\(100_000 + id)".utf8)), .bytes(name), .bytes(Array("+34600000000".utf8)),
             .int32(9_500 + id % 700), .bytes(Array("confirmed".utf8)), .bytes(document),
@@ -112,6 +131,13 @@ struct RecordedStream {
             stream.put(820_000_000_000_000 + stream.lsn)
             stream.put(stream.xid)
         }
+        if let origin {
+            message { stream in
+                stream.put(UInt8(ascii: "O"))
+                stream.put(stream.lsn)
+                stream.put(text: origin)
+            }
+        }
         body(&self)
         message { stream in
             stream.put(UInt8(ascii: "C"))
@@ -123,13 +149,15 @@ struct RecordedStream {
     }
 
     /// The first column is the key.
-    private mutating func relation(_ id: UInt32, _ name: String, _ columns: [(name: String, type: UInt32)]) {
+    private mutating func relation(
+        _ id: UInt32, _ name: String, identity: Unicode.Scalar = "d", _ columns: [(name: String, type: UInt32)]
+    ) {
         message { stream in
             stream.put(UInt8(ascii: "R"))
             stream.put(id)
             stream.put(text: "public")
             stream.put(text: name)
-            stream.put(UInt8(ascii: "d"))
+            stream.put(UInt8(ascii: identity))
             stream.put(UInt16(columns.count))
             for (position, column) in columns.enumerated() {
                 stream.put(UInt8(position == 0 ? 1 : 0))
@@ -140,11 +168,16 @@ struct RecordedStream {
         }
     }
 
-    private mutating func row(_ kind: Unicode.Scalar, _ relation: UInt32, _ values: [Value]) {
+    private mutating func row(_ kind: Unicode.Scalar, _ relation: UInt32, _ values: [Value], old: [Value]? = nil) {
         changeCount += 1
         message { stream in
             stream.put(UInt8(ascii: kind))
             stream.put(relation)
+            if let old {
+                stream.put(UInt8(ascii: "O"))
+                stream.put(UInt16(old.count))
+                for value in old { stream.put(value) }
+            }
             stream.put(UInt8(ascii: "N"))
             stream.put(UInt16(values.count))
             for value in values { stream.put(value) }

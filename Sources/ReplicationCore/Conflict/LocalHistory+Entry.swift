@@ -21,7 +21,7 @@ extension LocalHistory {
         var deletions: [Deletion] = []
         /// The latest write of each column in the row's present generation.
         var writes: [ColumnWrite] = []
-        /// The writes in older runs, which go up to this LSN, have ended with their generation.
+        /// The writes in older parts, which go up to this LSN, have ended with their generation.
         var clearedLSN: LSN?
         /// Deletions in older runs that the other side was found to have made, too.
         var matched: [OperationID] = []
@@ -43,13 +43,19 @@ extension LocalHistory {
             }
         }
 
-        /// Takes in what followed.
+        /// Takes in what followed; what that says of what is older still holds.
         mutating func goOn(with newer: Entry) {
             for id in newer.matched {
-                guard let index = deletions.firstIndex(where: { $0.mark.id == id }) else { continue }
-                deletions[index].isMatched = true
+                if let index = deletions.firstIndex(where: { $0.mark.id == id }) {
+                    deletions[index].isMatched = true
+                } else {
+                    matched.append(id)
+                }
             }
-            if newer.clearedLSN != nil { writes.removeAll() }
+            if let cleared = newer.clearedLSN {
+                writes.removeAll()
+                clearedLSN = max(clearedLSN ?? .zero, cleared)
+            }
             deletions += newer.deletions
             for write in newer.writes { note(write) }
         }

@@ -4,15 +4,20 @@
 /// the other direction's context passes them (`trim`). Only operations that can conflict are kept: writes of shared
 /// columns, inserts, deletes, and changed keys; values only where a policy may have to restore or merge them.
 ///
-/// What is too much for memory goes to `HistoryStorage` in runs, the older the earlier: of two long backlogs that never
-/// saw each other one must be known in full, or nothing can be decided. In memory is then what came since the last run, and
-/// a small index of each.
+/// It lies in layers, in the order of the stream, and is dropped a layer at a time: to find every entry again that has been
+/// seen took longer than to make it. What is too much for memory goes to `HistoryStorage` in runs, the older the earlier: of
+/// two long backlogs that never saw each other one must be known in full, or nothing can be decided. In memory is then what
+/// came since the last run, and a small index of each.
 public struct LocalHistory: Sendable {
-    private struct Passage: Sendable {
-        var commitLSN: LSN
-        var key: RowKey
-        var sizeBytes: Int
+    private struct Layer: Sendable {
+        var entries: [RowKey: Entry] = [:]
+        /// Of the last transaction in it, and in what it says of older runs.
+        var newestLSN = LSN.zero
+        var sizeBytes = 0
     }
+
+    /// A look-up asks each of them.
+    private static let layerCount = 8
 
     /// Bytes in memory, roughly, from which on they become a run.
     public let limitBytes: Int
@@ -28,10 +33,8 @@ public struct LocalHistory: Sendable {
     private var nextRun = 0
     private var recentBytes = 0
     private var indexBytes = 0
-    private var entries: [RowKey: Entry] = [:]
-    /// In stream order, but for what is said of older runs; those before `head` are gone.
-    private var passages: [Passage] = []
-    private var head = 0
+    /// The oldest first; at least one, the last, which takes what comes. No entry of it is empty.
+    private var layers = [Layer()]
 
     public init(limitBytes: Int, trimmedLSN: LSN = .zero, storage: HistoryStorage) {
         self.limitBytes = limitBytes
@@ -39,7 +42,7 @@ public struct LocalHistory: Sendable {
         self.storage = storage
     }
 
-    public var isEmpty: Bool { entries.isEmpty && runs.isEmpty }
+    public var isEmpty: Bool { runs.isEmpty && layers.allSatisfy(\.entries.isEmpty) }
 
     // MARK: looking
 
@@ -60,7 +63,7 @@ public struct LocalHistory: Sendable {
             }
         }
         for run in runs { try run.forEach(in: storage, look) }
-        for (from, entry) in entries { look(from, entry) }
+        for layer in layers { for (from, entry) in layer.entries { look(from, entry) } }
         return moves.sorted { $0.id > $1.id }.reduce(key) { current, move in move.to == current ? move.from : current }
     }
 
@@ -78,16 +81,17 @@ public struct LocalHistory: Sendable {
     }
 
     func entry(of key: RowKey) throws -> Entry? {
-        let recent = entries[key]
-        if runs.isEmpty { return recent }
-        let hash = HistoryRun.hash(key)
         var known: Entry?
-        for run in runs where run.mayHold(hash) {
-            guard let part = try run.entry(of: key, hash, in: storage) else { continue }
+        func take(_ part: Entry) {
             if known == nil { known = part } else { known?.goOn(with: part) }
         }
-        guard var entry = known else { return recent }
-        if let recent { entry.goOn(with: recent) }
+        if !runs.isEmpty {
+            let hash = HistoryRun.hash(key)
+            for run in runs where run.mayHold(hash) { try run.entry(of: key, hash, in: storage).map(take) }
+        }
+        for layer in layers where !layer.entries.isEmpty { layer.entries[key].map(take) }
+        guard var entry = known else { return nil }
+        // What has been seen may lie in one layer with what has not.
         entry.forget(before: trimmedLSN)
         return entry.isEmpty ? nil : entry
     }
@@ -127,32 +131,37 @@ public struct LocalHistory: Sendable {
             guard case .shared(let shared) = column.role, isNewRow || RowOperation.isChanged(column.sourceIndex, change, arena)
             else { continue }
             // `prefer` alone decides here, and needs no value.
-            entries[key, default: Entry()].note(ColumnWrite(column: shared.id, mark: mark, value: nil))
+            layers[top].entries[key, default: Entry()].note(ColumnWrite(column: shared.id, mark: mark, value: nil))
             contentBytes += MemoryLayout<ColumnWrite>.stride
         }
-        if contentBytes > 0 { notePassage(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
+        if contentBytes > 0 { noteSize(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
         if recentBytes >= limitBytes { try makeRun() }
     }
 
     /// Our own direction has deleted the row, or moved it away: local writes in it are gone with it.
     mutating func endGeneration(of key: RowKey) {
-        if entries[key] != nil {
-            entries[key]?.writes.removeAll()
-            removeIfEmpty(key)
+        for index in layers.indices {
+            guard let place = layers[index].entries.index(forKey: key) else { continue }
+            layers[index].entries.values[place].writes.removeAll()
+            if layers[index].entries.values[place].isEmpty { layers[index].entries.remove(at: place) }
         }
         guard let run = lastRun(thatMayHold: key) else { return }
-        entries[key, default: Entry()].clearedLSN = run.newestLSN
-        notePassage(of: key, run.newestLSN, contentBytes: 0)
+        // No less than what a deletion says.
+        let cleared = max(layers[top].entries[key]?.clearedLSN ?? .zero, run.newestLSN)
+        layers[top].entries[key, default: Entry()].clearedLSN = cleared
+        noteSize(of: key, run.newestLSN, contentBytes: 0)
     }
 
     /// A delete of the other side was found to be of the same generation as a local one.
     mutating func match(_ id: OperationID, of key: RowKey) {
-        if let index = entries[key]?.deletions.firstIndex(where: { $0.mark.id == id }) {
-            entries[key]?.deletions[index].isMatched = true
-        } else if id.commitLSN >= trimmedLSN, let run = lastRun(thatMayHold: key) {
-            entries[key, default: Entry()].matched.append(id)
-            notePassage(of: key, run.newestLSN, contentBytes: MemoryLayout<OperationID>.stride)
+        for index in layers.indices.reversed() {
+            guard let place = layers[index].entries[key]?.deletions.firstIndex(where: { $0.mark.id == id }) else { continue }
+            layers[index].entries[key]?.deletions[place].isMatched = true
+            return
         }
+        guard id.commitLSN >= trimmedLSN, let run = lastRun(thatMayHold: key) else { return }
+        layers[top].entries[key, default: Entry()].matched.append(id)
+        noteSize(of: key, run.newestLSN, contentBytes: MemoryLayout<OperationID>.stride)
     }
 
     /// Drops what the other side has seen: the context of the last transaction that its direction has applied.
@@ -164,31 +173,37 @@ public struct LocalHistory: Sendable {
             indexBytes -= run.indexBytes
             storage.remove(run.number)
         }
-        while head < passages.count, passages[head].commitLSN < lsn {
-            let key = passages[head].key
-            recentBytes -= passages[head].sizeBytes
-            head += 1
-            guard entries[key] != nil else { continue }
-            entries[key]?.forget(before: lsn)
-            removeIfEmpty(key)
-        }
-        if head == passages.count || head > 4_096, head * 2 > passages.count {
-            passages.removeSubrange(..<head)
-            head = 0
+        let seen = layers.prefix { $0.newestLSN < lsn }.count
+        for layer in layers[..<seen] { recentBytes -= layer.sizeBytes }
+        if seen < layers.count {
+            layers.removeFirst(seen)
+        } else {
+            layers.removeFirst(seen - 1)
+            clearTop()
         }
     }
 
     private mutating func makeRun() throws {
-        guard let newest = passages[head...].lazy.map(\.commitLSN).max() else { return }
-        let (run, bytes) = HistoryRun.make(number: nextRun, newestLSN: newest, entries)
+        var entries = layers[0].entries
+        for layer in layers[1...] {
+            for (key, entry) in layer.entries { entries[key, default: Entry()].goOn(with: entry) }
+        }
+        let (run, bytes) = HistoryRun.make(number: nextRun, newestLSN: layers[top].newestLSN, entries)
         try storage.write(nextRun, bytes)
         nextRun += 1
         runs.append(run)
         indexBytes += run.indexBytes
-        entries.removeAll(keepingCapacity: true)
-        passages.removeAll(keepingCapacity: true)
-        head = 0
+        layers.removeFirst(top)
+        clearTop()
         recentBytes = 0
+    }
+
+    private var top: Int { layers.count - 1 }
+
+    private mutating func clearTop() {
+        layers[top].entries.removeAll(keepingCapacity: true)
+        layers[top].newestLSN = .zero
+        layers[top].sizeBytes = 0
     }
 
     private func lastRun(thatMayHold key: RowKey) -> HistoryRun? {
@@ -198,13 +213,13 @@ public struct LocalHistory: Sendable {
     }
 
     private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?) {
-        let older = lastRun(thatMayHold: key)
-        var entry = entries[key] ?? Entry()
+        var entry = layers[top].entries[key] ?? Entry()
         entry.writes.removeAll()
-        if let older { entry.clearedLSN = older.newestLSN }
+        // In older layers and runs as well.
+        entry.clearedLSN = mark.id.commitLSN
         entry.deletions.append(Deletion(mark: mark, newKey: newKey))
-        entries[key] = entry
-        notePassage(of: key, mark.id.commitLSN, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
+        layers[top].entries[key] = entry
+        noteSize(of: key, mark.id.commitLSN, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
     }
 
     private mutating func recordWrites(
@@ -216,21 +231,20 @@ public struct LocalHistory: Sendable {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
             let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil
             contentBytes += MemoryLayout<ColumnWrite>.stride + (value?.count ?? 0)
-            entries[key, default: Entry()].note(ColumnWrite(column: column.id, mark: mark, value: value))
+            layers[top].entries[key, default: Entry()].note(ColumnWrite(column: column.id, mark: mark, value: value))
         }
-        if contentBytes > 0 { notePassage(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
+        if contentBytes > 0 { noteSize(of: key, mark.id.commitLSN, contentBytes: contentBytes) }
     }
 
-    private mutating func notePassage(of key: RowKey, _ lsn: LSN, contentBytes: Int) {
+    private mutating func noteSize(of key: RowKey, _ lsn: LSN, contentBytes: Int) {
         // The key's array has a head of 32 bytes, the table of entries some room to spare.
-        let size =
-            MemoryLayout<Passage>.stride + 2 * MemoryLayout<Entry>.stride + 64 + key.bytes.count
-            + contentBytes
-        passages.append(Passage(commitLSN: lsn, key: key, sizeBytes: size))
+        let size = 2 * (MemoryLayout<Entry>.stride + MemoryLayout<RowKey>.stride) + 64 + key.bytes.count + contentBytes
         recentBytes += size
-    }
-
-    private mutating func removeIfEmpty(_ key: RowKey) {
-        if let entry = entries[key], entry.isEmpty { entries[key] = nil }
+        layers[top].sizeBytes += size
+        layers[top].newestLSN = max(layers[top].newestLSN, lsn)
+        guard layers[top].sizeBytes > limitBytes / Self.layerCount else { return }
+        let full = layers[top]
+        // No layer goes before an older one.
+        layers.append(Layer(entries: Dictionary(minimumCapacity: full.entries.count), newestLSN: full.newestLSN))
     }
 }

@@ -12,20 +12,33 @@ public struct RowKey: Sendable, Hashable {
         self.bytes = bytes
     }
 
+    /// All bytes at once: one after the other they take the hasher several times as long.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(table)
+        bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    }
+
     /// - Parameter cells: the match columns' cells in `arena`, in the order of `match`.
     init(table: Int, cells: some Sequence<Int>, arena: ChangeArena) {
-        var bytes: [UInt8] = []
-        for index in cells {
-            arena.withCell(index) { cell, value in
-                // The length keeps ("a", "bc") and ("ab", "c") apart.
-                bytes.append(cell.kind == .null ? 0 : 1)
-                for shift in stride(from: 24, through: 0, by: -8) {
-                    bytes.append(UInt8(truncatingIfNeeded: cell.length >> Int32(shift)))
+        self.init(
+            table: table,
+            bytes: arena.withValues { all, values in
+                let size = cells.reduce(0) { $0 + 5 + Int(all[$1].length) }
+                return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+                    let buffer = UnsafeMutableRawBufferPointer(buffer)
+                    for index in cells {
+                        let cell = all[index]
+                        // The length keeps ("a", "bc") and ("ab", "c") apart.
+                        buffer[count] = cell.kind == .null ? 0 : 1
+                        buffer.storeBytes(of: cell.length.bigEndian, toByteOffset: count + 1, as: Int32.self)
+                        count += 5
+                        let value = values[cell.offset..<(cell.offset + Int(cell.length))]
+                        UnsafeMutableRawBufferPointer(rebasing: buffer[count...]).copyMemory(
+                            from: UnsafeRawBufferPointer(rebasing: value))
+                        count += value.count
+                    }
                 }
-                bytes.append(contentsOf: value)
-            }
-        }
-        self.init(table: table, bytes: bytes)
+            })
     }
 
     /// - Parameter values: of the match columns, in the order of `match`; `nil` is NULL.

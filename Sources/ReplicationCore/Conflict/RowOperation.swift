@@ -19,7 +19,9 @@ public struct RowOperation: Sendable, Equatable {
     public var new: TupleReference
 
     /// Reads a change; `nil` when nothing of it travels.
-    init?(_ change: Change, id: OperationID, table: SplitTable, arena: ChangeArena) {
+    ///
+    /// - Parameter likely: columns that an update may well write: if it does, they share their memory.
+    init?(_ change: Change, id: OperationID, table: SplitTable, arena: ChangeArena, likely: [Int] = []) {
         self.id = id
         relation = change.relation
         old = change.old
@@ -43,7 +45,7 @@ public struct RowOperation: Sendable, Equatable {
             }
         case .update:
             kind = .update
-            columns = Self.changed(table, change, arena)
+            columns = Self.changed(table, change, arena, likely: likely)
             if columns.isEmpty { return nil }
             key = Self.newKey(of: change, table, arena)
         }
@@ -116,10 +118,23 @@ public struct RowOperation: Sendable, Equatable {
         }
     }
 
-    private static func changed(_ table: SplitTable, _ change: Change, _ arena: ChangeArena) -> [Int] {
+    private static func changed(
+        _ table: SplitTable, _ change: Change, _ arena: ChangeArena, likely: [Int]
+    ) -> [Int] {
         // Without the whole old row every value that came may be a new one.
         if change.oldKind != .full, !change.new.hasUnchanged { return table.valueColumns }
-        return table.valueColumns.filter { isChanged(table.columns[$0].sourceIndex, change, arena) }
+        // Updates come in runs that write the same columns: then no list need be made.
+        var count = 0
+        var found: [Int]?
+        for column in table.valueColumns where isChanged(table.columns[column].sourceIndex, change, arena) {
+            if found == nil, count < likely.count, likely[count] == column {
+                count += 1
+            } else {
+                if found == nil { found = Array(likely[..<count]) }
+                found?.append(column)
+            }
+        }
+        return found ?? (count == likely.count ? likely : Array(likely[..<count]))
     }
 
     static func isChanged(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {

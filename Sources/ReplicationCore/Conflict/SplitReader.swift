@@ -67,6 +67,9 @@ public struct SplitReader: Sendable {
         return SplitProgress(appliedLSN: readLSN, time: clock.time, context: context)
     }
 
+    /// What the database had seen of the other one where it was read last: what follows has seen no less.
+    public var seen: CausalContext { context }
+
     /// Whether more of a transaction is to come.
     public var isInTransaction: Bool { open != nil }
 
@@ -127,6 +130,7 @@ public struct SplitReader: Sendable {
     ) throws -> [RowOperation] {
         var operations: [RowOperation] = []
         var known = KnownTable()
+        var likely: [Int] = []
         for (offset, index) in span.changes.enumerated() {
             let change = chunk.changes[index]
             if change.kind == .truncate {
@@ -141,7 +145,8 @@ public struct SplitReader: Sendable {
             }
             guard let table = known.table else { continue }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
-            if let operation = RowOperation(change, id: id, table: table, arena: chunk.arena) {
+            if let operation = RowOperation(change, id: id, table: table, arena: chunk.arena, likely: likely) {
+                if operation.kind == .update { likely = operation.columns }
                 try history.record(operation, mark: mark, table: table, arena: chunk.arena)
                 operations.append(operation)
             }

@@ -21,6 +21,10 @@ final class SplitLedger: Sendable {
         var committed: [(note: LSN, progress: SplitProgress)] = []
         var applied: SplitProgress
         var durable: SplitProgress
+        /// Groups that were given out and have not committed; a transaction in parts is one from its last part on.
+        var groupsAtWork = 0
+        var isInParts = false
+        var isAtRest: Bool { queue.isEmpty && groupsAtWork == 0 && !isInParts }
     }
 
     private struct Signals {
@@ -30,7 +34,21 @@ final class SplitLedger: Sendable {
         let passage = SidePair { _ in Signal() }
     }
 
+    /// What a stream's reader asks all the time, and nobody else should wait for.
+    private final class Hints: Sendable {
+        private let queued = Atomic(false)
+        private let awaited = Atomic(false)
+        var isQueued: Bool { queued.load(ordering: .relaxed) }
+        var isAwaited: Bool { awaited.load(ordering: .relaxed) }
+
+        func set(isQueued: Bool, isAwaited: Bool) {
+            queued.store(isQueued, ordering: .relaxed)
+            awaited.store(isAwaited, ordering: .relaxed)
+        }
+    }
+
     private let state: Mutex<SidePair<Direction>>
+    private let hints = SidePair { _ in Hints() }
     private let isStopped = Mutex(false)
     private let signals: SidePair<Signals>
     private let files: SplitFiles
@@ -72,8 +90,19 @@ final class SplitLedger: Sendable {
     }
 
     /// Whether changes of a side wait to be applied, and nobody waits for the side to be read.
-    func isBehind(_ side: Side) -> Bool {
-        state.withLock { !$0[side].queue.isEmpty && $0[side].barrierLSN == .zero }
+    func isBehind(_ side: Side) -> Bool { !hints[side].isAwaited && hints[side].isQueued }
+
+    /// Whether most of what comes from a side is what was written there for the other one, of which more is to come, and nobody
+    /// waits for the side to be read.
+    func isEchoing(_ side: Side) -> Bool {
+        !hints[side].isAwaited && !hints[side].isQueued && hints[side.opposite].isQueued
+    }
+
+    /// For `isBehind` and `isEchoing`.
+    private func noteHints(_ state: SidePair<Direction>) {
+        for side in Side.allCases {
+            hints[side].set(isQueued: !state[side].queue.isEmpty, isAwaited: !state[side].barriers.isEmpty)
+        }
     }
 
     /// Reads a chunk of a side.
@@ -86,6 +115,8 @@ final class SplitLedger: Sendable {
             Self.keep(transactions, chunk, sign, &state[side])
             guard state[side].reader.history.sizeBytes < stopBytes else { throw SplitOverflow.history(side) }
             Self.noteDurable(&state[side.opposite], seen: state[side].reader)
+            Self.trim(&state, seenBy: side)
+            noteHints(state)
         }
         signals[side].arrival.notify()
         for reading in Side.allCases { signals[side].passage[reading].notify() }
@@ -120,6 +151,14 @@ final class SplitLedger: Sendable {
         }
     }
 
+    /// While nothing of a side waits to be applied, whatever it writes next has seen all that it is known to have seen: the
+    /// other one's history begins there.
+    private static func trim(_ state: inout SidePair<Direction>, seenBy side: Side) {
+        guard state[side].isAtRest else { return }
+        let seen = state[side].reader.seen.lsn
+        state[side.opposite].reader.history.trim(to: seen)
+    }
+
     // MARK: applying
 
     /// Whole transactions from a side that wait, up to the limits but at least one; of one that is too large to be held, the
@@ -137,7 +176,12 @@ final class SplitLedger: Sendable {
         from side: Side, _ next: (inout SplitQueue) throws -> SplitQueue.Next
     ) async throws -> SplitGroup? {
         while !isStopped.withLock({ $0 }) {
-            let outcome = try state.withLock { try next(&$0[side].queue) }
+            let outcome = try state.withLock { state in
+                let outcome = try next(&state[side].queue)
+                if case .group(let group) = outcome { Self.note(group, &state[side]) }
+                noteHints(state)
+                return outcome
+            }
             signals[side].readable.notify()
             switch outcome {
             case .group(let group):
@@ -156,9 +200,19 @@ final class SplitLedger: Sendable {
     /// The same without waiting; `nil` when nothing is ready.
     func nextGroupNow(from side: Side, limits: GroupLimits) -> SplitGroup? {
         if isStopped.withLock({ $0 }) { return nil }
-        let group = state.withLock { $0[side].queue.nextNow(limits) }
+        let group = state.withLock { state in
+            let group = state[side].queue.nextNow(limits)
+            if let group { Self.note(group, &state[side]) }
+            noteHints(state)
+            return group
+        }
         if group != nil { signals[side].readable.notify() }
         return group
+    }
+
+    private static func note(_ group: SplitGroup, _ direction: inout Direction) {
+        direction.isInParts = group.progress == nil
+        if !direction.isInParts { direction.groupsAtWork += 1 }
     }
 
     /// Waits until little is left to be read of a side: its backlog is read as it is applied, not ahead of it into memory.
@@ -193,9 +247,17 @@ final class SplitLedger: Sendable {
     func waitForPassage(of lsn: LSN, on side: Side, reading: Side, holdsRows: Bool) async throws {
         // The position is that of the message; its commit lies behind it.
         let barrier = LSN(lsn.rawValue + 1)
-        state.withLock { $0[side].barriers.append(barrier) }
+        state.withLock { state in
+            state[side].barriers.append(barrier)
+            noteHints(state)
+        }
         signals[side].readable.notify()
-        defer { state.withLock { state in state[side].barriers.firstIndex(of: barrier).map { _ = state[side].barriers.remove(at: $0) } } }
+        defer {
+            state.withLock { state in
+                if let index = state[side].barriers.firstIndex(of: barrier) { state[side].barriers.remove(at: index) }
+                noteHints(state)
+            }
+        }
         while state.withLock({ $0[side].reader.readLSN <= lsn }) {
             if !holdsRows { try requireRunning() }
             await signals[side].passage[reading].wait()
@@ -218,7 +280,9 @@ final class SplitLedger: Sendable {
         state.withLock { state in
             state[side].applied = progress
             if case .applied(let context)? = note { state[side].committed.append((context.lsn, progress)) }
+            state[side].groupsAtWork -= 1
             state[side.opposite].reader.history.trim(to: progress.context.lsn)
+            Self.trim(&state, seenBy: side)
         }
     }
 

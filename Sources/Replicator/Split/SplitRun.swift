@@ -112,7 +112,9 @@ struct SplitRun: Sendable {
             try await start(side, links, readers[side], reached: reached, isBinary: isBinary)
         }
         let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
-        try await runTogether(links, ledger, echoed, isBinary: isBinary)
+        let match = settings[reading: .origin].policy?.tables.mapValues(\.match) ?? [:]
+        let echoes = SidePair { EchoFilter(ownOrigin: origins[$0.rawValue], match: match) }
+        try await runTogether(links, ledger, echoed, echoes, isBinary: isBinary)
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -151,7 +153,8 @@ struct SplitRun: Sendable {
     }
 
     private func runTogether(
-        _ links: SidePair<Links>, _ ledger: SplitLedger, _ echoed: SidePair<Set<QualifiedName>>, isBinary: Bool
+        _ links: SidePair<Links>, _ ledger: SplitLedger, _ echoed: SidePair<Set<QualifiedName>>,
+        _ echoes: SidePair<EchoFilter>, isBinary: Bool
     ) async throws {
         let backlogSequence = HeartbeatSequence.last
         var timeouts: [Int] = []
@@ -166,7 +169,8 @@ struct SplitRun: Sendable {
                 let reader = StreamReader(
                     stream: links[side].stream, mailbox: mailbox, state: states[side],
                     senderTimeoutMilliseconds: timeouts[side.rawValue], limits: direction.replication.groupLimits,
-                    stopsOnDrain: false, isBehind: { ledger.isBehind(side) })
+                    stopsOnDrain: false, isBehind: { ledger.isBehind(side) }, echoes: echoes[side],
+                    isEchoing: { ledger.isEchoing(side) })
                 let intake = SplitIntake(
                     side: side, mailbox: mailbox, ledger: ledger,
                     layouts: SplitLayouts(settings: direction, tableIDs: settings.tableIDs, echoedTables: echoed[side]),

@@ -27,19 +27,26 @@ struct SplitTargets: Sendable {
 
     /// Whether `resolve` would have nothing to do.
     func hasAll(_ group: SplitGroup) -> Bool {
-        group.items.allSatisfy { item in item.transaction?.operations.allSatisfy { known[$0.relation] != nil } ?? true }
+        missing(group).isEmpty
+    }
+
+    private func missing(_ group: SplitGroup) -> [Int: SplitTable] {
+        var missing: [Int: SplitTable] = [:]
+        for item in group.items {
+            var last: Int?
+            for operation in item.transaction?.operations ?? [] where operation.relation != last {
+                last = operation.relation
+                if known[operation.relation] == nil { missing[operation.relation] = item.chunk.tables[operation.relation] }
+            }
+        }
+        return missing
     }
 
     /// Looks at the target's catalog for definitions that are not known yet.
     ///
     /// - Throws: `SchemaMismatch` when the target cannot take a table's changes.
     mutating func resolve(_ group: SplitGroup, on target: PostgresConnection) async throws {
-        var missing: [Int: SplitTable] = [:]
-        for item in group.items {
-            for operation in item.transaction?.operations ?? [] where known[operation.relation] == nil {
-                missing[operation.relation] = item.chunk.tables[operation.relation]
-            }
-        }
+        let missing = missing(group)
         if missing.isEmpty { return }
         let tables = try await CatalogReader.tables(target, matching: missing.values.map(\.name))
         for (definition, table) in missing {

@@ -7,12 +7,15 @@ struct SplitTemperature: Sendable {
     private(set) var hot: SplitGroup
     /// The cold ones, and the changes that travel one way, by the chunk they came in.
     private(set) var cold: [ChangeChunk] = []
-    /// Rows of the cold operations, with what their writers had seen.
-    private(set) var coldKeys: [(key: RowKey, context: CausalContext)] = []
+    /// Rows that are hot; of the others in `sorted` the target's history is asked again.
+    private let hotKeys: Set<RowKey>
+    private let sorted: SplitGroup?
 
     /// Everything that can be decided is decided; what is left travels one way.
     init(allHot group: SplitGroup) {
         hot = group
+        hotKeys = []
+        sorted = nil
         sort(group) { _ in true }
     }
 
@@ -20,6 +23,8 @@ struct SplitTemperature: Sendable {
     init(_ group: SplitGroup, targets: SplitTargets, ledger: SplitLedger, target: Side) throws {
         hot = group
         let hotKeys = group.hasOperations ? try Self.hotKeys(group, targets, ledger, target) : []
+        self.hotKeys = hotKeys
+        sorted = group
         sort(group) { !hotKeys.isEmpty && hotKeys.contains($0) }
     }
 
@@ -39,13 +44,16 @@ struct SplitTemperature: Sendable {
             for index in transaction.plainChanges { current?.plain.add(changeAt: index, of: item.chunk.chunk) }
             var rest = transaction
             rest.operations.removeAll()
+            var known: (relation: Int, table: SplitTable)?
             for operation in transaction.operations {
-                guard let table = item.chunk.tables[operation.relation] else { continue }
+                if known?.relation != operation.relation {
+                    known = item.chunk.tables[operation.relation].map { (operation.relation, $0) }
+                }
+                guard let table = known?.table else { continue }
                 if isHot(operation.key) {
                     rest.operations.append(operation)
                 } else {
                     current?.plain.add(operation, table: table)
-                    coldKeys.append((operation.key, transaction.context))
                 }
             }
             var remaining = item
@@ -59,26 +67,45 @@ struct SplitTemperature: Sendable {
     private static func hotKeys(
         _ group: SplitGroup, _ targets: SplitTargets, _ ledger: SplitLedger, _ target: Side
     ) throws -> Set<RowKey> {
-        var keys = passingKeys(group)
-        var asked: [(key: RowKey, context: CausalContext)] = []
+        var keys: Set<RowKey> = []
+        var hasDeletes = false
         for item in group.items {
             guard let transaction = item.transaction else { continue }
+            var known: (relation: Int, statements: SplitStatements)?
             for operation in transaction.operations {
-                guard let statements = targets[operation.relation] else { continue }
-                if statements.allowsBulk(operation) {
-                    asked.append((operation.key, transaction.context))
-                    continue
+                if known?.relation != operation.relation {
+                    known = targets[operation.relation].map { (operation.relation, $0) }
                 }
+                guard let statements = known?.statements else { continue }
+                hasDeletes = hasDeletes || operation.kind == .delete
+                if statements.allowsBulk(operation) { continue }
                 keys.insert(operation.key)
                 if case .move(let newKey) = operation.kind { keys.insert(newKey) }
             }
         }
+        if hasDeletes { keys.formUnion(passingKeys(group)) }
         // Where it is: a copy would be copied in full with the next write that is noted.
         try ledger.withHistory(of: target) { history, _ in
-            if history.isEmpty { return }
-            for (key, context) in asked where try !history.isUntouched(key, since: context) { keys.insert(key) }
+            try forEachTouched(group, history) { key in
+                keys.insert(key)
+                return true
+            }
         }
         return keys
+    }
+
+    /// Gives the keys of the operations that something bears on that the target did itself, until `body` says no.
+    private static func forEachTouched(
+        _ group: SplitGroup, _ history: LocalHistory, _ body: (RowKey) -> Bool
+    ) throws {
+        if history.isEmpty { return }
+        for item in group.items {
+            guard let transaction = item.transaction else { continue }
+            for operation in transaction.operations {
+                if try history.isUntouched(operation.key, since: transaction.context) { continue }
+                guard body(operation.key) else { return }
+            }
+        }
     }
 
     /// Rows that are made and deleted in the group. In bulk that would come to nothing, and nobody would see that the target
@@ -100,6 +127,12 @@ struct SplitTemperature: Sendable {
 
     /// Whether the target's own writers have been at none of the cold rows.
     func isUntouched(_ history: LocalHistory) throws -> Bool {
-        try history.isEmpty || coldKeys.allSatisfy { try history.isUntouched($0.key, since: $0.context) }
+        guard let sorted else { return true }
+        var isUntouched = true
+        try Self.forEachTouched(sorted, history) { key in
+            isUntouched = hotKeys.contains(key)
+            return isUntouched
+        }
+        return isUntouched
     }
 }

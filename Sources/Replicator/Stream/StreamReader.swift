@@ -1,3 +1,4 @@
+import Glibc
 import PostgresClient
 import ReplicationCore
 
@@ -5,6 +6,8 @@ import ReplicationCore
 struct StreamReader {
     /// How long a wait may last before the server has to hear of us.
     private static let waitMilliseconds = 100
+    /// How long what nobody waits for may gather.
+    private static let restMicroseconds: UInt32 = 2_000
     /// How much may be read before it is asked whether the server has to hear of us: on a busy machine the rest can take long.
     private static let readBytes = 64 << 10
     /// How old a transaction is when the source sends it, by the source's own clock, that belongs to a backlog.
@@ -28,6 +31,9 @@ struct StreamReader {
     var isBehind: (@Sendable () -> Bool)?
     /// Whether prepared transactions come when they are prepared.
     var isTwoPhase = false
+    /// Of a split: what need not be read, and whether little else is to come.
+    var echoes: EchoFilter?
+    var isEchoing: (@Sendable () -> Bool)?
 
     /// What one stream has been read to.
     private struct Life {
@@ -35,6 +41,7 @@ struct StreamReader {
         var assembler: TransactionAssembler
         var streamed: StreamedTransactions?
         var schedule: FeedbackSchedule
+        var echoes: EchoFilter?
         var quietAtMilliseconds: Int64 = 0
         /// When the source sent the last message, and when what was delivered last had been committed.
         var sentAt = PostgresTime(microseconds: 0)
@@ -67,12 +74,14 @@ struct StreamReader {
             streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
             schedule: FeedbackSchedule(
                 senderTimeoutMilliseconds: senderTimeoutMilliseconds,
-                startedAtMilliseconds: Monotonic.milliseconds()))
+                startedAtMilliseconds: Monotonic.milliseconds()),
+            echoes: echoes)
         defer { mailbox.close() }
         while !isOver {
             if mailbox.isFull {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
+                if isEchoing?() == true { usleep(Self.restMicroseconds) }
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes),
                     waitMilliseconds: mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
@@ -136,7 +145,9 @@ struct StreamReader {
             let announcement = life.streamed == nil ? 0 : life.assembler.nextAnnouncement()
             let event = try life.streamed?.handle(bytes, payload, announcement: announcement) ?? .ordinary
             if case .ordinary = event {
+                if life.echoes?.leavesOut(bytes, payload, life.assembler.relations) == true { return event }
                 let message = try life.decoder.decode(bytes, payload, into: &life.assembler.arena)
+                try life.echoes?.note(message)
                 try life.assembler.handle(message)
             }
             return event

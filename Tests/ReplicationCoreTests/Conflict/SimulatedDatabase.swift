@@ -21,6 +21,8 @@ struct SimulatedDatabase {
     /// What came before may be gone from the log.
     var confirmedLSN = LSN.zero
     var conflicts: [LoggedConflict] = []
+    /// Whether `EchoFilter` reads along.
+    let leavesOutEchoes: Bool
 
     /// A client's transaction that has not committed yet. Nobody else sees what it did; its locks they do.
     struct OpenTransaction {
@@ -35,8 +37,9 @@ struct SimulatedDatabase {
         var column: Int
     }
 
-    init(side: Int, clock: Int64, defaults: SimulatedRow.Values) {
+    init(side: Int, clock: Int64, defaults: SimulatedRow.Values, leavesOutEchoes: Bool) {
         self.side = side
+        self.leavesOutEchoes = leavesOutEchoes
         self.clock = clock
         self.defaults = defaults
     }
@@ -88,11 +91,12 @@ struct SimulatedDatabase {
         endLSN = LSN(endLSN.rawValue + 10)
         // What has nothing to show is not in the stream.
         if changes.isEmpty, notes.isEmpty { return commitLSN }
+        let isOwn = leavesOutEchoes && origin == SimulatedWorker.origin(into: side)
+        let sent = isOwn ? changes.filter { !$0.keepsKey } : changes
         log.append(
             SimulatedTransaction(
-                commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime, origin: origin,
-
-                notes: notes, changes: changes))
+                commitLSN: commitLSN, endLSN: endLSN, commitTime: commitTime, origin: origin, notes: notes,
+                changes: sent))
         return commitLSN
     }
 }

@@ -70,6 +70,11 @@ struct SimulatedChange {
     var kind: Change.Kind
     var old: SimulatedRow.Values?
     var new: SimulatedRow.Values?
+
+    var keepsKey: Bool {
+        guard kind == .update, let old, let new else { return false }
+        return SimulatedRow.key(old) == SimulatedRow.key(new)
+    }
 }
 
 /// A committed transaction in a database's log.

@@ -19,6 +19,14 @@ struct WorkerFaults {
     var appliesUnderCommitTime = false
     var forwardsOwn = false
     var trimsTooFar = false
+    /// The history begins at what the other side has seen, although earlier writes of it still wait to be applied.
+    var trimsWhileWaiting = false
+    /// What one part of a transaction has decided is not known to the next.
+    var forgetsEffectsOfParts = false
+    /// A part lets go of its rows when it is written.
+    var releasesPartsEarly = false
+    /// All parts are decided after the first one's barrier.
+    var sharesBarrierOfParts = false
     /// Ownership ends a transition before both sides have seen what the moved owner wrote.
     var narrowsEarly = false
     /// Rows that came whole are taken for such that got values of their own.
@@ -32,11 +40,25 @@ struct SimulatedWorker {
         var chunk: ChangeChunk
     }
 
-    /// A direction's target transaction under way.
+    /// What a direction holds rows for, and is about to decide: whole transactions, or a piece of one.
     struct Group {
-        var count: Int
+        /// Where it is among what is pending.
+        var range: Range<Int>
         var barrierLSN: LSN
         var effects: GroupEffects
+        /// Rows that it took hold of.
+        var held: [Int]
+    }
+
+    /// Pieces of a transaction that are written in a target transaction which has not committed.
+    struct Parts {
+        var count = 0
+        var barrierLSN = LSN.zero
+        var effects = GroupEffects()
+        var rows: [Int: SimulatedRow.Values?] = [:]
+        var changes: [SimulatedChange] = []
+        var conflicts: [SimulatedDatabase.LoggedConflict] = []
+        var messages: [[UInt8]] = []
     }
 
     /// Of the side with this index.
@@ -46,6 +68,7 @@ struct SimulatedWorker {
     /// By the side that they come from.
     var pending: [[Pending]] = [[], []]
     var groups: [Group?] = [nil, nil]
+    var parts: [Parts?] = [nil, nil]
     /// Changes that were read of a transaction which comes in two pieces.
     private var firstPart = [0, 0]
     let layouts: [SplitTable]
@@ -91,6 +114,7 @@ struct SimulatedWorker {
         firstPart[side] = 0
         pending[side] = []
         groups[side] = nil
+        parts[side] = nil
     }
 
     /// Reads the next transaction of a side's stream; false when there is none.
@@ -116,6 +140,9 @@ struct SimulatedWorker {
         if firstPart[side] == 0 { places[side] += 1 }
         for transaction in try readers[side].read(chunk, tableOf: { [layouts] _ in layouts[side] }) {
             pending[side].append(Pending(transaction: transaction, chunk: chunk))
+        }
+        if pending[side].isEmpty || faults.trimsWhileWaiting {
+            readers[1 - side].history.trim(to: readers[side].seen.lsn)
         }
         return true
     }

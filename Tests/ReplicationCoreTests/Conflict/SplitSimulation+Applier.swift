@@ -19,10 +19,9 @@ extension SplitSimulation {
 
     /// Whether every change finds what its old row says: what a guard in the `WHERE` clause would ask.
     private func holdsOldValues(_ group: SimulatedWorker.Group, from side: Int) -> Bool {
-        worker.pending[side].prefix(group.count).allSatisfy { pending in
+        worker.pending[side][group.range].allSatisfy { pending in
             pending.transaction.operations.allSatisfy { operation in
-                guard operation.kind == .update,
-                    let row = databases[1 - side].rows[Self.number(operation.key)]
+                guard operation.kind == .update, let row = row(Self.number(operation.key), asWrittenFrom: side)
                 else { return false }
                 return operation.columns.allSatisfy { column in
                     let old = operation.oldCell(column, table: layouts[side]).flatMap {
@@ -35,17 +34,12 @@ extension SplitSimulation {
     }
 
     private mutating func lockGroup(from side: Int) -> Bool {
-        guard !worker.pending[side].isEmpty else { return false }
+        guard let range = nextRange(from: side) else { return false }
         let target = 1 - side
-        var count = min(1 + random.below(3), worker.pending[side].count)
-        // A transaction that is not here to its end waits for the rest.
-        while worker.pending[side][count - 1].transaction.progress == nil {
-            count += 1
-            if count > worker.pending[side].count { return false }
-        }
-        var effects = GroupEffects()
+        let parts = worker.parts[side]
+        var effects = options.faults.forgetsEffectsOfParts ? GroupEffects() : parts?.effects.goingOn() ?? GroupEffects()
         var keys: [Int: (RowKey, isCreated: Bool)] = [:]
-        for pending in worker.pending[side].prefix(count) {
+        for pending in worker.pending[side][range] {
             for operation in pending.transaction.operations {
                 let old = Self.number(operation.key)
                 keys[old] = (operation.key, (keys[old]?.isCreated ?? false) || operation.kind == .insert)
@@ -54,27 +48,51 @@ extension SplitSimulation {
         }
         var held: [Int] = []
         for (number, key) in keys {
-            let isPresent = databases[target].rows[number] != nil
+            let isPresent = row(number, asWrittenFrom: side) != nil
             effects.note(key.0, isPresent: isPresent)
             // What is not there, and is not to be, cannot be held.
             guard isPresent || key.isCreated && !options.faults.leavesNewKeysFree else { continue }
             if databases[target].locks[number] == .writer { return false }
-            held.append(number)
+            if databases[target].locks[number] == nil { held.append(number) }
         }
         for number in held { databases[target].locks[number] = .applier }
+        let sharedLSN = options.faults.sharesBarrierOfParts ? parts?.barrierLSN : nil
         worker.groups[side] = SimulatedWorker.Group(
-            count: count, barrierLSN: databases[target].endLSN, effects: effects)
-        note("\(side)->\(target) holds \(held.sorted()) for \(count) transactions")
+            range: range, barrierLSN: sharedLSN ?? databases[target].endLSN, effects: effects, held: held)
+        note("\(side)->\(target) holds \(held.sorted()) for \(range)")
         return true
+    }
+
+    /// What is to be decided next: some whole transactions, now and then the first piece of one, or what follows it.
+    private mutating func nextRange(from side: Int) -> Range<Int>? {
+        let pending = worker.pending[side]
+        if let parts = worker.parts[side] {
+            return parts.count < pending.count ? parts.count..<(parts.count + 1) : nil
+        }
+        guard let first = pending.first else { return nil }
+        if first.transaction.progress == nil, random.chance(50) { return 0..<1 }
+        var count = min(1 + random.below(3), pending.count)
+        // A transaction that is not here to its end waits for the rest.
+        while pending[count - 1].transaction.progress == nil {
+            count += 1
+            if count > pending.count { return nil }
+        }
+        return 0..<count
+    }
+
+    /// A row of the target as the direction's own transaction sees it.
+    private func row(_ key: Int, asWrittenFrom side: Int) -> SimulatedRow.Values? {
+        if let own = worker.parts[side]?.rows[key] { return own }
+        return databases[1 - side].rows[key]
     }
 
     private mutating func finish(_ group: SimulatedWorker.Group, from side: Int) throws {
         let target = 1 - side
         var effects = group.effects
+        var written = worker.parts[side] ?? SimulatedWorker.Parts()
         var rows = databases[target].rows
-        var changes: [SimulatedChange] = []
-        var conflicts: [SimulatedDatabase.LoggedConflict] = []
-        let batch = worker.pending[side].prefix(group.count)
+        for (key, row) in written.rows { rows[key] = row }
+        let batch = worker.pending[side][group.range]
         for pending in batch {
             try checkTime(of: pending.transaction, from: side)
             for operation in pending.transaction.operations {
@@ -89,39 +107,62 @@ extension SplitSimulation {
                 for step in resolution.steps {
                     guard let change = perform(step, of: operation, pending.chunk, from: side, on: &rows)
                     else {
-                        // A unique key was taken meanwhile: everything again.
+                        // A unique key was taken meanwhile: everything of this part again.
                         worker.groups[side] = nil
-                        return databases[target].release(.applier)
+                        for key in group.held { databases[target].locks[key] = nil }
+                        return
                     }
-                    changes.append(change)
+                    written.changes.append(change)
                 }
-                conflicts += record(resolution.conflicts, of: operation, pending.chunk, from: side, rows)
+                written.conflicts += record(resolution.conflicts, of: operation, pending.chunk, from: side, rows)
             }
         }
-        guard let last = batch.last?.transaction, let progress = last.progress else { return }
+        guard let last = batch.last?.transaction else { return }
+        if !effects.notes.isEmpty, !options.faults.omitsNotes {
+            written.messages.append(SplitNote.encode(effects.notes))
+        }
+        guard let progress = last.progress else { return goOn(after: group, written, effects, rows, from: side) }
         databases[target].rows = rows
-        databases[target].conflicts += conflicts
+        databases[target].conflicts += written.conflicts
         var first = last
         if options.faults.appliesUnderCommitTime { first.effectiveTime = last.commitTime }
-        var messages =
-            options.faults.omitsMessage && changes.isEmpty
-            ? []
-            : [SplitNote.encode(isNotedWhole ? [first.appliedNote, .whole] : [first.appliedNote])]
-        if !effects.notes.isEmpty, !options.faults.omitsNotes {
-            messages.append(SplitNote.encode(effects.notes))
+        if !options.faults.omitsMessage || !written.changes.isEmpty {
+            written.messages.insert(
+                SplitNote.encode(isNotedWhole ? [first.appliedNote, .whole] : [first.appliedNote]), at: 0)
         }
         let commitLSN = databases[target].append(
-            changes, commitTime: last.commitTime.microseconds, origin: SimulatedWorker.origin(into: target),
-            notes: messages)
+            written.changes, commitTime: last.commitTime.microseconds, origin: SimulatedWorker.origin(into: target),
+            notes: written.messages)
         truth.commitRemote(
             into: target, batch.filter { $0.transaction.progress != nil }.map(\.transaction.commitLSN),
             endLSN: progress.appliedLSN, as: commitLSN)
-        worker.pending[side].removeFirst(group.count)
+        worker.pending[side].removeFirst(group.range.upperBound)
         worker.groups[side] = nil
+        worker.parts[side] = nil
         databases[target].release(.applier)
         note("\(side)->\(target) commits up to \(progress.appliedLSN)")
         if options.faults.losesProgress, random.chance(20) { return }
         try record(progress, from: side)
+    }
+
+    /// A part is written; more of its transaction is to come.
+    private mutating func goOn(
+        after group: SimulatedWorker.Group, _ written: SimulatedWorker.Parts, _ effects: GroupEffects,
+        _ rows: [Int: SimulatedRow.Values], from side: Int
+    ) {
+        var written = written
+        written.count = group.range.upperBound
+        written.barrierLSN = group.barrierLSN
+        written.effects = effects
+        for change in written.changes {
+            for row in [change.old, change.new].compactMap({ $0 }) {
+                written.rows[SimulatedRow.key(row)] = .some(rows[SimulatedRow.key(row)])
+            }
+        }
+        worker.parts[side] = written
+        worker.groups[side] = nil
+        if options.faults.releasesPartsEarly { databases[1 - side].release(.applier) }
+        note("\(side)->\(1 - side) goes on after \(group.range)")
     }
 
     private var isNotedWhole: Bool { moves.isInTransition && !options.faults.omitsWhole }

@@ -51,6 +51,7 @@ struct SplitSimulation {
         let echoes = random.chance(50)
         echoesInserts = echoes && !options.faults.omitsEcho
         layouts = try SimulatedRow.layouts(echoesInserts: echoesInserts)
+        let leavesOutEchoes = random.chance(50)
         databases = (0..<2).map { side in
             var defaults: SimulatedRow.Values = Array(repeating: nil, count: SimulatedRow.width)
             for owner in 0..<2 {
@@ -58,7 +59,8 @@ struct SplitSimulation {
             }
             defaults[SimulatedRow.delta] = 0
             return SimulatedDatabase(
-                side: side, clock: random.chance(30) ? 5_000 : Int64(random.below(60)), defaults: defaults)
+                side: side, clock: random.chance(30) ? 5_000 : Int64(random.below(60)), defaults: defaults,
+                leavesOutEchoes: leavesOutEchoes)
         }
         historyLimitBytes = random.chance(50) ? 400 + random.below(3_000) : 1 << 20
         valueCount = random.chance(50) ? 3 : 50
@@ -146,9 +148,10 @@ struct SplitSimulation {
     }
 
     private mutating func abort(from side: Int) {
-        guard worker.groups[side] != nil else { return }
+        guard worker.groups[side] != nil || worker.parts[side] != nil else { return }
         note("abort \(side)->\(1 - side)")
         worker.groups[side] = nil
+        worker.parts[side] = nil
         databases[1 - side].release(.applier)
     }
 
@@ -209,7 +212,7 @@ struct SplitSimulation {
         let expected = truth.rows()
         for side in 0..<2 {
             guard worker.hasRead(side, databases[side]), worker.pending[side].isEmpty,
-                worker.groups[side] == nil
+                worker.groups[side] == nil, worker.parts[side] == nil
             else {
                 throw failure("side \(side) came to rest with work left")
             }
