@@ -7,7 +7,7 @@ struct StreamReader {
     /// How long a wait may last before the server has to hear of us.
     private static let waitMilliseconds = 100
     /// How long what nobody waits for may gather.
-    private static let restMicroseconds: UInt32 = 2_000
+    private static let restNanoseconds = 2_000_000
     /// How much may be read before it is asked whether the server has to hear of us: on a busy machine the rest can take long.
     private static let readBytes = 64 << 10
     /// How old a transaction is when the source sends it, by the source's own clock, that belongs to a backlog.
@@ -81,7 +81,7 @@ struct StreamReader {
             if mailbox.isFull {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
-                if isEchoing?() == true { usleep(Self.restMicroseconds) }
+                if isEchoing?() == true { Self.rest() }
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes),
                     waitMilliseconds: mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
@@ -101,6 +101,11 @@ struct StreamReader {
         }
         mailbox.close()
         if stopsOnDrain, state.isDraining { try await finish() }
+    }
+
+    private static func rest() {
+        var pause = timespec(tv_sec: 0, tv_nsec: restNanoseconds)
+        nanosleep(&pause, nil)
     }
 
     private var isOver: Bool { Task.isCancelled || stopsOnDrain && state.isDraining }
