@@ -16,6 +16,8 @@ public struct LocalHistory: Sendable {
         var sizeBytes = 0
     }
 
+    /// Stands for all references of a row: no column has this number.
+    private static let referenceColumn = Int(Int32.max)
     /// A look-up asks each of them.
     private static let layerCount = 8
 
@@ -25,6 +27,8 @@ public struct LocalHistory: Sendable {
     public var sizeBytes: Int { recentBytes + indexBytes }
     /// Everything before it has been seen by the other side.
     public private(set) var trimmedLSN: LSN
+    /// The last transaction that wrote a reference.
+    private var newestReferenceLSN: LSN?
     /// How many runs there are.
     public var runCount: Int { runs.count }
     private let storage: HistoryStorage
@@ -47,7 +51,7 @@ public struct LocalHistory: Sendable {
     // MARK: looking
 
     /// Whether nothing that this side did to a row, unseen by a remote transaction with this context, bears on its
-    /// operations. Writes of owned columns and counters do not.
+    /// operations. Writes of owned columns and counters do not, but for references.
     public func isUntouched(_ key: RowKey, since context: CausalContext) throws -> Bool {
         guard let entry = try entry(of: key) else { return true }
         return !entry.deletions.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
@@ -72,6 +76,26 @@ public struct LocalHistory: Sendable {
         var (current, seen) = (key, Set<RowKey>())
         while seen.insert(current).inserted, let next = try entry(of: current)?.deletions.last?.newKey { current = next }
         return current
+    }
+
+    /// What this side has made of a row after an operation of its own that left it with this key; `nil` when it is gone.
+    func laterKey(of key: RowKey, after id: OperationID) throws -> RowKey? {
+        var (current, last) = (key, id)
+        while let next = try deletions(of: current).first(where: { $0.mark.id > last }) {
+            guard let newKey = next.newKey else { return nil }
+            (current, last) = (newKey, next.mark.id)
+        }
+        return current
+    }
+
+    /// Whether this side has written any row's references, unseen by a remote transaction with this context.
+    public func hasWrittenReferences(since context: CausalContext) -> Bool {
+        newestReferenceLSN.map { !context.includes(commitLSN: $0) } ?? false
+    }
+
+    /// The same of one row.
+    public func hasWrittenReferences(of key: RowKey, since context: CausalContext) throws -> Bool {
+        try write(of: Self.referenceColumn, in: key).map { !context.includes(commitLSN: $0.mark.id.commitLSN) } ?? false
     }
 
     func deletions(of key: RowKey) throws -> [Deletion] { try entry(of: key)?.deletions ?? [] }
@@ -227,6 +251,11 @@ public struct LocalHistory: Sendable {
         _ arena: ChangeArena
     ) {
         var contentBytes = 0
+        if !table.references.isEmpty, operation.columns.contains(where: { table.references[$0] != nil }) {
+            newestReferenceLSN = mark.id.commitLSN
+            contentBytes += MemoryLayout<ColumnWrite>.stride
+            layers[top].entries[key, default: Entry()].note(ColumnWrite(column: Self.referenceColumn, mark: mark, value: nil))
+        }
         for index in operation.columns {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
             let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil

@@ -4,6 +4,13 @@ public struct Resolution: Sendable, Equatable {
     public var steps: [RowStep] = []
     /// To be recorded in the same target transaction.
     public var conflicts: [ConflictRecord] = []
+    /// Of a table that others refer to: the row that the operation ends, by the key that it has here by now, where this side
+    /// had given it another one at the same time.
+    public var rival: RowKey?
+    /// Whether references to the rival are to mean the remote side's row from now on: so on one side, and not on the other.
+    public var isRivalYielding = false
+    /// Of such a table: where references to a row that the remote side has moved lead here.
+    public var successor: RowKey?
 }
 
 /// One statement on the target.

@@ -20,8 +20,13 @@ public struct RowOperation: Sendable, Equatable {
 
     /// Reads a change; `nil` when nothing of it travels.
     ///
-    /// - Parameter likely: columns that an update may well write: if it does, they share their memory.
-    init?(_ change: Change, id: OperationID, table: SplitTable, arena: ChangeArena, likely: [Int] = []) {
+    /// - Parameters:
+    ///   - likely: columns that an update may well write: if it does, they share their memory.
+    ///   - repeatsReferences: whether an update that changes nothing says once more what the row refers to.
+    init?(
+        _ change: Change, id: OperationID, table: SplitTable, arena: ChangeArena, likely: [Int] = [],
+        repeatsReferences: Bool = false
+    ) {
         self.id = id
         relation = change.relation
         old = change.old
@@ -46,6 +51,7 @@ public struct RowOperation: Sendable, Equatable {
         case .update:
             kind = .update
             columns = Self.changed(table, change, arena, likely: likely)
+            if columns.isEmpty, repeatsReferences { columns = table.references.keys.sorted() }
             if columns.isEmpty { return nil }
             key = Self.newKey(of: change, table, arena)
         }

@@ -171,7 +171,7 @@ public enum SplitChunkCoding {
             let id = OperationID(commitLSN: commitLSN, position: span.precedingCount + index - first)
             guard let table = tableOf(change.relation),
                 let operation = field & echoFlag == 0
-                    ? RowOperation(change, id: id, table: table, arena: chunk.arena)
+                    ? RowOperation(change, id: id, table: table, arena: chunk.arena, repeatsReferences: true)
                     : RowOperation(echoOf: change, id: id, table: table, arena: chunk.arena)
             else { throw .altered }
             transaction.operations.append(operation)

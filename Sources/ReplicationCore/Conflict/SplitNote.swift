@@ -15,8 +15,9 @@ public enum SplitNote: Sendable, Equatable {
     case matched(table: QualifiedName, key: [UInt8], deletion: OperationID)
     /// A changed key has made a new row here: the values of the columns that this side owns travel back.
     case created(table: QualifiedName, key: [UInt8])
-    /// What follows in this transaction is what the target did because rows that others refer to have gone: its own
-    /// writes, which travel like any other of them.
+    /// What follows in this transaction is what the target did because rows that others refer to have gone or got other
+    /// keys: its own writes, which travel like any other of them. An update among them that changes nothing says once more
+    /// what its row refers to.
     case consequences
     /// The rows that this transaction makes have every column from the source, as while services move: nothing of what they
     /// got here has to travel back.

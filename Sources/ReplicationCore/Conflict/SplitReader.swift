@@ -92,7 +92,8 @@ public struct SplitReader: Sendable {
                 var found = echoes(applied, chunk, created: created, tableOf)
                 if span.isCommitted { isWhole = false }
                 if let own {
-                    found += try readLocal(own, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
+                    found += try readLocal(
+                        own, chunk, effectiveTime: effectiveTime, isConsequence: true, tableOf, &plainChanges)
                 }
                 operations = found
             } else {
@@ -125,7 +126,7 @@ public struct SplitReader: Sendable {
     }
 
     private mutating func readLocal(
-        _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime,
+        _ span: TransactionSpan, _ chunk: ChangeChunk, effectiveTime: PostgresTime, isConsequence: Bool = false,
         _ tableOf: (Int) -> SplitTable?, _ plainChanges: inout [Int]
     ) throws -> [RowOperation] {
         var operations: [RowOperation] = []
@@ -145,7 +146,9 @@ public struct SplitReader: Sendable {
             }
             guard let table = known.table else { continue }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
-            if let operation = RowOperation(change, id: id, table: table, arena: chunk.arena, likely: likely) {
+            let operation = RowOperation(
+                change, id: id, table: table, arena: chunk.arena, likely: likely, repeatsReferences: isConsequence)
+            if let operation {
                 if operation.kind == .update { likely = operation.columns }
                 try history.record(operation, mark: mark, table: table, arena: chunk.arena)
                 operations.append(operation)

@@ -57,7 +57,9 @@ public struct SplitResolver: Sendable {
         case .update, .echo:
             try update(scene, &effects, &resolution)
         case .delete:
-            if try end(operation.key, scene, &effects) { resolution.steps.append(.delete(operation.key)) }
+            let (endsRow, met) = try end(operation.key, scene, &effects)
+            if endsRow { resolution.steps.append(.delete(operation.key)) }
+            try noteRival(met, scene, &resolution)
         case .move(let newKey):
             try move(to: newKey, scene, &effects, &resolution)
         }
@@ -101,23 +103,28 @@ public struct SplitResolver: Sendable {
         if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
     }
 
-    /// Ends the generation that a remote delete means; whether there is a row to delete.
-    private func end(_ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects) throws -> Bool {
+    /// Ends the generation that a remote delete means; whether there is a row to delete, and the local delete that it met.
+    private func end(
+        _ key: RowKey, _ scene: Scene, _ effects: inout GroupEffects
+    ) throws -> (endsRow: Bool, met: LocalHistory.Deletion?) {
         if rules.matchesDeletes, let deletion = try openDeletion(of: key, scene, effects) {
             effects.match(deletion.mark.id, of: key, table: scene.table)
-            return false
+            return (false, deletion)
         }
         let isThere = effects.isPresent(key)
         effects.end(key, isRemembered: try scene.history.entry(of: key) != nil)
-        return isThere
+        return (isThere, nil)
     }
 
     private func move(
         to newKey: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
     ) throws {
         let key = scene.operation.key
-        let endsRow = try end(key, scene, &effects)
-        let isFree = try !effects.isPresent(newKey) && openDeletion(of: newKey, scene, effects) == nil
+        let (endsRow, met) = try end(key, scene, &effects)
+        try noteRival(met, scene, &resolution)
+        let obstacle = try openDeletion(of: newKey, scene, effects)
+        resolution.successor = try successor(newKey, obstacle, scene)
+        let isFree = !effects.isPresent(newKey) && obstacle == nil
         if endsRow, isFree {
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
             return effects.create(newKey)
@@ -126,6 +133,25 @@ public struct SplitResolver: Sendable {
         let wasPresent = effects.isPresent(newKey)
         try insert(newKey, scene, &effects, &resolution)
         if !wasPresent, effects.isPresent(newKey) { effects.noteCreated(newKey, table: scene.table) }
+    }
+
+    /// The row lives on here under another key, and what refers to it with it.
+    private func noteRival(
+        _ met: LocalHistory.Deletion?, _ scene: Scene, _ resolution: inout Resolution
+    ) throws {
+        guard scene.table.isReferenced, let met, let newKey = met.newKey else { return }
+        resolution.rival = try scene.history.laterKey(of: newKey, after: met.mark.id)
+        // Of two moves of one row; both sides pick the same one.
+        if case .move = scene.operation.kind { resolution.isRivalYielding = remoteWinsTies }
+    }
+
+    /// The row that a changed key brings, or what this side had made of its own one with that key.
+    private func successor(
+        _ newKey: RowKey, _ obstacle: LocalHistory.Deletion?, _ scene: Scene
+    ) throws -> RowKey? {
+        guard scene.table.isReferenced else { return nil }
+        guard let obstacle else { return newKey }
+        return try obstacle.newKey.flatMap { try scene.history.laterKey(of: $0, after: obstacle.mark.id) }
     }
 
     /// The first local delete that the remote side had not seen and has not made itself.

@@ -70,23 +70,20 @@ struct SplitReferenceChecks {
         }
     }
 
-    /// What `on_delete` does is done by the worker's role.
+    /// What `on_delete` does is done by the worker's role, and references are written when keys change.
     private func consequenceRights(_ side: SplitSide) -> [PreflightFinding] {
         guard let rights = side.facts[name]?.rights else { return [] }
-        let missing: String
-        switch ownership.onDelete {
-        case .keep: return []
-        case .delete where !ownership.references.isEmpty && !rights.mayDelete: missing = "DELETE"
-        case .delete: return []
-        case .nullify:
-            let columns = ownership.references.keys.sorted().filter { !rights.updatable.contains($0) }
-            if columns.isEmpty { return [] }
-            missing = "UPDATE (\(SQLText.list(columns)))"
-        }
+        var lacks: [String] = []
+        if ownership.onDelete == .delete, !ownership.references.isEmpty, !rights.mayDelete { lacks.append("DELETE") }
+        let columns = ownership.references.keys.sorted().filter { !rights.updatable.contains($0) }
+        if !columns.isEmpty { lacks.append("UPDATE (\(SQLText.list(columns)))") }
+        if lacks.isEmpty { return [] }
+        let missing = lacks.joined(separator: ", ")
         return [
             PreflightFinding(
                 .blocker, .targetPrivilege, database: side.name, object: name.description,
-                "on_delete: \(ownership.onDelete.rawValue) of \(name) is carried out by role \(side.user), which lacks \(missing)",
+                "what becomes of references in \(name) (on_delete: \(ownership.onDelete.rawValue), changed keys) is carried out by role "
+                    + "\(side.user), which lacks \(missing)",
                 fix: "GRANT \(missing) ON \(name.sql) TO \(SQLText.identifier(side.user));")
         ]
     }

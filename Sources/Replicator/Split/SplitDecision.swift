@@ -12,8 +12,8 @@ struct SplitDecision {
     let references: SplitReferences
     /// What rows that others may refer to had as numbers here, before the group.
     private var numbers: [RowKey: String] = [:]
-    /// Of those, the ones that have gone, with what they turned into by a changed key.
-    private var ended: [(key: RowKey, newKey: RowKey?, statements: SplitStatements)] = []
+    /// Rows that others may refer to, and that the source has ended, in order.
+    private(set) var ended: [EndedRow] = []
 
     private struct Brought: Sendable {
         var id: OperationID
@@ -68,6 +68,7 @@ struct SplitDecision {
                 let resolution = try resolver.resolve(
                     operation, of: transaction, table: statements.target.table, against: history, effects: &effects)
                 let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
+                noteEnd(operation, resolution, transaction.context, statements)
                 for step in resolution.steps { perform(step, operation, arena, statements, change, &names) }
                 for conflict in resolution.conflicts {
                     add(statements.record(conflict, operation, arena, references), rows: nil, change, &names)
@@ -80,7 +81,6 @@ struct SplitDecision {
             if let statements = targets[row.definition] { add(statements.delete(key), rows: 1, nil, &names) }
         }
         brought.removeAll()
-        addConsequences(targets, &names)
         if !current.isEmpty { pipelines.append(current) }
     }
 
@@ -93,6 +93,7 @@ struct SplitDecision {
     ) {
         switch step {
         case .insert(let key, _):
+            numbers[key] = nil
             if let row = brought.removeValue(forKey: key) {
                 // It is there already, just as this operation wants it.
                 if row.id == operation.id, row.isExact, missingReferences(of: operation, statements.target, arena).isEmpty {
@@ -100,12 +101,11 @@ struct SplitDecision {
                 }
                 add(statements.delete(key), rows: 1, change, &names)
             }
-        case .move(_, let newKey, _):
+        case .move(let key, let newKey, _):
+            numbers[newKey] = numbers.removeValue(forKey: key)
             if brought.removeValue(forKey: newKey) != nil { add(statements.delete(newKey), rows: 1, change, &names) }
         case .delete(let key):
-            var newKey: RowKey?
-            if case .move(let key) = operation.kind { newKey = key }
-            if numbers[key] != nil { ended.append((key, newKey, statements)) }
+            numbers[key] = nil
         case .update:
             break
         }
@@ -165,31 +165,40 @@ struct SplitDecision {
         return adapted
     }
 
-    /// What becomes of the rows that refer to those which have gone. They come last: what the source itself did to them
-    /// is done, and what is left it had not seen. These are writes of the target, and its stream says so.
-    private mutating func addConsequences(_ targets: SplitTargets, _ names: inout SplitStatementNames) {
-        guard !ended.isEmpty, let policy = targets.settings.policy else { return }
-        let referrers = SplitReferrers(policy: policy)
-        var statements: [SplitStatement] = []
-        for (key, newKey, table) in ended {
-            guard let number = numbers[key] else { continue }
-            let name = table.target.table.name
-            var start = SplitStatement()
-            _ = start.add(.text(number), 0)
-            if let newKey, effects.isPresent(newKey),
-                let reference = SplitReference(to: name, isRequired: false, policy: policy)
-            {
-                let place = reference.number(newKey, isBinary: targets.isBinary, &start)
-                statements += referrers.moves(from: name, to: place).map { start.with(sql: $0) }
-            } else {
-                statements += referrers.consequences(of: name).map { start.with(sql: $0) }
+    /// Notes what the source has ended: references to it may have to follow.
+    private mutating func noteEnd(
+        _ operation: RowOperation, _ resolution: Resolution, _ context: CausalContext, _ statements: SplitStatements
+    ) {
+        guard statements.target.number != nil else { return }
+        let table = statements.target.table.name
+        if case .move = operation.kind {
+            // Where an earlier one has led to moves on.
+            for index in ended.indices where ended[index].outcome == .merges(operation.key) {
+                ended[index].outcome = .merges(resolution.successor)
             }
         }
-        ended.removeAll()
-        if statements.isEmpty { return }
-        current.add(
-            .execute(name: "lindero_note", parameters: [.binary(SplitNote.encode([.consequences]))], binaryResult: false))
-        for statement in statements { add(statement, rows: nil, nil, &names) }
+        if let rival = resolution.rival {
+            let outcome: EndedRow.Outcome =
+                if case .move(let newKey) = operation.kind {
+                    resolution.isRivalYielding
+                        ? .merges(resolution.successor) : .stands(beside: resolution.successor == newKey ? newKey : nil)
+                } else {
+                    .stays
+                }
+            ended.append(EndedRow(table: table, row: .rival(rival), outcome: outcome, context: context))
+        }
+        guard let number = numbers[operation.key] else { return }
+        for step in resolution.steps {
+            switch step {
+            case .move:
+                ended.append(EndedRow(table: table, row: .number(number), outcome: .stays, context: context))
+            case .delete:
+                ended.append(
+                    EndedRow(table: table, row: .number(number), outcome: .merges(resolution.successor), context: context))
+            case .insert, .update:
+                break
+            }
+        }
     }
 
     private mutating func add(

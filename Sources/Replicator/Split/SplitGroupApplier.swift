@@ -9,6 +9,8 @@ final class SplitGroupApplier {
     private static let attempts = 5
 
     let connection: PostgresConnection
+    /// Rows that a group looked for by what is known of this side's own changed keys, in vain.
+    var missedRivals: Set<RowKey> = []
     /// Asked whose numbers the references are.
     private let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
@@ -92,6 +94,7 @@ final class SplitGroupApplier {
         on group: SplitGroup, isPart: Bool, _ write: (_ isFirst: Bool, _ allHot: Bool) async throws -> Void
     ) async throws {
         lostRows = nil
+        missedRivals = []
         bringsRows = true
         var allHot = group.changeCount == 0
         // What was done before a part is worth more tries.
@@ -239,6 +242,7 @@ final class SplitGroupApplier {
                 return readLSN
             }
             for steps in decision.steps { try await run(steps) }
+            try await settle(decision)
             if !bringsRows { try await requireNothingSince(knownLSN, locks) }
         }
         return decision.effects

@@ -34,6 +34,14 @@ struct SplitReference: Sendable {
         return statement
     }
 
+    /// The number that the row has on the target, kept from being deleted, or from being changed at all.
+    func find(_ key: RowKey, isBinary: Bool, lock: String) -> SplitStatement {
+        var statement = SplitStatement()
+        statement.sql =
+            "SELECT r.\(SQLText.identifier(number)) FROM \(table.sql) AS r WHERE \(condition(key, isBinary, &statement)) \(lock)"
+        return statement
+    }
+
     /// The number that the row has on the target; NULL when it is not there.
     func number(_ key: RowKey, isBinary: Bool, _ statement: inout SplitStatement) -> String {
         "(SELECT r.\(SQLText.identifier(number)) FROM \(table.sql) AS r WHERE \(condition(key, isBinary, &statement)))"
@@ -75,13 +83,46 @@ struct SplitReferrers: Sendable {
         }
     }
 
-    /// Statements after a key change onto a row that was there already. `$1`: the number that the old row had; the
-    /// place `number` stands for: the one it has now.
-    func moves(from table: QualifiedName, to number: String) -> [String] {
+    /// Statements after a key change onto a row that was there already. `$1`: the number that the old row had; `$2`: the
+    /// one that it has now.
+    func moves(from table: QualifiedName) -> [String] {
         columns(to: table).map { referrer, column in
             let name = SQLText.identifier(column)
-            return "UPDATE \(referrer.table.sql) SET \(name) = \(number) WHERE \(name) = $1"
+            return "UPDATE \(referrer.table.sql) SET \(name) = $2 WHERE \(name) = $1"
         }
+    }
+
+    /// A column that holds a table's numbers.
+    struct Column: Sendable {
+        var referrer: TableOwnership
+        var name: String
+        private var sql: String { SQLText.identifier(name) }
+
+        /// Says once more what rows refer to (`SplitNote.consequences`). `$1`: the number.
+        var repetition: String { "UPDATE \(referrer.table.sql) SET \(sql) = \(sql) WHERE \(sql) = $1" }
+
+        /// The rows that hold a number, by their match columns, no more than a limit. `$1`: the number.
+        func rows(limit: Int) -> String {
+            let match = referrer.match.map(SQLText.identifier).joined(separator: ", ")
+            return "SELECT \(match) FROM \(referrer.table.sql) WHERE \(sql) = $1 LIMIT \(limit)"
+        }
+
+        /// The same as `repetition` for one row.
+        func repetition(of key: RowKey, number: String, isBinary: Bool) -> SplitStatement {
+            var statement = SplitStatement()
+            _ = statement.add(.text(number), 0)
+            let row = zip(referrer.match, key.values).map { column, value in
+                "\(SQLText.identifier(column)) = \(statement.add(SplitStatements.parameter(value, isBinary: isBinary), 0))"
+            }
+            statement.sql = ([repetition] + row).joined(separator: " AND ")
+            return statement
+        }
+    }
+
+    /// Columns whose values mean nothing once the row is gone, and stay.
+    func kept(to table: QualifiedName) -> [Column] { all(to: table).filter { $0.referrer.onDelete == .keep } }
+    func all(to table: QualifiedName) -> [Column] {
+        columns(to: table).map { Column(referrer: $0, name: $1) }
     }
 
     private func columns(to table: QualifiedName) -> [(TableOwnership, String)] {

@@ -17,12 +17,13 @@ struct SplitSteps: Sendable {
     /// - Parameter rows: how many rows it must reach; `nil` when any number will do.
     @discardableResult
     mutating func add(
-        _ statement: SplitStatement, _ names: inout SplitStatementNames, rows: Int? = nil, change: FailedChange? = nil
+        _ statement: SplitStatement, _ names: inout SplitStatementNames, rows: Int? = nil, change: FailedChange? = nil,
+        isBinary: Bool = false
     ) -> Int {
         let (name, isNew) = names.name(of: statement)
         if isNew { steps.append(.prepare(name: name, sql: statement.sql, parameterTypes: statement.types)) }
         sizeBytes += statement.parameters.reduce(64) { $0 + $1.byteCount }
-        steps.append(.execute(name: name, parameters: statement.parameters, binaryResult: false))
+        steps.append(.execute(name: name, parameters: statement.parameters, binaryResult: isBinary))
         expectations.append((steps.count - 1, rows, change))
         return steps.count - 1
     }

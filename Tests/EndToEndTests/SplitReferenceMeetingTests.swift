@@ -1,0 +1,77 @@
+import TestSupport
+import Testing
+
+/// References to a row whose key one side changes, while the other changes it too, deletes the row, or makes a new one.
+@Suite struct SplitReferenceMeetingTests {
+    private let scenes = SplitReferenceTests()
+
+    private func key(_ old: String, _ new: String) -> String { "UPDATE hotels SET code = '\(new)' WHERE code = '\(old)';" }
+    private func hotel(_ code: String) -> String { "INSERT INTO hotels (code) VALUES ('\(code)');" }
+    private func room(_ number: String, in code: String) -> String { scenes.room(number, in: code) }
+    /// A hotel that this side's rows refer to no longer.
+    private func gone(_ code: String) -> String {
+        "DELETE FROM rooms WHERE \"hotelId\" = (SELECT id FROM hotels WHERE code = '\(code)');"
+            + "DELETE FROM hotels WHERE code = '\(code)';"
+    }
+
+    /// The rooms that come of it, but for those that nobody touches.
+    private func meet(_ onDelete: String, bot: String, sync: String) async throws -> String {
+        let pair = try await scenes.scene(onDelete: onDelete)
+        let rooms = try await scenes.meet(pair, bot: bot, sync: sync)
+        await pair.remove()
+        return rooms?.split(separator: ", ").filter { !["city first", "sea first"].contains($0.dropFirst(4)) }
+            .joined(separator: ", ") ?? ""
+    }
+
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func ofTwoChangesOfOneKeyReferencesFollowOne(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete,
+            bot: room("b-1", in: "hill") + key("hill", "peak") + "COMMIT;" + room("b-2", in: "peak"),
+            sync: room("s-1", in: "hill") + key("hill", "top") + "COMMIT;" + room("s-2", in: "top"))
+        #expect(rooms == "b-1 top, b-2 top, r-1 top first, r-4 top first, s-1 top, s-2 top")
+    }
+
+    @Test(arguments: ["", "COMMIT;"])
+    func referencesFollowKeysThatChangeOn(between: String) async throws {
+        let rooms = try await meet(
+            "keep",
+            bot: key("hill", "peak") + between + key("peak", "crag") + "COMMIT;" + room("b-1", in: "crag"),
+            sync: key("hill", "top") + between + key("top", "roof") + "COMMIT;" + room("s-1", in: "roof"))
+        #expect(rooms == "b-1 roof, r-1 roof first, r-4 roof first, s-1 roof")
+    }
+
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func referencesStayWithTheRowThatIsLeft(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete,
+            bot: key("hill", "peak") + "COMMIT;" + gone("peak") + "COMMIT;" + room("b-1", in: "sea") + key("sea", "bay"),
+            sync: room("s-1", in: "hill") + "COMMIT;" + key("hill", "top") + "COMMIT;" + room("s-2", in: "sea") + key("sea", "gulf")
+                + key("gulf", "port") + "COMMIT;" + room("s-3", in: "port"))
+        #expect(rooms == "b-1 port, r-3 port first, r-6 port first, s-1 top, s-2 port, s-3 port")
+    }
+
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func aReferenceToARowThatTheOtherSideDeletesFollowsItsChangedKey(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: room("b-1", in: "hill") + "COMMIT;" + key("hill", "peak"), sync: gone("hill"))
+        #expect(rooms == "b-1 peak")
+    }
+
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func aReferenceDoesNotPassToANewRowWithTheSameKey(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: room("b-1", in: "hill") + "COMMIT;" + room("b-2", in: "sea"),
+            sync: gone("hill") + hotel("hill") + "COMMIT;" + key("sea", "bay") + hotel("sea") + "COMMIT;" + room("s-1", in: "sea"))
+        let empty = onDelete == "delete" ? "" : "b-1 -, "
+        #expect(rooms == empty + "b-2 bay, r-3 bay first, r-6 bay first, s-1 sea")
+    }
+
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func aKeyChangedOntoARowThatHasMovedOnTakesItsReferencesThere(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: room("b-1", in: "hill") + key("hill", "peak"),
+            sync: hotel("peak") + "COMMIT;" + key("peak", "summit"))
+        #expect(rooms == "b-1 summit, r-1 summit first, r-4 summit first")
+    }
+}
