@@ -45,12 +45,13 @@ extension LocalHistory {
 
         /// Takes in what followed; what that says of what is older still holds.
         mutating func goOn(with newer: Entry) {
-            for id in newer.matched {
-                if let index = deletions.firstIndex(where: { $0.mark.id == id }) {
+            if !newer.matched.isEmpty {
+                // A row that comes and goes through a long backlog has thousands of both.
+                var older = Set(newer.matched)
+                for index in deletions.indices where older.remove(deletions[index].mark.id) != nil {
                     deletions[index].isMatched = true
-                } else {
-                    matched.append(id)
                 }
+                matched += newer.matched.filter(older.contains)
             }
             if let cleared = newer.clearedLSN {
                 writes.removeAll()
