@@ -157,7 +157,7 @@ public struct GroupSettings: Sendable, Equatable {
     /// Bytes of changes, as they are held in memory; `nil` derives them from the memory limit.
     public var maximumBytes: Int?
     /// Row changes; 1 gives every source transaction one of its own.
-    public var maximumChanges = 100_000
+    public var maximumChanges = 20_000
     public init() {}
 }
 
