@@ -64,8 +64,12 @@ import Testing
         try await worker.waitForErrors("state=streaming")
         // The heartbeat's commits reach the standby: its data is never older than an interval or two.
         try await scene.waitForLag("the worker's own writes arrive") { $0.state == "streaming" && ($0.lagSeconds ?? 99) < 1 }
-        let slots = try await scene.primary.execute("SELECT slot_type, count(*)::text FROM pg_replication_slots GROUP BY 1 ORDER BY 1")
-        #expect(slots.rows.map { $0[0] } == ["logical", "physical"])
+        // The change feed begins on its own time.
+        try await waitUntil("the feed has its slot, and the standby its tables") {
+            let slots = try await scene.primary.execute("SELECT DISTINCT slot_type FROM pg_replication_slots ORDER BY 1")
+            let table = try await scene.standby.execute("SELECT to_regclass('lindero.direction')::text")
+            return slots.rows.map { $0[0] } == ["logical", "physical"] && table.rows.first?[0] != nil
+        }
         #expect(try await scene.standby.execute("SELECT to_regclass('lindero.direction')::text, count(*)::text FROM lindero.direction").rows.first?[1] == "0")
         try await scene.standby.stop()
         try await worker.waitForErrors("state=disconnected")
