@@ -20,15 +20,7 @@ final class HeldMove {
         second = secondDies ? try await PostgresCluster.start() : nil
         pair = try await PhaseTests.pair(roles: true, second: second)
         try pair.write(tables: PhaseTests.tables, backend: "shared", gates: gates, roles: ["bot_app", "sync_app"])
-        bot = LiveService(url: pair.url("bot", as: "bot_app")) { connection, number in
-            _ = try await connection.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = '\(number)' WHERE \"bookingId\" = 'b\(number % 100 + 1)'")
-        }
-        sync = LiveService(url: pair.url("bot", as: "sync_app")) { connection, number in
-            _ = try await connection.execute("""
-                UPDATE public."Reservas" SET status = '\(number)' WHERE "bookingId" = 'b\(number % 100 + 1)';
-                INSERT INTO public."Reservas" ("bookingId", status, phone) VALUES ('n\(number)', 'made', '1')
-                """)
-        }
+        (bot, sync) = LiveService.both(of: pair)
         worker = try LinderoProcess.start(["run", "--http", http], environment: pair.environment, folder: pair.folder)
         try await worker.waitForErrors("following changes")
     }

@@ -67,3 +67,21 @@ final class LiveService: Sendable {
         await connection?.close()
     }
 }
+
+extension LiveService {
+    /// Both services of a pair, each under its own role, on the database that holds everything at first: `bot` writes its notes,
+    /// `sync` its states, and a new row with each.
+    static func both(of pair: SplitPair) -> (bot: LiveService, sync: LiveService) {
+        let bot = LiveService(url: pair.url("bot", as: "bot_app")) { connection, number in
+            _ = try await connection.execute(
+                "UPDATE public.\"Reservas\" SET \"crmNotes\" = '\(number)' WHERE \"bookingId\" = 'b\(number % 100 + 1)'")
+        }
+        let sync = LiveService(url: pair.url("bot", as: "sync_app")) { connection, number in
+            _ = try await connection.execute("""
+                UPDATE public."Reservas" SET status = '\(number)' WHERE "bookingId" = 'b\(number % 100 + 1)';
+                INSERT INTO public."Reservas" ("bookingId", status, phone) VALUES ('n\(number)', 'made', '1')
+                """)
+        }
+        return (bot, sync)
+    }
+}

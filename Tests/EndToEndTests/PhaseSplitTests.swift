@@ -23,15 +23,7 @@ import Testing
 
     @Test func aLiveSystemIsSplitAndComesBack() async throws {
         let pair = try await PhaseTests.pair(roles: true)
-        let bot = LiveService(url: pair.url("bot", as: "bot_app")) { connection, number in
-            _ = try await connection.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = '\(number)' WHERE \"bookingId\" = 'b\(number % 100 + 1)'")
-        }
-        let sync = LiveService(url: pair.url("bot", as: "sync_app")) { connection, number in
-            _ = try await connection.execute("""
-                UPDATE public."Reservas" SET status = '\(number)' WHERE "bookingId" = 'b\(number % 100 + 1)';
-                INSERT INTO public."Reservas" ("bookingId", status, phone) VALUES ('n\(number)', 'made', '1')
-                """)
-        }
+        let (bot, sync) = LiveService.both(of: pair)
         let worker = try pair.run()
         try await worker.waitForErrors("following changes")
         bot.start()

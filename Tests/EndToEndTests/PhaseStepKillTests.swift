@@ -138,15 +138,7 @@ import Testing
     /// Both services write all the time, and one of them moves there and back.
     @Test func killedInsideEveryStepASplitComesAndGoes() async throws {
         let pair = try await PhaseTests.pair(roles: true)
-        let bot = LiveService(url: pair.url("bot", as: "bot_app")) { connection, number in
-            _ = try await connection.execute("UPDATE public.\"Reservas\" SET \"crmNotes\" = '\(number)' WHERE \"bookingId\" = 'b\(number % 100 + 1)'")
-        }
-        let sync = LiveService(url: pair.url("bot", as: "sync_app")) { connection, number in
-            _ = try await connection.execute("""
-                UPDATE public."Reservas" SET status = '\(number)' WHERE "bookingId" = 'b\(number % 100 + 1)';
-                INSERT INTO public."Reservas" ("bookingId", status, phone) VALUES ('n\(number)', 'made', '1')
-                """)
-        }
+        let (bot, sync) = LiveService.both(of: pair)
         let start = try pair.run()
         let replica = try await pair.command(["advance", "--to", "replica", "--execute"], timeoutSeconds: 120)
         #expect(replica.exitCode == 0, "\(replica.errors)\(start.errors)")
