@@ -74,4 +74,38 @@ import Testing
             sync: hotel("peak") + "COMMIT;" + key("peak", "summit"))
         #expect(rooms == "b-1 summit, r-1 summit first, r-4 summit first")
     }
+
+    /// How many rooms each hotel has.
+    private static let counts = """
+        SELECT string_agg(concat_ws(' ', code, n), ', ' ORDER BY code)
+        FROM (SELECT coalesce(h.code, '-') AS code, count(*) AS n FROM rooms r LEFT JOIN hotels h ON h.id = r."hotelId" GROUP BY 1) c
+        """
+
+    @Test func everyOneOfManyReferencesIsToldAgain() async throws {
+        let pair = try await scenes.scene(onDelete: "nullify")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(SplitReferenceTests.rooms)
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute("""
+            INSERT INTO rooms (number, "hotelId")
+            SELECT 'b-' || n, (SELECT id FROM hotels WHERE code = 'sea') FROM generate_series(1, 10500) n
+            """)
+        _ = try await pair.sync.execute(key("sea", "bay") + hotel("sea"))
+        // Sync's change gets to bot when all of bot's rooms have met the new row on sync.
+        _ = try await pair.bot.execute("BEGIN; SELECT 1 FROM hotels WHERE code = 'sea' FOR UPDATE")
+        worker = try await pair.startStreaming()
+        try await waitUntil("sync has the rooms") {
+            try await pair.sync.execute(Self.counts).firstValue == "bay 2, city 2, hill 2, sea 10500"
+        }
+        _ = try await pair.bot.execute("COMMIT")
+        try await waitUntil("every reference follows", timeoutSeconds: 60) {
+            let counts = try await pair.values(Self.counts)
+            return counts == Array(repeating: "bay 10502, city 2, hill 2", count: 2)
+        }
+        try await pair.waitUntilEqual(SplitReferenceTests.rooms)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
 }

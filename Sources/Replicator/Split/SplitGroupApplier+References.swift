@@ -6,21 +6,30 @@ import ReplicationCore
 /// It comes last: what the source itself did to referring rows is done, and what is left it had not seen. These are writes of
 /// the target, and its stream says so.
 extension SplitGroupApplier {
-    /// As many rows are looked at one by one; of more all are told again.
-    private static let rowLimit = 10_000
+    /// As many rows are in memory at once, whatever refers to a row.
+    private static let rowLimit = 1_000
 
-    private struct Doubt {
-        var column: SplitReferrers.Column
-        var key: RowKey
-        var number: String
-        var context: CausalContext
+    /// Rows whose references may have to be told again.
+    private struct Doubts {
+        struct Doubt {
+            var column: SplitReferrers.Column
+            var key: RowKey
+            var number: String
+            var context: CausalContext
+        }
+
+        var rows: [Doubt] = []
+        /// Whether the target has been read past the moment at which it was asked for them: then whatever their own writers
+        /// did is known.
+        var isKnown = false
+        /// Whether the target's stream has been told that consequences follow.
+        var isNoted = false
     }
 
     func settle(_ decision: SplitDecision) async throws {
         guard !decision.ended.isEmpty, let policy = settings.policy else { return }
         let referrers = SplitReferrers(policy: policy)
-        var isNoted = false
-        var doubts: [Doubt] = []
+        var doubts = Doubts()
         for ended in decision.ended {
             guard let reference = SplitReference(to: ended.table, isRequired: false, policy: policy),
                 let number = try await number(of: ended, reference)
@@ -35,7 +44,7 @@ extension SplitGroupApplier {
             let consequences: [SplitStatement]
             switch (ended.outcome, ended.row, place) {
             case (.stays, _, _), (.stands, _, .some):
-                doubts += try await look(for: number, in: referrers.all(to: ended.table), ended, policy)
+                try await look(for: number, in: referrers.all(to: ended.table), ended, policy, &doubts)
                 continue
             case (.merges, _, .some(let place)):
                 if place == number { continue }
@@ -46,19 +55,25 @@ extension SplitGroupApplier {
                 consequences = referrers.all(to: ended.table).map { start.with(sql: $0.repetition) }
             case (.merges, .number, nil):
                 consequences = referrers.consequences(of: ended.table).map { start.with(sql: $0) }
-                doubts += try await look(for: number, in: referrers.kept(to: ended.table), ended, policy)
+                try await look(for: number, in: referrers.kept(to: ended.table), ended, policy, &doubts)
             }
-            try await write(consequences, isNoted: &isNoted)
+            try await write(consequences, isNoted: &doubts.isNoted)
         }
-        if doubts.isEmpty { return }
-        // Then whatever their own writers did is known.
-        try await barrier.pass()
-        let isBinary = targets.isBinary
+        try await tellAgain(&doubts)
+    }
+
+    /// Writes once more what those rows refer to that were written unseen by the source.
+    private func tellAgain(_ doubts: inout Doubts) async throws {
+        if doubts.rows.isEmpty { return }
+        if !doubts.isKnown { try await barrier.pass() }
+        doubts.isKnown = true
+        let (rows, isBinary) = (doubts.rows, targets.isBinary)
+        doubts.rows.removeAll()
         let repetitions = try ledger.withHistory(of: side.opposite) { history, _ in
-            try doubts.filter { try history.hasWrittenReferences(of: $0.key, since: $0.context) }
+            try rows.filter { try history.hasWrittenReferences(of: $0.key, since: $0.context) }
                 .map { $0.column.repetition(of: $0.key, number: $0.number, isBinary: isBinary) }
         }
-        try await write(repetitions, isNoted: &isNoted)
+        try await write(repetitions, isNoted: &doubts.isNoted)
     }
 
     private func write(_ statements: [SplitStatement], isNoted: inout Bool) async throws {
@@ -98,28 +113,39 @@ extension SplitGroupApplier {
     /// Rows that may have come to refer to the row without the source's knowledge: there they may mean another one, or
     /// nothing. What they refer to is written again, now that the source's change is known.
     private func look(
-        for number: String, in columns: [SplitReferrers.Column], _ ended: EndedRow, _ policy: OwnershipPolicy
-    ) async throws -> [Doubt] {
+        for number: String, in columns: [SplitReferrers.Column], _ ended: EndedRow, _ policy: OwnershipPolicy,
+        _ doubts: inout Doubts
+    ) async throws {
         let hasWritten = ledger.withHistory(of: side.opposite) { history, _ in
             history.hasWrittenReferences(since: ended.context)
         }
-        guard hasWritten else { return [] }
-        var doubts: [Doubt] = []
+        guard hasWritten else { return }
         let tables = policy.tables.keys.sorted()
         for column in columns {
             guard let table = tables.firstIndex(of: column.referrer.table) else { continue }
-            var statement = SplitStatement()
-            _ = statement.add(.text(number), 0)
-            statement.sql = column.rows(limit: Self.rowLimit)
-            var steps = SplitSteps()
-            let look = steps.add(statement, &names, isBinary: targets.isBinary)
-            let rows = try await run(steps)[look]
-            for row in 0..<rows.rowCount {
-                let values = column.referrer.match.indices.map { rows.bytes(row: row, column: $0) }
-                doubts.append(
-                    Doubt(column: column, key: RowKey(table: table, values: values), number: number, context: ended.context))
+            // The rows as they are now, whatever is written to them from here on.
+            var asked = SplitStatement("DECLARE lindero_referrers NO SCROLL CURSOR FOR " + column.rows)
+            _ = asked.add(.text(number), 0)
+            let fetch = SplitStatement("FETCH \(Self.rowLimit) FROM lindero_referrers")
+            doubts.isKnown = false
+            var statements = [asked, fetch]
+            while true {
+                var steps = SplitSteps()
+                let places = statements.map { steps.add($0, &names, isBinary: targets.isBinary) }
+                let rows = try await run(steps)[places[places.count - 1]]
+                for row in 0..<rows.rowCount {
+                    let values = column.referrer.match.indices.map { rows.bytes(row: row, column: $0) }
+                    doubts.rows.append(
+                        Doubts.Doubt(
+                            column: column, key: RowKey(table: table, values: values), number: number, context: ended.context))
+                }
+                if doubts.rows.count >= Self.rowLimit { try await tellAgain(&doubts) }
+                if rows.rowCount < Self.rowLimit { break }
+                statements = [fetch]
             }
+            var end = SplitSteps()
+            end.add(SplitStatement("CLOSE lindero_referrers"), &names)
+            try await run(end)
         }
-        return doubts
     }
 }

@@ -101,10 +101,10 @@ struct SplitReferrers: Sendable {
         /// Says once more what rows refer to (`SplitNote.consequences`). `$1`: the number.
         var repetition: String { "UPDATE \(referrer.table.sql) SET \(sql) = \(sql) WHERE \(sql) = $1" }
 
-        /// The rows that hold a number, by their match columns, no more than a limit. `$1`: the number.
-        func rows(limit: Int) -> String {
+        /// The rows that hold a number, by their match columns. `$1`: the number.
+        var rows: String {
             let match = referrer.match.map(SQLText.identifier).joined(separator: ", ")
-            return "SELECT \(match) FROM \(referrer.table.sql) WHERE \(sql) = $1 LIMIT \(limit)"
+            return "SELECT \(match) FROM \(referrer.table.sql) WHERE \(sql) = $1"
         }
 
         /// The same as `repetition` for one row.

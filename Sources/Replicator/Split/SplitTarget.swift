@@ -82,7 +82,9 @@ struct SplitTarget: Sendable {
 struct SplitStatement: Sendable {
     private(set) var types: [UInt32] = []
     private(set) var parameters: [PostgresParameter] = []
-    var sql = ""
+    var sql: String
+
+    init(_ sql: String = "") { self.sql = sql }
 
     /// Adds a parameter; its place in the text.
     mutating func add(_ parameter: PostgresParameter, _ type: UInt32) -> String {
