@@ -4,7 +4,7 @@ import CLibPQ
 public enum LargeBlocks {
     /// What is allocated in blocks larger than this goes back to the system when it is freed. At 128 kB every chunk is faulted
     /// in anew: inserts cost the worker 3.4 µs each instead of 2.0, and were 16 % slower.
-    static let leastBytes: CInt = 2 << 20
+    public static let leastBytes: CInt = 2 << 20
 
     /// Makes that so, for the rest of the process. Left alone, glibc raises its own limit with every large block that is
     /// freed, up to 32 MB; buffers of several megabytes then leave holes in the heap, and a worker under a backlog grew

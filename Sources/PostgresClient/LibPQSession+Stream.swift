@@ -40,9 +40,12 @@ extension LibPQSession {
                 batch.isEnd = true
                 return batch
             case .wouldBlock:
+                let isGathering = isWorthGathering()
+                // Somebody waits for what is here: no call of the system to see whether there is more.
+                if !batch.messages.isEmpty && !isGathering { return batch }
                 // Nothing complete came since the socket was read last.
                 if isSocketRead {
-                    if !hasRested && isWorthGathering() && !gatherDeadline.isPast {
+                    if !hasRested && isGathering && !gatherDeadline.isPast {
                         Self.rest(isShort: batch.bytes.count < Self.littleBytes)
                         hasRested = true
                     } else if !batch.messages.isEmpty {

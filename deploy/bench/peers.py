@@ -93,6 +93,14 @@ class Program(Peer):
 
 
 class Lindero(Program):
+    def prepare(self):
+        """Its schema stands in the target, as a subscription stands in the catalog."""
+        super().prepare()
+        made = subprocess.run([self.bench.lindero, "migrate"], capture_output=True, text=True,
+                              env=environment(DATABASE_URL=self.target.conninfo()))
+        if made.returncode:
+            raise Failed(f"lindero migrate ended with {made.returncode}: {made.stderr.strip()[-500:]}")
+
     def arguments(self):
         return [self.bench.lindero, "run", "--http", "none", "--source", self.source.conninfo(application="peer"),
                 "--target", self.target.conninfo(application="peer"), "--slot", self.slot,

@@ -21,6 +21,12 @@ public struct TransactionAssembler: Sendable {
 
     /// Whether a transaction has begun and not yet ended.
     public var isInTransaction: Bool { open != nil }
+    /// Whether so much of a transaction is here, or has been taken, that nobody sees before the rest of it has come.
+    public func hasBegun(bytes: Int) -> Bool {
+        guard let open else { return false }
+        return open.precedingCount > 0 || chunk.sizeBytes >= bytes
+    }
+
     public var sizeBytes: Int { chunk.sizeBytes }
     /// Changes that wait to be taken.
     public var changeCount: Int { chunk.changes.count }

@@ -26,6 +26,7 @@ final class StreamMailbox: Sendable {
         }
     }
 
+    private static let gatheringBytes = 32 << 10
     private let limitBytes: Int
     private let state = Mutex(State())
     private let arrival = Signal()
@@ -41,8 +42,9 @@ final class StreamMailbox: Sendable {
     /// Whether the applier waits for a fuller group, and so for the end of the backlog.
     var isFilling: Bool { state.withLock { $0.isFilling } }
 
-    /// Whether the applier has not come for what is here, or wants more of it: then messages may gather.
-    var isBehind: Bool { state.withLock { $0.isFilling || !$0.isAwaited && !$0.chunks.isEmpty } }
+    /// Whether the applier has not come for what is here, or wants more of it: then messages may gather. A few transactions
+    /// are no reason: it may come for them while the reader rests, and find only what had been read before.
+    var isBehind: Bool { state.withLock { $0.isFilling || !$0.isAwaited && $0.sizeBytes >= Self.gatheringBytes } }
 
     func put(_ chunk: consuming ChangeChunk) {
         let sizeBytes = chunk.sizeBytes

@@ -69,8 +69,9 @@ struct StreamReader {
         var life = Life(
             decoder: PGOutputDecoder(
                 protocolVersion: StreamOptions.protocolVersion(isStreaming: spill != nil, isTwoPhase: isTwoPhase)),
-            // A piece of a large transaction is no larger than a group may be.
-            assembler: TransactionAssembler(cutBytes: min(4 << 20, limits.bytes)),
+            // A piece of a large transaction is no larger than a group may be, nor made of blocks that the system takes
+            // back each time: faulting them in anew cost a fifth of the worker.
+            assembler: TransactionAssembler(cutBytes: min(Int(LargeBlocks.leastBytes), limits.bytes)),
             streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
             schedule: FeedbackSchedule(
                 senderTimeoutMilliseconds: senderTimeoutMilliseconds,
@@ -82,10 +83,12 @@ struct StreamReader {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
                 if isEchoing?() == true { Self.rest() }
+                // Nobody waits for the middle of a large transaction.
+                let isInLarge = life.assembler.hasBegun(bytes: Self.readBytes)
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes),
                     waitMilliseconds: mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
-                    isWorthGathering: isBehind ?? { [mailbox] in mailbox.isBehind })
+                    isWorthGathering: { [mailbox, isBehind] in isInLarge || isBehind?() ?? mailbox.isBehind })
                 try await read(batch, &life)
                 if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {
                     mailbox.note(isBacklog: isBacklog)
