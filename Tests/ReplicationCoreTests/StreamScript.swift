@@ -12,13 +12,23 @@ struct StreamScript {
     init(cutBytes: Int = 4 << 20) { assembler = TransactionAssembler(cutBytes: cutBytes) }
 
     mutating func table(_ id: UInt32, _ name: String, key: [String], columns: [String], full: Bool = false) throws {
-        try assembler.handle(
-            .relation(
-                RelationMessage(
-                    id: id, name: QualifiedName(schema: "public", name: name), replicaIdentity: full ? .full : .default,
-                    columns: columns.map {
-                        RelationMessage.Column(isKey: full || key.contains($0), name: $0, typeOID: 25, typeModifier: -1)
-                    }), xid: nil))
+        try assembler.handle(.relation(Self.relation(id, name, key: key, columns: columns, full: full), xid: nil))
+    }
+
+    /// The same, announced to a streamed transaction alone.
+    mutating func ownTable(_ id: UInt32, _ name: String, key: [String], columns: [String], full: Bool = false) {
+        let announcement = assembler.nextAnnouncement()
+        assembler.record(Self.relation(id, name, key: key, columns: columns, full: full), announcement: announcement)
+    }
+
+    private static func relation(
+        _ id: UInt32, _ name: String, key: [String], columns: [String], full: Bool
+    ) -> RelationMessage {
+        RelationMessage(
+            id: id, name: QualifiedName(schema: "public", name: name), replicaIdentity: full ? .full : .default,
+            columns: columns.map {
+                RelationMessage.Column(isKey: full || key.contains($0), name: $0, typeOID: 25, typeModifier: -1)
+            })
     }
 
     @discardableResult

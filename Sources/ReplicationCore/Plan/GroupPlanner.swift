@@ -13,6 +13,10 @@ public struct GroupPlanner {
     private var tables: [TableNet] = []
     /// Index into `tables` by definition; -1 for one not seen yet.
     private var tableOf: [Int] = []
+    /// By index into `tables`: that of the same table's first definition here.
+    private var firstOf: [Int] = []
+    /// By that: the table's definition that is in use; the others hold nothing.
+    private var usedOf: [Int] = []
 
     private init(chunks: [ChangeChunk], planOf: @escaping (Int) -> RelationPlan?) {
         self.chunks = chunks
@@ -58,19 +62,28 @@ public struct GroupPlanner {
         plan.steps.append(row)
     }
 
+    /// The net of a definition, now the one in use of its table: what came under another one goes first. A definition may
+    /// come back, in a streamed transaction that changes its tables and thinks better of it.
     private mutating func table(of definition: Int) -> Int {
-        if definition < tableOf.count, tableOf[definition] >= 0 { return tableOf[definition] }
         while tableOf.count <= definition { tableOf.append(-1) }
-        let relation = planOf(definition)
-        // A new definition of the same table: what came under the old one goes first.
-        if let relation {
-            for index in tables.indices where tables[index].relation?.table == relation.table {
-                tables[index].emit(into: &plan, chunks: chunks)
-            }
+        if tableOf[definition] < 0 { add(definition: definition) }
+        let index = tableOf[definition]
+        let first = firstOf[index]
+        if usedOf[first] != index {
+            tables[usedOf[first]].emit(into: &plan, chunks: chunks)
+            usedOf[first] = index
         }
-        tableOf[definition] = tables.count
+        return index
+    }
+
+    private mutating func add(definition: Int) {
+        let relation = planOf(definition)
+        let index = tables.count
+        let same = relation.flatMap { relation in tables.firstIndex { $0.relation?.table == relation.table } }
+        tableOf[definition] = index
         tables.append(TableNet(definition: definition, relation: relation))
-        return tables.count - 1
+        firstOf.append(same ?? index)
+        usedOf.append(index)
     }
 
     private mutating func flushAll() {

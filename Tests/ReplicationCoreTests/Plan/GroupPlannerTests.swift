@@ -56,6 +56,23 @@ import Testing
         #expect(steps == ["update k,5,y [1, 2]", "update l,1,z [1, 2]"])
     }
 
+    /// Only a streamed transaction's own definitions come back under the number they had.
+    @Test func aDefinitionThatComesBackKeepsTheOrder() throws {
+        var script = try script()
+        let columns = ["id", "a", "b"]
+        script.assembler.beginOwnRelations()
+        script.ownTable(1, "Reservas", key: ["id"], columns: columns)
+        try script.update(1, ["k", "1", "x"])
+        script.ownTable(1, "Reservas", key: ["id"], columns: columns, full: true)
+        try script.update(1, ["k", "2", "x"], oldKey: ["k", "1", "x"], full: true)
+        script.ownTable(1, "Reservas", key: ["id"], columns: columns)
+        try script.update(1, ["k", "3", "x"])
+        script.assembler.endOwnRelations()
+        try script.commit()
+        let steps = try plan(&script)
+        #expect(steps.compactMap { $0.split(separator: ",").dropFirst().first } == ["1", "2", "3"])
+    }
+
     @Test func unchangedTOASTNeverOverwrites() throws {
         var script = try script()
         try script.update(1, ["k", "1", StreamScript.unchanged])

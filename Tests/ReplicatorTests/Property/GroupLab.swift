@@ -1,5 +1,6 @@
 import PostgresClient
 import ReplicationCore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -10,6 +11,8 @@ final class GroupLab {
     struct Outcome {
         var comparisons = 0
         var inBulk = 0
+        /// Groups that were planned while the one before was applied.
+        var ahead = 0
         var fallbacks = 0
         var cutTransactions = 0
         var streamed = 0
@@ -113,19 +116,23 @@ final class GroupLab {
         let target = try await connectToApply()
         let chunks = try chunks(of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random, &outcome)
         outcome.cutTransactions += chunks.count(where: \.isOpenEnded)
-        var groups = group(chunks, wholeGroup: wholeGroup, &random)
+        let waiting = WaitingGroups(
+            group(chunks, wholeGroup: wholeGroup, &random).map { ($0, !wholeGroup && random.chance(60)) })
         let applier = GroupApplier(
             connection: target, settings: settings, state: DirectionState(),
             plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), startLSN: life.durable,
             exactUpTo: life.exactUpTo,
             limits: BulkLimits(
                 guardedChanges: random.pick([0, 3, 32]), copiedRows: random.pick([1, 4, 200]),
-                statementBytes: random.pick([1, 256 << 10])))
+                statementBytes: random.pick([1, 256 << 10])),
+            lookAhead: { waiting.takeAhead() })
         do {
-            while !groups.isEmpty {
-                let next = groups.removeFirst()
+            while true {
+                let ahead = applier.takeAhead()
+                if ahead != nil { outcome.ahead += 1 }
+                guard let next = ahead ?? waiting.take().map({ PreparedGroup(chunks: $0) }) else { break }
                 try await applier.apply(next)
-                if next.last?.isOpenEnded == false { try await compare(at: applier.appliedLSN, &outcome) }
+                if next.chunks.last?.isOpenEnded == false { try await compare(at: applier.appliedLSN, &outcome) }
             }
             life.isDone = true
         } catch ApplyError.bulkFailed(let upTo) {
@@ -189,5 +196,22 @@ final class GroupLab {
         let found = try await observer.query(RandomTransactions.contents).firstValue ?? ""
         outcome.comparisons += 1
         if found != state.contents { throw Differs(lsn: lsn, expected: state.contents, found: found) }
+    }
+}
+
+/// The groups of a stream; some of them have come when the applier looks ahead.
+private final class WaitingGroups: Sendable {
+    private let groups: Mutex<[(chunks: [ChangeChunk], isEarly: Bool)]>
+
+    init(_ groups: [(chunks: [ChangeChunk], isEarly: Bool)]) { self.groups = Mutex(groups) }
+
+    func take() -> [ChangeChunk]? { groups.withLock { $0.isEmpty ? nil : $0.removeFirst().chunks } }
+
+    func takeAhead() -> [ChangeChunk]? {
+        groups.withLock { groups in
+            guard let next = groups.first, next.isEarly else { return nil }
+            groups.removeFirst()
+            return next.chunks
+        }
     }
 }

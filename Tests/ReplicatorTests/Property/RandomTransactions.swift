@@ -24,7 +24,9 @@ struct RandomTransactions {
         BEGIN EXECUTE command; EXCEPTION WHEN integrity_constraint_violation OR exclusion_violation THEN NULL; END $$
         """
     static let tables = ["guest", "stay", "room", "seat", "mark", "badge", "visit", "plain"]
-    static let clear = "TRUNCATE " + tables.joined(separator: ", ")
+    static let clear =
+        "TRUNCATE " + tables.joined(separator: ", ")
+        + "; ALTER TABLE guest REPLICA IDENTITY DEFAULT; ALTER TABLE plain REPLICA IDENTITY DEFAULT"
     /// Everything there is, in a form that both sides share.
     static let contents =
         "SELECT "
@@ -59,6 +61,10 @@ struct RandomTransactions {
         if random.chance(8) {
             // What a savepoint takes back must leave no trace, even between changes of the same row.
             return "SAVEPOINT s; \(attempt()); \(attempt()); ROLLBACK TO s; RELEASE s"
+        }
+        if random.chance(4) {
+            // Another definition of the table, inside the transaction, and perhaps the first one again.
+            return "ALTER TABLE \(random.pick(["guest", "plain"])) REPLICA IDENTITY \(random.pick(["FULL", "DEFAULT"]))"
         }
         return attempt()
     }
