@@ -107,6 +107,8 @@ extension LibPQSession {
             let handle = try opened()
             if PQisBusy(handle) == 1 { return }
             guard let result = PQgetResult(handle).map({ RawResult($0) }) else {
+                // One more after the last step ends what the Sync itself met: a refusal by a deferred constraint.
+                if progress.answeredCount == progress.sentCount, progress.failure != nil { continue }
                 progress.answeredCount += 1
                 if progress.answeredCount > progress.sentCount { throw lost() }
                 continue

@@ -58,6 +58,7 @@ extension LibPQSession {
     /// An error result as an error. A fatal one closes the connection, as the server has.
     func error(in result: borrowing RawResult) -> PostgresError {
         guard result.isFromServer else { return lost() }
+        hasRefusal = true
         let error = result.serverError
         if error.isFatal { close("the server ended it: \(error.message)") }
         return .server(error)

@@ -28,6 +28,8 @@ final class LibPQSession: @unchecked Sendable {
     /// What the server said it leaves out of the stream.
     private(set) var omission: ServerError?
     private var closedReason = "it was closed before"
+    /// Whether the server has refused something of the running command.
+    var hasRefusal = false
     /// Whether a pipeline has steps on their way that no Sync has ended yet.
     var hasOpenPipeline = false
     private var deadline = Deadline.never
@@ -56,6 +58,7 @@ final class LibPQSession: @unchecked Sendable {
         let handle = try opened()
         if mode == .copyOutEnded { mode = .idle }
         guard mode == .idle else { throw .protocolViolation("a COPY or a stream is still open on this connection") }
+        hasRefusal = false
         return handle
     }
 
@@ -71,6 +74,7 @@ final class LibPQSession: @unchecked Sendable {
         self.handle = nil
         mode = .idle
         hasOpenPipeline = false
+        hasRefusal = false
         omission = nil
         closedReason = reason
         PQfinish(handle)
@@ -107,7 +111,8 @@ final class LibPQSession: @unchecked Sendable {
     /// The connection broke: closes it and says why.
     func lost() -> PostgresError {
         guard let handle else { return .closed(closedReason) }
-        let text = String(cString: PQerrorMessage(handle))
+        // After an error of the server's libpq's text repeats it, with the values in its detail.
+        let text = hasRefusal ? "" : String(cString: PQerrorMessage(handle))
         close("the connection to the server was lost")
         if let farewell { return .server(farewell) }
         let message = ConninfoText.redacted(text, conninfo: options.conninfo)

@@ -39,7 +39,7 @@ public protocol ParameterSource: Sendable {
 
 /// The server refused one step of a pipeline; none after it ran.
 public struct PipelineError: Error, Sendable, CustomStringConvertible {
-    /// Counted from 0.
+    /// Counted from 0; the number of steps when all ran and the commit at their end was refused.
     public var stepIndex: Int
     public var error: PostgresError
 

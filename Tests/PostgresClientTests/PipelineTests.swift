@@ -85,6 +85,21 @@ import Testing
         }
     }
 
+    /// The commit at the Sync is nobody's step.
+    @Test func refusalAtTheCommitIsToldAndLeavesTheConnection() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+            let steps = [1, 2, 1].map { statement("INSERT INTO public.t VALUES (\($0))") }
+            let error = await #expect(throws: PipelineError.self) { try await connection.run(steps) }
+            #expect(error?.stepIndex == 3)
+            guard case .server(let refusal) = error?.error else { throw TestFailure() }
+            #expect(refusal.sqlState == SQLState("23505"))
+            #expect(try await connection.query("SELECT count(*) FROM public.t").firstValue == "0")
+            let results = try await connection.run([statement("INSERT INTO public.t VALUES (4)")])
+            #expect(results.count == 1)
+        }
+    }
+
     @Test func emptyPipelineDoesNothing() async throws {
         try await withConnection { connection async throws in
             #expect(try await connection.run([]).isEmpty)

@@ -72,12 +72,13 @@ struct PlanCache: Sendable {
         return nil
     }
 
-    /// Triggers that fire for replicated rows must see every change as the source made it.
+    /// Triggers that fire for replicated rows must see every change as the source made it; the server's own for a
+    /// constraint among them, where somebody had them fire always.
     private static func allowsBulk(_ table: TableDescription?, on target: PostgresConnection) async throws -> Bool {
         guard let table else { return true }
         let firing = try await target.query(
             """
-            SELECT 1 FROM pg_catalog.pg_trigger WHERE tgenabled IN ('R', 'A') AND NOT tgisinternal
+            SELECT 1 FROM pg_catalog.pg_trigger WHERE tgenabled IN ('R', 'A')
               AND tgrelid IN (SELECT $1::text::oid UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree($1::text::oid::regclass))
             UNION ALL
             SELECT 1 FROM pg_catalog.pg_rewrite WHERE ev_class = $1::text::oid AND ev_enabled IN ('R', 'A') LIMIT 1

@@ -18,3 +18,12 @@ struct RowArrays: ParameterSource {
         return isCounted ? arrays + [.binary(bigEndian(UInt64(rows.count)))] : arrays
     }
 }
+
+/// The parameters of a statement for one row; made when they are sent, as those of a bulk statement are.
+struct RowCells: ParameterSource {
+    let cells: [CellLocation]
+    let chunks: [ChangeChunk]
+    let approximateBytes: Int
+
+    func parameters() -> [PostgresParameter] { cells.map { chunks[Int($0.chunk)].arena.parameter($0.cell) } }
+}

@@ -9,6 +9,10 @@ struct BulkLimits: Sendable {
     var copiedRows = 200
     /// About what one statement's arrays may take: libpq and the server handle what fits their caches faster.
     var statementBytes = 256 << 10
+    /// A row from this size on is not encoded before it is sent: the group holds it already.
+    var heldRowBytes = 16 << 10
+    /// From this size on it is all the same, so that what is too large to be sent is refused before anything is.
+    var doubtfulRowBytes = 256 << 20
 }
 
 /// Turns changes and plans into the steps of a pipeline.
@@ -134,13 +138,12 @@ struct StepBuilder: Sendable {
         while !rest.isEmpty {
             let rows = rest.prefix(rowsPerStatement(rest, columns, group, chunks))
             rest = rest.dropFirst(rows.count)
+            let sizeBytes = rows.count == 1 ? self.sizeBytes(of: rows, columns, group, chunks) : 0
             let arrays = RowArrays(
                 columns: columns, rows: rows, plan: group, chunks: chunks, isCounted: shape.isGuarded,
-                approximateBytes: min(limits.statementBytes, 64 * rows.count * columns.count))
-            // A row that is more than one statement's share by itself is encoded here: what is too large to be sent is
-            // refused before anything is.
+                approximateBytes: max(sizeBytes, min(limits.statementBytes, 64 * rows.count * columns.count)))
             let step: PipelineStep =
-                rows.count == 1
+                sizeBytes >= limits.doubtfulRowBytes
                 ? .execute(name: name, parameters: arrays.parameters(), binaryResult: false)
                 : .executeLater(name: name, parameters: arrays)
             batch.add(
@@ -155,12 +158,17 @@ struct StepBuilder: Sendable {
         guard let plan = plans.plan(statement.shape.definition) else { return }
         let shape = RowStatement.Shape(one: statement.shape, plan: plan)
         let name = statements.name(for: shape, definition: statement.shape.definition, plan: plan, batch: &batch)
-        let parameters = (shape.written + shape.compared).map { column in
-            let location = group.location(statement.rows[0], sourceIndex: plan.columns[column].sourceIndex)
-            return chunks[Int(location.chunk)].arena.parameter(location.cell)
-        }
-        batch.add(
-            .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
+        let columns = (shape.written + shape.compared).map { plan.columns[$0] }
+        let sizeBytes = sizeBytes(of: statement.rows[...], columns, group, chunks)
+        let row = RowCells(
+            cells: columns.map { group.location(statement.rows[0], sourceIndex: $0.sourceIndex) }, chunks: chunks,
+            approximateBytes: sizeBytes)
+        let isHeld = sizeBytes < limits.heldRowBytes || sizeBytes >= limits.doubtfulRowBytes
+        let step: PipelineStep =
+            isHeld
+            ? .execute(name: name, parameters: row.parameters(), binaryResult: false)
+            : .executeLater(name: name, parameters: row)
+        batch.add(step, sizeBytes: 64, rows: nil, change: nil)
     }
 
     /// The rows of an insert that is worth a COPY.
@@ -180,10 +188,16 @@ struct StepBuilder: Sendable {
         _ rows: ArraySlice<RowSource>, _ columns: [RelationPlan.Column], _ group: GroupPlan, _ chunks: [ChangeChunk]
     ) -> Int {
         let sample = rows.prefix(16)
-        let sizeBytes = sample.reduce(0) { total, row in
+        let sizeBytes = sizeBytes(of: sample, columns, group, chunks)
+        return max(1, limits.statementBytes * sample.count / max(1, sizeBytes))
+    }
+
+    private func sizeBytes(
+        of rows: ArraySlice<RowSource>, _ columns: [RelationPlan.Column], _ group: GroupPlan, _ chunks: [ChangeChunk]
+    ) -> Int {
+        rows.reduce(0) { total, row in
             columns.reduce(total) { $0 + 4 + group.sizeBytes(of: row, sourceIndex: $1.sourceIndex, chunks: chunks) }
         }
-        return max(1, limits.statementBytes * sample.count / max(1, sizeBytes))
     }
 
     private mutating func addTruncation(
