@@ -3,8 +3,9 @@
 #
 #   deploy/test.sh                  PostgreSQL 15 in full, a smoke of 16 and 18
 #   deploy/test.sh --all-versions   the whole suite on 15, 16 and 18
-#   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh), and five minutes of its
-#                                   chaos test, and both services writing while one database becomes two and one
+#   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh), four thousand streams of random
+#                                   transactions applied in groups, five minutes of the split's
+#                                   chaos test, both services writing while one database becomes two and one
 #                                   again (deploy/zero-downtime.sh), without a fence and with one
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
@@ -78,6 +79,7 @@ if [ ${#filter[@]} -eq 0 ]; then count_instructions; fi
 if [ -n "$long" ]; then
   say "the split's model check"
   deploy/model-check.sh
+  LINDERO_PROPERTY_STREAMS=1000 run_tests "random transactions in groups" 15 --filter GroupPropertyTests
   LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
   need_psycopg2
   (cd deploy/zero-downtime && PYTHONDONTWRITEBYTECODE=1 "$python" -m unittest -b test_checks)

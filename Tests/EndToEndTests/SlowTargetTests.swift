@@ -19,12 +19,14 @@ import Testing
         let before = try Self.peakMemoryKilobytes(worker)
         let blocker = try await BadInputScene.connect(scene.targetURL)
         _ = try await blocker.execute("BEGIN; LOCK TABLE guest IN EXCLUSIVE MODE")
-        // 150 MB in rows of 96 kB: large buffers that grow as they are filled are the heap's worst case.
-        let rows = "INSERT INTO guest SELECT i, repeat(md5(i::text), 3000) FROM generate_series"
+        // 150 MB in rows of 96 kB: large buffers that grow as they are filled are the heap's worst case. Rows of 192 kB have a
+        // statement each.
+        let (count, size) = kind == "many" ? (800, 6_000) : (1_600, 3_000)
+        let rows = "INSERT INTO guest SELECT i, repeat(md5(i::text), \(size)) FROM generate_series"
         if kind == "many" {
-            for first in stride(from: 1, to: 1_600, by: 20) { _ = try await scene.source.execute("\(rows)(\(first), \(first + 19)) i") }
+            for first in stride(from: 1, to: count, by: 10) { _ = try await scene.source.execute("\(rows)(\(first), \(first + 9)) i") }
         } else {
-            _ = try await scene.source.execute("\(rows)(1, 1600) i")
+            _ = try await scene.source.execute("\(rows)(1, \(count)) i")
         }
         var looks = 0
         try await waitUntil("the worker reads no more") {
