@@ -50,7 +50,7 @@ public enum ConfigurationTemplate {
           heartbeat: 1s                  # off: none
           memory_limit: 64MB             # decoded changes that may wait in memory
           group:                         # what may share one transaction on the target when there is a backlog
-            # max_bytes: 8MB             # default, and at most: a quarter of memory_limit
+            # max_bytes: 16MB            # default, and at most: a quarter of memory_limit
             max_changes: 20000           # 1: every source transaction has its own
           streaming: off                 # on: large transactions come while they run, and wait here, not on the source's disk
           # spill_dir: /var/lib/lindero  # where they wait once memory is short (default: /var/tmp/lindero-UID)
