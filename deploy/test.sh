@@ -6,7 +6,8 @@
 #   deploy/test.sh --long           and a million runs of the split's model check (deploy/model-check.sh), four thousand streams of random
 #                                   transactions applied in groups, five minutes of the split's
 #                                   chaos test, both services writing while one database becomes two and one
-#                                   again (deploy/zero-downtime.sh), without a fence and with one
+#                                   again (deploy/zero-downtime.sh), without a fence and with one; moves are killed all
+#                                   over every step (else inside each once, and at its beginning)
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
     --all-versions) versions=(15 16 18) smoke=(); shift ;;
     --long) long=1; shift ;;
     --filter) filter=(--filter "${2:?--filter needs a name}") smoke=(); shift 2 ;;
-    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; see deploy/test.sh --help" ;;
   esac
 done
@@ -80,6 +81,7 @@ if [ -n "$long" ]; then
   say "the split's model check"
   deploy/model-check.sh
   LINDERO_PROPERTY_STREAMS=1000 run_tests "random transactions in groups" 15 --filter GroupPropertyTests
+  LINDERO_STEP_KILLS=all run_tests "kills all over every step of a move" 15 --filter PhaseStepKillTests
   LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
   need_psycopg2
   (cd deploy/zero-downtime && PYTHONDONTWRITEBYTECODE=1 "$python" -m unittest -b test_checks)

@@ -16,12 +16,18 @@ final class HeldMove {
     /// - Parameters:
     ///   - http: where the worker serves its status.
     ///   - gates: what lindero.yaml says under `gates:`.
-    init(http: String = "none", gates: String = "observe: 0s", secondDies: Bool = false) async throws {
+    ///   - asOperator: whether Lindero connects as a plain role.
+    ///   - cutover: what it says under `cutover:`.
+    init(
+        http: String = "none", gates: String = "observe: 0s", secondDies: Bool = false, asOperator: Bool = false,
+        cutover: (inout SplitPair) async throws -> String = { _ in "" }
+    ) async throws {
         second = secondDies ? try await PostgresCluster.start() : nil
-        pair = try await PhaseTests.pair(roles: true, second: second)
-        try pair.write(tables: PhaseTests.tables, backend: "shared", gates: gates, roles: ["bot_app", "sync_app"])
+        pair = try await PhaseTests.pair(roles: true, second: second, asOperator: asOperator)
+        let moving = try await cutover(&pair)
+        try pair.write(tables: PhaseTests.tables, backend: "shared", gates: gates, cutover: moving, roles: ["bot_app", "sync_app"])
         (bot, sync) = LiveService.both(of: pair)
-        worker = try LinderoProcess.start(["run", "--http", http], environment: pair.environment, folder: pair.folder)
+        worker = try pair.run(http: http)
         try await worker.waitForErrors("following changes")
     }
 
@@ -39,8 +45,12 @@ final class HeldMove {
 
     /// Runs a command until it is about to record that a work begins; then it waits.
     ///
-    /// - Parameter side: where `sync` goes on once it is asked to move.
-    func lead(_ arguments: [String], to work: String, movingTo side: String? = nil) async throws -> RunningLindero {
+    /// - Parameters:
+    ///   - side: where `sync` goes on once it is asked to move.
+    ///   - before: happens then, before it does.
+    func lead(
+        _ arguments: [String], to work: String, movingTo side: String? = nil, before: () async throws -> Void = {}
+    ) async throws -> RunningLindero {
         let plan = try await pair.command(arguments + ["--json"])
         let document = try JSONSerialization.jsonObject(with: Data(plan.output.utf8)) as? [String: Any]
         let moves = try #require(document?["moves"] as? [[String: Any]], "\(plan.output)\(plan.errors)")
@@ -54,7 +64,10 @@ final class HeldMove {
             if moment == .begin(number) { return process }
             if case .exit = moment { throw Ended(errors: process.errors + worker.errors) }
             try await hold.pass()
-            if let side, case .begin(let index) = moment, works[index - 1] == "move_services" { sync.move(to: pair.url(side, as: "sync_app")) }
+            if let side, case .begin(let index) = moment, works[index - 1] == "move_services" {
+                try await before()
+                sync.move(to: pair.url(side, as: "sync_app"))
+            }
         }
     }
 
@@ -111,10 +124,13 @@ final class HeldMove {
     }
 
     /// Services end; everything that was acknowledged is on the origin once, and both sides are equal.
-    func finish() async throws {
+    ///
+    /// - Parameter isMeant: whether a write of `sync` was meant to fail so; it was tried again.
+    func finish(sparing isMeant: (String) -> Bool = { _ in false }) async throws {
         await bot.end()
         await sync.end()
-        #expect(bot.failures.isEmpty && sync.failures.isEmpty, "\(bot.failures) \(sync.failures)")
+        let failures = bot.failures + sync.failures.filter { !isMeant($0) }
+        #expect(failures.isEmpty, "\(failures)")
         let all = "SELECT md5(string_agg(id || \"bookingId\" || coalesce(status, '') || coalesce(\"crmNotes\", ''), ',' ORDER BY id)) FROM public.\"Reservas\""
         try await pair.waitUntilEqual(all)
         let made = try await pair.bot.execute(

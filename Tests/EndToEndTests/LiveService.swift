@@ -50,7 +50,11 @@ final class LiveService: Sendable {
             do {
                 if connection == nil || place != url {
                     await connection?.close()
-                    connection = try await PostgresConnection.connect(ConnectionOptions(url))
+                    var options = ConnectionOptions(url)
+                    // Not what Lindero's own sessions ask for, which a pgbouncer need not know.
+                    options.usesPinnedSettings = false
+                    options.applicationName = "a service"
+                    connection = try await PostgresConnection.connect(options)
                     place = url
                 }
                 if let connection { try await write(connection, number) }

@@ -50,6 +50,36 @@ import Testing
         try await move.finish()
     }
 
+    /// A file that is not valid (any more) is no reason to stay: the way back needs no plan, as long as nothing has to be carried.
+    @Test func underAFileThatCanNotBePlannedTheWayBackIsStillOpen() async throws {
+        let move = try await HeldMove()
+        try await move.succeed(["advance", "--to", "replica"])
+        let process = try await move.lead(["advance", "--to", "split"], to: "worker")
+        try await move.kill(process)
+        let identities = "SELECT relreplident::text FROM pg_class WHERE relname = 'Reservas'"
+        #expect(try await move.pair.values(identities) == ["f", "f"])
+        let impossible = PhaseTests.tables.replacingOccurrences(of: "phone:", with: "nowhere:")
+        try move.pair.write(tables: impossible, backend: "shared", gates: "observe: 0s", roles: ["bot_app", "sync_app"])
+        for (phase, next) in [("replica", "replica -> split"), ("shared", "replica")] {
+            let status = try await move.pair.command(["status"])
+            #expect(status.output.contains("phase \(next)"), "\(status.output)\(status.errors)")
+            #expect(status.output.contains("safe to roll back: yes, because bot has all that the services wrote"), "\(status.output)")
+            let dry = try await move.pair.command(["rollback", "--to", phase])
+            #expect(dry.exitCode == 0 && dry.output.contains("Nothing was changed."), "\(dry.output)\(dry.errors)")
+            try await move.succeed(["rollback", "--to", phase])
+        }
+        try await expectPhase("shared", move)
+        #expect(try await move.pair.values(identities) == ["d", "d"])
+        let kept = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND slot_name NOT LIKE '%feed'"
+        #expect(try await move.pair.bot.execute(kept).firstValue == "0")
+        let forward = try await move.pair.command(["advance", "--to", "replica", "--execute"])
+        #expect(forward.exitCode == 2 && forward.errors.contains("nowhere"), "\(forward.errors)")
+        try move.pair.write(tables: PhaseTests.tables, backend: "shared", gates: "observe: 0s", roles: ["bot_app", "sync_app"])
+        try await move.succeed(["advance", "--to", "replica"])
+        move.startServices()
+        try await move.finish()
+    }
+
     @Test func aSplitIsGivenUpAfterTheServiceMoved() async throws {
         let move = try await replica()
         let process = try await move.lead(["advance", "--to", "split"], to: "drain", movingTo: "sync")

@@ -4,8 +4,12 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// The one who leads a move is killed at every boundary of the steps and at places all over each; the worker, too.
+/// The one who leads a move is killed at every boundary of the steps and at places all over each; the worker, too. A run of
+/// all tests has one place inside each step, and the boundary where it is recorded that it begins; `LINDERO_STEP_KILLS=all` has
+/// all of them.
 @Suite struct PhaseStepKillTests {
+    private static let isWhole = ProcessInfo.processInfo.environment["LINDERO_STEP_KILLS"] == "all"
+
     /// Takes a system along one command's moves, killing whoever leads and the worker in every step.
     final class Gauntlet {
         let pair: SplitPair
@@ -50,31 +54,53 @@ import Testing
         func run(_ arguments: [String]) async throws {
             let command = arguments + ["--execute"]
             for move in try await plan(arguments) {
-                for (index, step) in move.enumerated() {
-                    let number = index + 1
-                    // It is recorded, and nothing of it done.
-                    var process = try pair.start(command)
-                    try await hold.expect(.begin(number), process, step)
-                    process.pause()
-                    try await hold.pass()
-                    try await kill(process, in: step)
-                    begun(step)
-                    try await restartWorker(in: step)
-                    // Somewhere inside, further and further on, until it is through before it is struck.
-                    var message = 1
-                    while try await strike(command, step, at: message) { message *= 4 }
-                    // All of it is done, and it is not recorded that it ended.
-                    process = try pair.start(command)
-                    try await hold.expect(.end(number), process, step)
-                    try await kill(process, in: step)
-                    // It is, and the one who recorded it does not know.
-                    process = try pair.start(command)
-                    try await hold.expect(.end(number), process, step)
-                    process.pause()
-                    try await hold.pass()
-                    try await kill(process, in: nil)
-                }
+                if PhaseStepKillTests.isWhole { try await killAllOver(command, move) } else { try await killOnce(command, move) }
                 for step in move { #expect(struck.contains(step) && workerStruck.contains(step), "\(step)") }
+            }
+        }
+
+        /// Behind the record that a step begins, and once inside it; whoever ends a step is killed in the next.
+        private func killOnce(_ command: [String], _ move: [String]) async throws {
+            var process = try pair.start(command)
+            for (index, step) in move.enumerated() {
+                try await hold.expect(.begin(index + 1), process, step)
+                process.pause()
+                try await hold.pass()
+                try await kill(process, in: step)
+                begun(step)
+                try await restartWorker(in: step)
+                if try await !strike(command, step, at: [1, 4, 16, 64][index % 4]) { _ = try await strike(command, step, at: 1) }
+                process = try pair.start(command)
+                try await hold.expect(.end(index + 1), process, step)
+                try await hold.pass()
+            }
+            #expect(try await process.wait() == 0, "\(process.errors)")
+        }
+
+        private func killAllOver(_ command: [String], _ move: [String]) async throws {
+            for (index, step) in move.enumerated() {
+                let number = index + 1
+                // It is recorded, and nothing of it done.
+                var process = try pair.start(command)
+                try await hold.expect(.begin(number), process, step)
+                process.pause()
+                try await hold.pass()
+                try await kill(process, in: step)
+                begun(step)
+                try await restartWorker(in: step)
+                // Somewhere inside, further and further on, until it is through before it is struck.
+                var message = 1
+                while try await strike(command, step, at: message) { message *= 4 }
+                // All of it is done, and it is not recorded that it ended.
+                process = try pair.start(command)
+                try await hold.expect(.end(number), process, step)
+                try await kill(process, in: step)
+                // It is, and the one who recorded it does not know.
+                process = try pair.start(command)
+                try await hold.expect(.end(number), process, step)
+                process.pause()
+                try await hold.pass()
+                try await kill(process, in: nil)
             }
         }
 

@@ -22,10 +22,13 @@ import Testing
 
         """
 
-    /// - Parameter roles: whether both services log in as themselves.
-    static func pair(roles: Bool = false, second: PostgresCluster? = nil) async throws -> SplitPair {
-        let pair = try await SplitPair(
-            schema: schema, tables: tables, backend: "shared", gates: "observe: 0s", roles: roles ? ["bot_app", "sync_app"] : ["", ""], second: second)
+    /// - Parameters:
+    ///   - roles: whether both services log in as themselves.
+    ///   - asOperator: whether Lindero does so, too, with a role that is no superuser.
+    static func pair(roles: Bool = false, second: PostgresCluster? = nil, asOperator: Bool = false) async throws -> SplitPair {
+        var pair = try await SplitPair(
+            schema: schema, tables: tables, backend: "shared", gates: "observe: 0s", roles: roles ? ["bot_app", "sync_app"] : ["", ""],
+            migrates: !asOperator, second: second)
         _ = try await pair.bot.execute(rows)
         if roles {
             for side in [pair.bot, pair.sync] {
@@ -37,6 +40,7 @@ import Testing
                 }
             }
         }
+        if asOperator { pair.leader = try await Operator.make(on: [pair.bot, pair.sync], services: ["bot_app", "sync_app"]) }
         return pair
     }
 

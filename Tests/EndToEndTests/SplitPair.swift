@@ -8,7 +8,9 @@ struct SplitPair {
     let bot: PostgresConnection
     private(set) var sync: PostgresConnection
     let folder: String
-    let environment: [String: String]
+    var environment: [String: String]
+    /// Whom commands and workers connect as, on both sides.
+    var leader = "postgres"
 
     static let tables = """
           Reservas:
@@ -55,7 +57,8 @@ struct SplitPair {
     }
 
     func write(
-        tables: String = tables, backend: String = "split", replication: String = "", gates: String = "", roles: [String] = ["", ""]
+        tables: String = tables, backend: String = "split", replication: String = "", gates: String = "", cutover: String = "",
+        roles: [String] = ["", ""]
     ) throws {
         let lists = roles.map { $0.isEmpty ? "" : ", roles: [\($0)]" }
         try """
@@ -67,23 +70,29 @@ struct SplitPair {
             origin: bot
             replication: {\(replication)}
             gates: {\(gates)}
+            cutover: {\(cutover)}
             tables:
             \(tables)
             """.write(toFile: folder + "/lindero.yaml", atomically: true, encoding: .utf8)
     }
 
-    /// - Parameter role: whom the worker connects as, on both sides.
-    func run(as role: String = "postgres") throws -> RunningLindero {
-        let environment = environment.mapValues { $0.replacingOccurrences(of: "//postgres@", with: "//\(role)@") }
-        return try LinderoProcess.start(["run", "--http", "none"], environment: environment, folder: folder)
+    /// - Parameters:
+    ///   - role: whom the worker connects as, on both sides, where that is not the leader.
+    ///   - http: where it serves its status.
+    func run(as role: String? = nil, http: String = "none") throws -> RunningLindero {
+        try LinderoProcess.start(["run", "--http", http], environment: environment(as: role ?? leader), folder: folder)
     }
 
     func start(_ arguments: [String]) throws -> RunningLindero {
-        try LinderoProcess.start(arguments, environment: environment, folder: folder)
+        try LinderoProcess.start(arguments, environment: environment(as: leader), folder: folder)
+    }
+
+    private func environment(as role: String) -> [String: String] {
+        environment.mapValues { $0.replacingOccurrences(of: "//postgres@", with: "//\(role)@") }
     }
 
     /// Starts the worker and waits until both directions stream.
-    func startStreaming(as role: String = "postgres") async throws -> RunningLindero {
+    func startStreaming(as role: String? = nil) async throws -> RunningLindero {
         let worker = try run(as: role)
         for direction in ["bot->sync", "sync->bot"] {
             try await worker.waitForErrors("streaming direction=\(direction)", timeoutSeconds: 60)
@@ -108,7 +117,7 @@ struct SplitPair {
         _ arguments: [String], input: [UInt8]? = nil, timeoutSeconds: Double = 60
     ) async throws -> LinderoProcess.Outcome {
         try await LinderoProcess.run(
-            arguments, environment: environment, folder: folder, input: input, timeoutSeconds: timeoutSeconds)
+            arguments, environment: environment(as: leader), folder: folder, input: input, timeoutSeconds: timeoutSeconds)
     }
 
     func remove() async {

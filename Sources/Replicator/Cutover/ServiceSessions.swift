@@ -53,7 +53,9 @@ public struct ServiceSessions {
     }
 
     /// Every role that can log in and write one of the tables, by whatever privilege.
-    static func writers(of tables: [QualifiedName], on connection: PostgresConnection) async throws(PostgresError) -> [WritingRole] {
+    public static func writers(
+        of tables: [QualifiedName], on connection: PostgresConnection
+    ) async throws(PostgresError) -> [WritingRole] {
         let rows = try await connection.query(
             """
             SELECT r.rolname, r.rolsuper::text,

@@ -65,6 +65,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case deferrableKey = "deferrable_key"
         case sourcePrivilege = "source_privilege"
         case targetPrivilege = "target_privilege"
+        case fencePrivilege = "fence_privilege"
         case matchKey = "match_key"
         case matchNumbered = "match_numbered"
         case uniqueKey = "unique_key"

@@ -35,6 +35,14 @@ struct SplitPreflight {
             }
             findings += SplitMoveChecks(movesServices: movesServices).findings(settled: check(policy), moving: check(transition))
         }
+        if configuration.cutover.fence == .strict {
+            for side in [origin, other] {
+                findings += try await FenceChecks.read(
+                    side, tables: policy.tables.keys.sorted(), services: configuration.database(other.name)?.roles ?? [],
+                    movesServices: movesServices
+                ).findings()
+            }
+        }
         for side in [origin, other] { findings += try await fills(side, sides.first { $0.name == side.name }) }
         return findings + policies() + sequences + slots()
     }

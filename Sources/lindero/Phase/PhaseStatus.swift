@@ -23,7 +23,7 @@ struct PhaseStatus: Sendable {
         if let file = loaded.fileBackend, file != status.state.phase, status.state.move == nil {
             status.fileBackend = file
         }
-        status.warnings = [loaded.phaseProblem].compactMap { $0 } + (await StrayService.words(loaded))
+        status.warnings = [loaded.phaseProblem].compactMap { $0 } + (await StrayService.words(loaded)) + (await StrayService.visitorWords(loaded))
         guard let origin = try? loaded.origin() else { return status }
         let found = try? await origin.connected { connection in
             let locks = PhaseLocks(connection: connection)

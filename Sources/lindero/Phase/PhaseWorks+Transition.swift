@@ -37,6 +37,7 @@ extension PhaseWorks {
         while let gid = try await preparedTransaction(on: left) {
             try await wait(for: "prepared transaction \(gid) of \(pair.other.name) is still open on \(left.name)")
         }
+        for words in await StrayService.visitorWords(loaded) { line.tell(words) }
         let transition = try await transition()
         // One that comes back while the rest is carried begins it anew.
         repeat {

@@ -55,7 +55,7 @@ struct PhaseWorks: Sendable {
             // On the way back both appliers write everything, too.
             if move.to == .replica {
                 let report = await PhasePreflight(loaded: loaded, to: .split).run()
-                let rights = PreflightReport(findings: report.blockers.filter { $0.code == .targetPrivilege })
+                let rights = PreflightReport(findings: report.blockers.filter { [.targetPrivilege, .fencePrivilege].contains($0.code) })
                 if let failure = rights.failure(loaded) { throw failure }
             }
             return []
