@@ -170,4 +170,20 @@ import Testing
         #expect(foreign.contains("bot_app") && foreign.contains("sync_app") && !foreign.contains(role + ","), "\(foreign)")
         try await move.finish()
     }
+
+    /// The worker's sessions could not be told from the service's.
+    @Test func aWorkerUnderAServicesRoleBesideAnotherLeaderIsABlocker() async throws {
+        let move = try await HeldMove(asOperator: true)
+        try await move.succeed(["advance", "--to", "replica"])
+        let role = move.pair.leader
+        var other = move.pair
+        other.leader = "postgres"
+        let harmless = try await other.command(["advance", "--to", "split"])
+        #expect(harmless.exitCode == 0 && harmless.output.contains("warning: bot: the worker connects as \(role), and this command as another role"))
+        try move.pair.write(tables: PhaseTests.tables, backend: "shared", gates: "observe: 0s", roles: ["bot_app", role])
+        let dry = try await other.command(["advance", "--to", "split"])
+        #expect(dry.exitCode == 2 && dry.output.contains("blocker: bot: the worker connects as \(role), a service's role, and this command as another one"), "\(dry.output)")
+        try move.pair.write(tables: PhaseTests.tables, backend: "shared", gates: "observe: 0s", roles: ["bot_app", "sync_app"])
+        try await move.finish()
+    }
 }
