@@ -43,6 +43,16 @@ public struct TableDescription: Sendable, Equatable {
     }
 
     public func column(_ name: String) -> ColumnDescription? { columns.first { $0.name == name } }
+
+    /// The columns that find a row of this table on `target`: with `REPLICA IDENTITY FULL` the stream tells them all, and
+    /// the target's own key is used.
+    public func rowKey(on target: TableDescription) -> [String] { replicaIdentity == .full ? target.primaryKey : identityColumns }
+
+    /// Whether no update may name the column outside of `key`: PostgreSQL refuses to give a `GENERATED ALWAYS AS IDENTITY`
+    /// column any value, the one that it has included, also to a replica's session.
+    public func refusesUpdates(of name: String, key: [String]) -> Bool {
+        column(name)?.identity == .always && !key.contains(name)
+    }
 }
 
 /// A column as the catalog describes it.

@@ -85,6 +85,11 @@ public struct RelationPlan: Sendable {
         guard problems.isEmpty else { throw SchemaMismatch(table: relation.name, problems: problems) }
         let matched = match?.compactMap { name in columns.firstIndex { $0.name == name } }
         let identity = matched.map { .key($0) } ?? identity(relation: relation, target: target, columns: columns, key: key)
+        let found = if case .key(let key) = identity { key.map { columns[$0].name } } else { [String]() }
+        let refused = columns.map(\.name).filter { target.refusesUpdates(of: $0, key: found) }
+        guard refused.isEmpty else {
+            throw SchemaMismatch(table: relation.name, problems: refused.map { .identityAlways($0) })
+        }
         return RelationPlan(
             table: target.name, columns: columns, identity: identity,
             sendsFullOldRow: relation.replicaIdentity == .full,
@@ -134,6 +139,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case typeDiffers(String, targetType: String)
         case generatedKey(String)
         case withheldKey(String)
+        /// `GENERATED ALWAYS AS IDENTITY` on the target, where no update may name it.
+        case identityAlways(String)
         /// The ownership rules were read before the column came.
         case unownedColumn(String)
     }
@@ -154,6 +161,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
             case .typeDiffers(let name, let type): "Column \(table).\(name) is \(type) on the target, and another type on the source."
             case .generatedKey(let name): "Key column \(table).\(name) is generated on the target."
             case .unownedColumn(let name): "Column \(table).\(name) is new on the source, and nobody owns it yet."
+            case .identityAlways(let name):
+                "Column \(table).\(name) is GENERATED ALWAYS AS IDENTITY where it arrives, so that PostgreSQL refuses every update of it."
             case .withheldKey(let name): "Key column \(table).\(name) is private, so rows cannot be found on the target."
             }
         }.joined(separator: " ")

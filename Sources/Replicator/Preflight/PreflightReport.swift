@@ -60,6 +60,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case typeMismatch = "type_mismatch"
         case targetKey = "target_key"
         case targetGenerated = "target_generated"
+        case identityAlways = "identity_always"
         case foreignNotNull = "foreign_not_null"
         case triggers
         case deferrableKey = "deferrable_key"

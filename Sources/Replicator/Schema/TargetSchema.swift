@@ -64,6 +64,7 @@ struct TargetSchema {
             guard travels(column.name), !column.isGenerated else { return nil }
             guard let same = present.column(column.name) else { return .missingColumn(column.name) }
             guard !same.isGenerated else { return nil }
+            if present.refusesUpdates(of: column.name, key: original.rowKey(on: present)) { return .identityAlways(column.name) }
             let isUserType = column.baseTypeOID >= TypeCompatibility.firstUserOID
             let fits =
                 isUserType ? same.type == column.type : TypeCompatibility.fits(sourceOID: column.baseTypeOID, target: same)

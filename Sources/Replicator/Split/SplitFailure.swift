@@ -16,6 +16,12 @@ struct SplitFailure {
             return ReplicationFailure(
                 .splitTable, "\(error)", nextStep: "Run `lindero check`, then `lindero run`; it goes on where it stopped.",
                 isBlocker: true)
+        case let mismatch as SchemaMismatch where mismatch.problems.allSatisfy(\.isIdentityAlways):
+            let sql = mismatch.problems.map { MendingSQL.statement(for: $0, table: mismatch.table, source: nil) }
+            return ReplicationFailure(
+                .schemaDiffers, "\(mismatch)",
+                nextStep: "Run \(sql.joined(separator: " ")) on the database that `lindero check` names, then `lindero run`; it goes on at "
+                    + "that transaction.", isBlocker: true)
         case let mismatch as SchemaMismatch:
             return ReplicationFailure(
                 .schemaDiffers, "\(mismatch)",
@@ -70,4 +76,8 @@ struct SplitFailure {
                 + "by another session, probably another worker.",
             nextStep: "Run `lindero status` to see it; stop the other worker, then run `lindero run` again.", isBlocker: true)
     }
+}
+
+extension SchemaMismatch.Problem {
+    fileprivate var isIdentityAlways: Bool { if case .identityAlways = self { true } else { false } }
 }

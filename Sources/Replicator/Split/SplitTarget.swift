@@ -27,7 +27,7 @@ struct SplitTarget: Sendable {
     /// The table's own key, where others hold it.
     let number: String?
 
-    /// - Throws: `SchemaMismatch` when the side lacks the table or a column.
+    /// - Throws: `SchemaMismatch` when the side lacks the table or a column, or refuses its updates.
     init(_ table: SplitTable, target: TableDescription?, policy: OwnershipPolicy?) throws(SchemaMismatch) {
         guard let target else { throw SchemaMismatch(table: table.name, problems: [.missingTable]) }
         var columns: [Column] = []
@@ -37,6 +37,8 @@ struct SplitTarget: Sendable {
                 problems.append(.missingColumn(column.name))
                 continue
             }
+            let match = policy?.tables[table.name]?.match ?? []
+            if target.refusesUpdates(of: column.name, key: match) { problems.append(.identityAlways(column.name)) }
             columns.append(Column(name: column.name, typeOID: found.baseTypeOID))
         }
         guard problems.isEmpty else { throw SchemaMismatch(table: table.name, problems: problems) }

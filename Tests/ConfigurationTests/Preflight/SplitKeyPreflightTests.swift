@@ -149,6 +149,15 @@ import Testing
         #expect(await blockers(scene) == [])
     }
 
+    @Test func columnThatAlwaysIsNumberedWhereItArrivesIsNamed() async throws {
+        let scene = try await scene(
+            "CREATE TABLE t (id text PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v text)",
+            "t: { match: [id], insert: bot, delete: bot, columns: { bot: [n], sync: [v] } }")
+        #expect(await blockers(scene) == ["identity_always sync t.n"])
+        try await scene.run(on: .target, try #require(await scene.finding(.identityAlways)?.fix))
+        #expect(await blockers(scene) == [])
+    }
+
     @Test func rolesThatMayTruncateAreNamed() async throws {
         var scene = try await scene("CREATE TABLE t (id text PRIMARY KEY)", "t: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }")
         try await PreflightScene.withRole(on: scene.target.cluster, "") { role in

@@ -162,6 +162,24 @@ import Testing
         try await expectFixMends(.targetGenerated, in: scene, on: .target)
     }
 
+    @Test(arguments: ["", "ALTER TABLE t REPLICA IDENTITY FULL", "ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key"])
+    func columnThatTheTargetAlwaysNumbersIsBlockedAndTheFixMendsIt(identity: String) async throws {
+        let scene = try await PreflightScene.make(
+            script: "CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL UNIQUE, n int GENERATED ALWAYS AS IDENTITY)")
+        try await scene.run(on: .source, identity)
+        #expect(await scene.finding(.identityAlways)?.object == "t.n")
+        try await expectFixMends(.identityAlways, in: scene, on: .target)
+    }
+
+    @Test func keyThatTheTargetAlwaysNumbersIsBlockedOnlyWhereRowsAreFoundByAnother() async throws {
+        let scene = try await PreflightScene.make(
+            script: "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL UNIQUE)")
+        #expect(await scene.report().blockers == [])
+        try await scene.run(on: .source, "ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key")
+        #expect(await scene.finding(.identityAlways)?.object == "t.id")
+        try await expectFixMends(.identityAlways, in: scene, on: .target)
+    }
+
     @Test func foreignNotNullColumnWithoutDefaultIsBlocked() async throws {
         let scene = try await PreflightScene.make()
         try await scene.run(on: .target, "ALTER TABLE \"Reservas\" ADD COLUMN extra int NOT NULL")

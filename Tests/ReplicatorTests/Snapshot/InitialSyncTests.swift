@@ -118,7 +118,11 @@ struct FreshPair {
         try await pair.expectSame(
             "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname NOT IN ('pg_catalog', 'lindero') AND tablename <> '_prisma_migrations' ORDER BY 1")
         try await pair.expectSame(
-            "SELECT table_name, column_name, column_default, is_nullable, data_type, identity_generation, generation_expression FROM information_schema.columns WHERE table_schema NOT IN ('pg_catalog', 'information_schema', 'lindero') AND table_name <> '_prisma_migrations' ORDER BY 1, 2")
+            "SELECT table_name, column_name, column_default, is_nullable, data_type, is_identity, generation_expression FROM information_schema.columns WHERE table_schema NOT IN ('pg_catalog', 'information_schema', 'lindero') AND table_name <> '_prisma_migrations' ORDER BY 1, 2")
+        // One that is ALWAYS takes no update.
+        let number = "SELECT attidentity FROM pg_attribute WHERE attrelid = '\"Reservas\"'::regclass AND attname = 'number'"
+        #expect(try await pair.rows(number, on: pair.source) == [["a"]])
+        #expect(try await pair.rows(number, on: pair.target) == [["d"]])
         let missing = try await pair.rows("SELECT to_regclass('_prisma_migrations')::text", on: pair.target)
         #expect(missing == [[nil]])
     }
