@@ -253,3 +253,10 @@ enum SQLStateNames {
         "XX002": "index_corrupted",
     ]
 }
+
+extension SQLState {
+    /// Whether the class is none of PostgreSQL's own: somebody's function has raised it.
+    public var isUserDefined: Bool { !SQLState.knownClasses.contains(self.class) }
+
+    private static let knownClasses = Set(SQLStateNames.names.keys.map { String($0.prefix(2)) }).union(["00", "01", "02"])
+}

@@ -30,8 +30,9 @@ struct SplitFailure {
         case ApplyError.refused(let change, let cause):
             let what = change.map { "\($0)" } ?? "a transaction"
             return ReplicationFailure(
-                .changeRefused, "The server refused \(what): \(cause). Nothing of its transaction was applied.",
-                nextStep: "Remove what stands in its way there, then `lindero run`; it goes on at that transaction.")
+                .changeRefused, "The server \(cause.kind) \(what): \(cause). Nothing of its transaction was applied.",
+                nextStep: cause.advice(row: "Remove what stands in its way there", on: nil)
+                    + ", then `lindero run`; it goes on at that transaction.")
         case ApplyError.missingRow(let change):
             return ReplicationFailure(
                 .rowMissing, "\(change.map { "\($0)" } ?? "A change") found no row. Nothing of its transaction was applied.",

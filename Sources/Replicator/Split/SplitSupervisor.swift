@@ -111,7 +111,7 @@ public struct SplitSupervisor: Sendable {
             attempt.failuresInPlace += 1
             return
         }
-        guard error.isTransient, hasStart || attempt.hasConnected else { throw error }
+        guard error.passesForApplier, hasStart || attempt.hasConnected else { throw error }
         try await pause(&attempt, because: error)
     }
 

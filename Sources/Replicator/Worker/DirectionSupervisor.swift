@@ -147,7 +147,7 @@ public struct DirectionSupervisor: Sendable {
     private func setAside(
         _ change: FailedChange?, _ cause: PostgresError?, _ attempt: inout Attempt, because text: String? = nil
     ) -> Bool {
-        guard let change, change.kind != .truncate, settings.quarantines(change.table) else { return false }
+        guard let change, change.kind != .truncate, settings.quarantines(change.table), cause?.isOfRow != false else { return false }
         let reason = QuarantineOrders.Reason(
             sqlState: cause?.sqlState?.rawValue, text: text ?? cause.map { "\($0)" } ?? "no row was found on \(settings.targetName)")
         guard attempt.quarantine.add(change, because: reason) else { return false }
@@ -175,7 +175,7 @@ public struct DirectionSupervisor: Sendable {
         if error.isUndefinedObject, error.description.contains("\"\(settings.publication)\"") {
             throw Self.publicationMissed(settings, after: state.durableLSN)
         }
-        guard error.isTransient, canGoOn else { throw error }
+        guard error.passesForApplier, canGoOn else { throw error }
         try await pause(&attempt, because: error)
     }
 
@@ -235,9 +235,9 @@ extension DirectionSupervisor {
     ) -> ReplicationFailure {
         ReplicationFailure(
             .changeRefused,
-            "\(settings.name) stopped: \(settings.targetName) refused \(words(change)): \(cause). Nothing of that transaction was applied.",
-            nextStep: "Mend the row or the constraint on \(settings.targetName) and run `lindero run` again; "
-                + "it goes on at that transaction.")
+            "\(settings.name) stopped: \(settings.targetName) \(cause.kind) \(words(change)): \(cause). Nothing of that transaction was applied.",
+            nextStep: cause.advice(row: "Mend the row or the constraint on \(settings.targetName)", on: settings.targetName)
+                + " and run `lindero run` again; it goes on at that transaction.")
     }
 
     private static func incompleteRow(_ change: FailedChange, _ settings: DirectionSettings) -> ReplicationFailure {
