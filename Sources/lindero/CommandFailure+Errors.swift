@@ -78,6 +78,12 @@ extension CommandFailure {
             self.init(
                 "quarantine", "Change \(id) is still refused: \(reason). It stays in quarantine.", place: place,
                 nextStep: "Mend the cause and run `lindero quarantine retry \(id)` again, or `lindero quarantine discard \(id)`.")
+        case .superseded(let id, let reason):
+            self.init(
+                "quarantine", "Change \(id) is older than what the target has: \(reason). It stays in quarantine.", place: place,
+                nextStep: "Run `lindero verify --repair`: it compares the row with the source's and, with --execute, mends it; then "
+                    + "`lindero quarantine discard \(id)`. To write the old values all the same: `lindero quarantine retry --force \(id)`.",
+                exit: .blocked)
         case .cannotBeRead(let id):
             self.init("quarantine", "Change \(id) cannot be read: its row in lindero.quarantine was altered.", place: place, nextStep: list)
         }

@@ -74,6 +74,79 @@ import Testing
         try await pair.remove()
     }
 
+    private func name(_ id: Int, on pair: GuestPair) async throws -> String? {
+        try await pair.target.execute("SELECT name FROM public.guest WHERE id = \(id)").firstValue
+    }
+
+    /// Rows 1 to 4 are there, and `sql` has brought so many changes into quarantine.
+    private func makeRefused(_ count: Int, by sql: [String]) async throws -> (GuestPair, RunningLindero) {
+        let pair = try await makePair(onError: "quarantine")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute("INSERT INTO public.guest SELECT i, 'Ana', 'ok' FROM generate_series(1, 4) i")
+        for text in sql + ["INSERT INTO public.guest VALUES (99, 'last', 'ok')"] { _ = try await pair.source.execute(text) }
+        try await waitUntil("it went on") { try await name(99, on: pair) == "last" }
+        #expect(try await pair.target.execute("SELECT count(*) FROM lindero.quarantine").firstValue == "\(count)")
+        _ = try await pair.target.execute("ALTER TABLE public.guest DROP CONSTRAINT nobody_bad")
+        return (pair, worker)
+    }
+
+    @Test(arguments: [
+        [
+            "UPDATE public.guest SET name = 'bad' WHERE id = 1", "UPDATE public.guest SET name = 'newer' WHERE id = 1",
+            "UPDATE public.guest SET name = 'bad' WHERE id = 2",
+        ],
+        // In one transaction; without the last it would be netted, and nothing refused.
+        [
+            "BEGIN; UPDATE public.guest SET name = 'bad' WHERE id = 1; UPDATE public.guest SET name = 'newer' WHERE id = 1;"
+                + "UPDATE public.guest SET name = 'bad' WHERE id = 2; COMMIT"
+        ],
+    ])
+    func aRowThatIsNewerIsNotWrittenOver(sql: [String]) async throws {
+        let (pair, worker) = try await makeRefused(2, by: sql)
+        // Numbers of attempts that were taken back are left out.
+        let id = try #require(try await pair.target.execute("SELECT min(id) FROM lindero.quarantine").firstValue)
+        let refused = try await pair.quarantine("retry", id)
+        #expect(refused.exitCode == 2)
+        #expect(refused.errors.contains("was written after") && refused.errors.contains("verify --repair"), "\(refused.errors)")
+        #expect(try await name(1, on: pair) == "newer")
+        #expect(try await pair.quarantine("list").exitCode == 3)
+        // A second try knows as much.
+        #expect(try await pair.quarantine("retry", id).exitCode == 2)
+        #expect(try await pair.quarantine("retry", "--force", id).exitCode == 0)
+        #expect(try await name(1, on: pair) == "bad")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
+    @Test func inOrderAllIsAppliedAndOutOfOrderNothingOldIs() async throws {
+        let (pair, worker) = try await makeRefused(
+            6,
+            by: [
+                // What came before in the same transaction is older.
+                "BEGIN; UPDATE public.guest SET name = 'Eva' WHERE id = 1; UPDATE public.guest SET name = 'bad', m = 'ok' WHERE id = 1; COMMIT",
+                "UPDATE public.guest SET name = 'bad', m = 'sad' WHERE id = 1",
+                "UPDATE public.guest SET name = 'bad', m = 'ok' WHERE id = 2", "UPDATE public.guest SET name = 'bad', m = 'sad' WHERE id = 2",
+                "INSERT INTO public.guest VALUES (5, 'bad', 'ok')", "DELETE FROM public.guest WHERE id = 5",
+            ])
+        #expect(try await pair.quarantine("retry", "1", "2").exitCode == 0)
+        let mood = "SELECT string_agg(m::text, ',' ORDER BY id) FROM public.guest WHERE id < 3"
+        #expect(try await pair.target.execute(mood).firstValue == "sad,ok")
+        #expect(try await pair.quarantine("retry", "4").exitCode == 0)
+        #expect(try await pair.quarantine("retry", "3").exitCode == 2)
+        #expect(try await pair.target.execute(mood).firstValue == "sad,sad")
+        // Its row is to be gone.
+        #expect(try await pair.quarantine("discard", "6").exitCode == 0)
+        let late = try await pair.quarantine("retry", "5")
+        #expect(late.exitCode == 2)
+        #expect(late.errors.contains("change 6 of the same row came after it and is discarded"), "\(late.errors)")
+        #expect(try await name(5, on: pair) == nil)
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
     @Test func withoutThePermissionTheDirectionStopsBeforeTheTransaction() async throws {
         let pair = try await makePair(onError: "stop")
         let worker = try pair.run()

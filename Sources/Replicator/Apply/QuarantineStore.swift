@@ -38,6 +38,8 @@ public enum QuarantineError: Error, Sendable {
     case alreadyDecided(Int64, QuarantinedChange.State)
     /// The target still refuses it.
     case refused(Int64, String)
+    /// The target has something newer, which the change would write over; why that is known.
+    case superseded(Int64, String)
     case cannotBeRead(Int64)
 }
 
@@ -82,13 +84,16 @@ public struct QuarantineStore {
 
     /// Applies a change now; it and its mark commit together.
     ///
+    /// - Parameter force: also over what is newer.
     /// - Throws: `QuarantineError`.
-    public func retry(_ id: Int64, settings: DirectionSettings) async throws {
+    public func retry(_ id: Int64, settings: DirectionSettings, force: Bool = false) async throws {
         _ = try await connection.execute("BEGIN")
         do {
-            try await decide(id, .applied)
+            try await requireOpen(id)
             let stored = try await stored(id)
-            try await apply(stored, id: id, settings: settings)
+            try await apply(stored, id: id, settings: settings, force: force)
+            // Last: an update that is taken back would leave its mark on when the row was made, which `QuarantineAge` reads.
+            try await decide(id, .applied)
             _ = try await connection.execute("COMMIT")
         } catch {
             _ = try? await connection.execute("ROLLBACK")
@@ -98,6 +103,14 @@ public struct QuarantineStore {
 
     /// Gives a change up; it stays on record.
     public func discard(_ id: Int64) async throws { try await decide(id, .discarded) }
+
+    private func requireOpen(_ id: Int64) async throws {
+        _ = try await connection.query("SELECT 1 FROM lindero.quarantine WHERE id = $1::text::bigint FOR UPDATE", [.text("\(id)")])
+        guard let known = try await read("WHERE id = $1::text::bigint", [.text("\(id)")]).first else {
+            throw QuarantineError.unknown(id)
+        }
+        if known.state != .open { throw QuarantineError.alreadyDecided(id, known.state) }
+    }
 
     private func decide(_ id: Int64, _ state: QuarantinedChange.State) async throws {
         let result = try await connection.query(
@@ -131,14 +144,14 @@ public struct QuarantineStore {
 
     // MARK: the change itself
 
-    private struct Stored {
+    struct Stored {
         var relation: RelationMessage
         var change: Change
         var arena: ChangeArena
         var isBinary: Bool { arena.cells.contains { $0.kind == .binary } }
     }
 
-    private func stored(_ id: Int64) async throws -> Stored {
+    func stored(_ id: Int64) async throws -> Stored {
         let result = try await connection.query(
             "SELECT relation, change FROM lindero.quarantine WHERE id = $1::text::bigint", [.text("\(id)")], binaryResult: true)
         guard result.rowCount == 1, let relation = result.bytes(row: 0, column: 0), let change = result.bytes(row: 0, column: 1)
@@ -158,7 +171,7 @@ public struct QuarantineStore {
         return Stored(relation: message, change: decoded, arena: arena)
     }
 
-    private func apply(_ stored: Stored, id: Int64, settings: DirectionSettings) async throws {
+    private func apply(_ stored: Stored, id: Int64, settings: DirectionSettings, force: Bool) async throws {
         let table = try await CatalogReader.tables(connection, matching: [stored.relation.name]).first
         let plan: RelationPlan
         do {
@@ -167,6 +180,7 @@ public struct QuarantineStore {
             throw QuarantineError.refused(id, "\(error)")
         }
         guard case .apply(let row) = RowChange.resolve(stored.change, plan: plan, arena: stored.arena) else { return }
+        if !force { try await QuarantineAge(store: self, plan: plan).requireNewest(stored, row: row, id: id) }
         let statement = RowStatement(shape: row.shape, plan: plan)
         let result: PostgresResult
         do {

@@ -134,6 +134,8 @@ struct QuarantineRetry: LinderoCommand {
     static let configuration = CommandConfiguration(
         commandName: "retry", abstract: "Apply changes now; each commits together with its mark.",
         discussion: """
+            A row that was written since its change was set aside is left alone: `lindero verify --repair` knows what it should be.
+
             Example:
               lindero quarantine retry 7 8
             """)
@@ -146,12 +148,17 @@ struct QuarantineRetry: LinderoCommand {
     @Option(help: "The target's name, when there are several.")
     var target: String?
 
+    @Flag(help: "Also over rows that are newer.")
+    var force = false
+
     func perform() async throws {
         let settings = try await QuarantinePlace.one(global, target: target)
         try await PostgresConnection.with(QuarantineStore.options(settings.target)) { connection in
-            for id in ids { try await QuarantineStore(connection: connection).retry(id, settings: settings) }
+            for id in ids { try await QuarantineStore(connection: connection).retry(id, settings: settings, force: force) }
         }
-        answer(.object([("applied", .array(ids.map { .integer($0) }))]), lines: ["Applied: \(ids.count).", "Next: lindero quarantine list"])
+        answer(
+            .object([("applied", .array(ids.map { .integer($0) }))]),
+            lines: ["Applied: \(ids.count).", "Next: lindero \(force ? "verify" : "quarantine list")"])
     }
 }
 
