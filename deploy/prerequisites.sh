@@ -44,6 +44,9 @@ need_postgres() { apt_install postgresql-15 postgresql-client-15; }
 # need_pgbouncer: its program; no pgbouncer of Debian's own is started.
 need_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || RUNLEVEL=1 apt_install pgbouncer; }
 
+# need_faketime: a library under which a server's clock is another.
+need_faketime() { apt_install libfaketime; }
+
 need_python() { command -v python3 >/dev/null || apt_install python3-minimal; }
 
 # need_psycopg2: sets $python, the Python that Debian's psycopg2 belongs to.

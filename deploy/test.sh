@@ -70,6 +70,7 @@ deploy/style.sh
 need_build
 need_postgres
 need_pgbouncer
+need_faketime
 [ "${versions[*]} ${smoke[*]}" = "15 " ] || need_other_versions
 
 say "building"

@@ -37,13 +37,15 @@ public final class PostgresCluster: Sendable {
     }
 
     /// Starts a cluster of its own, for a test that stops or breaks it.
+    ///
+    /// - Parameter clockSeconds: how far its clock is ahead of the machine's; Debian's libfaketime sees to that.
     public static func start(
-        version: Int? = nil, settings: [String: String] = [:], primary: PostgresCluster? = nil
+        version: Int? = nil, settings: [String: String] = [:], primary: PostgresCluster? = nil, clockSeconds: Int = 0
     ) async throws -> PostgresCluster {
         let version = version ?? PostgresBinaries.defaultVersion
         // Between our choice of a port and the server's bind somebody else may take it: then another port.
         for _ in 0..<3 {
-            let cluster = try PostgresCluster(version: version, settings: settings, primary: primary)
+            let cluster = try PostgresCluster(version, settings, primary, clockSeconds)
             do {
                 try await cluster.waitUntilReady()
                 return cluster
@@ -51,7 +53,7 @@ public final class PostgresCluster: Sendable {
                 cluster.remove()
             }
         }
-        let cluster = try PostgresCluster(version: version, settings: settings, primary: primary)
+        let cluster = try PostgresCluster(version, settings, primary, clockSeconds)
         try await cluster.waitUntilReady()
         return cluster
     }
@@ -68,7 +70,7 @@ public final class PostgresCluster: Sendable {
         "max_worker_processes": "16", "wal_sender_timeout": "10s", "autovacuum_naptime": "10s",
     ]
 
-    private init(version: Int, settings: [String: String], primary: PostgresCluster?) throws {
+    private init(_ version: Int, _ settings: [String: String], _ primary: PostgresCluster?, _ clockSeconds: Int) throws {
         self.version = version
         binaries = try PostgresBinaries(version: version)
         port = try Self.freePort()
@@ -84,11 +86,12 @@ public final class PostgresCluster: Sendable {
         lines["unix_socket_directories"] = folder
         let configuration = lines.sorted { $0.key < $1.key }.map { "\($0.key) = '\($0.value)'" }.joined(separator: "\n")
         keeper = try ChildProcess(
-            "/bin/bash", ["-c", Self.keeperScript, "keeper", folder, binaries.folder, "\(getpid())", configuration, primary?.conninfo() ?? ""],
+            "/bin/bash", ["-c", Self.keeperScript, "keeper", folder, binaries.folder, "\(getpid())", configuration, primary?.conninfo() ?? "", clockSeconds == 0 ? "" : "+\(clockSeconds)s"],
             folder: NSTemporaryDirectory() + name + "-log")
     }
 
-    /// Arguments: folder, programs, parent, configuration, the primary of a standby. Ends when its standard input does.
+    /// Arguments: folder, programs, parent, configuration, the primary of a standby, the clock's offset. Ends when its standard
+    /// input does.
     private static let keeperScript = """
         set -u
         folder=$1 bin=$2
@@ -102,7 +105,8 @@ public final class PostgresCluster: Sendable {
           || as "$bin/initdb" -D "$folder/data" -A trust -U postgres --no-locale -E UTF8 --no-sync >"$folder/initdb.log" 2>&1
         fi
         printf '%s\\n' "$4" | as tee -a "$folder/data/postgresql.conf" >/dev/null
-        start() { as "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 60 start >/dev/null 2>&1 </dev/null; }
+        clock=(); [ -n "$6" ] && clock=(env "LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1 | head -1)" "FAKETIME=$6" FAKETIME_DONT_FAKE_MONOTONIC=1)
+        start() { as "${clock[@]}" "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 60 start >/dev/null 2>&1 </dev/null; }
         start; echo "ready $?"
         while read -r word mode; do
           case $word in

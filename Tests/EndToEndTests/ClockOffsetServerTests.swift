@@ -1,0 +1,59 @@
+import Foundation
+import PostgresClient
+import TestSupport
+import Testing
+
+/// Two servers of which one's clock is seven seconds ahead.
+@Suite struct ClockOffsetServerTests {
+    private static let schema = """
+        CREATE TABLE public.guest (id int PRIMARY KEY, phone text);
+        ALTER TABLE public.guest REPLICA IDENTITY FULL;
+        """
+
+    private func pair(policy: String, second: PostgresCluster) async throws -> SplitPair {
+        try await SplitPair(
+            schema: Self.schema,
+            tables: """
+                  guest:
+                    match: [id]
+                    insert: bot
+                    delete: bot
+                    columns: { shared: { phone: { policy: \(policy) } } }
+
+                """, gates: "max_clock_offset: 250ms", second: second)
+    }
+
+    private func finding(_ check: LinderoProcess.Outcome) throws -> CheckDocument.Finding? {
+        try JSONDecoder().decode(CheckDocument.self, from: Data(check.output.utf8)).findings.first { $0.code == "clock_offset" }
+    }
+
+    @Test func theLaterWriteIsNotJudgedByClocksThatAreApart() async throws {
+        let ahead = try await PostgresCluster.start(clockSeconds: 7)
+        let pair = try await pair(policy: "last_write", second: ahead)
+        let check = try await pair.command(["check", "--json"])
+        #expect(check.exitCode == 2, "\(check.output)")
+        #expect(try finding(check)?.severity == "blocker", "\(check.output)")
+
+        let run = try await pair.command(["run", "--http", "none"])
+        #expect(run.exitCode == 2, "\(run.errors)")
+        #expect(run.errors.contains("7000.") && run.errors.contains("max_clock_offset"), "\(run.errors)")
+        #expect(run.errors.contains("NTP"), "\(run.errors)")
+        await pair.remove()
+        try await ahead.stop()
+    }
+
+    @Test func whereNoClockDecidesTheOffsetIsShownAndTheWorkerRuns() async throws {
+        let ahead = try await PostgresCluster.start(clockSeconds: 7)
+        let pair = try await pair(policy: "queue", second: ahead)
+        let check = try await pair.command(["check", "--json"])
+        #expect(try finding(check)?.severity == "warning", "\(check.output)")
+        let worker = try await pair.startStreaming()
+        try await waitUntil("the status knows the offset") {
+            try await pair.command(["status"]).output.contains("7000.")
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+        try await ahead.stop()
+    }
+}
