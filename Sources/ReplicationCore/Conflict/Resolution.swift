@@ -68,8 +68,8 @@ public struct ConflictRecord: Sendable, Equatable {
 
     public var kind: Kind
     public var key: RowKey
-    /// Index into `SplitTable.columns`.
-    public var column: Int
+    /// Index into `SplitTable.columns`; `nil` for a row that has no column but its key.
+    public var column: Int?
     public var decision: Decision
     /// The write that lost. Its value is the operation's new one.
     public var remote: WriteMark

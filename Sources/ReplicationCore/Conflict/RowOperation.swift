@@ -90,6 +90,14 @@ public struct RowOperation: Sendable, Equatable {
         }
     }
 
+    /// Whether a change carries enough of the old row: which one it was, and, where that matters, what was written.
+    static func isTold(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        guard change.kind == .update || change.kind == .delete, change.oldKind != .full else { return true }
+        if change.kind == .update, table.needsOldRow { return false }
+        return change.oldKind == nil
+            || table.keyIndexes.allSatisfy { arena.cells[change.old.firstCell + $0].kind != .null }
+    }
+
     /// Whether an update gives its row another key.
     static func changesKey(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
         guard change.kind == .update, change.oldKind != nil else { return false }

@@ -2,6 +2,8 @@
 public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Shared columns need the whole old row.
     case needsFullIdentity(QualifiedName)
+    /// A deleted row does not tell the column.
+    case matchOutsideIdentity(QualifiedName, String)
     case missingMatchColumn(QualifiedName, String)
     /// The column's values differ between the two databases, so that it identifies nothing.
     case referenceInMatch(QualifiedName, String)
@@ -13,7 +15,11 @@ public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .needsFullIdentity(let table):
-            "Table \(table) has shared columns, which need the old row: ALTER TABLE \(table.sql) REPLICA IDENTITY FULL."
+            "A change of table \(table) does not carry the old row, which says what was written: ALTER TABLE \(table.sql) "
+                + "REPLICA IDENTITY FULL, and the same for every partition."
+        case .matchOutsideIdentity(let table, let column):
+            "Match column \(table).\(column) is not in the table's replica identity, so that a delete does not say which row: "
+                + "ALTER TABLE \(table.sql) REPLICA IDENTITY FULL."
         case .missingMatchColumn(let table, let column):
             "Match column \(table).\(column) is not in the stream."
         case .referenceInMatch(let table, let column):

@@ -145,6 +145,7 @@ public struct SplitReader: Sendable {
                 continue
             }
             guard let table = known.table else { continue }
+            guard RowOperation.isTold(change, table, chunk.arena) else { throw SplitError.needsFullIdentity(table.name) }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
             let operation = RowOperation(
                 change, id: id, table: table, arena: chunk.arena, likely: likely, repeatsReferences: isConsequence)

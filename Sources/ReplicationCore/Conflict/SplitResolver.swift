@@ -175,7 +175,9 @@ public struct SplitResolver: Sendable {
         case .insert: kind = .deleteInsert
         case .update, .delete, .echo: kind = .updateDelete
         }
-        for column in scene.operation.columns {
+        // A row that is a key and nothing else is lost all the same.
+        let columns: [Int?] = scene.operation.columns.isEmpty ? [nil] : scene.operation.columns
+        for column in columns {
             record(
                 ConflictRecord(
                     kind: kind, key: key, column: column, decision: local == nil ? .rowMissing : .rowEnded,

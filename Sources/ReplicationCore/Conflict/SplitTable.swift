@@ -38,6 +38,9 @@ public struct SplitTable: Sendable, Equatable {
     let inboundColumns: Set<Int>
     /// Columns that come from the target and never leave: what the source itself writes there has to be known all the same.
     let watchedColumns: [Column]
+    /// Whether an update must bring the whole old row. A partition has an identity of its own, of which the definition of
+    /// the table that it is part of says nothing.
+    let needsOldRow: Bool
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -80,8 +83,13 @@ public struct SplitTable: Sendable, Equatable {
             }
             keyIndexes.append(index)
         }
-        if relation.replicaIdentity != .full, columns.contains(where: { $0.role.isShared }) || !watchedColumns.isEmpty {
-            throw .needsFullIdentity(relation.name)
+        needsOldRow = columns.contains(where: { $0.role.isShared }) || !watchedColumns.isEmpty
+        if relation.replicaIdentity != .full {
+            if needsOldRow { throw .needsFullIdentity(relation.name) }
+            // A delete would not say of which row. What only one side writes goes by the identity itself.
+            if !isOneWay, let index = keyIndexes.first(where: { !relation.columns[$0].isKey }) {
+                throw .matchOutsideIdentity(relation.name, relation.columns[index].name)
+            }
         }
         self.id = id
         self.name = relation.name

@@ -12,6 +12,8 @@ struct SplitFailure {
                 .truncated, "\(table) was truncated, which names no rows and can't be carried across. Nothing after it was applied.",
                 nextStep: "Decide which rows are to stay. To end the split and begin anew from \(settings.name(.origin)): "
                     + settings[reading: .origin].copyAnew)
+        case SplitError.needsFullIdentity(let table):
+            return untold(table, lacking: [])
         case let error as SplitError:
             return ReplicationFailure(
                 .splitTable, "\(error)", nextStep: "Run `lindero check`, then `lindero run`; it goes on where it stopped.",
@@ -54,7 +56,7 @@ struct SplitFailure {
                 .spillUnusable, "What can't be kept in memory can't be kept in files either: \(error).",
                 nextStep: "Set `replication.spill_dir` to a folder that the worker's user owns and nobody else may write to, then "
                     + "`lindero run`. Nothing is lost.", isBlocker: true)
-        case SplitChanged.row:
+        case is SplitChanged, is SplitTouched:
             return ReplicationFailure(
                 .changeRefused, "Rows that were held changed all the same, again and again: a trigger or a rule may write them.",
                 nextStep: "Look for triggers that fire for replicas (ENABLE REPLICA or ALWAYS), then `lindero run`.")
@@ -68,6 +70,18 @@ struct SplitFailure {
             .memoryLimit, message,
             nextStep: "Raise `replication: { memory_limit: … }` (it is \(PlainText.bytes(settings.stopBytes))), then `lindero run`; it "
                 + "goes on where it stopped.", isBlocker: true)
+    }
+
+    /// The change is in the log as it is: no setting brings its old row back.
+    func untold(_ table: QualifiedName, lacking: [String]) -> ReplicationFailure {
+        ReplicationFailure(
+            .splitTable,
+            "A change of \(table) does not carry the old row, and what it wrote can't be told from what was there. Nothing after it "
+                + "was applied."
+                + (lacking.isEmpty ? "" : " Without REPLICA IDENTITY FULL are still, \(lacking.joined(separator: " "))"),
+            nextStep: "Set REPLICA IDENTITY FULL on the table and on each partition (`lindero check` names them; new partitions need it "
+                + "when they are made). What is in the log already stays without: to end the split and begin anew from "
+                + "\(settings.name(.origin)): " + settings[reading: .origin].copyAnew, isBlocker: true)
     }
 
     func inUse() -> ReplicationFailure {

@@ -86,9 +86,26 @@ public struct SplitSupervisor: Sendable {
             try await pause(&attempt, because: error)
         case SplitChanged.row where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
+        case is SplitTouched where attempt.failuresInPlace < 3:
+            try await pause(&attempt, because: error)
+        case SplitError.needsFullIdentity(let table):
+            throw await words(lacking: table, error)
         default:
             throw SplitFailure(settings: settings).words(error)
         }
+    }
+
+    /// Names what lacks the old row: of a partitioned table it is the partitions.
+    private func words(lacking table: QualifiedName, _ error: any Error) async -> any Error {
+        var lacking: [String] = []
+        for side in Side.allCases {
+            let (name, options) = (settings.name(side), settings.options(side))
+            let found = try? await PostgresConnection.with(options) { connection in
+                try await FullIdentity(name: name, connection: connection).missing([table])
+            }
+            lacking += (found ?? []).map { "on \(name): ALTER TABLE \($0.sql) REPLICA IDENTITY FULL;" }
+        }
+        return SplitFailure(settings: settings).untold(table, lacking: lacking)
     }
 
     private func noteProgress(_ attempt: inout Attempt) {

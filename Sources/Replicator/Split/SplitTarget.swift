@@ -245,14 +245,27 @@ final class SplitStatements: Sendable {
             case .local(let bytes):
                 value = statement.add(parameter(bytes), type)
             case .greatest(let bytes):
-                value = "GREATEST(\(newValue(write.column, operation, arena, references, &statement)), \(statement.add(parameter(bytes), type)))"
+                let remote = newValue(write.column, operation, arena, references, &statement)
+                value = compared("GREATEST", remote, statement.add(parameter(bytes), type), type)
             case .least(let bytes):
-                value = "LEAST(\(newValue(write.column, operation, arena, references, &statement)), \(statement.add(parameter(bytes), type)))"
+                let remote = newValue(write.column, operation, arena, references, &statement)
+                value = compared("LEAST", remote, statement.add(parameter(bytes), type), type)
             }
             assignments.append("\(name) = \(value)")
         }
         return assignments.joined(separator: ", ")
     }
+
+    /// The same value on both sides: of equal ones, which may differ in form (10.0 and 10.00), the first stays, and texts are
+    /// compared by their bytes, since the databases' collations may differ.
+    private func compared(_ function: String, _ remote: String, _ local: String, _ type: UInt32) -> String {
+        let (first, second) = settings.sourceName > settings.targetName ? (remote, local) : (local, remote)
+        let collation = Self.collatable.contains(type) ? " COLLATE \"C\"" : ""
+        return "\(function)(\(first)\(collation), \(second))"
+    }
+
+    /// name, text, bpchar, varchar, and their arrays.
+    private static let collatable: Set<UInt32> = [19, 25, 1042, 1043, 1003, 1009, 1014, 1015]
 
     // MARK: conflicts
 
@@ -261,18 +274,18 @@ final class SplitStatements: Sendable {
         _ conflict: ConflictRecord, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
     ) -> SplitStatement {
         var statement = SplitStatement()
-        let column = target.columns[conflict.column]
+        let column = conflict.column.map { target.columns[$0].name }
         let keyPairs = zip(target.key, conflict.key.values).map { index, value in
             "\(SQLText.literal(target.columns[index].name)), (\(statement.add(parameter(value), target.columns[index].typeOID)))::text"
         }.joined(separator: ", ")
-        let lost = "(\(newValue(conflict.column, operation, arena, references, &statement)))::text"
-        let kept = "t.\(SQLText.identifier(column.name))::text"
+        let lost = conflict.column.map { "(\(newValue($0, operation, arena, references, &statement)))::text" } ?? "NULL"
+        let kept = column.map { "t.\(SQLText.identifier($0))::text" } ?? "NULL"
         let (direction, winner, loser) = (statement.text(settings.name), statement.text(settings.targetName), statement.text(settings.sourceName))
         let (local, remote) = (conflict.local, conflict.remote)
         let columns = [
             ("direction", direction), ("schema_name", statement.text(target.table.name.schema)),
             ("table_name", statement.text(target.table.name.name)), ("row_key", "pg_catalog.jsonb_build_object(\(keyPairs))"),
-            ("column_name", statement.text(column.name)), ("kind", statement.text(conflict.kind.rawValue)),
+            ("column_name", statement.text(column)), ("kind", statement.text(conflict.kind.rawValue)),
             ("policy", statement.text(conflict.decision.word)), ("winner", winner), ("loser", loser),
             ("kept_value", kept), ("lost_value", lost),
             ("kept_at", statement.time(local?.commitTime)), ("lost_at", statement.time(remote.commitTime)),

@@ -12,6 +12,8 @@ struct SplitMeeting {
     var isSeen = false
     /// Whether the bot's stream has been read: what the barrier makes sure of.
     var isRead = true
+    /// By side.
+    var layouts: [SplitTable]?
 
     static let localLSN = LSN(200), remoteLSN = LSN(300)
 
@@ -33,7 +35,7 @@ struct SplitMeeting {
     }
 
     func outcome() throws -> [String] {
-        let layouts = try SimulatedRow.layouts(echoesInserts: false)
+        let layouts = try layouts ?? SimulatedRow.layouts(echoesInserts: false)
         var readers = (0..<2).map { side in
             SplitReader.restart(
                 ownOrigin: SimulatedWorker.origin(into: side), outgoing: SplitProgress(),
@@ -105,7 +107,7 @@ struct SplitMeeting {
     }
 
     private static func words(_ conflict: ConflictRecord, _ table: SplitTable) -> String {
-        let name = table.columns[conflict.column].name
+        let name = conflict.column.map { table.columns[$0].name } ?? "the row"
         return
             "lost \(name) of \(number(conflict.key)) (\(conflict.kind.rawValue)\(conflict.isOpen ? ", open" : ""))"
     }

@@ -124,6 +124,33 @@ import Testing
         #expect(first.map(\.effectiveTime) == last.map(\.effectiveTime))
     }
 
+    /// A partition's own identity, where the definition of its table says FULL.
+    @Test(arguments: [nil, OldTuple.Kind.key])
+    func anUpdateWithoutTheOldRowIsRefusedThoughTheDefinitionPromisesIt(kind: OldTuple.Kind?) throws {
+        let row = SplitMeeting.row(1)
+        var chunk = transaction(100, at: 5, [SplitMeeting.update(row, SplitMeeting.row(1, [8: 1]))])
+        chunk.changes[0] = Change(
+            kind: .update, relation: 0, old: kind.map { OldTuple(kind: $0, tuple: chunk.changes[0].old) },
+            new: chunk.changes[0].new)
+        var reader = reader()
+        #expect(throws: SplitError.needsFullIdentity(SimulatedRow.ownership.table)) { try read(&reader, chunk) }
+        // What our own direction wrote needs no deciding.
+        chunk.transactions[0].origin = Self.own
+        #expect(try read(&reader, chunk).isEmpty)
+    }
+
+    @Test func aDeleteThatDoesNotTellTheMatchKeyIsRefused() throws {
+        var chunk = transaction(100, at: 5, [SplitMeeting.delete(SplitMeeting.row(1))])
+        chunk.changes[0] = Change(
+            kind: .delete, relation: 0, old: OldTuple(kind: .key, tuple: chunk.changes[0].old),
+            new: chunk.changes[0].new)
+        var told = reader()
+        #expect(try read(&told, chunk).map(\.operations.count) == [1])
+        chunk.arena.cells[chunk.changes[0].old.firstCell + SimulatedRow.key].kind = .null
+        var reader = reader()
+        #expect(throws: SplitError.needsFullIdentity(SimulatedRow.ownership.table)) { try read(&reader, chunk) }
+    }
+
     @Test func truncateIsRefusedUnlessOurs() throws {
         var chunk = transaction(100, at: 5, [insert])
         chunk.truncations = [Truncation(relations: [0], cascades: false, restartsIdentity: false)]

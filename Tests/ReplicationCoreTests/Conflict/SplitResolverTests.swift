@@ -98,6 +98,20 @@ import Testing
         #expect(try meeting.outcome() == ["lost sync of 1 (update_delete)", "lost c4 of 1 (update_delete)"])
     }
 
+    @Test func aRowThatIsNothingButItsKeyIsInTheLogAsWell() throws {
+        var ownership = SimulatedRow.ownership
+        ownership.columns = ["k": .owned(by: "sync")]
+        let layouts = try SimulatedRow.sides.indices.map { side in
+            try SplitTable(
+                id: 0, relation: SimulatedRow.relation, ownership: ownership, source: SimulatedRow.sides[side],
+                target: SimulatedRow.sides[1 - side])
+        }
+        let row = Meeting.row(1)
+        let meeting = Meeting(
+            local: [Meeting.insert(row), Meeting.delete(row)], remote: [Meeting.insert(row)], layouts: layouts)
+        #expect(try meeting.outcome() == ["lost the row of 1 (delete_insert)"])
+    }
+
     @Test func anUpdateOfTheOldRowDoesNotReachTheNewOne() throws {
         let row = Meeting.row(1)
         let meeting = Meeting(

@@ -265,8 +265,10 @@ extension SplitSimulation {
         _ rows: [Int: SimulatedRow.Values]
     ) -> [SimulatedDatabase.LoggedConflict] {
         records.compactMap { record in
-            let index = layouts[side].columns[record.column].sourceIndex
-            let new = newValue(record.column, of: operation, chunk, from: side)
+            // Every row of the simulation has columns beside its key.
+            guard let column = record.column else { return nil }
+            let index = layouts[side].columns[column].sourceIndex
+            let new = newValue(column, of: operation, chunk, from: side)
             if record.isRecordedOnlyIfDistinct, rows[Self.number(record.key)]?[index] == new { return nil }
             return .init(
                 commitLSN: record.remote.id.commitLSN.rawValue, position: record.remote.id.position,

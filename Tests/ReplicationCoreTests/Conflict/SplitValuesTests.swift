@@ -93,6 +93,17 @@ import Testing
             try SplitTable(
                 id: 0, relation: relation, ownership: SimulatedRow.ownership, source: "bot", target: "sync")
         }
+        // Without shared columns the identity must tell the match key.
+        var owned = SimulatedRow.ownership
+        owned.columns = ["k": .owned(by: "bot"), "bot": .owned(by: "bot"), "sync": .owned(by: "sync")]
+        relation.columns = Array(relation.columns.prefix(3))
+        _ = try SplitTable(id: 0, relation: relation, ownership: owned, source: "bot", target: "sync")
+        relation.columns[0].isKey = false
+        #expect(throws: SplitError.matchOutsideIdentity(relation.name, "k")) {
+            try SplitTable(id: 0, relation: relation, ownership: owned, source: "bot", target: "sync")
+        }
+        relation.replicaIdentity = .full
+        _ = try SplitTable(id: 0, relation: relation, ownership: owned, source: "bot", target: "sync")
         relation = SimulatedRow.relation
         relation.columns.removeFirst()
         #expect(throws: SplitError.missingMatchColumn(relation.name, "k")) {
