@@ -58,9 +58,20 @@ struct EchoRule {
                 ownership.travels(column.name, from: side, to: maker, backend: .split)
             else { return false }
             if ownership.fill[column.name] != nil || column.identity != .none { return true }
-            let (mine, theirs) = (column.defaultExpression, there.column(column.name)?.defaultExpression)
-            // A call may give something else each time.
-            return mine != theirs || mine?.contains("(") == true || mine?.uppercased().contains("CURRENT_") == true
+            guard let other = there.column(column.name), other.identity == .none else { return true }
+            let (mine, theirs) = (column.defaultExpression, other.defaultExpression)
+            if mine == nil, theirs == nil {
+                // A domain has a default of its own, of which the column says nothing.
+                return column.typeOID != column.baseTypeOID || other.typeOID != other.baseTypeOID
+            }
+            // Whatever is no literal may give something else each time: a call, LOCALTIMESTAMP, USER.
+            return mine != theirs || !Self.isLiteral(mine ?? "")
         }
+    }
+
+    /// Whether a default, as `pg_get_expr` writes it, is a number, a truth value, NULL or a text, with or without a type.
+    static func isLiteral(_ expression: String) -> Bool {
+        expression.wholeMatch(
+            of: /(?:-?[0-9][0-9.eE+-]*|true|false|NULL|'(?:[^']|'')*')(?:::[A-Za-z0-9_." \[\](),]+)?/) != nil
     }
 }
