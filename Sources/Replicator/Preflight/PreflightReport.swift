@@ -70,6 +70,8 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case matchKey = "match_key"
         case matchNumbered = "match_numbered"
         case uniqueKey = "unique_key"
+        case uniqueKeyMove = "unique_key_move"
+        case checkConstraint = "check_constraint"
         case deletedByBoth = "deleted_by_both"
         case foreignTrigger = "foreign_trigger"
         case foreignKeyCut = "foreign_key_cut"

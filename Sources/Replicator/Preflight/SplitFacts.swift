@@ -33,6 +33,22 @@ struct SplitTableFacts: Sendable {
         var language: String
         var body: String
         var arguments: [String]
+        /// Whether it fires for what arrives from the other side, too (`ENABLE ALWAYS` or `REPLICA`).
+        var firesForReplicas = false
+    }
+
+    /// A CHECK constraint.
+    struct Check: Sendable {
+        var name: String
+        var columns: [String]
+    }
+
+    /// A partition that holds rows. It has a replica identity of its own.
+    struct Leaf: Sendable {
+        var name: QualifiedName
+        /// What a deleted row tells, unless that is all of it.
+        var identityColumns: [String]
+        var isFull: Bool
     }
 
     /// What the worker's own role may do.
@@ -47,6 +63,8 @@ struct SplitTableFacts: Sendable {
     var foreignKeys: [ForeignKey] = []
     var uniqueIndexes: [UniqueIndex] = []
     var triggers: [Trigger] = []
+    var checks: [Check] = []
+    var leaves: [Leaf] = []
     /// Columns whose collation calls texts equal that differ in bytes.
     var looseColumns: Set<String> = []
     /// Of the side's own roles, those that may truncate the table.
@@ -82,7 +100,19 @@ enum SplitFactsReader {
             facts[name, default: SplitTableFacts()].triggers.append(
                 SplitTableFacts.Trigger(
                     name: row["name"] ?? "", function: row["function"] ?? "", language: row["language"] ?? "",
-                    body: row["body"] ?? "", arguments: lines(row["arguments"])))
+                    body: row["body"] ?? "", arguments: lines(row["arguments"]), firesForReplicas: row["fires_for_replicas"] == "t"))
+        }
+        for row in try await connection.query(SplitFactsSQL.checks, [oids]).rows {
+            guard let name = table(row) else { continue }
+            facts[name, default: SplitTableFacts()].checks.append(
+                SplitTableFacts.Check(name: row["name"] ?? "", columns: lines(row["columns"])))
+        }
+        for row in try await connection.query(SplitFactsSQL.leaves, [oids]).rows {
+            guard let name = table(row) else { continue }
+            facts[name, default: SplitTableFacts()].leaves.append(
+                SplitTableFacts.Leaf(
+                    name: QualifiedName(schema: row["schema"] ?? "", name: row["name"] ?? ""),
+                    identityColumns: lines(row["columns"]), isFull: row["is_full"] == "t"))
         }
         for row in try await connection.query(rights, [oids]).rows {
             guard let name = table(row) else { continue }
@@ -171,6 +201,7 @@ enum SplitFactsReader {
     /// `$1`: oids of tables. Lindero's own triggers write no column.
     private static let triggers = """
         SELECT t.tgrelid AS table, t.tgname AS name, p.proname AS function, l.lanname AS language, p.prosrc AS body,
+               t.tgenabled IN ('A', 'R') AS fires_for_replicas,
                pg_catalog.replace(pg_catalog.encode(t.tgargs, 'escape'), E'\\\\000', E'\\n') AS arguments
         FROM pg_catalog.pg_trigger t
              JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid

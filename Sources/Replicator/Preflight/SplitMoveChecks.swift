@@ -15,7 +15,7 @@ struct SplitMoveChecks {
         var findings = settled
         if movesServices {
             // The transition's rights contain the settled ones, and its beginning sets the identity.
-            findings.removeAll { $0.code == .targetPrivilege || $0.code == .replicaIdentity }
+            findings.removeAll { [.targetPrivilege, .replicaIdentity, .replicaIdentityFull].contains($0.code) }
         }
         for finding in moving where !settled.contains(finding) {
             var added = finding
@@ -25,7 +25,7 @@ struct SplitMoveChecks {
                 if !movesServices, isTold { continue }
                 added.severity = movesServices ? .blocker : .note
             // Always so, and what is meant.
-            case .deletedByBoth, .matchNumbered, .replicaIdentity:
+            case .deletedByBoth, .matchNumbered, .replicaIdentity, .replicaIdentityFull:
                 continue
             default:
                 guard movesServices, !settled.contains(where: { $0.code == finding.code && $0.object == finding.object }) else { continue }

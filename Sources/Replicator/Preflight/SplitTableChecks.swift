@@ -13,7 +13,7 @@ struct SplitTableChecks {
 
     func findings() -> [PreflightFinding] {
         var findings = sides.flatMap { match($0) + rights($0) + triggers($0) + truncates($0) }
-        findings += uniqueKeys() + deletes() + numberedMatch() + quarantine()
+        findings += uniqueKeys() + movedUniqueKeys() + SplitCheckChecks(table: table, sides: sides).findings() + deletes() + numberedMatch() + quarantine()
         return findings
     }
 
@@ -74,8 +74,11 @@ struct SplitTableChecks {
     }
 
     private func identity(_ description: TableDescription, _ side: SplitSide) -> [PreflightFinding] {
-        guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
         let isShared = ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
+        if description.kind == .partitioned {
+            return SplitPartitionChecks(table: table, description: description, side: side).findings(isShared: isShared)
+        }
+        guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
         // Asked for already, with every old column.
         if isShared || Set(description.identityColumns).isSuperset(of: ownership.match) { return [] }
         return [
@@ -164,6 +167,32 @@ struct SplitTableChecks {
         }
     }
 
+    /// An update of a row whose key the other side changes at the same moment is dropped there, and its owner's values come
+    /// with the row later: what its unique value was until then stands in the way of the next row that takes it.
+    private func movedUniqueKeys() -> [PreflightFinding] {
+        var told: Set<Set<String>> = []
+        return sides.flatMap { side in
+            let source = table.other(side.name)
+            let changesKeys = ownership.match.contains { ownership.mayWrite($0, side: side.name) }
+            return (side.facts[name]?.uniqueIndexes ?? []).compactMap { index -> PreflightFinding? in
+                let columns = Set(index.columns)
+                let arrives = columns.subtracting(ownership.match).contains {
+                    ownership.owner(of: $0) == source && table.travels($0, from: source, to: side.name)
+                }
+                guard changesKeys, arrives, !columns.isSuperset(of: ownership.match),
+                    !columns.contains(where: { isMadeUnique($0, in: side) }), told.insert(columns).inserted
+                else { return nil }
+                let list = index.columns.joined(separator: ", ")
+                return finding(
+                    .warning, .uniqueKeyMove, side, column: index.columns.first,
+                    "\(side.name) may change match [\(ownership.match.joined(separator: ", "))] of \(name) while \(source) gives its "
+                        + "unique [\(list)] to another row, which is refused and stops the split (unique index \(index.name))",
+                    fix: "change keys of \(name) nowhere, or give match and [\(list)] one owner; where it stopped, empty [\(list)] of "
+                        + "the row with the new key on \(side.name), then `lindero run`")
+            }
+        }
+    }
+
     /// Random identifiers, and numbers that were shared out.
     private func isMadeUnique(_ column: String, in side: SplitSide) -> Bool {
         side.tables[name]?.column(column)?.baseTypeOID == 2950 || numberedColumns.contains(column)
@@ -193,15 +222,37 @@ struct SplitTableChecks {
     private func triggers(_ side: SplitSide) -> [PreflightFinding] {
         guard let description = side.tables[name] else { return [] }
         return (side.facts[name]?.triggers ?? []).compactMap { trigger in
-            let foreign = TriggerWrites.columns(of: trigger).filter {
-                description.column($0) != nil && ownership.columns[$0] != nil && !ownership.mayWrite($0, side: side.name)
-            }.sorted()
-            guard !foreign.isEmpty else { return nil }
-            return finding(
-                .blocker, .foreignTrigger, side, column: foreign.first,
-                "trigger \"\(trigger.name)\" of \(name) writes [\(foreign.joined(separator: ", "))], which \(side.name) does not own",
-                fix: "ALTER TABLE \(name.sql) DISABLE TRIGGER \(SQLText.identifier(trigger.name)); or make them shared: with a policy")
+            replicaTrigger(trigger, description, side) ?? foreignTrigger(trigger, description, side)
         }
+    }
+
+    /// What a trigger makes of a row that arrives never goes back.
+    private func replicaTrigger(
+        _ trigger: SplitTableFacts.Trigger, _ description: TableDescription, _ side: SplitSide
+    ) -> PreflightFinding? {
+        guard trigger.firesForReplicas else { return nil }
+        let written = TriggerWrites.columns(of: trigger).filter {
+            description.column($0) != nil && table.travels($0, from: side.name, to: table.other(side.name))
+        }.sorted()
+        guard !written.isEmpty else { return nil }
+        return finding(
+            .blocker, .triggers, side, column: written.first,
+            "trigger \"\(trigger.name)\" of \(name) writes [\(written.joined(separator: ", "))] in rows that arrive too (ENABLE ALWAYS "
+                + "or REPLICA), and \(table.other(side.name)) never gets what it writes there",
+            fix: "ALTER TABLE \(name.sql) ENABLE TRIGGER \(SQLText.identifier(trigger.name));")
+    }
+
+    private func foreignTrigger(
+        _ trigger: SplitTableFacts.Trigger, _ description: TableDescription, _ side: SplitSide
+    ) -> PreflightFinding? {
+        let foreign = TriggerWrites.columns(of: trigger).filter {
+            description.column($0) != nil && ownership.columns[$0] != nil && !ownership.mayWrite($0, side: side.name)
+        }.sorted()
+        guard !foreign.isEmpty else { return nil }
+        return finding(
+            .blocker, .foreignTrigger, side, column: foreign.first,
+            "trigger \"\(trigger.name)\" of \(name) writes [\(foreign.joined(separator: ", "))], which \(side.name) does not own",
+            fix: "ALTER TABLE \(name.sql) DISABLE TRIGGER \(SQLText.identifier(trigger.name)); or make them shared: with a policy")
     }
 
     private func finding(

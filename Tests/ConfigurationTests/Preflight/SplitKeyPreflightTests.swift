@@ -158,6 +158,54 @@ import Testing
         #expect(await blockers(scene) == [])
     }
 
+    @Test func triggersThatFireForWhatArrivesMayNotWriteWhatLeaves() async throws {
+        let scene = try await scene(
+            """
+            CREATE TABLE t (id text PRIMARY KEY, a text, b text, changed timestamptz);
+            ALTER TABLE t REPLICA IDENTITY FULL;
+            CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.changed = now(); NEW.a := NEW.b; RETURN NEW; END $$;
+            CREATE TRIGGER touched BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();
+            """,
+            "t: { match: [id], insert: sync, delete: sync, columns: { sync: [id, a], bot: [b], shared: { changed: { policy: max } } } }")
+        try await scene.run(on: .source, "ALTER TABLE t DISABLE TRIGGER touched")
+        #expect(await blockers(scene) == [])
+        try await scene.run(on: .target, "ALTER TABLE t ENABLE ALWAYS TRIGGER touched")
+        #expect(await blockers(scene) == ["triggers sync t.a"])
+        let finding = try #require(await scene.report().blockers.first)
+        #expect(finding.message.contains("[a, changed]"))
+        try await scene.run(on: .target, try #require(finding.fix))
+        #expect(await blockers(scene) == [])
+    }
+
+    @Test func checksOverColumnsOfBothSidesAreNamed() async throws {
+        let scene = try await scene(
+            """
+            CREATE TABLE t (id text PRIMARY KEY, a int, b int, visits int, CHECK (a > 0), CONSTRAINT both_known CHECK (a < b));
+            ALTER TABLE t REPLICA IDENTITY FULL;
+            """,
+            "t: { match: [id], insert: sync, delete: sync, columns: { sync: [id, a], bot: [b], shared: { visits: { policy: delta } } } }")
+        #expect(await blockers(scene) == ["check_constraint bot t.a"])
+        let finding = try #require(await scene.finding(.checkConstraint))
+        #expect(finding.message.contains("both_known") && finding.message.contains("[a, b]"))
+        for side in [PreflightScene.Side.source, .target] { try await scene.run(on: side, try #require(finding.fix?.components(separatedBy: " on both").first)) }
+        #expect(await blockers(scene) == [])
+        // Each side's decrement keeps it, their sum does not.
+        try await scene.run(on: .target, "ALTER TABLE t ADD CHECK (visits >= 0)")
+        #expect(await blockers(scene) == ["check_constraint sync t.visits"])
+    }
+
+    @Test func uniqueValuesThatAChangedKeyHoldsBackAreNamed() async throws {
+        let schema = "CREATE TABLE t (id text PRIMARY KEY, email text UNIQUE);"
+        func found(_ columns: String) async throws -> [PreflightFinding] {
+            let scene = try await scene(schema, "t: { match: [id], insert: bot, delete: bot, columns: { \(columns) } }")
+            return await scene.report().findings.filter { $0.code == .uniqueKeyMove }
+        }
+        let findings = try await found("bot: [id], sync: [email]")
+        #expect(findings.map(\.severity) == [.warning])
+        #expect(findings.first?.database == "bot" && findings.first?.object == "t.email")
+        #expect(try await found("bot: [id, email]") == [])
+    }
+
     @Test func rolesThatMayTruncateAreNamed() async throws {
         var scene = try await scene("CREATE TABLE t (id text PRIMARY KEY)", "t: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }")
         try await PreflightScene.withRole(on: scene.target.cluster, "") { role in

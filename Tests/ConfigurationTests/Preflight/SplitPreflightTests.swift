@@ -62,6 +62,34 @@ import Testing
         #expect(await blockers(scene) == [])
     }
 
+    @Test func partitionsAreAskedForTheirOwnIdentity() async throws {
+        let schema = """
+            CREATE TABLE visits (id int PRIMARY KEY, count int) PARTITION BY RANGE (id);
+            CREATE TABLE visits_low PARTITION OF visits FOR VALUES FROM (0) TO (100);
+            CREATE TABLE visits_high PARTITION OF visits FOR VALUES FROM (100) TO (200);
+            ALTER TABLE visits REPLICA IDENTITY FULL; ALTER TABLE visits_low REPLICA IDENTITY FULL;
+            """
+        let tables = "visits: { match: [id], insert: bot, delete: bot, columns: { shared: { count: { policy: delta } } } }"
+        let scene = try await scene(schema, tables)
+        #expect(await blockers(scene) == ["replica_identity_full bot visits", "replica_identity_full sync visits"])
+        let finding = try #require(await scene.finding(.replicaIdentityFull))
+        #expect(finding.fix == "ALTER TABLE \"public\".\"visits_high\" REPLICA IDENTITY FULL;")
+        for side in [PreflightScene.Side.source, .target] { try await scene.run(on: side, try #require(finding.fix)) }
+        #expect(await blockers(scene) == [])
+        // The stream speaks of the root.
+        try await scene.run(on: .target, "ALTER TABLE visits REPLICA IDENTITY DEFAULT")
+        let root = try #require(await scene.finding(.replicaIdentityFull))
+        #expect(root.database == "sync" && root.fix == "ALTER TABLE \"public\".\"visits\" REPLICA IDENTITY FULL;")
+        // What one side owns needs to tell its key alone.
+        try await scene.run(on: .target, "ALTER TABLE visits_low REPLICA IDENTITY DEFAULT")
+        var owned = scene
+        owned.configuration = try configuration("visits: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }")
+        #expect(await blockers(owned) == [])
+        // Nothing of it goes back, so that alone is no reason to ask.
+        try await scene.run(on: .source, "ALTER TABLE visits_low REPLICA IDENTITY NOTHING")
+        #expect(await blockers(owned).contains("replica_identity bot visits"))
+    }
+
     @Test func matchMustIdentifyRowsOnBothSides() async throws {
         let scene = try await scene(
             "CREATE TABLE \"Reservas\" (id int PRIMARY KEY, \"bookingId\" text NOT NULL, status text); CREATE UNIQUE INDEX b ON \"Reservas\" (\"bookingId\");",

@@ -1,0 +1,31 @@
+import ReplicationCore
+
+/// Judges the replica identity of a partitioned table of a split. The stream speaks of the whole table, but what an update or
+/// a delete tells of the old row is up to each partition.
+struct SplitPartitionChecks {
+    let table: SplitOwnership
+    let description: TableDescription
+    let side: SplitSide
+
+    func findings(isShared: Bool) -> [PreflightFinding] {
+        let ownership = table.ownership
+        var lacking = (side.facts[ownership.table]?.leaves ?? []).filter { leaf in
+            !leaf.isFull && (isShared || !Set(leaf.identityColumns).isSuperset(of: ownership.match))
+        }.map(\.name)
+        let isTold = description.replicaIdentity == .full
+            || !isShared && Set(description.identityColumns).isSuperset(of: ownership.match)
+        if !isTold { lacking.insert(ownership.table, at: 0) }
+        guard let first = lacking.first else { return [] }
+        let more = lacking.count > 1 ? " and \(lacking.count - 1) more" : ""
+        return [
+            PreflightFinding(
+                .blocker, isShared ? .replicaIdentityFull : .replicaIdentity, database: side.name, object: ownership.table.description,
+                isShared
+                    ? "table \(ownership.table) has shared columns, so its changes must carry the old row too, and those of "
+                        + "\(first)\(more) do not: each partition has an identity of its own"
+                    : "a deleted row of \(first)\(more) does not tell match [\(ownership.match.joined(separator: ", "))], by which rows of "
+                        + "\(ownership.table) are found",
+                fix: lacking.map { "ALTER TABLE \($0.sql) REPLICA IDENTITY FULL;" }.joined(separator: " "))
+        ]
+    }
+}
