@@ -124,7 +124,12 @@ final class GroupApplier {
 
     private func applyInBulk(_ group: PreparedGroup) async throws {
         let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: appliedLSN)
-        let next = AheadPlanning(builder: builder, skipUpTo: appliedLSN, exactUpTo: exactUpTo, take: lookAhead)
+        let next = AheadPlanning<(PreparedGroup, StepBuilder)> {
+            [lookAhead, builder, skipUpTo = appliedLSN, exactUpTo] in
+            guard let chunks = lookAhead() else { return nil }
+            let isBulk = chunks.mayGoInBulk(exactUpTo: exactUpTo)
+            return { @Sendable in builder.preparingAhead(chunks, skipUpTo: skipUpTo, isBulk: isBulk) }
+        }
         let outcome = await executor.applying(prepared, whenSent: { next.begin() })
         if let (group, builder) = await next.outcome { (ahead, self.builder) = (group, builder) }
         try outcome.get()

@@ -1,3 +1,4 @@
+import PostgresClient
 import ReplicationCore
 
 /// A part of a prepared group, in the order in which the target takes it.
@@ -11,6 +12,20 @@ enum GroupWork: Sendable {
 struct RowCopy: Sendable {
     var sql: String
     var encoder: CopyEncoder
+}
+
+extension PostgresConnection {
+    /// Copies rows in; how many the server took.
+    ///
+    /// - Parameter whenSent: called when the last of them is on its way.
+    func copy(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws(PostgresError) -> Int {
+        var encoder = copy.encoder
+        return try await copyIn(copy.sql) { piece, pieceBytes in
+            let hasMore = encoder.write(to: &piece, pieceBytes: pieceBytes)
+            if !hasMore { whenSent?() }
+            return hasMore
+        }
+    }
 }
 
 /// Chunks for one target transaction and, once prepared, the statements that apply them.

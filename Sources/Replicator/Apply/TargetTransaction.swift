@@ -36,12 +36,7 @@ struct TargetTransaction {
     /// Copies rows in; how many the server took.
     mutating func copy(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws -> Int {
         if !isOpen { _ = try await run([]) }
-        var encoder = copy.encoder
-        return try await connection.copyIn(copy.sql) { piece, pieceBytes in
-            let hasMore = encoder.write(to: &piece, pieceBytes: pieceBytes)
-            if !hasMore { whenSent?() }
-            return hasMore
-        }
+        return try await connection.copy(copy, whenSent: whenSent)
     }
 
     /// Commits data and progress together; the original commit time is kept.

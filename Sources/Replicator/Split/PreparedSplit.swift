@@ -27,15 +27,14 @@ struct PreparedSplit: Sendable {
     /// As ready as it can be without asking the target, and the builder afterwards.
     static func make(
         _ group: SplitGroup, targets: SplitTargets, ledger: SplitLedger, target: Side, builder: StepBuilder
-    ) async -> (PreparedSplit?, StepBuilder) {
-        guard targets.hasAll(group) else { return (nil, builder) }
-        var builder = builder
+    ) -> (PreparedSplit, StepBuilder) {
+        var after = builder
         // What is written meanwhile is found out after the barrier.
-        guard let parts = try? SplitTemperature(group, targets: targets, ledger: ledger, target: target) else {
-            return (nil, builder)
-        }
-        guard parts.cold.allSatisfy({ builder.plans.hasAll($0.usedDefinitions) }) else { return (nil, builder) }
-        let work = builder.prepare(parts.cold, skipUpTo: .zero).work
-        return (PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: builder.statements.generation), builder)
+        guard targets.hasAll(group),
+            let parts = try? SplitTemperature(group, targets: targets, ledger: ledger, target: target),
+            parts.cold.allSatisfy({ after.plans.hasAll($0.usedDefinitions) })
+        else { return (.unprepared(group), builder) }
+        let work = after.prepare(parts.cold, skipUpTo: .zero).work
+        return (PreparedSplit(group: group, parts: parts, work: work, statementsGeneration: after.statements.generation), after)
     }
 }

@@ -5,20 +5,23 @@ import ReplicationCore
 struct SplitBulkWriter {
     let connection: PostgresConnection
 
+    /// - Parameter whenSent: called, if all goes well, when the target has all of it and is still at work.
     /// - Throws: `ApplyError.missingRow`, `ApplyError.refused`, `PostgresError`.
-    func run(_ work: [GroupWork]) async throws {
-        for part in work {
+    func run(_ work: [GroupWork], whenSent: @escaping @Sendable () -> Void) async throws {
+        if work.isEmpty { whenSent() }
+        for (position, part) in work.enumerated() {
+            let isLast = position == work.count - 1
             switch part {
-            case .statements(let batch): try await run(batch)
-            case .copy(let copy): try await run(copy)
+            case .statements(let batch): try await run(batch, whenSent: isLast ? whenSent : nil)
+            case .copy(let copy): try await run(copy, whenSent: isLast ? whenSent : nil)
             }
         }
     }
 
-    func run(_ batch: StepBatch) async throws {
+    func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws {
         let results: [PostgresResult]
         do {
-            results = try await connection.run(batch.steps)
+            results = try await connection.run(batch.steps, whenSent: whenSent)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
@@ -26,10 +29,9 @@ struct SplitBulkWriter {
         if let missed { throw ApplyError.missingRow(missed.change) }
     }
 
-    func run(_ copy: RowCopy) async throws {
-        var encoder = copy.encoder
+    private func run(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws {
         do {
-            let count = try await connection.copyIn(copy.sql) { encoder.write(to: &$0, pieceBytes: $1) }
+            let count = try await connection.copy(copy, whenSent: whenSent)
             if count != copy.encoder.rowCount { throw ApplyError.missingRow(nil) }
         } catch let error as PostgresError {
             throw ApplyError.refusal(error, of: nil)

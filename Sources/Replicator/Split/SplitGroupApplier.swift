@@ -66,7 +66,7 @@ final class SplitGroupApplier {
     ///
     /// - Parameter lookAhead: the next group, if one waits already; the caller gets it as `groupAhead`.
     /// - Throws: `ApplyError`, `SchemaMismatch`, `PostgresError`; the transaction is rolled back then.
-    func apply(_ group: SplitGroup, lookAhead: () -> SplitGroup?) async throws {
+    func apply(_ group: SplitGroup, lookAhead: @escaping @Sendable () -> SplitGroup?) async throws {
         let ready = ahead
         ahead = nil
         guard let note = group.appliedNote, let progress = group.progress else { return }
@@ -145,24 +145,26 @@ final class SplitGroupApplier {
     ///   - effects: of what came before in it.
     func write(
         _ group: SplitGroup, ready: PreparedSplit?, allHot: Bool, note: SplitNote?, after effects: GroupEffects,
-        lookAhead: () -> SplitGroup?
+        lookAhead: @escaping @Sendable () -> SplitGroup?
     ) async throws -> GroupEffects {
         if allHot { return try await writeOneByOne(group, note, effects) }
         let prepared: PreparedSplit
         if let ready, isCurrent(ready) { prepared = ready } else { prepared = try await prepare(group) }
         return try await decide(group, prepared.parts, note, effects) { [self] in
-            guard ahead == nil, let next = lookAhead() else { return try await bulk.run(prepared.work) }
-            // On another thread, in the time that the target needs anyway.
-            let (targets, ledger, target, current) = (targets, ledger, side.opposite, builder)
-            async let following = PreparedSplit.make(next, targets: targets, ledger: ledger, target: target, builder: current)
+            if ahead != nil { return try await bulk.run(prepared.work, whenSent: {}) }
+            let next = AheadPlanning<(PreparedSplit, StepBuilder)> { [targets, ledger, target = side.opposite, builder] in
+                guard let group = lookAhead() else { return nil }
+                return { @Sendable in
+                    PreparedSplit.make(group, targets: targets, ledger: ledger, target: target, builder: builder)
+                }
+            }
             let outcome: Result<Void, any Error>
             do {
-                outcome = .success(try await bulk.run(prepared.work))
+                outcome = .success(try await bulk.run(prepared.work, whenSent: { next.begin() }))
             } catch {
                 outcome = .failure(error)
             }
-            let (made, after) = await following
-            (ahead, builder) = (made ?? .unprepared(next), after)
+            if let (made, builder) = await next.outcome { (ahead, self.builder) = (made, builder) }
             try outcome.get()
         }
     }

@@ -111,8 +111,10 @@ final class SplitLedger: Sendable {
     /// - Throws: `SplitError` for what a split cannot carry, `SplitOverflow` for what does not fit in memory, `SpillError`.
     func read(_ chunk: SplitChunk, of side: Side, sign: SplitSign?) async throws {
         try state.withLock { state in
-            let transactions = try state[side].reader.read(chunk.chunk) { chunk.tables[$0] }
-            Self.keep(transactions, chunk, sign, &state[side])
+            var transactions = try state[side].reader.read(chunk.chunk) { chunk.tables[$0] }
+            let smaller = NeededValues.only(of: chunk.chunk, for: &transactions) { chunk.tables[$0] }
+            let kept = smaller.map { SplitChunk($0, tables: chunk.tables) } ?? chunk
+            Self.keep(transactions, kept, sign, &state[side])
             guard state[side].reader.history.sizeBytes < stopBytes else { throw SplitOverflow.history(side) }
             Self.noteDurable(&state[side.opposite], seen: state[side].reader)
             Self.trim(&state, seenBy: side)

@@ -15,11 +15,11 @@ public struct SplitSettings: Sendable {
         for side in Side.allCases where directions[side].replication.heartbeatMilliseconds == 0 {
             directions[side].replication.heartbeatMilliseconds = ReplicationSettings().heartbeatMilliseconds
         }
-        // Both directions share the memory, and a group is in it several times: as it came, as operations, and as statements.
+        // Both directions share the memory, and each has a group at work and the next one, as values and as operations.
         for side in Side.allCases {
             let replication = directions[side].replication
             directions[side].replication.group.maximumBytes = min(
-                replication.groupLimits.bytes, max(64 << 10, replication.memoryLimitBytes / 32))
+                replication.groupLimits.bytes, max(64 << 10, replication.memoryLimitBytes / 16))
         }
         self.gates = gates
     }

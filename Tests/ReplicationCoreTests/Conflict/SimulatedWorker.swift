@@ -138,9 +138,12 @@ struct SimulatedWorker {
             firstPart[side] = part
         }
         if firstPart[side] == 0 { places[side] += 1 }
-        for transaction in try readers[side].read(chunk, tableOf: { [layouts] _ in layouts[side] }) {
-            pending[side].append(Pending(transaction: transaction, chunk: chunk))
+        var transactions = try readers[side].read(chunk, tableOf: { [layouts] _ in layouts[side] })
+        // That fault looks at all old values.
+        if !faults.trustsOldValues, historyLimitBytes & 1 == 0 {
+            chunk = NeededValues.only(of: chunk, for: &transactions) { [layouts] _ in layouts[side] } ?? chunk
         }
+        for transaction in transactions { pending[side].append(Pending(transaction: transaction, chunk: chunk)) }
         if pending[side].isEmpty || faults.trimsWhileWaiting {
             readers[1 - side].history.trim(to: readers[side].seen.lsn)
         }

@@ -36,6 +36,47 @@ import Testing
         #expect(read.chunk.transactions[0].xid == chunk.transactions[0].xid)
     }
 
+    @Test func whatNeedNotBeAppliedIsLeftOutAndNothingElse() throws {
+        let table = try SimulatedRow.layouts(echoesInserts: true)[0]
+        let row = SplitMeeting.row(1, [SimulatedRow.max: 3, SimulatedRow.delta: 4])
+        var empty = row
+        empty[SimulatedRow.max] = nil
+        let changes = [
+            SplitMeeting.update(row, SplitMeeting.row(1, [SimulatedRow.max: 9, SimulatedRow.delta: 4])),
+            SplitMeeting.update(row, SplitMeeting.row(1, [SimulatedRow.max: 3, SimulatedRow.delta: 6])),
+            SplitMeeting.update(row, SplitMeeting.row(2, [SimulatedRow.max: 3, SimulatedRow.delta: 4])),
+            SplitMeeting.update(row, empty),
+        ]
+        let chunk = SimulatedTransaction(
+            commitLSN: LSN(100), endLSN: LSN(108), commitTime: 5, origin: nil, notes: [], changes: changes
+        ).chunk
+        var reader = SplitReader.restart(
+            ownOrigin: Self.own, outgoing: SplitProgress(), incoming: SplitProgress(), tableIDs: [table.name: 0],
+            historyLimitBytes: 1 << 20, storage: .memory())
+        let whole = try reader.read(chunk) { _ in table }
+        var transactions = whole
+        let smaller = try #require(NeededValues.only(of: chunk, for: &transactions) { _ in table })
+        #expect(smaller.arena.bytes.count < chunk.arena.bytes.count)
+        let bytes = SplitChunkCoding.encode(smaller, transactions)
+        let read = try SplitChunkCoding.decode(bytes, 0..<bytes.count, relations: chunk.relations) { _ in table }
+        #expect(read.transactions == transactions)
+        for (left, right) in zip(whole[0].operations, transactions[0].operations) {
+            #expect(left.kind == right.kind && left.key == right.key && left.id == right.id && left.columns == right.columns)
+            for column in left.columns {
+                #expect(
+                    left.newValue(column, table: table, arena: chunk.arena)
+                        == right.newValue(column, table: table, arena: smaller.arena))
+                guard PlainChanges.counters(of: table).contains(column), let old = left.oldCell(column, table: table) else { continue }
+                let kept = try #require(right.oldCell(column, table: table))
+                #expect(Self.value(old, chunk) == Self.value(kept, smaller))
+            }
+        }
+    }
+
+    private static func value(_ cell: Int, _ chunk: ChangeChunk) -> [UInt8] {
+        chunk.arena.withCell(cell) { _, bytes in Array(bytes) }
+    }
+
     @Test func rowsOfOurOwnDirectionComeBackAsWhatTheyWere() throws {
         let table = try SimulatedRow.layouts(echoesInserts: true)[0]
         let chunk = SimulatedTransaction(
