@@ -84,8 +84,12 @@ import Testing
         let worker = try pair.run()
         try await worker.waitForErrors("streaming")
         _ = try await pair.source.execute("INSERT INTO public.guest SELECT i, 'Ana', 'ok' FROM generate_series(1, 4) i")
-        for text in sql + ["INSERT INTO public.guest VALUES (99, 'last', 'ok')"] { _ = try await pair.source.execute(text) }
-        try await waitUntil("it went on") { try await name(99, on: pair) == "last" }
+        for (number, text) in sql.enumerated() {
+            _ = try await pair.source.execute(text)
+            // One after the other: in one group they would net out.
+            _ = try await pair.source.execute("INSERT INTO public.guest VALUES (\(100 + number), 'last', 'ok')")
+            try await waitUntil("it went on") { try await name(100 + number, on: pair) == "last" }
+        }
         #expect(try await pair.target.execute("SELECT count(*) FROM lindero.quarantine").firstValue == "\(count)")
         _ = try await pair.target.execute("ALTER TABLE public.guest DROP CONSTRAINT nobody_bad")
         return (pair, worker)
