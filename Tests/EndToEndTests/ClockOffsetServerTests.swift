@@ -27,6 +27,9 @@ import Testing
         try JSONDecoder().decode(CheckDocument.self, from: Data(check.output.utf8)).findings.first { $0.code == "clock_offset" }
     }
 
+    /// Seven seconds, but for what the question took.
+    private static func tellsOffset(_ text: String) -> Bool { text.contains(/(69|70)[0-9][0-9]\.[0-9] ms ahead/) }
+
     @Test func theLaterWriteIsNotJudgedByClocksThatAreApart() async throws {
         let ahead = try await PostgresCluster.start(clockSeconds: 7)
         let pair = try await pair(policy: "last_write", second: ahead)
@@ -36,7 +39,7 @@ import Testing
 
         let run = try await pair.command(["run", "--http", "none"])
         #expect(run.exitCode == 2, "\(run.errors)")
-        #expect(run.errors.contains("7000.") && run.errors.contains("max_clock_offset"), "\(run.errors)")
+        #expect(Self.tellsOffset(run.errors) && run.errors.contains("max_clock_offset"), "\(run.errors)")
         #expect(run.errors.contains("NTP"), "\(run.errors)")
         await pair.remove()
         try await ahead.stop()
@@ -49,7 +52,7 @@ import Testing
         #expect(try finding(check)?.severity == "warning", "\(check.output)")
         let worker = try await pair.startStreaming()
         try await waitUntil("the status knows the offset") {
-            try await pair.command(["status"]).output.contains("7000.")
+            Self.tellsOffset(try await pair.command(["status"]).output)
         }
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")

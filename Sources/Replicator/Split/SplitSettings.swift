@@ -19,7 +19,7 @@ public struct SplitSettings: Sendable {
         for side in Side.allCases {
             let replication = directions[side].replication
             directions[side].replication.group.maximumBytes = min(
-                replication.groupLimits.bytes, max(64 << 10, replication.memoryLimitBytes / 16))
+                replication.groupLimits.bytes, max(64 << 10, replication.memoryLimitBytes / 24))
         }
         self.gates = gates
     }
