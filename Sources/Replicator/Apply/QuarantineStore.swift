@@ -106,10 +106,15 @@ public struct QuarantineStore {
 
     private func requireOpen(_ id: Int64) async throws {
         _ = try await connection.query("SELECT 1 FROM lindero.quarantine WHERE id = $1::text::bigint FOR UPDATE", [.text("\(id)")])
+        let state = try await knownState(of: id)
+        if state != .open { throw QuarantineError.alreadyDecided(id, state) }
+    }
+
+    private func knownState(of id: Int64) async throws -> QuarantinedChange.State {
         guard let known = try await read("WHERE id = $1::text::bigint", [.text("\(id)")]).first else {
             throw QuarantineError.unknown(id)
         }
-        if known.state != .open { throw QuarantineError.alreadyDecided(id, known.state) }
+        return known.state
     }
 
     private func decide(_ id: Int64, _ state: QuarantinedChange.State) async throws {
@@ -119,10 +124,7 @@ public struct QuarantineStore {
             WHERE id = $1::text::bigint AND state = 'open'
             """, [.text("\(id)"), .text(state.rawValue)])
         if result.affectedRows == 1 { return }
-        guard let known = try await read("WHERE id = $1::text::bigint", [.text("\(id)")]).first else {
-            throw QuarantineError.unknown(id)
-        }
-        throw QuarantineError.alreadyDecided(id, known.state)
+        throw QuarantineError.alreadyDecided(id, try await knownState(of: id))
     }
 
     private func read(_ condition: String, _ parameters: [PostgresParameter]) async throws -> [QuarantinedChange] {

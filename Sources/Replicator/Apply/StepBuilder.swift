@@ -9,9 +9,9 @@ struct BulkLimits: Sendable {
     var copiedRows = 200
     /// About what one statement's arrays may take: libpq and the server handle what fits their caches faster.
     var statementBytes = 256 << 10
-    /// A row from this size on is not encoded before it is sent: the group holds it already.
+    /// A row from this size on is encoded when it is sent, so that a group does not hold it twice.
     var heldRowBytes = 16 << 10
-    /// From this size on it is all the same, so that what is too large to be sent is refused before anything is.
+    /// A row from this size on is encoded before: what is too large to be sent is then refused before anything is.
     var doubtfulRowBytes = 256 << 20
 }
 
@@ -142,10 +142,7 @@ struct StepBuilder: Sendable {
             let arrays = RowArrays(
                 columns: columns, rows: rows, plan: group, chunks: chunks, isCounted: shape.isGuarded,
                 approximateBytes: max(sizeBytes, min(limits.statementBytes, 64 * rows.count * columns.count)))
-            let step: PipelineStep =
-                sizeBytes >= limits.doubtfulRowBytes
-                ? .execute(name: name, parameters: arrays.parameters(), binaryResult: false)
-                : .executeLater(name: name, parameters: arrays)
+            let step = step(name, arrays, isEncodedNow: sizeBytes >= limits.doubtfulRowBytes)
             batch.add(
                 step, sizeBytes: 64, rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)
         }
@@ -158,17 +155,19 @@ struct StepBuilder: Sendable {
         guard let plan = plans.plan(statement.shape.definition) else { return }
         let shape = RowStatement.Shape(one: statement.shape, plan: plan)
         let name = statements.name(for: shape, definition: statement.shape.definition, plan: plan, batch: &batch)
-        let columns = (shape.written + shape.compared).map { plan.columns[$0] }
-        let sizeBytes = sizeBytes(of: statement.rows[...], columns, group, chunks)
-        let row = RowCells(
-            cells: columns.map { group.location(statement.rows[0], sourceIndex: $0.sourceIndex) }, chunks: chunks,
-            approximateBytes: sizeBytes)
-        let isHeld = sizeBytes < limits.heldRowBytes || sizeBytes >= limits.doubtfulRowBytes
-        let step: PipelineStep =
-            isHeld
-            ? .execute(name: name, parameters: row.parameters(), binaryResult: false)
-            : .executeLater(name: name, parameters: row)
-        batch.add(step, sizeBytes: 64, rows: nil, change: nil)
+        let cells = (shape.written + shape.compared).map {
+            group.location(statement.rows[0], sourceIndex: plan.columns[$0].sourceIndex)
+        }
+        let sizeBytes = cells.reduce(0) { $0 + 4 + Int(chunks[Int($1.chunk)].arena.cells[$1.cell].length) }
+        let isEncodedNow = sizeBytes < limits.heldRowBytes || sizeBytes >= limits.doubtfulRowBytes
+        let row = RowCells(cells: cells, chunks: chunks, approximateBytes: sizeBytes)
+        batch.add(step(name, row, isEncodedNow: isEncodedNow), sizeBytes: 64, rows: nil, change: nil)
+    }
+
+    private func step(_ name: String, _ source: some ParameterSource, isEncodedNow: Bool) -> PipelineStep {
+        isEncodedNow
+            ? .execute(name: name, parameters: source.parameters(), binaryResult: false)
+            : .executeLater(name: name, parameters: source)
     }
 
     /// The rows of an insert that is worth a COPY.
