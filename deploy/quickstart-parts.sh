@@ -204,11 +204,12 @@ p99, age = (d[0]["endToEnd"]["p99Ms"], d[0]["lagSeconds"]) if d else (None, None
 known = ([p99] if p99 is not None else []) + ([age * 1000] if age else [])
 print("%.0f" % max(known) if known else "")'; }
 
-# watch_lag SECONDS: prints a line a second and remembers the longest lag.
+# watch_lag SECONDS [LOOKS]: prints a line a second and remembers the longest lag; goes on, for a minute at most, until it
+# has had so many looks at a stream.
 watch_lag() {
-  local end=$((SECONDS + $1)) document state bytes lag
+  local end=$((SECONDS + $1)) looks=${2:-0} last=$((SECONDS + $1 + 60)) document state bytes lag
   say_command "lindero lag --json   (once a second)"
-  while [ $SECONDS -lt $end ]; do
+  while [ $SECONDS -lt $end ] || { [ "$samples" -lt "$looks" ] && [ $SECONDS -lt $last ]; }; do
     document=$(lindero_at "$work" lag --json 2>/dev/null) || { sleep 0.3; continue; }
     state=$(field state <<<"$document") bytes=$(field lagBytes <<<"$document") lag=$(lag_milliseconds <<<"$document")
     printf '   %-12s lag %10s bytes, at worst %6s ms\n' "${state:-?}" "${bytes:-?}" "${lag:--}"

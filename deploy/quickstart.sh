@@ -70,7 +70,8 @@ stop_worker shared
 step "3. Replica: copy a consistent snapshot to the second cluster, then stream, while the services write on"
 use_backend replica
 start_worker replica
-watch_lag "$seconds"
+wait_for "streaming" replica
+watch_lag "$seconds" 1
 
 step "4. The services stop; the replica catches up; every row is compared"
 stop_writers

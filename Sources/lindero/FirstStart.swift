@@ -31,7 +31,7 @@ struct FirstStart {
             blocker.mark.map { "\(loaded.path):\($0.line):\($0.column): " } ?? ""
                 + (blocker.database.map { "\($0): " } ?? "") + blocker.message
         }
-        let fix = blockers.count == 1 ? first.fix.map { "\($0) Then run `lindero check`." } : nil
+        let fix = blockers.count == 1 ? first.fix.map { "\($0)\($0.hasSuffix(";") ? "" : ",") then run `lindero check`." } : nil
         throw CommandFailure(
             first.code.rawValue, messages.joined(separator: "\n"), place: settings.name,
             nextStep: fix ?? "Run `lindero check`: it says of each how to mend it.", exit: .blocked)

@@ -89,7 +89,7 @@ extension VerifyResults {
             report.differenceCount == 0
             ? "\(rows) rows compared, no differences" : "\(rows) rows compared, \(PlainText.count(report.differenceCount)) differ"
         if report.undecided > 0 { text += ", \(PlainText.count(report.undecided)) were written too often to be compared" }
-        if !report.skipped.isEmpty { text += ", \(report.skipped.count) tables not compared" }
+        if !report.skipped.isEmpty { text += ", \(report.skipped.count) table\(report.skipped.count == 1 ? "" : "s") not compared" }
         if outcomes != nil { text += ", \(PlainText.count(mended)) mended" }
         return text + "."
     }

@@ -55,6 +55,9 @@ import Testing
         try await ended(
             try scene.start(), exit: 2,
             says: ["Replication slot \(slot) does not exist on bot", "where: bot->sync", "lindero migrate --down"])
+        let check = try await scene.run(["check"])
+        #expect(check.exitCode == 2)
+        #expect(check.output.contains("blocker: bot: bot->sync: Replication slot \(slot) does not exist"), "\(check.output)")
         #expect(try await scene.target.query("SELECT 1 FROM guest").rowCount == 101)
         try await copyAnew(scene, slot: slot)
     }
@@ -71,6 +74,9 @@ import Testing
         let json = try await scene.run(["run", "--json", "--http", "none"])
         #expect(json.exitCode == 2)
         #expect(try failure(json).code == "slot_recreated")
+        let check = try await scene.run(["check", "--json"])
+        #expect(check.exitCode == 2)
+        #expect(check.output.contains("\"slot_recreated\""), "\(check.output)")
         #expect(try await scene.target.query("SELECT 1 FROM guest").rowCount == 101)
         try await copyAnew(scene, slot: slot)
     }

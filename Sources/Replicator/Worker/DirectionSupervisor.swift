@@ -30,7 +30,7 @@ public struct DirectionSupervisor: Sendable {
     ///
     /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
     public func run() async throws {
-        var attempt = Attempt(settings: settings, startedAtMilliseconds: Monotonic.milliseconds())
+        var attempt = Attempt(settings: settings)
         while !state.isDraining && !Task.isCancelled {
             do {
                 try await prepare()
@@ -58,7 +58,8 @@ public struct DirectionSupervisor: Sendable {
     private struct Attempt {
         /// With the newest ownership rules.
         var settings: DirectionSettings
-        let startedAtMilliseconds: Int64
+        /// Since when another session has been met; `nil` until then.
+        var inUseSinceMilliseconds: Int64?
         var backoff = Backoff()
         var exactUpTo = LSN.zero
         var quarantine = QuarantineOrders()
@@ -163,8 +164,11 @@ public struct DirectionSupervisor: Sendable {
 
     private func recover(from error: PostgresError, _ attempt: inout Attempt, canGoOn: Bool) async throws {
         if error.isObjectInUse {
-            let waited = Monotonic.milliseconds() - attempt.startedAtMilliseconds
-            guard canGoOn || waited < Self.takeoverMilliseconds else { throw Self.slotInUse(settings) }
+            let now = Monotonic.milliseconds()
+            let since = attempt.inUseSinceMilliseconds ?? now
+            attempt.inUseSinceMilliseconds = since
+            // Who has streamed waits for its own old session to end; who has not has met another worker.
+            guard state.durableLSN != .zero || now - since < Self.takeoverMilliseconds else { throw Self.slotInUse(settings) }
             return try await pause(&attempt, because: error)
         }
         // 42704: the slot or the publication went away; the next attempt says which, and what to do.
@@ -201,8 +205,11 @@ public struct DirectionSupervisor: Sendable {
         // Class 53: a full disk, no memory, no free connection.
         var isFull = (error as? PostgresError)?.sqlState?.class == "53"
         if case SpillError.full = error { isFull = true }
+        let isTaken = (error as? PostgresError)?.isObjectInUse ?? false
         logger.warning(
-            isFull
+            isTaken
+                ? "another session has the slot or the origin, waiting for it to end"
+                : isFull
                 ? "a server is out of space or another resource; nothing is lost, give it more and this goes on by itself"
                 : wasCopying ? "the copy was interrupted, going on with what is left" : "lost the stream, trying again",
             metadata: [

@@ -44,7 +44,7 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotMissing,
                 "Replication slot \(settings.slot) does not exist \(place). It may have been dropped, and changes may be gone.",
-                nextStep: "Run `lindero check`. " + settings.copyAnew,
+                nextStep: settings.copyAnew,
                 isBlocker: true)
         }
         guard row[0] == "pgoutput", row[1] == row[5] else {

@@ -23,9 +23,12 @@ struct CheckCommand: LinderoCommand {
         let loaded = try await LoadedConfiguration.current(global)
         var connections: [String: ConnectionOptions] = [:]
         for database in try loaded.databases() { connections[database.name] = database.options }
+        let directions = await directions(loaded)
         let preflight = Preflight(
-            configuration: loaded.configuration, connections: connections, ownSlots: await ownSlots(loaded))
-        let report = PreflightReport(findings: await preflight.run().findings + (await guardFindings(loaded)))
+            configuration: loaded.configuration, connections: connections, ownSlots: Set(directions.map(\.slot)))
+        var findings = await preflight.run().findings + (await guardFindings(loaded))
+        for direction in directions { findings += await ResumePreflight(settings: direction).findings() }
+        let report = PreflightReport(findings: findings)
         answer(
             .object([
                 ("blocked", .bool(report.isBlocked)),
@@ -54,11 +57,11 @@ struct CheckCommand: LinderoCommand {
         return findings
     }
 
-    /// Slots of ours that exist already need no free place. Without a connection there are none to name; the report
-    /// says that it cannot connect.
-    private func ownSlots(_ loaded: LoadedConfiguration) async -> Set<String> {
+    /// What a worker would keep running: slots of ours that exist already need no free place. Without a connection there
+    /// are none to name; the report says that it cannot connect.
+    private func directions(_ loaded: LoadedConfiguration) async -> [DirectionSettings] {
         guard let plan = try? await WorkerPlan.make(loaded) else { return [] }
-        return Set(plan.tasks.flatMap(\.directions).map(\.slot))
+        return plan.tasks.flatMap(\.directions)
     }
 
     private func json(_ finding: PreflightFinding, path: String) -> JSONValue {

@@ -51,7 +51,9 @@ struct LagCommand: LinderoCommand {
     }
 
     static func next(_ reports: [LagReport]) -> String {
-        switch reports.worstState {
+        // A worker would meet the same.
+        if reports.contains(where: { $0.problem != nil }) { return "lindero check" }
+        return switch reports.worstState {
         case .stopped, .paused: "lindero check"
         case .notStarted, .notRunning: "lindero run"
         case .copying, .catchingUp, .reconnecting: "lindero lag --watch"

@@ -1,0 +1,49 @@
+import PostgresClient
+import ReplicationCore
+
+/// Looks at a direction that has begun as its worker does before it goes on: is the source still the one, and has the slot
+/// what comes next?
+public struct ResumePreflight: Sendable {
+    let settings: DirectionSettings
+
+    public init(settings: DirectionSettings) { self.settings = settings }
+
+    /// What would stop the worker at once; nothing of a direction that is yet to begin, or that cannot be looked at:
+    /// the rest of the preflight tells why.
+    public func findings() async -> [PreflightFinding] {
+        // An adopted slot is looked at where its adoption is.
+        guard settings.replication.slot == nil, settings.backend != .shared else { return [] }
+        do {
+            try await PostgresConnection.with(settings.target) { target in
+                let exists = try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
+                guard exists.rowCount > 0, let known = try await DirectionRecord(connection: target, settings: settings).read(),
+                    known.startLSN != .zero, known.isPrepared
+                else { return }
+                try await PostgresConnection.with(settings.source) { source in
+                    try await look(SourceCheck(settings: settings, connection: source), known, target)
+                }
+            }
+        } catch let failure as ReplicationFailure where failure.isBlocker {
+            let code = PreflightFinding.Code(rawValue: failure.code.rawValue) ?? .slotMissing
+            return [
+                PreflightFinding(
+                    .blocker, code, database: settings.sourceName, object: settings.slot, "\(settings.name): \(failure.message)",
+                    fix: failure.nextStep)
+            ]
+        } catch {}
+        return []
+    }
+
+    private func look(_ check: SourceCheck, _ known: DirectionRecord.Row, _ target: PostgresConnection) async throws {
+        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+        try await check.verifyPublication()
+        let slot = try await check.slot(allowsTwoPhase: true)
+        // Each side of a split has more than one place to look for its progress.
+        guard settings.backend == .replica else { return }
+        // Read after the slot: what a running worker confirms, the target has.
+        let row = try await target.query(
+            "SELECT applied_lsn::text FROM lindero.direction WHERE name = $1", [.text(settings.name)])
+        guard let applied = row.firstValue.flatMap({ LSN($0) }) else { return }
+        try await check.verify(slot: slot, appliedLSN: max(applied, known.startLSN))
+    }
+}
