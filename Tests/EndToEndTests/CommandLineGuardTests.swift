@@ -59,8 +59,11 @@ private final class SharedScene: Sendable {
         #expect(status.output.contains("guard has drifted: 2 statements on \"t\""))
         #expect(status.output.contains("Next: lindero guard apply --mode enforce"))
         #expect(try await scene.run("status", "--json").output.contains("\"statements\": 2"))
+        // A view of another's is a way around it.
+        _ = try await scene.admin.execute("CREATE VIEW public.around AS SELECT * FROM public.t; GRANT UPDATE ON public.around TO \"\(scene.bot)\"")
         let check = try await scene.run("check", "--json")
         #expect(check.output.contains("\"guard_drift\""))
+        #expect(check.output.contains("\"guard_notice\"") && check.output.contains("through the view"), "\(check.output)")
         let worker = try LinderoProcess.start(["run", "--http", "none"], environment: scene.environment, folder: scene.folder.path)
         try await worker.waitForErrors("guard has drifted: 2 statements")
         worker.terminate()

@@ -87,6 +87,27 @@ import Testing
         await pair.remove()
     }
 
+    /// What is taken down on the way back from a replica needs no plan, so no worker.
+    @Test func aReplicaIsLeftUnderAFileThatNoWorkerCanRun() async throws {
+        let pair = try await Self.pair()
+        let worker = try pair.run()
+        let advanced = try await pair.command(["advance", "--to", "replica", "--execute"])
+        #expect(advanced.exitCode == 0, "\(advanced.errors)\(worker.errors)")
+        try pair.write(tables: Self.tables.replacingOccurrences(of: "phone:", with: "nowhere:"), backend: "shared", gates: "observe: 0s")
+        let back = try await pair.command(["rollback", "--execute"])
+        #expect(back.exitCode == 0, "\(back.errors)\(worker.errors)")
+        #expect(back.errors.contains("no worker can run shared under lindero.yaml as it is (") && back.errors.contains("nowhere"), "\(back.errors)")
+        #expect(try await worker.wait() == 2 && worker.errors.contains("nowhere"), "\(worker.errors)")
+        #expect(try await pair.bot.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database() AND slot_name LIKE '%sync'").rowCount == 0)
+        #expect(try await pair.command(["status"]).output.contains("phase shared\n"))
+        try pair.write(tables: Self.tables, backend: "shared", gates: "observe: 0s")
+        let next = try pair.run()
+        try await next.waitForErrors("following changes")
+        next.terminate()
+        #expect(try await next.wait() == 0)
+        await pair.remove()
+    }
+
     /// Each step with its number, on a terminal and in a file.
     @Test(arguments: [false, true]) func aMoveTellsEachStepWithItsNumber(_ isTerminal: Bool) async throws {
         let pair = try await Self.pair()

@@ -138,8 +138,8 @@ struct AdoptionChecks {
             findings.append(
                 PreflightFinding(
                     .warning, .publicationFilter, database: source, object: table.name.description,
-                    "publication \(publication.name) filters the rows of \(table.name): the target holds those only"
-                ))
+                    "publication \(publication.name) filters the rows of \(table.name): the target holds those only",
+                    fix: "ALTER PUBLICATION \(sqlName) SET TABLE … without WHERE, if all rows are wanted there"))
         }
         if let columns = published.columns, let ownership = policy.tables[table.name] {
             let missing = table.columns.map(\.name).filter { column in

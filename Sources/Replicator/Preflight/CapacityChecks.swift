@@ -38,7 +38,19 @@ struct CapacityChecks {
             findings += disk(facts.source, needs: source, what: "the log that is kept while tables are copied")
             findings += disk(facts.target, needs: target, what: "the tables, their indexes and the log of the copy")
         }
-        return findings + retention()
+        return findings + retention() + indexWorkers()
+    }
+
+    /// The only workers of the server's that Lindero has a use for.
+    private func indexWorkers() -> [PreflightFinding] {
+        guard facts.target.indexWorkers == 0 else { return [] }
+        return [
+            PreflightFinding(
+                .note, .workers, database: facts.target.database,
+                "no parallel worker may help to build indexes once the tables are copied (max_worker_processes, max_parallel_workers or "
+                    + "max_parallel_maintenance_workers is 0): that takes longer",
+                fix: "ALTER SYSTEM SET max_parallel_maintenance_workers = '2'; with max_parallel_workers = '2' or more; SELECT pg_reload_conf();")
+        ]
     }
 
     private func disk(

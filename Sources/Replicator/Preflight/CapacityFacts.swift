@@ -15,6 +15,8 @@ struct CapacityFacts: Sendable {
         var reservedConnections = 0
         var usedConnections = 0
         var isSuperuser = false
+        /// That may help to build one index.
+        var indexWorkers = 2
     }
 
     struct Disk: Sendable, Equatable {
@@ -76,7 +78,9 @@ struct CapacityFacts: Sendable {
               (pg_catalog.current_setting('superuser_reserved_connections')::int
                 + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0))::text,
               (SELECT count(*)::text FROM pg_catalog.pg_stat_activity
-               WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid())
+               WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()),
+              least(pg_catalog.current_setting('max_worker_processes')::int, pg_catalog.current_setting('max_parallel_workers')::int,
+                pg_catalog.current_setting('max_parallel_maintenance_workers')::int)::text
             """
         ).rows.first
         server.dataDirectory = row?[0]
@@ -84,6 +88,7 @@ struct CapacityFacts: Sendable {
         server.connectionLimit = row?[2].flatMap { Int($0) } ?? 0
         server.reservedConnections = row?[3].flatMap { Int($0) } ?? 0
         server.usedConnections = row?[4].flatMap { Int($0) } ?? 0
+        server.indexWorkers = row?[5].flatMap { Int($0) } ?? 0
         return server
     }
 

@@ -39,6 +39,7 @@ struct DirectionPreflight {
             findings += pair(target)
             findings += try await clocks(target)
         }
+        findings += try await SubscriptionChecks.read(target, tables: tables.map(\.name)).findings()
         let twins = try await CatalogReader.tables(target.connection, matching: tables.map(\.name))
         if isOrigin, configuration.backend == .replica || configuration.replication.snapshot == .initial {
             findings += try await copying(target, tables, twins)

@@ -190,7 +190,20 @@ public struct Preflight: Sendable {
         error.problems.map { problem in
             let hint = problem.suggestion.map { " (did you mean \"\($0)\"?)" } ?? ""
             return PreflightFinding(
-                .blocker, .ownership, database: database, problem.message + hint, mark: problem.mark)
+                .blocker, .ownership, database: database, problem.message + hint, fix: fix(problem), mark: problem.mark)
+        }
+    }
+
+    private func fix(_ problem: OwnershipProblem) -> String {
+        if let suggestion = problem.suggestion { return "write \"\(suggestion)\" there, if that is meant" }
+        switch problem.kind {
+        case .unowned(let columns, let table):
+            let place = "tables.\(TablePattern.text(for: table)).columns"
+            return "\(place): { \(configuration.origin): [\(columns.joined(separator: ", "))] } (or the other side, or shared:); "
+                + "or defaults: { unlisted_column: origin }"
+        case .matchIsNotUnique(let columns, let table, _):
+            return "CREATE UNIQUE INDEX ON \(table.sql) (\(SQLText.list(columns))); or name one of its keys under match:"
+        default: return "correct it in lindero.yaml"
         }
     }
 

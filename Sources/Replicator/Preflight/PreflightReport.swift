@@ -29,6 +29,8 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case standbyTarget = "standby_target"
         case notAStandby = "not_a_standby"
         case originSlots = "origin_slots"
+        case subscription
+        case workers
         case encoding
         case longTransaction = "long_transaction"
         case preparedTransaction = "prepared_transaction"

@@ -23,8 +23,7 @@ struct ServerChecks {
 
     func source() -> [PreflightFinding] {
         twoPhaseAtSource() + standbyAsSource() + walLevel() + outputPlugin() + slots() + senders() + replicationPrivilege()
-            + retention()
-            + waiting()
+            + lostSlots() + retention() + waiting()
             + contents()
     }
 
@@ -165,6 +164,19 @@ struct ServerChecks {
                     "\(alter("max_replication_slots", "\(facts.slots.count + 5)")) then restart the server; or drop "
                     + "one that nobody needs: SELECT pg_drop_replication_slot('NAME');")
         ]
+    }
+
+    /// A slot that is adopted is judged with what is adopted.
+    private func lostSlots() -> [PreflightFinding] {
+        facts.slots.filter { $0.isLost && ownSlots.contains($0.name) && $0.name != replication.slot }.map { slot in
+            finding(
+                severity, .slotInvalidated, object: slot.name,
+                "replication slot \(slot.name) was invalidated: WAL that it needed is gone",
+                fix: configuration.backend == .shared
+                    ? "SELECT pg_drop_replication_slot(\(SQLText.literal(slot.name))); then lindero run makes it anew"
+                    : "lindero migrate --down, empty the other database's tables, SELECT pg_drop_replication_slot(\(SQLText.literal(slot.name))); "
+                        + "then lindero run copies anew; let max_slot_wal_keep_size be larger first")
+        }
     }
 
     private func senders() -> [PreflightFinding] {

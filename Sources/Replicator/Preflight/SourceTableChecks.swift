@@ -153,7 +153,8 @@ struct SourceTableChecks {
             finding(
                 .note, .sequences, object: first.name.description,
                 "sequences (of \(first.name)\(more)) are not in the stream; before anybody inserts into \(target), they "
-                    + "must be set ahead there", fix: nil)
+                    + "must be set ahead there",
+                fix: "lindero advance --to split does it; by hand, once writers of \(source) stand still: SELECT setval(…) there")
         ]
     }
 
@@ -165,8 +166,8 @@ struct SourceTableChecks {
         return [
             finding(
                 .note, .partitionTruncate, object: first.name.description,
-                "TRUNCATE, DROP or DETACH of a single partition (of \(first.name)\(more)) is not in the stream; do the same "
-                    + "on \(target), or DELETE its rows", fix: nil)
+                "TRUNCATE, DROP or DETACH of a single partition (of \(first.name)\(more)) is not in the stream",
+                fix: "do the same on \(target), or DELETE the rows on \(source)")
         ]
     }
 

@@ -154,6 +154,14 @@ struct TargetTableChecks {
                     "row security of \(table.name) applies to role \(user), and would refuse or hide rows",
                     fix: "ALTER ROLE \(sqlUser) BYPASSRLS;"))
         }
+        // In a split each side's tables are looked at as a source's, too.
+        if facts.isUnlogged, configuration.backend == .replica {
+            findings.append(
+                finding(
+                    .unloggedTable, object: table.name.description,
+                    "table \(table.name) is unlogged here: a crash of this server would empty it, and the stream would go on behind",
+                    fix: "ALTER TABLE \(table.name.sql) SET LOGGED;"))
+        }
         // In a split every column is looked at by itself.
         let rights: [(name: String, has: Bool)] =
             configuration.backend == .split

@@ -46,7 +46,7 @@ struct CheckCommand: LinderoCommand {
                 connection: connection, policy: try await loaded.ownership(connection), configuration: loaded.configuration)
         }
         guard let review else { return [] }
-        var findings = review.notices.map { PreflightFinding(.warning, .guardNotice, database: origin.name, $0) }
+        var findings = review.notices.map { PreflightFinding(.warning, .guardNotice, database: origin.name, $0, fix: "as it says; lindero guard plan tells all that the guard would do") }
         if let drift = review.drift {
             let fix = review.problems.isEmpty ? "lindero guard plan, then lindero guard apply" : "lindero guard plan"
             findings.append(

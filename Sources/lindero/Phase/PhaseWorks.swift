@@ -174,12 +174,28 @@ struct PhaseWorks: Sendable {
         while true {
             let running = try await locks.running()
             if running == [mode] { return [] }
+            if running.isEmpty, let problem = await problemWithoutWorker(mode) {
+                line.tell("no worker can run \(mode.rawValue) under \(loaded.path) as it is (\(problem)); going back needs none: start lindero run when it is mended")
+                return [("worker", .text("none"))]
+            }
             let isLate = Monotonic.milliseconds() - began > Self.patienceMilliseconds
             if isLate, running.isEmpty, !isTold {
                 isTold = true
                 line.tell("No worker runs; start one: lindero run")
             }
             try await wait(for: running.isEmpty ? "no worker runs: lindero run" : "a worker still runs \(running.map(\.rawValue).joined(separator: ", "))")
+        }
+    }
+
+    /// Why no worker could run a mode that going back can do without; `nil` where one could, or is needed.
+    private func problemWithoutWorker(_ mode: WorkerMode) async -> String? {
+        guard mode == .shared, !move.isForward else { return nil }
+        do {
+            _ = try await WorkerPlan.make(loaded)
+            return nil
+        } catch {
+            let failure = CommandFailure(error)
+            return failure.code == "configuration" ? failure.message : nil
         }
     }
 

@@ -21,11 +21,17 @@ struct RollbackSafety: Sendable {
             if state.isBeforeServicesMove {
                 return RollbackSafety(isSafe: true, because: "no service has moved: \(pair.origin.name) has all that they wrote")
             }
+            _ = try await pair.origin.connected { try await loaded.transitionPolicy($0) }
             let reports = try await LagDirection.reports(loaded)
             let back = "\(pair.other.name)->\(pair.origin.name)"
             return judge(reports.first { $0.name == back }, back, pair)
         } catch {
-            return RollbackSafety(isSafe: false, because: "a database can't be asked (\(CommandFailure(error).message))")
+            let failure = CommandFailure(error)
+            // Home comes what the file declares, so it has to say something that holds.
+            if failure.code == "configuration" {
+                return RollbackSafety(isSafe: false, because: "what has to come home is not known while \(loaded.path) can't be followed: \(failure.message)")
+            }
+            return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))")
         }
     }
 

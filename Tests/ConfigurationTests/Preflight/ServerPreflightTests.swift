@@ -229,6 +229,29 @@ import Testing
         #expect(await scene.finding(.sequences)?.severity == .note)
     }
 
+    @Test func aFolderThatOthersMayWriteToIsNoPlaceToWait() async throws {
+        var scene = try await PreflightScene.make()
+        scene.configuration.replication.streaming = .on
+        scene.configuration.replication.spillDirectory = "/tmp"
+        let finding = try #require(await scene.finding(.spillFolder))
+        #expect(finding.severity == .blocker && finding.object == "/tmp" && finding.message.contains("writable for others"))
+        scene.configuration.replication.streaming = .off
+        #expect(await scene.finding(.spillFolder) == nil)
+    }
+
+    /// What the role may not read is said, and never taken for good.
+    @Test func whatCanNotBeReadIsABlocker() async throws {
+        var scene = try await PreflightScene.make()
+        try await scene.run(on: .target, "CREATE SCHEMA lindero; CREATE TABLE lindero.direction (name text, prepared_at text, created_tables text)")
+        try await PreflightScene.withRole(on: scene.target.cluster, "") { role in
+            try await scene.run(on: .target, "GRANT USAGE ON SCHEMA lindero TO \(role)")
+            scene.targetUser = role
+            let finding = try #require(await scene.finding(.checkFailed))
+            #expect(finding.severity == .blocker && finding.database == "sync" && finding.fix != nil)
+            try await scene.run(on: .target, "DROP OWNED BY \(role)")
+        }
+    }
+
     @Test func ownershipProblemIsABlockerWithItsPlace() async throws {
         var scene = try await PreflightScene.make()
         scene.configuration.tables = [

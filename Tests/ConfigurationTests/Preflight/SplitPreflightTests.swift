@@ -48,6 +48,14 @@ import Testing
         for side in sides { try await scene.run(on: side, sql) }
     }
 
+    @Test func aSequenceThatComesToItsEndIsTold() async throws {
+        let scene = try await scene(
+            Self.schema + "CREATE TABLE t (id smallserial PRIMARY KEY, a text); SELECT setval('t_id_seq', 32000)",
+            Self.tables + "\nt: { match: [id], insert: [bot, sync], delete: bot, columns: { bot: \"*\" } }")
+        let finding = try #require(await scene.finding(.sequenceHeadroom))
+        #expect(finding.severity == .warning && finding.object == "t.id" && finding.fix?.contains("AS bigint") == true, "\(finding)")
+    }
+
     @Test func twoReadySidesAreNotBlocked() async throws {
         #expect(await blockers(try await scene()) == [])
     }
