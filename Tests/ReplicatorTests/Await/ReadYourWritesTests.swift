@@ -1,3 +1,4 @@
+import Foundation
 import PostgresClient
 import ReplicationCore
 import Testing
@@ -41,6 +42,10 @@ import TestSupport
             #expect(outcomes.waits.count == 10_000)
             let sorted = outcomes.waits.sorted()
             print("await: p50 \(sorted[5_000]) ms, p99 \(sorted[9_900]) ms, longest \(sorted[9_999]) ms")
+            // Only where the machine is ours alone.
+            if let limit = ProcessInfo.processInfo.environment["LINDERO_AWAIT_P99_MILLISECONDS"].flatMap({ Int64($0) }) {
+                #expect(sorted[9_900] < limit)
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 //   DATABASE_URL   the primary          REPLICA_URL   the replica
 //   LINDERO_URL    the worker's status server, http://127.0.0.1:8432 unless set (`lindero run` serves it)
 //
-// Needs Node 18 or newer (fetch) and @prisma/client 4 or newer; there is nothing else to install.
+// Needs Node 18 or newer (fetch) and @prisma/client 4 to 6; there is nothing else to install. (Prisma 7 takes an `adapter` in place of
+// `datasources`; the rest stays.)
 import { PrismaClient } from "@prisma/client";
 
 export const primary = new PrismaClient({ datasources: { db: { url: process.env.DATABASE_URL } } });
