@@ -74,6 +74,51 @@ import Testing
         try await pair.remove()
     }
 
+    /// The target asks at a transaction's end whether a row is 'bad', and for the whole of it whether two are 'half'.
+    private static let late = """
+        CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          IF EXISTS (SELECT 1 FROM public.guest WHERE id = NEW.id AND name = 'bad')
+            OR (SELECT count(*) FROM public.guest WHERE name = 'half') = 1
+          THEN RAISE check_violation USING MESSAGE = 'at the end', CONSTRAINT = 'late'; END IF; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON public.guest DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION public.look();
+        ALTER TABLE public.guest ENABLE ALWAYS TRIGGER late;
+        """
+
+    /// What is wrong for a while only is not what is set aside.
+    @Test func aChangeThatIsRefusedAtTheCommitIsFoundAndTheRestGoesOn() async throws {
+        let pair = try await GuestPair(
+            schema: Self.schema, targetSchema: Self.schema + Self.late, rule: "on_error: quarantine, columns: { bot: \"*\" }")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute(
+            """
+            BEGIN; INSERT INTO public.guest VALUES (1, 'bad', 'ok'); UPDATE public.guest SET name = 'Ana' WHERE id = 1;
+            INSERT INTO public.guest VALUES (2, 'half', 'ok'); INSERT INTO public.guest VALUES (3, 'half', 'ok');
+            INSERT INTO public.guest VALUES (4, 'bad', 'sad'); INSERT INTO public.guest SELECT i, 'Ida', 'ok' FROM generate_series(5, 30) i;
+            COMMIT
+            """)
+        _ = try await pair.source.execute("INSERT INTO public.guest VALUES (31, 'last', 'ok')")
+        try await waitUntil("the rest went on") { try await name(31, on: pair) == "last" }
+        let sum = "SELECT string_agg(g::text, ';' ORDER BY id) FROM public.guest g WHERE id <> 4"
+        #expect(try await pair.target.execute(sum).firstValue == pair.source.execute(sum).firstValue)
+        let list = try await pair.quarantine("list")
+        #expect(list.exitCode == 3)
+        #expect(list.output.components(separatedBy: "insert guest").count == 2, "\(list.output)")
+        let id = try #require(try await pair.target.execute("SELECT min(id) FROM lindero.quarantine").firstValue)
+        let shown = try await pair.quarantine("show", id, "--show-values")
+        #expect(shown.output.contains("new.id = 4") && shown.output.contains("change 4"), "\(shown.output)")
+        let refused = try await pair.quarantine("retry", id)
+        #expect(refused.exitCode == 1)
+        #expect(refused.errors.contains("still refused"), "\(refused.errors)")
+        _ = try await pair.target.execute("DROP TRIGGER late ON public.guest")
+        #expect(try await pair.quarantine("retry", id).exitCode == 0)
+        #expect(try await name(4, on: pair) == "bad")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
     private func name(_ id: Int, on pair: GuestPair) async throws -> String? {
         try await pair.target.execute("SELECT name FROM public.guest WHERE id = \(id)").firstValue
     }

@@ -9,6 +9,8 @@ enum ApplyError: Error {
     case missingRow(FailedChange?)
     /// An insert comes without a value: the row was there before, and has come under the publication's row filter.
     case incompleteRow(FailedChange)
+    /// The end of a source transaction was refused, for what one of its changes left behind: apply it again and ask after each.
+    case refusedLate(commitLSN: LSN, PostgresError)
     /// A piece of a large transaction failed in bulk: stream again, and apply up to here in exact order.
     case bulkFailed(upTo: LSN)
     /// A table that came under a binary stream cannot be read from one.

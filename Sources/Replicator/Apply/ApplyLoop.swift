@@ -11,6 +11,7 @@ struct ApplyLoop: Sendable {
     let startLSN: LSN
     let exactUpTo: LSN
     let quarantine: QuarantineOrders
+    let late: LateRefusal
     let worker: String
     /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
     let backlogSequence: Int64
@@ -33,7 +34,7 @@ struct ApplyLoop: Sendable {
         let limits = settings.replication.groupLimits
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
-            exactUpTo: exactUpTo, quarantine: quarantine, prepared: prepared,
+            exactUpTo: exactUpTo, quarantine: quarantine, late: late, prepared: prepared,
             lookAhead: { mailbox.takeNow(limits, leastBytes: Self.aheadBytes) })
         defer { state.finishApplier() }
         var lastMilliseconds = 0

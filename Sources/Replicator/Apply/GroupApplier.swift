@@ -14,6 +14,8 @@ final class GroupApplier {
     private let exactUpTo: LSN
     /// Changes that are known to be refused, and may be set aside.
     private let quarantine: QuarantineOrders
+    /// Names the change that a source transaction was refused for at its end.
+    private var late: LateRefusal
     /// What has arrived in the meantime, if anything.
     private let lookAhead: @Sendable () -> [ChangeChunk]?
     private var ahead: PreparedGroup?
@@ -21,12 +23,13 @@ final class GroupApplier {
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
         startLSN: LSN, exactUpTo: LSN, quarantine: QuarantineOrders = QuarantineOrders(),
-        prepared: PreparedTransactions = PreparedTransactions(origin: ""),
+        late: LateRefusal = LateRefusal(), prepared: PreparedTransactions = PreparedTransactions(origin: ""),
         limits: BulkLimits = BulkLimits(), lookAhead: @escaping @Sendable () -> [ChangeChunk]? = { nil }
     ) {
         self.settings = settings
         self.exactUpTo = exactUpTo
         self.quarantine = quarantine
+        self.late = late
         self.lookAhead = lookAhead
         builder = StepBuilder(plans: plans, limits: limits)
         executor = GroupExecutor(
@@ -154,21 +157,36 @@ final class GroupApplier {
                     try builder.requireWhole(index, in: span, chunk: chunk)
                     builder.add(index, in: span, chunk: chunk, to: &batch)
                 }
-                if batch.isFull { try await run(&batch) }
+                if span.commitLSN == late.commitLSN {
+                    let change = batch.expectations.last?.change
+                    try await run(&batch)
+                    let isLast = span.isCommitted && index == span.changes.upperBound - 1
+                    try await late.ask(after: change, isLast: isLast, executor)
+                } else if batch.isFull {
+                    try await run(&batch)
+                }
             }
             try await run(&batch)
             guard span.isCommitted else { return }
-            if span.twoPhase != nil {
-                try await executor.commit([chunk])
-                builder.counters.transactions += 1
-                return
-            }
-            let isLast = span == chunk.transactions.last
-            try await executor.commit(
-                endLSN: span.endLSN, commitTime: span.commitTime, heartbeat: isLast ? chunk.heartbeat : nil)
-            builder.counters.transactions += 1
+            try await commitExactly(span, chunk)
+            if span.twoPhase != nil { return }
         }
         if misfit == nil, !chunk.isOpenEnded { try await executor.commit([chunk]) }
+    }
+
+    private func commitExactly(_ span: TransactionSpan, _ chunk: ChangeChunk) async throws {
+        do {
+            if span.twoPhase != nil {
+                try await executor.commit([chunk])
+            } else {
+                let isLast = span == chunk.transactions.last
+                try await executor.commit(
+                    endLSN: span.endLSN, commitTime: span.commitTime, heartbeat: isLast ? chunk.heartbeat : nil)
+            }
+        } catch ApplyError.refused(nil, let error) where error.isOfRow {
+            throw ApplyError.refusedLate(commitLSN: span.commitLSN, error)
+        }
+        builder.counters.transactions += 1
     }
 
     private func run(_ batch: inout StepBatch) async throws {

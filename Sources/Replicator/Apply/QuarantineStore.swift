@@ -188,6 +188,8 @@ public struct QuarantineStore {
         do {
             result = try await connection.query(
                 statement.sql, row.cells.map { stored.arena.parameter($0) }, parameterTypes: statement.parameterTypes)
+            // What waits for the commit is refused as well.
+            _ = try await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         } catch {
             guard case .server = error else { throw error }
             throw QuarantineError.refused(id, "\(error)")

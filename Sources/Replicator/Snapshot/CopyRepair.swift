@@ -17,6 +17,8 @@ struct CopyRepair {
     let target: PostgresConnection
     let targets: [QualifiedName: TableDescription]
     let snapshotLSN: LSN
+    /// What is read here burdens the source as the copy does.
+    let rate: CopyRate
     let logger: Logger
 
     /// - Parameters:
@@ -37,7 +39,7 @@ struct CopyRepair {
         }
         guard !questions.isEmpty else { return }
         let answers = try await SlotChanges.read(
-            questions, until: snapshotLSN, from: start, settings: settings, marker: marker)
+            questions, until: snapshotLSN, from: start, settings: settings, marker: marker, rate: rate)
         for name in questions.keys.sorted() {
             guard let table = tables.first(where: { $0.name == name }), let parts = kept[name], let layout = layouts[name]
             else { continue }
@@ -113,7 +115,10 @@ struct CopyRepair {
             try await source.beginCopyOut(
                 "COPY (SELECT \(columns.list) FROM ONLY \(heap.name.sql) WHERE \(condition) AND (\(places))) TO STDOUT\(columns.format)")
             try await target.beginCopyIn(columns.target(of: table.name))
-            while let rows = try await source.readCopy() { try await target.writeCopy(rows) }
+            while let rows = try await source.readCopy(minimumBytes: rate.pieceBytes) {
+                try await rate.pay(rows.count)
+                try await target.writeCopy(rows)
+            }
             added += try await target.endCopyIn()
         }
         for index in names.indices {

@@ -43,7 +43,7 @@ struct SlotChanges {
 
     static func read(
         _ questions: [QualifiedName: Question], until: LSN, from start: LSN, settings: DirectionSettings,
-        marker: PostgresConnection
+        marker: PostgresConnection, rate: CopyRate
     ) async throws -> [QualifiedName: Answer] {
         var changes = SlotChanges(settings: settings, questions: questions, until: until)
         // Something to read after the snapshot, however quiet the source is.
@@ -54,7 +54,7 @@ struct SlotChanges {
             try await stream.startReplication(
                 slot: settings.slot, at: start.rawValue,
                 options: StreamOptions.list(publication: settings.publication, isBinary: false))
-            try await changes.read(stream)
+            try await changes.read(stream, rate)
             try await stream.stop()
             await stream.close()
         } catch {
@@ -64,7 +64,7 @@ struct SlotChanges {
         return changes.answers
     }
 
-    private mutating func read(_ stream: ReplicationConnection) async throws {
+    private mutating func read(_ stream: ReplicationConnection, _ rate: CopyRate) async throws {
         var decoder = PGOutputDecoder(protocolVersion: StreamOptions.protocolVersion(isStreaming: false))
         var arena = ChangeArena()
         var toldAtMilliseconds: Int64 = 0
@@ -75,7 +75,8 @@ struct SlotChanges {
                 try await stream.sendStatus(received: 0, flushed: 0, applied: 0, replyRequested: true)
                 toldAtMilliseconds = now
             }
-            let batch = try await stream.receive(maximumBytes: 512 << 10, waitMilliseconds: 200)
+            let batch = try await stream.receive(maximumBytes: rate.pieceBytes, waitMilliseconds: 200)
+            try await rate.pay(batch.bytes.count)
             for range in batch.messages where !isOver {
                 switch try ReplicationFrame(batch.bytes, range) {
                 case .xLogData(_, _, _, let payload):

@@ -69,7 +69,7 @@ struct SnapshotRun {
             try await copier.withTarget { target in
                 try await CopyRepair(
                     settings: settings, source: keeper, marker: source, target: target, targets: targets,
-                    snapshotLSN: copier.snapshotLSN, logger: logger
+                    snapshotLSN: copier.snapshotLSN, rate: copier.rate, logger: logger
                 ).run(&kept, tables: pending, layouts: layouts, from: startLSN)
             }
         }

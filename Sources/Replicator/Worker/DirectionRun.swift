@@ -17,6 +17,8 @@ struct DirectionRun: Sendable {
     var exactUpTo = LSN.zero
     /// Changes that the target refused and that are to be set aside.
     var quarantine = QuarantineOrders()
+    /// Which source transaction is asked after each change whether it could end there.
+    var late = LateRefusal()
 
     /// Streams until the direction is drained.
     func run() async throws {
@@ -103,7 +105,7 @@ struct DirectionRun: Sendable {
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
-                exactUpTo: exactUpTo, quarantine: quarantine, worker: worker, backlogSequence: backlogSequence,
+                exactUpTo: exactUpTo, quarantine: quarantine, late: late, worker: worker, backlogSequence: backlogSequence,
                 prepared: try await PreparedTransactions.read(target, direction: settings.name))
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             let wait = twoPhase == nil ? TwoPhaseWait(state: state, newestCopy: newestCopy) : nil

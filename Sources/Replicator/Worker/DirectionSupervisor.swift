@@ -39,6 +39,7 @@ public struct DirectionSupervisor: Sendable {
                 run.allowsBinary = attempt.allowsBinary
                 run.allowsStreaming = attempt.allowsStreaming
                 run.quarantine = attempt.quarantine
+                run.late = LateRefusal(commitLSN: attempt.lateLSN)
                 try await run.run()
             } catch {
                 if state.isDraining || Task.isCancelled { break }
@@ -63,6 +64,8 @@ public struct DirectionSupervisor: Sendable {
         var backoff = Backoff()
         var exactUpTo = LSN.zero
         var quarantine = QuarantineOrders()
+        /// The source transaction whose end was refused last.
+        var lateLSN = LSN.zero
         var allowsBinary = true
         var allowsStreaming = true
         var lastLSN = LSN.zero
@@ -107,6 +110,10 @@ public struct DirectionSupervisor: Sendable {
             attempt.failuresAtLSN += 1
             if cause.isSchemaChange, attempt.failuresAtLSN < 3 { return }
             guard setAside(change, cause, &attempt) else { throw Self.refused(change, cause, settings) }
+        case ApplyError.refusedLate(let commitLSN, let cause):
+            guard attempt.lateLSN != commitLSN else { throw Self.refused(nil, cause, settings) }
+            attempt.lateLSN = commitLSN
+            attempt.exactUpTo = max(attempt.exactUpTo, commitLSN)
         case ApplyError.preparedGone(let xid, let commitLSN):
             throw Self.preparedGone(xid, commitLSN, settings)
         case is TwoPhaseWait.Due:

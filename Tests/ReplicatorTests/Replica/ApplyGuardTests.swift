@@ -39,6 +39,7 @@ import Testing
             """)
         let problem = try await problem(pair, after: "INSERT INTO t VALUES (1, 0)")
         #expect(problem.contains("22012"), "\(problem)")
+        #expect(problem.contains("insert on t "), "\(problem)")
         #expect(!problem.contains("lindero.direction"), "\(problem)")
     }
 
@@ -55,6 +56,7 @@ import Testing
             END $$
             """)
         let problem = try await problem(pair, after: "INSERT INTO t VALUES (1, 5)")
+        #expect(problem.contains("insert on t "), "\(problem)")
         #expect(problem.contains("23503"), "\(problem)")
         #expect(try await pair.rows("SELECT count(*) FROM t", on: pair.target) == [["0"]])
     }

@@ -184,6 +184,27 @@ import Testing
         try await pair.expectSame("SELECT count(*), sum(hashtext(a::text)::bigint) FROM a")
     }
 
+    /// A copy that goes on reads from the slot what was written meanwhile; that is within the same limit.
+    @Test func rateLimitBoundsWhatAResumedCopyReadsOfTheSlot() async throws {
+        let pair = try await FreshPair(
+            """
+            CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;
+            INSERT INTO t SELECT i, repeat('x', 300) FROM generate_series(1, 6000) i;
+            """, replication: Self.settings(jobs: 1, rate: 1_500_000))
+        try await Self.copyInPart(pair, parts: 3)
+        // Written and gone: the slot tells, and no table has it.
+        _ = try await pair.source.execute("INSERT INTO t SELECT -i, repeat('y', 3000) FROM generate_series(1, 500) i")
+        _ = try await pair.source.execute("DELETE FROM t WHERE id < 0")
+        let state = DirectionState()
+        let start = Monotonic.milliseconds()
+        try await pair.sync(state)
+        let elapsedMilliseconds = Monotonic.milliseconds() - start
+        let copy = try #require(state.snapshot().copy)
+        #expect(copy.sizeBefore > 0)
+        #expect(elapsedMilliseconds >= Int64(copy.bytes + 1_500_000) / 1_500)
+        try await pair.expectSame("SELECT count(*), sum(hashtext(x::text)::bigint) FROM t x")
+    }
+
     @Test func secondWorkerWaitsForTheFirst() async throws {
         let pair = try await FreshPair(Self.schema, replication: Self.settings(rate: 4_000_000))
         let (one, two) = (DirectionState(), DirectionState())
