@@ -8,7 +8,8 @@
 #                                   chaos test, both services writing while one database becomes two and one
 #                                   again (deploy/zero-downtime.sh), without a fence and with one; moves are killed all
 #                                   over every step (else inside each once, and at its beginning); the speed of
-#                                   verify and the wait of await against their marks, and the examples
+#                                   verify and the wait of await against their marks, and the examples; deploy/bench.sh at a tenth of the
+#                                   size, and one transaction of 5 GB (LINDERO_LARGE_TRANSACTION, deploy/large-transaction.sh)
 #   deploy/test.sh --filter NAME    only tests whose name matches, on 15 (passed to `swift test`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +21,7 @@ while [ $# -gt 0 ]; do
     --all-versions) versions=(15 16 18) smoke=(); shift ;;
     --long) long=1; shift ;;
     --filter) filter=(--filter "${2:?--filter needs a name}") smoke=(); shift 2 ;;
-    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; see deploy/test.sh --help" ;;
   esac
 done
@@ -78,7 +79,12 @@ say "building"
 swift build --build-tests
 for version in "${versions[@]}"; do run_tests "all tests" "$version" --parallel "${filter[@]}"; done
 for version in "${smoke[@]}"; do run_tests "smoke" "$version" --filter 'ReplicaIdentityTests|InitialSyncTests'; done
-if [ ${#filter[@]} -eq 0 ]; then count_instructions; fi
+if [ ${#filter[@]} -eq 0 ]; then
+  count_instructions
+  say "what deploy/bench.sh counts"
+  need_python
+  (cd deploy/bench && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -b test_bench)
+fi
 if [ -n "$long" ]; then
   say "the split's model check"
   deploy/model-check.sh
@@ -86,6 +92,14 @@ if [ -n "$long" ]; then
   LINDERO_STEP_KILLS=all run_tests "kills all over every step of a move" 15 --filter PhaseStepKillTests
   LINDERO_AWAIT_P99_MILLISECONDS=250 run_tests "waiting for one's own writes" 15 --filter ReadYourWritesTests
   LINDERO_CHAOS_SECONDS=300 run_tests "the split's chaos test" 15 --filter SplitChaosTests
+  say "deploy/bench.sh at a tenth of the size, and with tables that differ"
+  swift build -c release --product lindero
+  LINDERO_BIN=$(swift build -c release --show-bin-path)/lindero
+  export LINDERO_BIN
+  (cd deploy/bench && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -b test_bench.Measured)
+  say "one transaction of ${LINDERO_LARGE_TRANSACTION:-5GB}"
+  deploy/large-transaction.sh --size "${LINDERO_LARGE_TRANSACTION:-5GB}"
+  summaries+=("one transaction of ${LINDERO_LARGE_TRANSACTION:-5GB}: the worker grew by no more than its limit")
   need_psycopg2
   (cd deploy/zero-downtime && PYTHONDONTWRITEBYTECODE=1 "$python" -m unittest -b test_checks)
   say "how fast verify compares, and await waits"
