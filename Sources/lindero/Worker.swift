@@ -31,6 +31,7 @@ struct Worker: Sendable {
     /// - Throws: the first failure, after the other directions were drained.
     func run() async throws {
         LargeBlocks.giveBack()
+        if plan.tasks.contains(where: \.isSplit) { LargeBlocks.shareHeaps() }
         let jobs = plan.tasks.map { task in
             Job(task: task, members: task.directions.map { Member(settings: $0, state: DirectionState()) })
         }

@@ -13,6 +13,10 @@ struct WorkerPlan: Sendable {
         /// Both directions between two databases.
         case split(SplitSettings)
 
+        var isSplit: Bool {
+            if case .split = self { true } else { false }
+        }
+
         var directions: [DirectionSettings] {
             switch self {
             case .feed(let settings), .replica(let settings): [settings]

@@ -1,13 +1,13 @@
 /// Where a history keeps what is too much for memory: given by whoever may write files.
 public struct HistoryStorage: Sendable {
-    /// Keeps a run's bytes under its number.
-    public var write: @Sendable (_ run: Int, _ bytes: [UInt8]) throws -> Void
+    /// Keeps the next piece of a run's bytes under its number.
+    public var write: @Sendable (_ run: Int, _ offset: Int, _ bytes: [UInt8]) throws -> Void
     /// A part of them.
     public var read: @Sendable (_ run: Int, _ range: Range<Int>) throws -> [UInt8]
     public var remove: @Sendable (_ run: Int) -> Void
 
     public init(
-        write: @escaping @Sendable (Int, [UInt8]) throws -> Void,
+        write: @escaping @Sendable (Int, Int, [UInt8]) throws -> Void,
         read: @escaping @Sendable (Int, Range<Int>) throws -> [UInt8], remove: @escaping @Sendable (Int) -> Void
     ) {
         self.write = write
@@ -23,6 +23,7 @@ public struct HistoryStorage: Sendable {
 struct HistoryRun: Sendable {
     private static let blockBytes = 4 << 10
     private static let checksumBytes = 8
+    private static let pieceBytes = 128 << 10
 
     private struct Block: Sendable {
         var firstHash: UInt64
@@ -39,38 +40,92 @@ struct HistoryRun: Sendable {
     /// Memory, in bytes.
     var indexBytes: Int { 64 + blocks.count * MemoryLayout<Block>.stride + filter.count * 8 }
 
-    /// Lays out entries as a run; its bytes are to be written.
+    /// Lays out the entries of layers, the oldest first, as a run, and writes it piece by piece: its bytes are as many as the
+    /// layers themselves.
+    ///
+    /// - Throws: what the storage throws.
     static func make(
-        number: Int, newestLSN: LSN, _ entries: [RowKey: LocalHistory.Entry]
-    ) -> (run: HistoryRun, bytes: [UInt8]) {
-        let sorted = entries.map { (hash: hash($0.key), key: $0.key, entry: $0.value) }.sorted { $0.hash < $1.hash }
-        var filter = [UInt64](repeating: 0, count: max(1, sorted.count / 8))
+        number: Int, newestLSN: LSN, _ layers: [[RowKey: LocalHistory.Entry]], in storage: HistoryStorage
+    ) throws -> HistoryRun {
+        var places: [(hash: UInt64, layer: Int, index: Dictionary<RowKey, LocalHistory.Entry>.Index)] = []
+        places.reserveCapacity(layers.reduce(0) { $0 + $1.count })
+        for (layer, entries) in layers.enumerated() {
+            for index in entries.indices { places.append((hash(entries[index].key), layer, index)) }
+        }
+        places.sort { ($0.hash, $0.layer) < ($1.hash, $1.layer) }
+        var file = RunFile(number: number, entryCount: places.count, storage: storage)
+        var rest = places[...]
+        while let hash = rest.first?.hash {
+            let same = rest.prefix { $0.hash == hash }
+            rest = rest.dropFirst(same.count)
+            // Nearly always one row, in one layer.
+            var rows: [(key: RowKey, entry: LocalHistory.Entry)] = []
+            for place in same {
+                let (key, entry) = layers[place.layer][place.index]
+                if let known = rows.firstIndex(where: { $0.key == key }) {
+                    rows[known].entry.goOn(with: entry)
+                } else {
+                    rows.append((key, entry))
+                }
+            }
+            try file.put(hash, rows)
+        }
+        return try file.finish(newestLSN: newestLSN)
+    }
+
+    /// A run that is being written.
+    private struct RunFile {
+        let number: Int
+        let storage: HistoryStorage
+        var filter: [UInt64]
         var blocks: [Block] = []
-        var (file, block) = (SpillWriter(), SpillWriter())
-        func finish(_ firstHash: UInt64) {
-            let start = file.bytes.count
-            let checksum = block.bytes.withUnsafeBytes { Checksum.of($0, seed: UInt64(number)) }
-            file.put(checksum)
-            file.append(block.bytes)
-            blocks.append(Block(firstHash: firstHash, range: start..<file.bytes.count))
-            block = SpillWriter()
-        }
+        var block = SpillWriter()
         var firstHash: UInt64 = 0
-        var lastHash: UInt64?
-        for (hash, key, entry) in sorted {
-            // Equal hashes stay together: a look-up reads one block.
-            if block.bytes.count >= blockBytes, hash != lastHash { finish(firstHash) }
-            if block.bytes.isEmpty { firstHash = hash }
-            lastHash = hash
-            var record = SpillWriter()
-            key.put(into: &record)
-            entry.put(into: &record)
-            block.put(hash)
-            block.put(record.bytes)
-            for bit in bits(hash, filter.count) { filter[bit >> 6] |= 1 << UInt64(bit & 63) }
+        /// Blocks that are not written yet, and where they begin.
+        var piece = SpillWriter()
+        var offset = 0
+
+        init(number: Int, entryCount: Int, storage: HistoryStorage) {
+            self.number = number
+            self.storage = storage
+            filter = [UInt64](repeating: 0, count: max(1, entryCount / 8))
         }
-        if !block.bytes.isEmpty { finish(firstHash) }
-        return (HistoryRun(number: number, newestLSN: newestLSN, blocks: blocks, filter: filter), file.bytes)
+
+        /// Equal hashes stay together: a look-up reads one block.
+        mutating func put(_ hash: UInt64, _ rows: [(key: RowKey, entry: LocalHistory.Entry)]) throws {
+            if block.bytes.count >= HistoryRun.blockBytes { try endBlock() }
+            if block.bytes.isEmpty { firstHash = hash }
+            for (key, entry) in rows {
+                var record = SpillWriter()
+                key.put(into: &record)
+                entry.put(into: &record)
+                block.put(hash)
+                block.put(record.bytes)
+            }
+            for bit in HistoryRun.bits(hash, filter.count) { filter[bit >> 6] |= 1 << UInt64(bit & 63) }
+        }
+
+        private mutating func endBlock() throws {
+            let start = offset + piece.bytes.count
+            let checksum = block.bytes.withUnsafeBytes { Checksum.of($0, seed: UInt64(number)) }
+            piece.put(checksum)
+            piece.append(block.bytes)
+            blocks.append(Block(firstHash: firstHash, range: start..<(offset + piece.bytes.count)))
+            block = SpillWriter()
+            if piece.bytes.count >= HistoryRun.pieceBytes { try writePiece() }
+        }
+
+        private mutating func writePiece() throws {
+            try storage.write(number, offset, piece.bytes)
+            offset += piece.bytes.count
+            piece = SpillWriter()
+        }
+
+        mutating func finish(newestLSN: LSN) throws -> HistoryRun {
+            if !block.bytes.isEmpty { try endBlock() }
+            if !piece.bytes.isEmpty { try writePiece() }
+            return HistoryRun(number: number, newestLSN: newestLSN, blocks: blocks, filter: filter)
+        }
     }
 
     /// FNV-1a, and a last stir so that all of its bits are worth the same.

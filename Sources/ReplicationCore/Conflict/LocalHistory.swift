@@ -208,12 +208,8 @@ public struct LocalHistory: Sendable {
     }
 
     private mutating func makeRun() throws {
-        var entries = layers[0].entries
-        for layer in layers[1...] {
-            for (key, entry) in layer.entries { entries[key, default: Entry()].goOn(with: entry) }
-        }
-        let (run, bytes) = HistoryRun.make(number: nextRun, newestLSN: layers[top].newestLSN, entries)
-        try storage.write(nextRun, bytes)
+        let run = try HistoryRun.make(
+            number: nextRun, newestLSN: layers[top].newestLSN, layers.map(\.entries), in: storage)
         nextRun += 1
         runs.append(run)
         indexBytes += run.indexBytes

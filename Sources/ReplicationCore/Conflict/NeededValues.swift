@@ -26,7 +26,8 @@ public struct NeededValues: Sendable {
         var values = NeededValues(source: chunk, changes: chunk.changes)
         values.take(&transactions, tableOf)
         var smaller = chunk
-        smaller.arena = values.arena
+        // It waits: room to grow would be counted, and make groups smaller.
+        smaller.arena = values.arena.fitted()
         smaller.changes = values.changes
         return smaller
     }

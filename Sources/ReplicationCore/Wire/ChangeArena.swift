@@ -11,6 +11,14 @@ public struct ChangeArena: Sendable {
     /// Memory held, in bytes; more than what is used while it grows.
     public var sizeBytes: Int { bytes.capacity + cells.capacity * MemoryLayout<Cell>.stride }
 
+    /// The same without room to grow.
+    func fitted() -> ChangeArena {
+        var arena = ChangeArena()
+        arena.bytes = bytes.withUnsafeBufferPointer { Array($0) }
+        arena.cells = cells.withUnsafeBufferPointer { Array($0) }
+        return arena
+    }
+
     public mutating func removeAll(keepingCapacity: Bool = true) {
         bytes.removeAll(keepingCapacity: keepingCapacity)
         cells.removeAll(keepingCapacity: keepingCapacity)

@@ -165,10 +165,10 @@ struct SplitRun: Sendable {
         try await withThrowingTaskGroup(of: Bool.self) { group in
             for side in Side.allCases {
                 let direction = settings[reading: side]
-                let mailbox = StreamMailbox(limitBytes: settings.pendingBytes)
+                let mailbox = StreamMailbox(limitBytes: settings.arrivingBytes)
                 let reader = StreamReader(
                     stream: links[side].stream, mailbox: mailbox, state: states[side],
-                    senderTimeoutMilliseconds: timeouts[side.rawValue], limits: direction.replication.groupLimits,
+                    senderTimeoutMilliseconds: timeouts[side.rawValue], limits: settings.readLimits(side),
                     stopsOnDrain: false, isBehind: { ledger.isBehind(side) }, echoes: echoes[side],
                     isEchoing: { ledger.isEchoing(side) })
                 let intake = SplitIntake(

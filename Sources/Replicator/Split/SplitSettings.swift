@@ -59,8 +59,17 @@ public struct SplitSettings: Sendable {
         return settings
     }
 
-    /// What may wait in memory to be applied, from each side, and as much again on its way there.
+    /// What may wait in memory to be applied, from each side.
     var pendingBytes: Int { directions[.origin].replication.memoryLimitBytes / 16 }
+    /// What may be on its way there, as it came.
+    var arrivingBytes: Int { pendingBytes / 2 }
+    /// Where what a side sends is cut. One such piece is being decoded, one is being read by `SplitReader`, and there whole rows
+    /// become what they wrote: a group has many of them.
+    func readLimits(_ side: Side) -> GroupLimits {
+        var limits = directions[side].replication.groupLimits
+        limits.bytes = max(64 << 10, limits.bytes / 2)
+        return limits
+    }
     /// What each side's own writes may take in memory that the other has not seen.
     var historyBytes: Int { directions[.origin].replication.memoryLimitBytes / 16 }
     /// What one transaction may take that can't be applied in parts, and the index of a history in files.

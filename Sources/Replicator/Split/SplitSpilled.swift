@@ -68,7 +68,7 @@ final class SplitFiles: Sendable {
         let folder = folder
         @Sendable func name(_ run: Int) -> String { "history-\(side.rawValue)-\(run)" }
         return HistoryStorage(
-            write: { run, bytes in try folder.writeNow(bytes, to: name(run)) },
+            write: { run, offset, bytes in try folder.writeNow(bytes, at: offset, to: name(run)) },
             read: { run, range in try folder.readNow(range, of: name(run)) },
             remove: { run in folder.removeNow(name(run)) })
     }

@@ -119,10 +119,10 @@ final class SpillFolder: Sendable {
     // MARK: files that are read and written at once
 
     /// For small pieces that the page cache mostly has, by callers who hold a lock and can't wait for a queue.
-    func writeNow(_ bytes: [UInt8], to name: String) throws(SpillError) {
+    func writeNow(_ bytes: [UInt8], at offset: Int, to name: String) throws(SpillError) {
         let file = try open("\(path)/\(name)", O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_CREAT)
         defer { Glibc.close(file) }
-        try write(bytes, at: 0, to: file)
+        try write(bytes, at: offset, to: file)
     }
 
     func readNow(_ range: Range<Int>, of name: String) throws(SpillError) -> [UInt8] {

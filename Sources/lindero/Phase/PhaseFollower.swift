@@ -30,6 +30,8 @@ struct PhaseFollower: Sendable {
         var last: PhaseState?
         while !stopRequest.isRequested {
             let loaded = try LoadedConfiguration.load(global)
+            // Before any connection has a thread, and that a heap of its own.
+            if loaded.configuration.backend == .split { LargeBlocks.shareHeaps() }
             let presence = WorkerPresence(origin: try loaded.origin())
             do {
                 guard let state = try await unlessStopped({ try await presence.read() }) else { break }

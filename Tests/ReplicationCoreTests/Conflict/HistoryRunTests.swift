@@ -81,16 +81,19 @@ import Testing
     @Test func aRunThatWasAlteredIsNotBelieved() throws {
         var entry = LocalHistory.Entry()
         entry.matched = [OperationID(commitLSN: LSN(5), position: 1)]
-        let (run, bytes) = HistoryRun.make(number: 3, newestLSN: LSN(9), [Self.key(1): entry])
-        func storage(_ bytes: [UInt8]) -> HistoryStorage {
-            HistoryStorage(write: { _, _ in }, read: { _, range in Array(bytes[range]) }, remove: { _ in })
-        }
+        let storage = HistoryStorage.memory()
+        let run = try HistoryRun.make(number: 3, newestLSN: LSN(9), [[Self.key(1): entry]], in: storage)
         let hash = HistoryRun.hash(Self.key(1))
         #expect(run.mayHold(hash))
-        #expect(try run.entry(of: Self.key(1), hash, in: storage(bytes)) == entry)
-        var altered = bytes
-        altered[altered.count - 3] ^= 1
-        #expect(throws: SpillFrame.Damage.altered) { try run.entry(of: Self.key(1), hash, in: storage(altered)) }
+        #expect(try run.entry(of: Self.key(1), hash, in: storage) == entry)
+        let altered = HistoryStorage(
+            write: storage.write,
+            read: { number, range in
+                var bytes = try storage.read(number, range)
+                bytes[bytes.count - 3] ^= 1
+                return bytes
+            }, remove: storage.remove)
+        #expect(throws: SpillFrame.Damage.altered) { try run.entry(of: Self.key(1), hash, in: altered) }
     }
 
     @Test func aLargeRunFindsEveryRowAndFewOthers() throws {
@@ -101,8 +104,8 @@ import Testing
                 id: OperationID(commitLSN: LSN(UInt64(number)), position: number), commitTime: Self.anywhere, effectiveTime: Self.anywhere)
             entries[key(number), default: .init()].note(.init(column: 2, mark: mark, value: [UInt8(number & 255)]))
         }
-        let (run, bytes) = HistoryRun.make(number: 0, newestLSN: LSN(5_000), entries)
-        let storage = HistoryStorage(write: { _, _ in }, read: { _, range in Array(bytes[range]) }, remove: { _ in })
+        let storage = HistoryStorage.memory()
+        let run = try HistoryRun.make(number: 0, newestLSN: LSN(5_000), [entries], in: storage)
         for number in 0..<5_000 {
             let found = try run.entry(of: key(number), HistoryRun.hash(key(number)), in: storage)
             #expect(found == entries[key(number)])

@@ -11,7 +11,7 @@ extension HistoryStorage {
     static func memory() -> HistoryStorage {
         let shelf = Shelf()
         return HistoryStorage(
-            write: { run, bytes in shelf.runs.withLock { $0[run] = bytes } },
+            write: { run, offset, bytes in shelf.runs.withLock { $0[run, default: []].replaceSubrange(offset..., with: bytes) } },
             read: { run, range in
                 guard let bytes = shelf.runs.withLock({ $0[run] }) else { throw SpillFrame.Damage.otherBlock }
                 return Array(bytes[range])
