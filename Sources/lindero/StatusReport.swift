@@ -33,6 +33,8 @@ struct StatusReport: Sendable {
     var verifications: [LastVerification] = []
     /// Of each database that can be reached and may hold some.
     var conflicts: [ConflictStatus] = []
+    /// Changes that a target refused and that wait for a person, by target; those that can be asked.
+    var quarantine: [(database: String, openCount: Int)] = []
     /// `nil` outside of a split, and while a side can't be reached.
     var clock: ClockStatus?
     /// As `clock`.
@@ -62,6 +64,7 @@ struct StatusReport: Sendable {
             report.guardProblem = "guard: not known, \(failure.message)"
         }
         report.conflicts = try await SplitWatch.conflicts(loaded)
+        report.quarantine = try await quarantine(loaded)
         report.clock = try? await SplitWatch.clock(loaded)
         report.sequences = try? await SequenceReport.read(loaded)
         report.verifications = await VerifyGate.read(loaded)
@@ -69,6 +72,16 @@ struct StatusReport: Sendable {
         report.gates += VerifyGate.gates(loaded, report.verifications)
         report.waitsFor = Self.waits(report, loaded)
         return report
+    }
+
+    private static func quarantine(_ loaded: LoadedConfiguration) async throws -> [(database: String, openCount: Int)] {
+        guard loaded.configuration.backend == .replica else { return [] }
+        var found: [(database: String, openCount: Int)] = []
+        for target in try loaded.others() {
+            let count = try? await target.connected { try await QuarantineStore(connection: $0).openCount() }
+            if let count { found.append((target.name, count)) }
+        }
+        return found
     }
 
     private mutating func readGuard(_ loaded: LoadedConfiguration) async throws {
@@ -157,7 +170,12 @@ extension StatusReport {
                     })
             ),
             ("verifications", .array(verifications.map(VerifyGate.document))),
-            ("conflicts", .array(conflicts.map(\.document))), ("clock", clock?.document ?? .null),
+            ("conflicts", .array(conflicts.map(\.document))),
+            (
+                "quarantine",
+                .array(quarantine.map { .object([("database", .text($0.database)), ("open", .integer(Int64($0.openCount)))]) })
+            ),
+            ("clock", clock?.document ?? .null),
             ("sequences", sequences?.json ?? .null),
             (
                 "guard",
@@ -192,6 +210,9 @@ extension StatusReport {
         if let clock { lines.append("clocks: \(clock.words)") }
         if let words = sequences?.words { lines.append("sequences: \(words)") }
         lines += conflicts.compactMap(\.words).map { $0 + " (lindero conflicts list)" }
+        lines += quarantine.filter { $0.openCount > 0 }.map {
+            "quarantine: \($0.openCount) change\($0.openCount == 1 ? "" : "s") that \($0.database) refused (lindero quarantine list)"
+        }
         if guardState == nil, let guardProblem { return lines + [guardProblem] }
         let guarding =
             guardState.map { "guard: \($0.mode.rawValue) on \($0.tables.count) tables" }

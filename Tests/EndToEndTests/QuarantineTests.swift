@@ -27,6 +27,8 @@ import Testing
         #expect(list.exitCode == 3)
         #expect(list.output.contains("insert guest") && list.output.contains("update guest"))
         #expect(list.output.contains("nobody_bad"))
+        let status = try await pair.command(["status"])
+        #expect(status.output.contains("quarantine: 2 changes that sync refused") && status.output.contains("Next: lindero quarantine list"))
         #expect(!worker.errors.contains("bad,") && !list.output.contains("'bad'"))
         // Values show only when asked.
         let hidden = try await pair.quarantine("show", "1")

@@ -14,15 +14,17 @@ public struct TimedOut: Error, CustomStringConvertible {
     public var description: String { "Waited \(seconds) s in vain until \(what)." }
 }
 
-/// Polls a condition every few milliseconds until it holds; the deadline only says when to give up.
+/// Polls a condition until it holds, the longer it lasts the less often: asking takes time from what is waited for. The
+/// deadline only says when to give up.
 public func waitUntil(
     _ what: String, timeoutSeconds: Double = 30, _ condition: () async throws -> Bool
 ) async throws {
     let timeoutSeconds = timeoutSeconds * patience
-    let end = ContinuousClock.now.advanced(by: .seconds(timeoutSeconds))
+    let start = ContinuousClock.now
     while true {
         if try await condition() { return }
-        guard ContinuousClock.now < end else { throw TimedOut(what: what, seconds: timeoutSeconds) }
-        try await Task.sleep(for: .milliseconds(10))
+        let waited = start.duration(to: .now)
+        guard waited < .seconds(timeoutSeconds) else { throw TimedOut(what: what, seconds: timeoutSeconds) }
+        try await Task.sleep(for: min(.milliseconds(100), max(.milliseconds(10), waited / 10)))
     }
 }

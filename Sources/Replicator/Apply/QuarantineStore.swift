@@ -60,6 +60,13 @@ public struct QuarantineStore {
         try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.quarantine') IS NOT NULL").rowCount > 0
     }
 
+    /// How many changes wait.
+    public func openCount() async throws -> Int {
+        guard try await exists() else { return 0 }
+        let result = try await connection.query("SELECT count(*)::text FROM lindero.quarantine WHERE state = 'open'")
+        return result.firstValue.flatMap { Int($0) } ?? 0
+    }
+
     /// - Parameter onlyOpen: leaves out what was decided.
     public func list(onlyOpen: Bool) async throws -> [QuarantinedChange] {
         try await read("WHERE state = 'open' OR NOT $1::text::boolean", [.text("\(onlyOpen)")])

@@ -24,6 +24,7 @@ struct StatusCommand: LinderoCommand {
         if let review = report.guardReview, review.drift != nil {
             return review.problems.isEmpty ? "lindero guard apply --mode \(review.mode?.rawValue ?? "enforce")" : "lindero guard plan"
         }
+        if report.quarantine.contains(where: { $0.openCount > 0 }) { return "lindero quarantine list" }
         if report.conflicts.contains(where: { $0.openCount > 0 }) { return "lindero conflicts list" }
         let next = LagCommand.next(report.directions)
         return next == "lindero status" ? "lindero lag --watch" : next
