@@ -126,6 +126,7 @@ extension MetricsText {
             ("exact_order_groups", "Groups applied again in exact order.", \.exactOrderGroups),
             ("reconnects", "Streams lost and tried again.", \.reconnects),
             ("streamed_transactions", "Transactions that came while they ran.", \.streamedTransactions),
+            ("early_transactions", "Of these, transactions that were applied while they ran.", \.earlyTransactions),
             ("spilled_bytes", "Bytes of running transactions written to files.", \.spilledBytes),
         ]
         for (name, help, path) in counters {

@@ -76,6 +76,7 @@ struct WorkerSnapshot: Sendable {
         counters.exactOrderGroups = snapshot.counters.fallbacks
         counters.reconnects = snapshot.reconnects
         counters.streamedTransactions = snapshot.streaming.transactions
+        counters.earlyTransactions = snapshot.streaming.earlyTransactions
         counters.spilledBytes = snapshot.streaming.spilledBytes
         return counters
     }

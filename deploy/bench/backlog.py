@@ -18,9 +18,11 @@ class Bench:
         self.workspace, self.lindero, self.timeout = workspace, lindero, timeout
         self.source = self.target = self.end_lsn = None
         self.profiling, self.profiler, self.profiles = False, None, {}
+        self.lindero_settings = ""
         self.size = 0, 0  # transactions and changes of the backlog, with the marker's
 
     def begin(self, workload, names):
+        self.lindero_settings = workload.lindero_settings
         preload = "pglogical" if "pglogical" in names else ""
         self.source, self.target = self.workspace.fresh_clusters(preload)
         prepare_source(self.source, workload, with_pglogical=bool(preload))

@@ -102,9 +102,29 @@ class Lindero(Program):
             raise Failed(f"lindero migrate ended with {made.returncode}: {made.stderr.strip()[-500:]}")
 
     def arguments(self):
+        if self.bench.lindero_settings:
+            return [self.bench.lindero, "run", "--http", "none", "--config", self.configuration()]
         return [self.bench.lindero, "run", "--http", "none", "--source", self.source.conninfo(application="peer"),
                 "--target", self.target.conninfo(application="peer"), "--slot", self.slot,
                 "--publication", PUBLICATION]
+
+
+    def configuration(self):
+        """What the command line means, and what the workload asks for besides."""
+        self.variables = dict(SOURCE_URL=self.source.conninfo(application="peer"),
+                              TARGET_URL=self.target.conninfo(application="peer"))
+        path = os.path.join(self.bench.workspace.folder, "replica.yaml")
+        with open(path, "w") as file:
+            file.write(f"""version: 1
+backend: replica
+origin: source
+databases:
+  source: {{ url: "env:SOURCE_URL" }}
+  target: {{ url: "env:TARGET_URL" }}
+replication: {{ snapshot: never, slot: {self.slot}, publication: {PUBLICATION}, {self.bench.lindero_settings} }}
+tables: {{ "*": {{ columns: {{ source: "*" }} }} }}
+""")
+        return path
 
 
 class Reader(Program):

@@ -26,6 +26,7 @@ def reservations(low, high):
 class Workload:
     applies = True  # or the stream is only read
     reference = "native"  # what ratios are to: the better native subscription, or a peer
+    lindero_settings = ""  # of `replication`, beside what stands where nothing is said
     marks = {}  # peer: the ratio that Lindero shall reach; at most, where less is better
 
 
@@ -116,6 +117,7 @@ class HotUpdates(Updates):
 
 class BigTransaction(Workload):
     key, name = "bigtx", "W4 one big transaction"
+    lindero_settings = "streaming: on"
     marks = dict(native=1.4)
 
     def __init__(self, is_small):

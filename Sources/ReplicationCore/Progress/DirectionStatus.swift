@@ -102,6 +102,7 @@ public struct DirectionCounters: Sendable, Equatable, Decodable {
     public var reconnects = 0
     /// Committed transactions that had been streamed while they ran.
     public var streamedTransactions = 0
+    public var earlyTransactions = 0
     /// Of them, bytes that went into files.
     public var spilledBytes = 0
 

@@ -77,6 +77,7 @@ extension DirectionCounters {
             ("withheldChanges", .optional(withheldChanges)), ("ignoredChanges", .optional(ignoredChanges)),
             ("missingRows", .optional(missingRows)), ("exactOrderGroups", .optional(exactOrderGroups)),
             ("reconnects", .optional(reconnects)), ("streamedTransactions", .optional(streamedTransactions)),
+            ("earlyTransactions", .optional(earlyTransactions)),
             ("spilledBytes", .optional(spilledBytes)),
         ])
     }

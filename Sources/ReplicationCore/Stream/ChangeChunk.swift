@@ -16,6 +16,8 @@ public struct ChangeChunk: Sendable {
     public var heartbeat: Heartbeat?
     /// Everything before this LSN is in this chunk or in an earlier one.
     public var endLSN = LSN.zero
+    /// Whether what came of the last transaction, in earlier chunks, is to be taken back; the chunk is otherwise empty.
+    public var retracts = false
 
     public init() {}
 
@@ -23,7 +25,9 @@ public struct ChangeChunk: Sendable {
     public var twoPhase: TransactionSpan? { transactions.first.flatMap { $0.twoPhase == nil ? nil : $0 } }
     /// Whether the last transaction goes on in the next chunk.
     public var isOpenEnded: Bool { transactions.last.map { !$0.isCommitted } ?? false }
-    public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero }
+    /// Whether it is a piece of a transaction that may not have committed yet, and may be retracted.
+    public var isEarly: Bool { transactions.last?.isEarly ?? false }
+    public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero && !retracts }
 
     /// Memory in use, in bytes.
     public var sizeBytes: Int {
@@ -82,6 +86,8 @@ public struct TransactionSpan: Sendable, Equatable {
     public var precedingCount = 0
     /// Which step of a prepared transaction it is; `nil` for one that commits at once.
     public var twoPhase: TwoPhaseStep?
+    /// Whether its commit has not been seen yet: `commitLSN` is a position before it.
+    public var isEarly = false
     /// Whether the whole of it has been read.
     public var isCommitted: Bool { endLSN != .zero }
 }

@@ -93,6 +93,12 @@ public struct RelationHistory: Sendable {
         own = nil
     }
 
+    /// The transaction is given up, and its definitions with it: they come again if it is replayed.
+    mutating func abandonOwn() {
+        for (id, mine) in own ?? [:] where mine.index != current[id]?.index { superseded.append(mine.index) }
+        own = nil
+    }
+
     /// Forgets the definitions that no later change can use.
     mutating func forgetSuperseded() {
         if superseded.isEmpty { return }

@@ -1,7 +1,7 @@
 /// Transactions that the server streams while they still run, until each of them commits or is rolled back.
 ///
-/// Nothing of them is decoded before the commit: the messages are kept as they came, in memory up to a limit, and
-/// beyond it in files, by whoever carries out what `nextSpill` says. Positions are no business of this type: the server
+/// The messages are kept as they came, in memory up to a limit, and beyond it in files, by whoever carries out what
+/// `nextSpill` says; also where `EarlyReplay` has one of them applied meanwhile, since it may have to give way. Positions are no business of this type: the server
 /// keeps the WAL of a running transaction whatever is confirmed, and sends it all again on the next connection, for it
 /// decides by the commit's position. So nothing here may hold back, or stand for, progress.
 public struct StreamedTransactions: Sendable {
@@ -10,10 +10,16 @@ public struct StreamedTransactions: Sendable {
         case ordinary
         /// Nothing to be done.
         case kept
+        /// Its first messages follow.
+        case began(xid: UInt32)
+        /// The message was added to what is kept of it.
+        case added(xid: UInt32)
+        /// What was kept of it is not what will be replayed: some of it was taken back, or it came from elsewhere.
+        case changed(xid: UInt32)
         /// It is to be replayed now, before anything that follows in the stream.
         indirect case committed(StreamedCommit)
-        /// Nothing of it is left; its file, if it had one, is not needed any more.
-        case rolledBack(xid: UInt32, hasFile: Bool)
+        /// It is over, and nothing of it waits; its file, if it had one, is not needed any more.
+        case ended(xid: UInt32, hasFile: Bool)
     }
 
     private let limitBytes: Int
@@ -45,7 +51,7 @@ public struct StreamedTransactions: Sendable {
         _ bytes: [UInt8], _ range: Range<Int>, announcement: UInt64
     ) throws -> Event {
         guard let kind = range.isEmpty ? nil : bytes[range.lowerBound] else { return .ordinary }
-        if current != nil { return try handleInSegment(kind, bytes, range, announcement) }
+        if let xid = current?.xid { return try handleInSegment(kind, bytes, range, announcement, of: xid) }
         switch kind {
         case UInt8(ascii: "S"), UInt8(ascii: "c"), UInt8(ascii: "A"), UInt8(ascii: "p"):
             return try handleControl(bytes, range)
@@ -54,7 +60,7 @@ public struct StreamedTransactions: Sendable {
     }
 
     private mutating func handleInSegment(
-        _ kind: UInt8, _ bytes: [UInt8], _ range: Range<Int>, _ announcement: UInt64
+        _ kind: UInt8, _ bytes: [UInt8], _ range: Range<Int>, _ announcement: UInt64, of top: UInt32
     ) throws -> Event {
         switch kind {
         case UInt8(ascii: "I"), UInt8(ascii: "U"), UInt8(ascii: "D"), UInt8(ascii: "T"), UInt8(ascii: "M"):
@@ -64,14 +70,14 @@ public struct StreamedTransactions: Sendable {
             let xid = try Self.xid(bytes, range)
             current?.keep(bytes[range], of: xid, announcement: announcement, blockBytes: blockBytes)
         case UInt8(ascii: "Y"):
-            break
+            return .kept
         case UInt8(ascii: "O"), UInt8(ascii: "E"):
             return try handleControl(bytes, range)
         default:
             throw StreamError.unexpected(
                 "a message of another kind inside a segment of a streamed transaction")
         }
-        return .kept
+        return .added(xid: top)
     }
 
     private mutating func handleControl(_ bytes: [UInt8], _ range: Range<Int>) throws -> Event {
@@ -79,8 +85,10 @@ public struct StreamedTransactions: Sendable {
         switch try decoder.decode(bytes, range, into: &arena) {
         case .streamStart(let xid, let isFirstSegment):
             try start(xid, isFirstSegment: isFirstSegment)
+            if isFirstSegment { return .began(xid: xid) }
         case .origin(_, let name):
             current?.origin = name
+            if let xid = current?.xid { return .changed(xid: xid) }
         case .streamStop:
             park()
         case .streamCommit(let xid, let commitLSN, let endLSN, let commitTime):
@@ -117,10 +125,10 @@ public struct StreamedTransactions: Sendable {
 
     private mutating func abort(_ xid: UInt32, _ subxid: UInt32) throws -> Event {
         guard var transaction = remove(xid) else { return .kept }
-        if xid == subxid { return .rolledBack(xid: xid, hasFile: transaction.hasFile) }
+        if xid == subxid { return .ended(xid: xid, hasFile: transaction.hasFile) }
         guard transaction.abort(subxid) else { throw StreamError.tooManySubtransactions(xid: xid) }
         add(transaction)
-        return .kept
+        return .changed(xid: xid)
     }
 
     private mutating func remove(_ xid: UInt32) -> StreamedTransaction? {

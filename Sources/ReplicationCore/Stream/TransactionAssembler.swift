@@ -38,7 +38,10 @@ public struct TransactionAssembler: Sendable {
             open = TransactionSpan(
                 xid: xid, commitLSN: finalLSN, endLSN: .zero, commitTime: commitTime, origin: nil,
                 changes: chunk.changes.count..<chunk.changes.count)
-        case .commit(_, let endLSN, let commitTime):
+        case .commit(let commitLSN, let endLSN, let commitTime):
+            // Of a transaction that was read before its commit the place is known only now.
+            open?.commitLSN = commitLSN
+            open?.isEarly = false
             try finish(endLSN: endLSN, commitTime: commitTime)
         case .origin(_, let name):
             open?.origin = name
@@ -114,6 +117,28 @@ public struct TransactionAssembler: Sendable {
     }
 
     mutating func endOwnRelations() { relations.endOwn() }
+
+    /// Begins a transaction whose commit has not come yet, and may never come.
+    ///
+    /// - Parameter lsn: a position before its commit.
+    mutating func beginEarly(xid: UInt32, after lsn: LSN, sentAt: PostgresTime) throws(StreamError) {
+        try handle(.begin(finalLSN: lsn, commitTime: sentAt, xid: xid))
+        open?.isEarly = true
+        beginOwnRelations()
+    }
+
+    /// Forgets the transaction that is being read; what was taken of it is to be taken back, before what follows.
+    mutating func retract() {
+        guard let open else { return }
+        self.open = nil
+        relations.abandonOwn()
+        _ = splitTail(from: open.changes.lowerBound)
+        if open.precedingCount == 0 { return }
+        endChunk()
+        var order = ChangeChunk()
+        order.retracts = true
+        finished.append(order)
+    }
 
     // MARK: chunks
 

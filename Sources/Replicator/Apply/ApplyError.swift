@@ -13,6 +13,9 @@ enum ApplyError: Error {
     case refusedLate(commitLSN: LSN, PostgresError)
     /// A piece of a large transaction failed in bulk: stream again, and apply up to here in exact order.
     case bulkFailed(upTo: LSN)
+    /// A transaction that may not have committed yet could not be applied: stream again, and apply it at its commit, if it
+    /// comes to that.
+    case tooEarly
     /// A table that came under a binary stream cannot be read from one.
     case needsText(QualifiedName)
     /// A prepared transaction has committed at the source, and neither it nor its commit is on the target.

@@ -96,7 +96,10 @@ struct ApplyLoop: Sendable {
             if let last = chunk.transactions.last, last.isVisible {
                 state.withLag { $0.handleApplied(last.commitTime) }
             }
-            if let beat = chunk.heartbeat, beat.worker == worker { try await arrival.note(beat, on: connection) }
+            // Before the end of a transaction nothing is written but what it brings.
+            if let beat = chunk.heartbeat, beat.worker == worker {
+                try await arrival.note(beat, on: chunk.isOpenEnded ? nil : connection)
+            }
         }
     }
 }

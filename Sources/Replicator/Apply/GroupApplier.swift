@@ -75,11 +75,25 @@ final class GroupApplier {
     func apply(_ chunks: [ChangeChunk]) async throws { try await apply(PreparedGroup(chunks: chunks)) }
 
     func apply(_ group: PreparedGroup) async throws {
+        if group.chunks.first?.retracts == true { return await executor.rollBack() }
         do {
-            try await resolveAndApply(group)
+            if group.chunks.first?.isEarly == true { try await applyEarly(group) } else { try await resolveAndApply(group) }
         } catch {
             await executor.rollBack()
             throw error
+        }
+    }
+
+    /// Applies a piece of a transaction that may still be rolled back at the source: nothing that it meets is a reason to
+    /// stop, and nobody is to wait long for what it holds, nor it for others.
+    private func applyEarly(_ group: PreparedGroup) async throws {
+        do {
+            try await executor.beginEarly()
+            try await resolveAndApply(group)
+        } catch is ApplyError {
+            throw ApplyError.tooEarly
+        } catch PostgresError.server(let error) where error.sqlState.rawValue == "55P03" {
+            throw ApplyError.tooEarly
         }
     }
 

@@ -47,6 +47,9 @@ struct GroupExecutor: Sendable {
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { transaction.hasPiece }
 
+    /// Begins a transaction for one that still runs at the source.
+    mutating func beginEarly() async throws { try await transaction.beginEarly() }
+
     /// Applies a group, and says what came of it.
     ///
     /// - Parameter whenSent: called, if all goes well, when the target has all of it and is still at work.

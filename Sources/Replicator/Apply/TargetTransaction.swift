@@ -33,6 +33,17 @@ struct TargetTransaction {
         }
     }
 
+    /// How long a transaction that still runs at the source waits for a lock, in milliseconds. Those that have committed
+    /// meanwhile wait behind it.
+    private static let earlyLockMilliseconds = 2_000
+
+    /// Begins, unless it has, a transaction that waits for nobody long.
+    mutating func beginEarly() async throws {
+        if isOpen { return }
+        let limit = "SET LOCAL lock_timeout = '\(Self.earlyLockMilliseconds)ms'"
+        _ = try await run([.query(sql: limit, parameters: [], parameterTypes: [])])
+    }
+
     /// Copies rows in; how many the server took.
     mutating func copy(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws -> Int {
         if !isOpen { _ = try await run([]) }

@@ -190,5 +190,5 @@ final class StreamMailbox: Sendable {
 
 extension ChangeChunk {
     /// Whether it is a group of its own.
-    fileprivate var standsAlone: Bool { isOpenEnded || twoPhase != nil }
+    fileprivate var standsAlone: Bool { isOpenEnded || twoPhase != nil || retracts }
 }

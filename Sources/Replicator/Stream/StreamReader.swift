@@ -25,6 +25,8 @@ struct StreamReader {
     let limits: GroupLimits
     /// For transactions that are streamed while they run; `nil` when none were asked for.
     var spill: StreamSpill?
+    /// From where on a streamed transaction may be applied before its commit; `nil` if none may.
+    var earlyFrom: LSN?
     /// Whether it ends by itself once the direction is to be drained.
     var stopsOnDrain = true
     /// Whether what was read waits to be applied: then messages may gather. `nil` where the mailbox itself tells.
@@ -40,6 +42,10 @@ struct StreamReader {
         var decoder: PGOutputDecoder
         var assembler: TransactionAssembler
         var streamed: StreamedTransactions?
+        var early: EarlyReplay?
+        var patience = EarlyPatience()
+        /// The furthest position that the stream has shown.
+        var reached = LSN.zero
         var schedule: FeedbackSchedule
         var echoes: EchoFilter?
         var quietAtMilliseconds: Int64 = 0
@@ -73,6 +79,7 @@ struct StreamReader {
             // back each time: faulting them in anew cost a fifth of the worker.
             assembler: TransactionAssembler(cutBytes: min(Int(LargeBlocks.leastBytes), limits.bytes)),
             streamed: spill.map { StreamedTransactions(limitBytes: $0.settings.replication.streamedBytes) },
+            early: spill == nil ? nil : earlyFrom.map { EarlyReplay(fromLSN: $0) },
             schedule: FeedbackSchedule(
                 senderTimeoutMilliseconds: senderTimeoutMilliseconds,
                 startedAtMilliseconds: Monotonic.milliseconds()),
@@ -97,6 +104,10 @@ struct StreamReader {
             }
             try await report(&life.schedule)
             let now = Monotonic.milliseconds()
+            if life.patience.isOver(life.early, atMilliseconds: now) {
+                life.early?.retract(&life.assembler)
+                deliver(&life)
+            }
             if now - life.quietAtMilliseconds >= Int64(Self.waitMilliseconds) {
                 life.quietAtMilliseconds = now
                 mailbox.noteQuiet()
@@ -121,13 +132,13 @@ struct StreamReader {
                 try await report(&life.schedule)
             }
             switch try read(batch.bytes, range, &life) {
-            case .kept: continue
+            case .kept, .began, .added, .changed: continue
             case .ordinary:
                 let isFull = life.assembler.changeCount >= limits.changes && !life.assembler.isInTransaction
                 if isFull { deliver(&life) }
                 continue
             case .committed(let commit): try await replay(commit, &life)
-            case .rolledBack(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
+            case .ended(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
             }
             // What follows comes again.
             if isOver { return }
@@ -149,6 +160,7 @@ struct StreamReader {
         switch try ReplicationFrame(bytes, range) {
         case .xLogData(let startLSN, _, let sentAt, let payload):
             life.sentAt = sentAt
+            life.reached = max(life.reached, startLSN)
             if startLSN != .zero { state.note(received: startLSN) }
             let announcement = life.streamed == nil ? 0 : life.assembler.nextAnnouncement()
             let event = try life.streamed?.handle(bytes, payload, announcement: announcement) ?? .ordinary
@@ -156,14 +168,22 @@ struct StreamReader {
                 if life.echoes?.leavesOut(bytes, payload, life.assembler.relations) == true { return event }
                 let message = try life.decoder.decode(bytes, payload, into: &life.assembler.arena)
                 try life.echoes?.note(message)
+                life.early?.giveWay(to: message, &life.assembler)
                 try life.assembler.handle(message)
+                return event
             }
-            return event
+            let isDone = try life.early?.handle(
+                event, bytes, payload, reached: life.reached, sentAt: sentAt, announcement: announcement,
+                assembler: &life.assembler)
+            guard isDone == true, case .committed(let commit) = event else { return event }
+            state.note(streamed: 1, early: 1)
+            return .ended(xid: commit.xid, hasFile: commit.hasFile)
         case .keepalive(let endLSN, _, let replyRequested):
             // Between transactions the server has nothing for us before this position: whatever committed before it is
             // in the mailbox. A streamed transaction that still runs will commit behind it, and comes again whole if we
             // are gone by then; so it holds nothing back. One that is being replayed does, for nothing is read then.
             let isInside = life.assembler.isInTransaction || life.streamed?.isInSegment == true
+            life.reached = max(life.reached, endLSN)
             if !isInside {
                 life.assembler.handleIdle(at: endLSN)
                 state.note(received: endLSN)
@@ -203,7 +223,7 @@ struct StreamReader {
         }
         try replay.end(&life.assembler)
         deliver(&life)
-        state.note(streamed: 1)
+        state.note(streamed: 1, early: 0)
         if commit.hasFile { await folder.remove(commit.xid) }
     }
 

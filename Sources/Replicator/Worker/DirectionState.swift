@@ -75,7 +75,12 @@ public final class DirectionState: Sendable {
         }
     }
     func noteReconnect() { values.withLock { $0.reconnects += 1 } }
-    func note(streamed count: Int) { values.withLock { $0.streaming.transactions += count } }
+    func note(streamed count: Int, early: Int) {
+        values.withLock {
+            $0.streaming.transactions += count
+            $0.streaming.earlyTransactions += early
+        }
+    }
     func note(spilledBytes: Int) { values.withLock { $0.streaming.spilledBytes += spilledBytes } }
     func note(copy: CopyProgress?) { values.withLock { $0.copy = copy } }
 
@@ -148,6 +153,8 @@ public struct DirectionSnapshot: Sendable {
 public struct StreamingFigures: Sendable, Equatable {
     /// Those that committed.
     public var transactions = 0
+    /// Those of them that the target was at work on before they had.
+    public var earlyTransactions = 0
     /// Written into files.
     public var spilledBytes = 0
 }

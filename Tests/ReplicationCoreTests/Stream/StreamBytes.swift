@@ -62,6 +62,10 @@ struct StreamIntake {
 
     var streamed: StreamedTransactions
     var assembler: TransactionAssembler
+    /// Where set, transactions are handed over while they run.
+    var early: EarlyReplay?
+    private(set) var earlyCommits = 0
+    private(set) var retracted = 0
     var files: [UInt32: [UInt8]] = [:]
     /// Called with what is read back.
     var tamper: ([UInt8]) -> [UInt8] = { $0 }
@@ -79,12 +83,21 @@ struct StreamIntake {
     }
 
     mutating func read(_ message: [UInt8]) throws {
-        switch try streamed.handle(message, 0..<message.count, announcement: assembler.nextAnnouncement()) {
+        let announcement = assembler.nextAnnouncement()
+        let event = try streamed.handle(message, 0..<message.count, announcement: announcement)
+        let isDone = try early?.handle(
+            event, message, 0..<message.count, reached: LSN(1), sentAt: PostgresTime(microseconds: 0),
+            announcement: announcement, assembler: &assembler)
+        switch event {
         case .ordinary:
-            try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
-        case .kept: break
-        case .committed(let commit): try replay(commit)
-        case .rolledBack(let xid, let hasFile):
+            let message = try decoder.decode(message, 0..<message.count, into: &assembler.arena)
+            early?.giveWay(to: message, &assembler)
+            try assembler.handle(message)
+        case .kept, .began, .added, .changed: break
+        case .committed(let commit):
+            if isDone == true { earlyCommits += 1 } else { try replay(commit) }
+            if commit.hasFile { files[commit.xid] = nil }
+        case .ended(let xid, let hasFile):
             if hasFile { files[xid] = nil }
         }
         while let spill = streamed.nextSpill() { write(spill) }
@@ -122,11 +135,17 @@ struct StreamIntake {
             take()
         }
         try replay.end(&assembler)
-        if commit.hasFile { files[commit.xid] = nil }
     }
 
     mutating func take() {
-        guard let chunk = assembler.take() else { return }
+        while let chunk = assembler.take() { take(chunk) }
+    }
+
+    private mutating func take(_ chunk: ChangeChunk) {
+        if chunk.retracts {
+            open = []
+            retracted += 1
+        }
         if let beat = chunk.heartbeat { heartbeats.append(beat.sequence) }
         for span in chunk.transactions {
             for change in chunk.changes[span.changes] {

@@ -7,7 +7,7 @@ import Testing
 @Suite struct StreamedPropertyTests {
     @Test func anyInterleavingGivesTheCommittedRowsInCommitOrder() throws {
         let first = UInt64.random(in: 0...UInt64(UInt32.max))
-        var (spills, aborts, scopes) = (0, 0, 0)
+        var (spills, aborts, scopes, early, retracted) = (0, 0, 0, 0, 0)
         for number in 0..<400 {
             let seed = first &+ UInt64(number)
             var server = StreamingServer(seed: seed)
@@ -16,6 +16,7 @@ import Testing
             var intake = StreamIntake(
                 limitBytes: random.pick([500, 9_000, 40_000, 1 << 20]),
                 cutBytes: random.pick([200, 2_000, 1 << 20]))
+            if random.chance(60) { intake.early = EarlyReplay(fromLSN: .zero) }
             for message in messages {
                 try intake.read(message)
                 if random.chance(10) { intake.take() }
@@ -28,8 +29,11 @@ import Testing
             spills += intake.spills
             aborts += server.savepointAborts
             scopes += server.definitions
+            early += intake.earlyCommits
+            retracted += intake.retracted
         }
         #expect(spills > 100 && aborts > 100 && scopes > 100)
+        #expect(early > 100 && retracted > 100, "\(early) early, \(retracted) retracted")
     }
 }
 

@@ -17,6 +17,10 @@ final class GroupLab {
         var cutTransactions = 0
         var streamed = 0
         var spills = 0
+        /// Transactions that were applied before their commit was known.
+        var early = 0
+        /// Those that had to give way.
+        var retracted = 0
     }
 
     struct Differs: Error, CustomStringConvertible {
@@ -84,6 +88,7 @@ final class GroupLab {
     private struct Life {
         var durable: LSN
         var exactUpTo: LSN
+        var allowsEarly = true
         var isDone = false
     }
 
@@ -100,21 +105,27 @@ final class GroupLab {
     }
 
     /// The slot's messages, consumed.
-    private func stream() async throws -> [[UInt8]] {
+    private func stream() async throws -> [(lsn: LSN, bytes: [UInt8])] {
         let result = try await source.query(
             """
-            SELECT data FROM pg_logical_slot_get_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '2',
+            SELECT data, lsn FROM pg_logical_slot_get_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '2',
               'publication_names', 'p', 'binary', '\(isBinary)', 'messages', 'true', 'streaming', '\(isStreaming ? "on" : "off")')
             """, binaryResult: true)
-        return (0..<result.rowCount).compactMap { result.bytes(row: $0, column: 0) }
+        return (0..<result.rowCount).compactMap { row in
+            guard let lsn = result.bytes(row: row, column: 1), let data = result.bytes(row: row, column: 0) else { return nil }
+            return (LSN(lsn.reduce(0) { $0 << 8 | UInt64($1) }), data)
+        }
     }
 
     private func apply(
-        _ messages: [[UInt8]], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator, _ life: inout Life,
+        _ messages: [(lsn: LSN, bytes: [UInt8])], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator, _ life: inout Life,
         _ outcome: inout Outcome
     ) async throws {
         let target = try await connectToApply()
-        let chunks = try chunks(of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random, &outcome)
+        let earlyFrom = life.allowsEarly && isStreaming && random.chance(80) ? max(life.durable, life.exactUpTo) : nil
+        let chunks = try chunks(
+            of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, earlyFrom: earlyFrom, &random, &outcome)
+        outcome.retracted += chunks.count(where: \.retracts)
         outcome.cutTransactions += chunks.count(where: \.isOpenEnded)
         let waiting = WaitingGroups(
             group(chunks, wholeGroup: wholeGroup, &random).map { ($0, !wholeGroup && random.chance(60)) })
@@ -132,11 +143,14 @@ final class GroupLab {
                 if ahead != nil { outcome.ahead += 1 }
                 guard let next = ahead ?? waiting.take().map({ PreparedGroup(chunks: $0) }) else { break }
                 try await applier.apply(next)
-                if next.chunks.last?.isOpenEnded == false { try await compare(at: applier.appliedLSN, &outcome) }
+                // Before the first commit there is nothing to compare with.
+                if next.chunks.last?.isOpenEnded == false, applier.appliedLSN > .zero { try await compare(at: applier.appliedLSN, &outcome) }
             }
             life.isDone = true
         } catch ApplyError.bulkFailed(let upTo) {
             life = Life(durable: applier.appliedLSN, exactUpTo: upTo)
+        } catch ApplyError.tooEarly {
+            life = Life(durable: applier.appliedLSN, exactUpTo: life.exactUpTo, allowsEarly: false)
         }
         let counters = applier.takeCounters()
         outcome.fallbacks += counters.fallbacks
@@ -161,16 +175,19 @@ final class GroupLab {
     }
 
     private func chunks(
-        of messages: [[UInt8]], cutBytes: Int, wholeGroup: Bool, _ random: inout SeededGenerator, _ outcome: inout Outcome
+        of messages: [(lsn: LSN, bytes: [UInt8])], cutBytes: Int, wholeGroup: Bool, earlyFrom: LSN?,
+        _ random: inout SeededGenerator, _ outcome: inout Outcome
     ) throws -> [ChangeChunk] {
-        var intake = LabIntake(limitBytes: random.pick([2_000, 50_000, 4 << 20]), cutBytes: cutBytes)
+        var intake = LabIntake(
+            limitBytes: random.pick([2_000, 50_000, 4 << 20]), cutBytes: cutBytes, earlyFrom: earlyFrom)
         var chunks: [ChangeChunk] = []
         for message in messages {
-            chunks += try intake.read(message)
-            if !wholeGroup, random.chance(15), let chunk = intake.assembler.take() { chunks.append(chunk) }
+            chunks += try intake.read(message.bytes, at: message.lsn)
+            if !wholeGroup, random.chance(15) { while let chunk = intake.assembler.take() { chunks.append(chunk) } }
         }
-        if let chunk = intake.assembler.take() { chunks.append(chunk) }
+        while let chunk = intake.assembler.take() { chunks.append(chunk) }
         outcome.streamed += intake.streamedCount
+        outcome.early += intake.earlyCount
         outcome.spills += intake.spillCount
         return chunks
     }
@@ -182,7 +199,8 @@ final class GroupLab {
         var groups: [[ChangeChunk]] = []
         for chunk in chunks {
             let joins = wholeGroup || random.chance(60)
-            if joins, !chunk.isOpenEnded, let last = groups.last?.last, !last.isOpenEnded {
+            let alone = chunk.isOpenEnded || chunk.retracts
+            if joins, !alone, let last = groups.last?.last, !last.isOpenEnded, !last.retracts {
                 groups[groups.count - 1].append(chunk)
             } else {
                 groups.append([chunk])

@@ -46,6 +46,7 @@ import Testing
             #expect(outcome.cutTransactions > 0)
             #expect(outcome.ahead > 0)
             #expect((outcome.streamed > 0 && outcome.spills > 0) == streaming)
+            #expect((outcome.early > 0 && outcome.retracted > 0) == streaming)
         }
         await lab.close()
     }

@@ -5,24 +5,38 @@ struct LabIntake {
     var assembler: TransactionAssembler
     private(set) var streamedCount = 0
     private(set) var spillCount = 0
+    private(set) var earlyCount = 0
+    private var early: EarlyReplay?
+    private var reached = LSN.zero
     private var streamed: StreamedTransactions
     private var decoder = PGOutputDecoder(protocolVersion: 2)
     private var files: [UInt32: [UInt8]] = [:]
 
-    init(limitBytes: Int, cutBytes: Int) {
+    /// - Parameter earlyFrom: from where on transactions come before their commit; `nil` for never.
+    init(limitBytes: Int, cutBytes: Int, earlyFrom: LSN?) {
+        early = earlyFrom.map { EarlyReplay(fromLSN: $0) }
         streamed = StreamedTransactions(limitBytes: limitBytes)
         assembler = TransactionAssembler(cutBytes: cutBytes)
     }
 
     /// - Returns: chunks that were full.
-    mutating func read(_ message: [UInt8]) throws -> [ChangeChunk] {
+    mutating func read(_ message: [UInt8], at lsn: LSN) throws -> [ChangeChunk] {
         var chunks: [ChangeChunk] = []
-        switch try streamed.handle(message, 0..<message.count, announcement: assembler.nextAnnouncement()) {
+        reached = max(reached, lsn)
+        let announcement = assembler.nextAnnouncement()
+        let event = try streamed.handle(message, 0..<message.count, announcement: announcement)
+        let isDone = try early?.handle(
+            event, message, 0..<message.count, reached: reached, sentAt: PostgresTime(microseconds: 0),
+            announcement: announcement, assembler: &assembler)
+        switch event {
         case .ordinary:
-            try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
-        case .committed(let commit): chunks = try replay(commit)
-        case .rolledBack(let xid, _): files[xid] = nil
-        case .kept: break
+            let message = try decoder.decode(message, 0..<message.count, into: &assembler.arena)
+            early?.giveWay(to: message, &assembler)
+            try assembler.handle(message)
+        case .committed(let commit):
+            if isDone == true { earlyCount += 1 } else { chunks += try replay(commit) }
+        case .ended(let xid, _): files[xid] = nil
+        case .kept, .began, .added, .changed: break
         }
         while let spill = streamed.nextSpill() {
             spillCount += 1
@@ -46,7 +60,7 @@ struct LabIntake {
                 let frames = Array((files[commit.xid] ?? []).dropFirst(place.offset).prefix(place.length))
                 try replay.feed(frames: frames, at: place, length: length, to: &assembler)
             }
-            if let chunk = assembler.take() { chunks.append(chunk) }
+            while let chunk = assembler.take() { chunks.append(chunk) }
         }
         try replay.end(&assembler)
         files[commit.xid] = nil
