@@ -62,9 +62,8 @@ import Testing
         let blocker = try await BadInputScene.connect(scene.inner.targetURL)
         _ = try await blocker.execute("BEGIN; LOCK TABLE guest IN SHARE MODE")
         _ = try await session.execute("COMMIT")
-        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'guest'::regclass AND NOT granted"
         try await waitUntil("it is being replayed") {
-            try await blocker.execute(waiting).rows.first?[0] == "1"
+            try await blocker.execute(Self.waits).rows.first?[0] == "1"
         }
         worker.kill9()
         #expect(try await worker.wait() == 128 + SIGKILL)
@@ -76,6 +75,67 @@ import Testing
         worker.terminate()
         #expect(try await worker.wait() == 0)
         #expect(scene.folders.isEmpty)
+        await blocker.close()
+        await session.close()
+    }
+
+    private static let held = """
+        SELECT count(*) FROM pg_locks WHERE relation = 'guest'::regclass AND mode = 'RowExclusiveLock' AND granted
+          AND pid <> pg_backend_pid()
+        """
+    private static let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'guest'::regclass AND NOT granted"
+
+    @Test func runningTransactionIsAppliedGivesWayAndIsThereOnceAfterItsCommit() async throws {
+        let scene = try await Scene(script: Self.guest + "CREATE TABLE other (id int PRIMARY KEY);")
+        let session = try await scene.session()
+        let worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        let target = try await BadInputScene.connect(scene.inner.targetURL)
+        func value(_ sql: String) async throws -> String? { try await target.execute(sql).rows.first?[0] }
+
+        _ = try await session.execute("BEGIN; \(Self.rows(1, 10_000))")
+        try await waitUntil("it is being applied") { try await value(Self.held) == "1" }
+        #expect(try await value("SELECT count(*) FROM guest") == "0", "nothing of it shows before its commit")
+        // Nobody's commit waits for it.
+        _ = try await scene.inner.source.execute("INSERT INTO other VALUES (1)")
+        try await waitUntil("the other one is there") { try await value("SELECT count(*) FROM other") == "1" }
+        #expect(try await value(Self.held) == "0")
+        _ = try await session.execute("\(Self.rows(10_001, 20_000)); COMMIT")
+        try await scene.inner.waitUntilEqual()
+
+        _ = try await session.execute("BEGIN; UPDATE guest SET name = 'early' WHERE id <= 6000")
+        try await waitUntil("the next is being applied") { try await value(Self.held) == "1" }
+        // It is taken back by itself when nothing more comes of it.
+        try await waitUntil("its rows are free") { try await value(Self.held) == "0" }
+        _ = try await session.execute("ROLLBACK; BEGIN; UPDATE guest SET name = 'late' WHERE id <= 6000; COMMIT")
+        try await scene.inner.waitUntilEqual()
+        #expect(try await value("SELECT count(*) FROM guest WHERE name = 'late'") == "6000")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        #expect(scene.folders.isEmpty)
+        await target.close()
+        await session.close()
+    }
+
+    @Test func whoHoldsRowsOfTheTargetKeepsNobodyWaitingButTheTransactionItself() async throws {
+        let scene = try await Scene(script: Self.guest + "CREATE TABLE other (id int PRIMARY KEY);")
+        let session = try await scene.session()
+        let worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        let blocker = try await BadInputScene.connect(scene.inner.targetURL)
+        _ = try await blocker.execute("BEGIN; LOCK TABLE guest IN SHARE MODE")
+        _ = try await session.execute("BEGIN; \(Self.rows(1, 10_000))")
+        try await waitUntil("it waits for the table") { try await blocker.execute(Self.waits).rows.first?[0] == "1" }
+        _ = try await scene.inner.source.execute("INSERT INTO other VALUES (1)")
+        try await waitUntil("the other one is there") {
+            try await blocker.execute("SELECT count(*) FROM other").rows.first?[0] == "1"
+        }
+        try await worker.waitForErrors("applied at its commit")
+        _ = try await session.execute("COMMIT")
+        _ = try await blocker.execute("COMMIT")
+        try await scene.inner.waitUntilEqual()
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
         await blocker.close()
         await session.close()
     }

@@ -25,6 +25,68 @@ import Testing
         #expect(intake.streamed.sizeBytes == 0)
     }
 
+    // MARK: applied while they run
+
+    private func earlyIntake(cutBytes: Int = 1) -> StreamIntake {
+        var intake = StreamIntake(cutBytes: cutBytes)
+        intake.early = EarlyReplay(fromLSN: .zero)
+        return intake
+    }
+
+    @Test func transactionIsHandedOverBeforeItsCommitAndCommitsWithIt() throws {
+        var intake = earlyIntake()
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop,
+        ])
+        let piece = try #require(intake.assembler.take())
+        #expect(piece.isEarly && piece.isOpenEnded && piece.changes.count == 1)
+        try intake.read([B.start(7, first: false), B.insert(1, ["b"], xid: 7), B.stop, B.commit(7, at: 200)])
+        let rest = try #require(intake.assembler.take())
+        #expect(!rest.isEarly && rest.transactions.first?.commitLSN == LSN(200) && rest.changes.count == 1)
+        #expect(rest.transactions.first?.precedingCount == 1)
+        #expect(intake.earlyCommits == 1 && intake.streamed.count == 0)
+    }
+
+    @Test func anothersCommitHasItTakenBackAndItComesWholeAtItsOwn() throws {
+        var intake = earlyIntake()
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop,
+        ])
+        intake.take()
+        try intake.read([B.relation(1, "t", columns: table), B.begin(8, at: 100), B.insert(1, ["b"]), B.commit(at: 100)])
+        intake.take()
+        #expect(intake.retracted == 1 && intake.committed == [Transaction(xid: 8, rows: ["t(id) b"])])
+        // From its middle it is not begun again.
+        try intake.read([B.start(7, first: false), B.insert(1, ["c"], xid: 7), B.stop])
+        #expect(intake.assembler.take() == nil)
+        try intake.read(B.commit(7, at: 200))
+        intake.take()
+        #expect(intake.committed.last == Transaction(xid: 7, rows: ["t(id) a", "t(id) c"]))
+        #expect(intake.earlyCommits == 0)
+    }
+
+    @Test func whatASavepointTookBackTheTargetTakesBackWithTheRest() throws {
+        var intake = earlyIntake()
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7),
+            B.insert(1, ["gone"], xid: 9), B.stop,
+        ])
+        intake.take()
+        try intake.read(B.abort(7, 9))
+        try intake.read(B.commit(7, at: 200))
+        intake.take()
+        #expect(intake.retracted == 1 && intake.committed == [Transaction(xid: 7, rows: ["t(id) a"])])
+    }
+
+    @Test func oneThatMayBeOnTheTargetAlreadyIsNotHandedOver() throws {
+        var intake = StreamIntake(cutBytes: 1)
+        intake.early = EarlyReplay(fromLSN: LSN(2))
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop,
+        ])
+        #expect(intake.assembler.take() == nil)
+    }
+
     @Test func rolledBackSavepointLeavesNothingAndTheRestStays() throws {
         var intake = StreamIntake()
         try intake.read([
