@@ -77,14 +77,18 @@ public struct Migrator: Sendable {
     private func pending() async throws -> [Migrations.Migration] {
         guard try await exists() else { return migrations }
         let applied = try await applied()
-        for row in applied {
+        let known = try applied.map { row in
             guard let known = migrations.first(where: { $0.version == row.version }) else {
                 throw Problem.newerDatabase(version: row.version)
             }
-            let checksum = try await connection.query("SELECT \(Self.checksum("$1"))", [.text(known.up)]).rows.first?[0]
-            guard checksum == row.checksum else {
-                throw Problem.checksumDiffers(version: row.version, name: known.name)
-            }
+            return known
+        }
+        let checksums = try await connection.query(
+            "SELECT \(Self.checksum("content")) FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS u (content, place) ORDER BY place",
+            [.text(SQLText.arrayLiteral(known.map(\.up)))]
+        ).rows.map { $0[0] }
+        for (position, row) in applied.enumerated() where checksums[position] != row.checksum {
+            throw Problem.checksumDiffers(version: row.version, name: known[position].name)
         }
         let versions = Set(applied.map(\.version))
         return migrations.filter { !versions.contains($0.version) }

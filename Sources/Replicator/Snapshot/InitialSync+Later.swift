@@ -44,7 +44,7 @@ extension InitialSync {
     /// since it was adopted, and are empty on the target, get their rows.
     func checkAdopted(source: PostgresConnection, target: PostgresConnection) async throws {
         guard let cover = try await PublicationCover.read(settings, on: source) else { return }
-        let tables = try await publishedTables(source)
+        let tables = try await publishedTables(source, cover: cover)
         let known = try await DirectionRecord(connection: target, settings: settings).read()
         if known != nil, settings.policy != nil {
             try cover.requireWhole(tables.filter { cover.publication.tables[$0.name] == nil })

@@ -96,11 +96,15 @@ public struct InitialSync: Sendable {
     }
 
     /// The direction's tables: roots of partition trees, not their partitions.
-    func publishedTables(_ source: PostgresConnection) async throws -> [TableDescription] {
+    ///
+    /// - Parameter cover: what the publication sends, where that has been read; else it is, if need be.
+    func publishedTables(_ source: PostgresConnection, cover: PublicationCover? = nil) async throws -> [TableDescription] {
         var names = settings.policy.map { Array($0.tables.keys) }
         if names == nil, !PublicationCover.isOwn(settings) {
             // A publication without rules decides alone what travels.
-            names = try await PublicationCover.read(settings, on: source).map { Array($0.publication.tables.keys) } ?? []
+            var cover = cover
+            if cover == nil { cover = try await PublicationCover.read(settings, on: source) }
+            names = cover.map { Array($0.publication.tables.keys) } ?? []
         }
         return try await CatalogReader.tables(source, matching: names).filter {
             !$0.isPartition && settings.includes($0.name)

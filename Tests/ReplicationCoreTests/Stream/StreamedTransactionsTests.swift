@@ -38,10 +38,12 @@ import Testing
         try intake.read([
             B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop,
         ])
-        let piece = try #require(intake.assembler.take())
+        let first = intake.assembler.take()
+        let piece = try #require(first)
         #expect(piece.isEarly && piece.isOpenEnded && piece.changes.count == 1)
         try intake.read([B.start(7, first: false), B.insert(1, ["b"], xid: 7), B.stop, B.commit(7, at: 200)])
-        let rest = try #require(intake.assembler.take())
+        let last = intake.assembler.take()
+        let rest = try #require(last)
         #expect(!rest.isEarly && rest.transactions.first?.commitLSN == LSN(200) && rest.changes.count == 1)
         #expect(rest.transactions.first?.precedingCount == 1)
         #expect(intake.earlyCommits == 1 && intake.streamed.count == 0)
