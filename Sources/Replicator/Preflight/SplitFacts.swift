@@ -25,6 +25,15 @@ struct SplitTableFacts: Sendable {
         var name: String
         /// Those of its expressions and its condition, too.
         var columns: [String]
+        /// Whether it stands and falls with a constraint of its name.
+        var isConstraint = false
+
+        /// The SQL that takes it away.
+        func removal(from table: QualifiedName) -> String {
+            isConstraint
+                ? "ALTER TABLE \(table.sql) DROP CONSTRAINT \(SQLText.identifier(name));"
+                : "DROP INDEX \(SQLText.identifier(table.schema)).\(SQLText.identifier(name));"
+        }
     }
 
     struct Trigger: Sendable {
@@ -93,7 +102,8 @@ enum SplitFactsReader {
         for row in try await connection.query(uniqueIndexes, [oids]).rows {
             guard let name = table(row) else { continue }
             facts[name, default: SplitTableFacts()].uniqueIndexes.append(
-                SplitTableFacts.UniqueIndex(name: row["name"] ?? "", columns: lines(row["columns"])))
+                SplitTableFacts.UniqueIndex(
+                    name: row["name"] ?? "", columns: lines(row["columns"]), isConstraint: row["is_constraint"] == "t"))
         }
         for row in try await connection.query(triggers, [oids]).rows {
             guard let name = table(row) else { continue }
@@ -192,7 +202,9 @@ enum SplitFactsReader {
                         SELECT d.refobjsubid FROM pg_catalog.pg_depend d
                         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid
                           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = i.indrelid
-                          AND d.refobjsubid > 0))) AS columns
+                          AND d.refobjsubid > 0))) AS columns,
+               EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                       WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AS is_constraint
         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid = ANY ($1::pg_catalog.oid[])
         ORDER BY i.indrelid, c.relname

@@ -147,8 +147,7 @@ struct SplitTableChecks {
                         .blocker, .uniqueKey, side, column: index.columns.first,
                         "both sides can make the same [\(list)] of \(name) in different rows (unique index \(index.name)), and the "
                             + "second is refused",
-                        fix: "give [\(list)] one owner or insert: one side; or make it match:; or DROP INDEX "
-                            + "\(SQLText.identifier(name.schema)).\(SQLText.identifier(index.name));"))
+                        fix: "give [\(list)] one owner or insert: one side; or make it match:; or \(index.removal(from: name))"))
             }
         }
         return findings
@@ -168,7 +167,8 @@ struct SplitTableChecks {
     }
 
     /// An update of a row whose key the other side changes at the same moment is dropped there, and its owner's values come
-    /// with the row later: what its unique value was until then stands in the way of the next row that takes it.
+    /// with the row later: what its unique value was until then stands in the way of the next row that takes it, and what
+    /// would end that comes behind it. Who owns the columns keeps them unique; the other side need not, and must not.
     private func movedUniqueKeys() -> [PreflightFinding] {
         var told: Set<Set<String>> = []
         return sides.flatMap { side in
@@ -179,16 +179,16 @@ struct SplitTableChecks {
                 let arrives = columns.subtracting(ownership.match).contains {
                     ownership.owner(of: $0) == source && table.travels($0, from: source, to: side.name)
                 }
-                guard changesKeys, arrives, !columns.isSuperset(of: ownership.match),
+                guard changesKeys, arrives, !canMeet(columns, in: side), !columns.isSuperset(of: ownership.match),
                     !columns.contains(where: { isMadeUnique($0, in: side) }), told.insert(columns).inserted
                 else { return nil }
                 let list = index.columns.joined(separator: ", ")
                 return finding(
-                    .warning, .uniqueKeyMove, side, column: index.columns.first,
+                    .blocker, .uniqueKeyMove, side, column: index.columns.first,
                     "\(side.name) may change match [\(ownership.match.joined(separator: ", "))] of \(name) while \(source) gives its "
-                        + "unique [\(list)] to another row, which is refused and stops the split (unique index \(index.name))",
-                    fix: "change keys of \(name) nowhere, or give match and [\(list)] one owner; where it stopped, empty [\(list)] of "
-                        + "the row with the new key on \(side.name), then `lindero run`")
+                        + "unique [\(list)] to another row, which would stop the split (unique index \(index.name))",
+                    fix: "\(index.removal(from: name)) on \(side.name) alone: \(source), who writes [\(list)], keeps it unique; or give "
+                        + "match and [\(list)] one owner")
             }
         }
     }
