@@ -45,7 +45,8 @@ struct GuardPlanCommand: LinderoCommand {
                 configuration: loaded.configuration, mode: mode)
         }
         let report = GuardReport(plan: plan, isApplied: false)
-        let next = remove ? "lindero guard remove" : "lindero guard apply --mode \(mode.rawValue)"
+        var next = remove ? "lindero guard remove" : "lindero guard apply --mode \(mode.rawValue)"
+        if !plan.problems.isEmpty { next = "mend the problems above, then lindero guard plan" }
         answer(report.json, lines: report.scriptLines + ["-- Next: \(next)"])
         if !plan.problems.isEmpty { throw ExitCode(LinderoExit.blocked.rawValue) }
     }
