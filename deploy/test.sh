@@ -82,7 +82,7 @@ for version in "${smoke[@]}"; do run_tests "smoke" "$version" --filter 'ReplicaI
 if [ ${#filter[@]} -eq 0 ]; then
   count_instructions
   say "what deploy/bench.sh counts"
-  need_python
+  python3 -c 'import statistics, unittest, xml.dom.minidom' 2>/dev/null || apt_install python3
   (cd deploy/bench && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -b test_bench)
 fi
 if [ -n "$long" ]; then
