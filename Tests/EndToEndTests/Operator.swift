@@ -23,7 +23,7 @@ enum Operator {
                 do {
                     _ = try await side.execute(sql)
                     return true
-                } catch let error as PostgresError where error.sqlState?.rawValue == "XX000" {
+                } catch let error as PostgresError where ["XX000", "23505"].contains(error.sqlState?.rawValue) {
                     return false
                 }
             }

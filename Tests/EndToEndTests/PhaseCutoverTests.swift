@@ -154,6 +154,34 @@ import Testing
         try await move.finish()
     }
 
+    /// A person moves a service whose sessions last some milliseconds each: it is seen all the same, and what comes later is refused.
+    @Test func aServiceThatConnectsForEachRequestIsSeenAndAJobThatWasForgottenIsRefused() async throws {
+        let move = try await HeldMove(gates: Self.gates, asOperator: true)
+        try await move.succeed(["advance", "--to", "replica"])
+        let home = move.pair.url("bot", as: "sync_app")
+        let requests = Task {
+            while !Task.isCancelled {
+                try await PostgresConnection.with(ConnectionOptions(home)) {
+                    _ = try await $0.execute("UPDATE public.\"Reservas\" SET status = status || '.' WHERE \"bookingId\" = 'b400'")
+                }
+                try await Task.sleep(for: .milliseconds(150))
+            }
+        }
+        let process = try move.pair.start(["advance", "--to", "split", "--execute"])
+        try await process.waitForErrors("still there: sync_app", timeoutSeconds: 60)
+        #expect(try await move.lastRecord() == "move_services false")
+        requests.cancel()
+        _ = await requests.result
+        try await move.end(process)
+        let forgotten = "UPDATE public.\"Reservas\" SET status = 'late'"
+        #expect(try await attempt(forgotten, as: "sync_app", move, on: "bot") == "25006")
+        #expect(try await attempt("UPDATE public.\"Reservas\" SET \"crmNotes\" = 'mine'", as: "bot_app", move, on: "bot") == "written")
+        #expect(try await attempt("UPDATE public.\"Reservas\" SET status = 'there'", as: "sync_app", move, on: "sync") == "written")
+        try await move.succeed(["rollback"])
+        #expect(try await attempt(forgotten, as: "sync_app", move, on: "bot") == "written")
+        try await move.finish()
+    }
+
     /// What an operator lacks is said before anybody waits.
     @Test func anOperatorWhoCouldNotHoldTheFenceIsTold() async throws {
         let move = try await HeldMove(gates: Self.gates, asOperator: true) { _ in "fence: strict, command: [/bin/true]" }

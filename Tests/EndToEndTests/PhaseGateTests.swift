@@ -1,7 +1,10 @@
 import Foundation
 import PostgresClient
+import ReplicationCore
 import TestSupport
 import Testing
+
+@testable import lindero
 
 /// Gates in front of the next step of a move.
 @Suite struct PhaseGateTests {
@@ -23,6 +26,24 @@ import Testing
         let gates = try #require(document["gates"] as? [[String: Any]])
         let found = try #require(gates.first { $0["name"] as? String == gate }, "\(gates)")
         return found["holds"] as? Bool
+    }
+
+    /// What is not known is no better than what is too much.
+    @Test func everyGateIsOpenOnlyWhileItsValueIsKnownAndWithinItsLimit() {
+        var gates = Gates()
+        (gates.maxLagMilliseconds, gates.maxLagBytes, gates.maxRetainedWALBytes) = (2_000, 200_000, 5_000_000)
+        func closed(_ lagSeconds: Double?, _ lagBytes: UInt64?, _ retained: Int64?) -> [String] {
+            var report = LagReport(name: "a->b")
+            (report.lagSeconds, report.retainedWALBytes) = (lagSeconds, retained)
+            if let lagBytes { (report.sourceLSN, report.appliedLSN) = (LSN(lagBytes), .zero) }
+            return StatusReport.gates(gates, report).compactMap(\.closedWords)
+        }
+        #expect(closed(2, 200_000, 5_000_000).isEmpty)
+        #expect(closed(nil, nil, nil) == [
+            "gate a->b max_lag is closed: unknown, limit 2.0 s", "gate a->b max_lag_bytes is closed: unknown, limit 200.0 kB",
+            "gate a->b max_retained_wal is closed: unknown, limit 5.0 MB",
+        ])
+        #expect(closed(2.1, 200_001, 5_000_001).count == 3)
     }
 
     /// The worker stands still, as a machine without time for it would have it.

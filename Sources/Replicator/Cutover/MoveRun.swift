@@ -15,6 +15,8 @@ actor MoveRun {
     private(set) var begun: [MoveStep] = []
     var deadline: Int64
     private var seen: Set<Int> = []
+    private static let quietMilliseconds: Int64 = 2_000
+    private static let glanceMilliseconds = 10
 
     // What is held just now.
     var fence: LockFence?
@@ -324,30 +326,41 @@ actor MoveRun {
         }
     }
 
-    /// Until none of the service's sessions is seen three times in a row: one that connects for each request comes and goes.
+    /// Until none of the service's sessions is seen any more. Whoever moved it knows when that was done, and three looks are enough;
+    /// for a person's sake it is looked for much longer and closer: a service that connects for each request is there for some
+    /// milliseconds at a time.
     private func wait() async throws {
+        let isByHand = move.bouncer == nil && move.command.isEmpty
         var empty = 0
-        var told: [ServiceSession]?
+        var emptySince: Int64?
+        var told: Set<String> = []
         let isRefused = begun.contains(.lift) || begun.contains(.end)
         while true {
             let now = try await sessions.read()
             seen.formUnion(now.map(\.processID))
-            if now != told {
-                report(.waiting(sessions: now))
-                told = now
-            }
+            let kinds = Set(now.map(\.kind))
+            if !kinds.isSubset(of: told) { report(.waiting(sessions: now)) }
+            told.formUnion(kinds)
             figures.sessionsMoved = seen.count - now.count
             empty = now.isEmpty ? empty + 1 : 0
-            if empty == 3 { return }
+            emptySince = now.isEmpty ? emptySince ?? Monotonic.milliseconds() : nil
+            let isQuiet = !isByHand || Monotonic.milliseconds() - (emptySince ?? Monotonic.milliseconds()) >= Self.quietMilliseconds
+            if empty >= 3, isQuiet { return }
             guard leftMilliseconds > 0 else {
                 throw ServiceMoveError.sessionsLeft(
                     service: move.service, side: move.from.name, milliseconds: move.deadlineMilliseconds, now)
             }
             try await endBlocked()
             if isRefused, !now.isEmpty { figures.sessionsEnded += try await sessions.end(blockedBy: nil) }
-            try await Task.sleep(for: .milliseconds(min(100, leftMilliseconds)))
+            try await Task.sleep(for: .milliseconds(min(isByHand && now.isEmpty ? Self.glanceMilliseconds : 100, leftMilliseconds)))
         }
     }
+
+}
+
+extension ServiceSession {
+    /// What it has in common with the next one of the same program.
+    fileprivate var kind: String { "\(role) \(application) \(client)" }
 }
 
 extension ServiceMoveError {

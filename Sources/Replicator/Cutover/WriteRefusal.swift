@@ -49,23 +49,27 @@ struct WriteRefusal {
     }
 
     /// Takes the writes again. A trigger's end waits for readers, too: each table is waited for a short time, and again.
-    func remove(on connection: PostgresConnection, tryMilliseconds: Int, leftMilliseconds: () -> Int) async throws {
+    func remove(
+        on connection: PostgresConnection, tryMilliseconds: Int, longestMilliseconds: Int = 500, leftMilliseconds: () -> Int
+    ) async throws {
         for table in try await refusing(on: connection) {
-            try await patiently(connection, tryMilliseconds, leftMilliseconds, "DROP TRIGGER IF EXISTS \(SQLText.identifier(name)) ON \(table)")
+            try await patiently(connection, tryMilliseconds, longestMilliseconds, leftMilliseconds, "DROP TRIGGER IF EXISTS \(SQLText.identifier(name)) ON \(table)")
         }
     }
 
     /// Refuses them (again), one table after the other: there is no fence to end.
-    func create(on connection: PostgresConnection, tryMilliseconds: Int, leftMilliseconds: () -> Int) async throws {
+    func create(
+        on connection: PostgresConnection, tryMilliseconds: Int, longestMilliseconds: Int = 500, leftMilliseconds: () -> Int
+    ) async throws {
         for statement in try await creation(on: connection) {
-            try await patiently(connection, tryMilliseconds, leftMilliseconds, statement)
+            try await patiently(connection, tryMilliseconds, longestMilliseconds, leftMilliseconds, statement)
         }
     }
 
     private func patiently(
-        _ connection: PostgresConnection, _ tryMilliseconds: Int, _ leftMilliseconds: () -> Int, _ statement: String
+        _ connection: PostgresConnection, _ tryMilliseconds: Int, _ longestMilliseconds: Int, _ leftMilliseconds: () -> Int, _ statement: String
     ) async throws {
-        var schedule = HoldSchedule(firstMilliseconds: tryMilliseconds, largestMilliseconds: 500)
+        var schedule = HoldSchedule(firstMilliseconds: tryMilliseconds, largestMilliseconds: longestMilliseconds)
         while true {
             let limit = schedule.next(leftMilliseconds: leftMilliseconds())
             do throws(PostgresError) {

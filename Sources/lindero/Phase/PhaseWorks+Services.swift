@@ -51,6 +51,30 @@ extension PhaseWorks {
         }
     }
 
+    private var movedService: MovedService {
+        get async throws {
+            let tables = try await pair.origin.connected { try await loaded.policy($0).tables.keys.sorted() }
+            return MovedService(name: pair.other.name, roles: loaded.configuration.database(pair.other.name)?.roles ?? [], tables: tables)
+        }
+    }
+
+    private var leftMilliseconds: Int { deadlineMilliseconds.map { max(0, Int($0 - Monotonic.milliseconds())) } ?? Self.handMilliseconds }
+
+    /// From here on a write of the moved service on the origin fails, where it would stay alone.
+    func refuseMovedService() async throws {
+        let service = try await movedService
+        let isRefused = try await pair.origin.connected { try await service.refuse(on: $0) { leftMilliseconds } }
+        if !isRefused {
+            line.tell("\(pair.origin.name) can't be made to refuse \(pair.other.name)'s writes: this role does not own the tables; see that none come")
+        }
+    }
+
+    /// Either side takes its writes again.
+    func allowMovedService() async throws {
+        let service = try await movedService
+        try await pair.origin.connected { try await service.allow(on: $0) { leftMilliseconds } }
+    }
+
     /// Until one side shows what the other had committed when this began.
     private func drain(
         _ source: Database, _ from: PostgresConnection, _ target: Database, _ to: PostgresConnection

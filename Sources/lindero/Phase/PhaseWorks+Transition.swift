@@ -39,11 +39,12 @@ extension PhaseWorks {
         }
         for words in await StrayService.visitorWords(loaded) { line.tell(words) }
         let transition = try await transition()
-        // One that comes back while the rest is carried begins it anew.
+        // One that comes back while the rest is carried begins it anew; one that comes later is refused.
         repeat {
             while let session = try await StrayService.sessions(loaded, on: left, of: pair.other.name).first {
                 try await wait(for: "service \(pair.other.name) is on \(left.name) again: \(session)")
             }
+            if move.isForward { try await refuseMovedService() }
             try await patiently {
                 try await transition.drain { bytes in line.show(bytes.both.map(PlainText.bytes).joined(separator: " and ") + " on their way") }
             }

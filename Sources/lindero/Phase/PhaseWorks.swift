@@ -31,7 +31,10 @@ struct PhaseWorks: Sendable {
         case .gates: return try await waitForGates()
         case .observe: return try await observe()
         case .verify: return try await verify()
-        case .bothStream: return try await waitForStreams()
+        case .bothStream:
+            let figures = try await waitForStreams()
+            if !move.isForward { try await allowMovedService() }
+            return figures
         case .drain: return try await drain()
         case .endReplica: return try await endReplica()
         case .moveServices: return try await moveServices()
