@@ -115,6 +115,9 @@ extension PhasePreview {
         lines += closedGates.isEmpty ? [] : [""] + closedGates
         let told = findings.filter { $0.severity != .note }
         lines += told.isEmpty ? [] : [""] + told.map(\.description)
+        if let first = moves.first?.move, let last = moves.last?.move, first.isForward, last.to != first.to {
+            lines += ["", "What stands in the way of \(last.to.rawValue) is looked at when \(first.to.rawValue) is there: by the same dry run then."]
+        }
         let next = isBlocked ? "mend the blockers, then \(command)" : "\(command) --execute"
         return lines + ["", "Nothing was changed.", "Next: \(next)"]
     }
