@@ -34,8 +34,16 @@ struct SimulatedTruth {
         var time: Int64
         var old: Int?
         var new: Int?
+        /// Of its operation in the transaction.
+        var position = 0
         /// What a database gave to its own column in a row that the other side made.
         var isEcho = false
+    }
+
+    /// A client's delete, or its changed key.
+    private struct Ending {
+        var generation: Int
+        var seenLSN: LSN
     }
 
     private struct Place: Hashable {
@@ -49,6 +57,7 @@ struct SimulatedTruth {
     private(set) var seen: [LSN] = [.zero, .zero]
     private(set) var transactions: [[UInt64: Transaction]] = [[:], [:]]
     private var writes: [[Place: [Write]]] = [[:], [:]]
+    private var endings: [[Int: [Ending]]] = [[:], [:]]
     /// Conflicts that a side must have recorded.
     private(set) var conflicts: [[SimulatedDatabase.LoggedConflict]] = [[], []]
     let defaults: [SimulatedRow.Values]
@@ -63,7 +72,7 @@ struct SimulatedTruth {
         clocks[side] = Swift.max(commitTime, clocks[side] + 1)
         var transaction = Transaction(
             commitLSN: commitLSN, seenLSN: seen[side], time: clocks[side], operations: [])
-        for change in changes {
+        for (position, change) in changes.enumerated() {
             let row = change.new ?? change.old ?? []
             let key = SimulatedRow.key(change.old ?? row)
             var operation = Operation(
@@ -86,13 +95,16 @@ struct SimulatedTruth {
             }
             generations[side][key] = operation.generation
             if let newKey = operation.newKey { generations[side][newKey] = operation.newGeneration }
-            note(operation, side: side, transaction)
+            if change.kind == .delete || operation.newKey != nil {
+                endings[side][key, default: []].append(Ending(generation: operation.generation - 1, seenLSN: transaction.seenLSN))
+            }
+            note(operation, side: side, transaction, position)
             transaction.operations.append(operation)
         }
         transactions[side][commitLSN.rawValue] = transaction
     }
 
-    private mutating func note(_ operation: Operation, side: Int, _ transaction: Transaction) {
+    private mutating func note(_ operation: Operation, side: Int, _ transaction: Transaction, _ position: Int) {
         guard let new = operation.new else { return }
         let isNewRow = operation.kind == .insert || operation.newKey != nil
         let key = operation.newKey ?? operation.key
@@ -101,7 +113,7 @@ struct SimulatedTruth {
                 Write(
                     generation: operation.newKey == nil ? operation.generation : operation.newGeneration,
                     commitLSN: transaction.commitLSN, seenLSN: transaction.seenLSN, time: transaction.time,
-                    old: isNewRow ? nil : operation.old?[column], new: new[column]))
+                    old: isNewRow ? nil : operation.old?[column], new: new[column], position: position))
         }
     }
 
@@ -251,6 +263,36 @@ struct SimulatedTruth {
             rows[key] = row
         }
         return rows
+    }
+
+    /// Values of shared columns that are neither in a row, nor in a log, nor replaced by somebody who knew them: nobody may
+    /// lose any like this.
+    ///
+    /// - Parameter isRecorded: whether a side's log has it.
+    func forgotten(_ isRecorded: (_ side: Int, SimulatedDatabase.LoggedConflict) -> Bool) -> [String] {
+        let rows = rows()
+        var forgotten: [String] = []
+        for side in 0..<2 {
+            for (place, all) in writes[side] where place.column >= SimulatedRow.firstShared && place.column != SimulatedRow.delta {
+                for (index, write) in all.enumerated() where !write.isEcho {
+                    let isReplaced =
+                        index < all.count - 1
+                        || (writes[1 - side][place] ?? []).contains { $0.seenLSN > write.commitLSN && !$0.isEcho }
+                    let isEnded =
+                        (endings[side][place.key] ?? []).contains { $0.generation == write.generation }
+                        || (endings[1 - side][place.key] ?? []).contains {
+                            $0.generation == write.generation && $0.seenLSN > write.commitLSN
+                        }
+                    let isThere = rows[place.key].map { $0[place.column] == write.new } ?? false
+                    let name = SimulatedDatabase.LoggedConflict(
+                        commitLSN: write.commitLSN.rawValue, position: write.position, column: place.column)
+                    if !isReplaced, !isEnded, !isThere, !isRecorded(1 - side, name) {
+                        forgotten.append("\(name) of side \(side), row \(place.key): \(write.new.map(String.init) ?? "NULL")")
+                    }
+                }
+            }
+        }
+        return forgotten
     }
 
     private func value(_ column: Int, _ first: [Write], _ second: [Write]) -> Int? {

@@ -29,6 +29,8 @@ struct WorkerFaults {
     var sharesBarrierOfParts = false
     /// Ownership ends a transition before both sides have seen what the moved owner wrote.
     var narrowsEarly = false
+    /// `GREATEST` where `LEAST` is meant, and the reverse.
+    var swapsExtremes = false
     /// Rows that came whole are taken for such that got values of their own.
     var omitsWhole = false
 }

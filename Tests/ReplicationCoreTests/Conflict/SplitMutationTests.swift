@@ -43,6 +43,7 @@ import Testing
         Mutation("a counter is overwritten", rule: { $0.addsDifference = false }),
         Mutation("the earlier value is not restored", rule: { $0.restoresLocal = false }),
         Mutation("the greater value is not merged", rule: { $0.mergesStoredValue = false }),
+        Mutation("the smaller value stands for the greater one", fault: { $0.swapsExtremes = true }),
         Mutation("no barrier", fault: { $0.skipsBarrier = true }),
         Mutation("no barrier where the old value is still there", fault: { $0.trustsOldValues = true }),
         Mutation("keys of new rows are not held", fault: { $0.leavesNewKeysFree = true }),
@@ -70,6 +71,18 @@ import Testing
             try SplitSimulation.run(seed: seed, length: 80)
             try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasMoves: true))
         }
+    }
+
+    /// The look for forgotten values knows nothing of what each arrival should have recorded.
+    @Test func aLoserThatNobodyRecordedIsMissed() {
+        let options = SimulationOptions(rules: { var rules = ResolutionRules(); rules.recordCount = 0; return rules }())
+        var missed = 0
+        for seed in UInt64(0)..<200 {
+            do { try SplitSimulation.run(seed: seed, length: 80, options: options) } catch {
+                if "\(error)".contains("is in no log") { missed += 1 }
+            }
+        }
+        #expect(missed > 0)
     }
 
     @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) {

@@ -254,10 +254,15 @@ extension SplitSimulation {
                 }
                 row[index] = (row[index] ?? 0) + (new ?? 0) - (old ?? 0)
             case .local(let bytes): row[index] = SimulatedRow.value(bytes)
-            case .greatest(let bytes): row[index] = [new, SimulatedRow.value(bytes)].compactMap { $0 }.max()
-            case .least(let bytes): row[index] = [new, SimulatedRow.value(bytes)].compactMap { $0 }.min()
+            case .greatest(let bytes): row[index] = extreme(new, bytes, isGreatest: !options.faults.swapsExtremes)
+            case .least(let bytes): row[index] = extreme(new, bytes, isGreatest: options.faults.swapsExtremes)
             }
         }
+    }
+
+    private func extreme(_ new: Int?, _ bytes: [UInt8]?, isGreatest: Bool) -> Int? {
+        let values = [new, SimulatedRow.value(bytes)].compactMap { $0 }
+        return isGreatest ? values.max() : values.min()
     }
 
     private func record(

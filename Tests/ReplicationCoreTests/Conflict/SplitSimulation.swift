@@ -209,6 +209,7 @@ struct SplitSimulation {
     }
 
     private func check() throws {
+        try checkLosers()
         let expected = truth.rows()
         for side in 0..<2 {
             guard worker.hasRead(side, databases[side]), worker.pending[side].isEmpty,
@@ -234,6 +235,13 @@ struct SplitSimulation {
                     "side \(side) recorded \(conflict) \(recorded[conflict] ?? 0) times, not \(count)")
             }
         }
+    }
+
+    /// Every losing value is in the log, whatever the rules for each arrival say.
+    private func checkLosers() throws {
+        let logs = databases.map { Set($0.conflicts) }
+        let forgotten = truth.forgotten { logs[$0].contains($1) }
+        if let first = forgotten.first { throw failure("a lost value is in no log: \(first)") }
     }
 
     private static func counts(
