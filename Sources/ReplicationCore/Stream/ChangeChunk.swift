@@ -84,6 +84,8 @@ public struct TransactionSpan: Sendable, Equatable {
     public var changes: Range<Int>
     /// How many of its changes came in earlier chunks.
     public var precedingCount = 0
+    /// Whether earlier chunks have a piece of it, were it an empty one.
+    var isCut = false
     /// Which step of a prepared transaction it is; `nil` for one that commits at once.
     public var twoPhase: TwoPhaseStep?
     /// Whether its commit has not been seen yet: `commitLSN` is a position before it.

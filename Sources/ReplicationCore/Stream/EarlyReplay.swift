@@ -11,8 +11,11 @@ public struct EarlyReplay: Sendable {
     public private(set) var xid: UInt32?
     /// How many messages of transactions have been handed over.
     public private(set) var messageCount = 0
-    /// Whether a heartbeat waits for the transaction's end to be recorded.
+    /// Whether a heartbeat has come meanwhile, and was passed over: the next one after the transaction's end tells as much.
     public private(set) var holdsHeartbeat = false
+    /// Of what comes from outside: a transaction that has nothing but heartbeats so far.
+    private var held: [PGOutputMessage] = []
+    private var heldDecoder = PGOutputDecoder(protocolVersion: 2)
 
     /// - Parameter fromLSN: where the stream begins, and no less than what was copied or has to be applied in exact order.
     public init(fromLSN: LSN) { self.fromLSN = fromLSN }
@@ -42,7 +45,7 @@ public struct EarlyReplay: Sendable {
                 retract(&assembler)
                 return false
             }
-            (xid, holdsHeartbeat) = (nil, false)
+            end()
             assembler.endOwnRelations()
             try assembler.handle(.commit(commitLSN: commit.commitLSN, endLSN: commit.endLSN, commitTime: commit.commitTime))
             return true
@@ -63,22 +66,45 @@ public struct EarlyReplay: Sendable {
         }
     }
 
-    /// Gives way to a message from outside of streamed transactions. Only a heartbeat can wait, and for a while only.
-    public mutating func giveWay(to message: PGOutputMessage, _ assembler: inout TransactionAssembler) {
-        guard xid != nil else { return }
-        if case .message(_, let lsn, Heartbeat.messagePrefix, let content, _) = message,
-            let beat = Heartbeat(content: content, sourceLSN: lsn, sentAt: PostgresTime(microseconds: 0)), !beat.isMarker
-        {
+    /// Takes a message from outside of streamed transactions, or gives way to it: then it is to be handled as always.
+    ///
+    /// A transaction without changes can be passed over: the one that is handed over commits behind it. Heartbeats come in
+    /// such. A marker is waited for.
+    public mutating func takes(
+        _ bytes: [UInt8], _ range: Range<Int>, _ assembler: inout TransactionAssembler
+    ) throws -> Bool {
+        guard xid != nil, !range.isEmpty else { return false }
+        // Only what has no values is decoded here: those of others must not stand where this transaction's are cut off.
+        var arena = ChangeArena()
+        switch bytes[range.lowerBound] {
+        case UInt8(ascii: "B") where held.isEmpty:
+            held = [try heldDecoder.decode(bytes, range, into: &arena)]
+            return true
+        case UInt8(ascii: "M"):
+            let message = try heldDecoder.decode(bytes, range, into: &arena)
+            guard case .message(_, let lsn, Heartbeat.messagePrefix, let content, _) = message,
+                let beat = Heartbeat(content: content, sourceLSN: lsn, sentAt: PostgresTime(microseconds: 0)), !beat.isMarker
+            else { break }
+            if !held.isEmpty { held.append(message) }
             holdsHeartbeat = true
-        } else {
-            retract(&assembler)
+            return true
+        case UInt8(ascii: "C") where !held.isEmpty:
+            held = []
+            return true
+        default: break
         }
+        let waiting = held
+        retract(&assembler)
+        for message in waiting { try assembler.handle(message) }
+        return false
     }
 
     /// Has everything taken back that was handed over of a transaction; it is replayed at its commit.
     public mutating func retract(_ assembler: inout TransactionAssembler) {
         guard xid != nil else { return }
-        (xid, holdsHeartbeat) = (nil, false)
+        end()
         assembler.retract()
     }
+
+    private mutating func end() { (xid, holdsHeartbeat, held) = (nil, false, []) }
 }

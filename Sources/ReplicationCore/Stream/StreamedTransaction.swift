@@ -90,11 +90,11 @@ struct StreamedTransaction: Sendable {
 
     /// Takes back a subtransaction.
     ///
-    /// - Returns: false when it is no longer known where it begins.
-    mutating func abort(_ subxid: UInt32) -> Bool {
+    /// - Returns: whether anything was kept of it; `nil` when it is no longer known where it begins.
+    mutating func abort(_ subxid: UInt32) -> Bool? {
         switch subtransactions.abort(subxid) {
-        case .nothing: return true
-        case .unknown: return false
+        case .nothing: return false
+        case .unknown: return nil
         case .from(let offset):
             cut(at: offset)
             return true

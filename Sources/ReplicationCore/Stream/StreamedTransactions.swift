@@ -126,9 +126,9 @@ public struct StreamedTransactions: Sendable {
     private mutating func abort(_ xid: UInt32, _ subxid: UInt32) throws -> Event {
         guard var transaction = remove(xid) else { return .kept }
         if xid == subxid { return .ended(xid: xid, hasFile: transaction.hasFile) }
-        guard transaction.abort(subxid) else { throw StreamError.tooManySubtransactions(xid: xid) }
+        guard let isLess = transaction.abort(subxid) else { throw StreamError.tooManySubtransactions(xid: xid) }
         add(transaction)
-        return .changed(xid: xid)
+        return isLess ? .changed(xid: xid) : .kept
     }
 
     private mutating func remove(_ xid: UInt32) -> StreamedTransaction? {

@@ -27,6 +27,8 @@ public struct TransactionAssembler: Sendable {
         return open.precedingCount > 0 || chunk.sizeBytes >= bytes
     }
 
+    /// Whether a piece of the transaction that is being read has been taken.
+    public var isCut: Bool { open?.isCut ?? false }
     public var sizeBytes: Int { chunk.sizeBytes }
     /// Changes that wait to be taken.
     public var changeCount: Int { chunk.changes.count }
@@ -132,8 +134,16 @@ public struct TransactionAssembler: Sendable {
         guard let open else { return }
         self.open = nil
         relations.abandonOwn()
-        _ = splitTail(from: open.changes.lowerBound)
-        if open.precedingCount == 0 { return }
+        if chunk.transactions.isEmpty {
+            // Not even their room stays: by it the next piece is measured.
+            let heartbeat = chunk.heartbeat
+            let endLSN = chunk.endLSN
+            chunk = ChangeChunk()
+            (chunk.heartbeat, chunk.endLSN) = (heartbeat, endLSN)
+        } else {
+            _ = splitTail(from: open.changes.lowerBound)
+        }
+        if !open.isCut { return }
         endChunk()
         var order = ChangeChunk()
         order.retracts = true
@@ -161,6 +171,7 @@ public struct TransactionAssembler: Sendable {
             current.changes = current.changes.lowerBound..<chunk.changes.count
             chunk.transactions.append(current)
             current.precedingCount += current.changes.count
+            current.isCut = true
             current.changes = 0..<0
             current.notes = []
             current.notePositions = []

@@ -50,6 +50,8 @@ struct ApplyLoop: Sendable {
             lastMilliseconds = Int(Monotonic.milliseconds() - start)
             note(applier)
             try await note(group.chunks, on: connection)
+            // How long a transaction stays open that still runs is not ours to say; what came before it is to be acknowledged.
+            if applier.isEarly, !applier.isSettled { try await applier.settle() }
         }
         try await applier.flush()
         note(applier)
@@ -76,9 +78,9 @@ struct ApplyLoop: Sendable {
                     limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds)
             else { return nil }
             if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
-            // With a piece of a large transaction open, its end settles this too.
-            if applier.hasPiece { continue }
             questions += 1
+            // A piece of a large transaction would be taken back by a flush.
+            if applier.hasPiece { questions = min(questions, Self.settleQuestions - 1) }
             if questions < Self.settleQuestions { try await applier.settle() } else { try await applier.flush() }
             note(applier)
         }
@@ -96,10 +98,7 @@ struct ApplyLoop: Sendable {
             if let last = chunk.transactions.last, last.isVisible {
                 state.withLag { $0.handleApplied(last.commitTime) }
             }
-            // Before the end of a transaction nothing is written but what it brings.
-            if let beat = chunk.heartbeat, beat.worker == worker {
-                try await arrival.note(beat, on: chunk.isOpenEnded ? nil : connection)
-            }
+            if let beat = chunk.heartbeat, beat.worker == worker { try await arrival.note(beat, on: connection) }
         }
     }
 }

@@ -19,6 +19,8 @@ final class GroupApplier {
     /// What has arrived in the meantime, if anything.
     private let lookAhead: @Sendable () -> [ChangeChunk]?
     private var ahead: PreparedGroup?
+    /// What was done for a transaction that may still be rolled back at the source.
+    private var earlyCounters = ApplyCounters()
 
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
@@ -47,14 +49,26 @@ final class GroupApplier {
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { executor.hasPiece }
 
+    /// Whether that may still be rolled back at the source.
+    var isEarly: Bool { executor.isEarly }
+
     /// Asks the target how far its log is on disk.
     func settle() async throws { try await executor.settle() }
 
     /// Makes everything durable that is applied; a piece of a transaction that has no end yet is taken back.
     func flush() async throws { try await executor.flush() }
 
-    /// What was done since this was last asked.
+    /// What was done since this was last asked. Of a transaction that may still be taken back it is told with its end.
     func takeCounters() -> ApplyCounters {
+        let counters = drainCounters()
+        if isEarly {
+            earlyCounters.add(counters)
+            return ApplyCounters()
+        }
+        return counters
+    }
+
+    private func drainCounters() -> ApplyCounters {
         var counters = builder.counters
         counters.add(executor.counters)
         builder.counters = ApplyCounters()
@@ -75,13 +89,28 @@ final class GroupApplier {
     func apply(_ chunks: [ChangeChunk]) async throws { try await apply(PreparedGroup(chunks: chunks)) }
 
     func apply(_ group: PreparedGroup) async throws {
-        if group.chunks.first?.retracts == true { return await executor.rollBack() }
+        if group.chunks.first?.retracts == true { return await takeBack() }
         do {
-            if group.chunks.first?.isEarly == true { try await applyEarly(group) } else { try await resolveAndApply(group) }
+            if group.chunks.first?.isEarly == true { try await applyEarly(group) } else { try await applyCommitted(group) }
         } catch {
-            await executor.rollBack()
+            await takeBack()
             throw error
         }
+    }
+
+    private func applyCommitted(_ group: PreparedGroup) async throws {
+        if isEarly {
+            try await executor.endEarly()
+            builder.counters.add(earlyCounters)
+            earlyCounters = ApplyCounters()
+        }
+        try await resolveAndApply(group)
+    }
+
+    private func takeBack() async {
+        if isEarly { _ = drainCounters() }
+        earlyCounters = ApplyCounters()
+        await executor.rollBack()
     }
 
     /// Applies a piece of a transaction that may still be rolled back at the source: nothing that it meets is a reason to
@@ -90,9 +119,9 @@ final class GroupApplier {
         do {
             try await executor.beginEarly()
             try await resolveAndApply(group)
-        } catch is ApplyError {
-            throw ApplyError.tooEarly
-        } catch PostgresError.server(let error) where error.sqlState.rawValue == "55P03" {
+        } catch let error as PostgresError where error.passesForApplier && error.sqlState?.rawValue != "55P03" {
+            throw error
+        } catch {
             throw ApplyError.tooEarly
         }
     }

@@ -47,8 +47,14 @@ struct GroupExecutor: Sendable {
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { transaction.hasPiece }
 
+    /// Whether that may still be rolled back at the source.
+    var isEarly: Bool { transaction.isEarly }
+
     /// Begins a transaction for one that still runs at the source.
     mutating func beginEarly() async throws { try await transaction.beginEarly() }
+
+    /// It has committed there.
+    mutating func endEarly() async throws { try await transaction.endEarly() }
 
     /// Applies a group, and says what came of it.
     ///

@@ -10,6 +10,8 @@ struct TargetTransaction {
     private var hasStatements = false
     /// Whether a piece of a large source transaction is in it.
     var hasPiece: Bool { isOpen }
+    /// Whether what is in it may still be rolled back at the source.
+    private(set) var isEarly = false
 
     init(connection: PostgresConnection, direction: String) {
         self.connection = connection
@@ -40,7 +42,19 @@ struct TargetTransaction {
     /// Begins, unless it has, a transaction that waits for nobody long.
     mutating func beginEarly() async throws {
         if isOpen { return }
-        let limit = "SET LOCAL lock_timeout = '\(Self.earlyLockMilliseconds)ms'"
+        isEarly = true
+        try await limitLocks(milliseconds: Self.earlyLockMilliseconds)
+    }
+
+    /// The source has committed what is in it: from here on it waits as long as it takes.
+    mutating func endEarly() async throws {
+        guard isEarly else { return }
+        isEarly = false
+        try await limitLocks(milliseconds: 0)
+    }
+
+    private mutating func limitLocks(milliseconds: Int) async throws {
+        let limit = "SET LOCAL lock_timeout = '\(milliseconds)ms'"
         _ = try await run([.query(sql: limit, parameters: [], parameterTypes: [])])
     }
 
@@ -188,6 +202,7 @@ struct TargetTransaction {
 
     /// Ends the transaction without effect. A connection that cannot is left to be closed.
     mutating func rollBack() async {
+        isEarly = false
         guard isOpen else { return }
         isOpen = false
         _ = try? await connection.execute("ROLLBACK")

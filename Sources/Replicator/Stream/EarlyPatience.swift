@@ -7,12 +7,13 @@ struct EarlyPatience {
     private var messageCount = 0
     private var sinceMilliseconds: Int64?
 
-    mutating func isOver(_ early: EarlyReplay?, atMilliseconds now: Int64) -> Bool {
+    /// - Parameter isHeldUp: whether more may have come, and waits to be read.
+    mutating func isOver(_ early: EarlyReplay?, isHeldUp: Bool, atMilliseconds now: Int64) -> Bool {
         guard let early, early.xid != nil else {
             sinceMilliseconds = nil
             return false
         }
-        let isNew = early.messageCount != messageCount && !early.holdsHeartbeat
+        let isNew = (early.messageCount != messageCount || isHeldUp) && !early.holdsHeartbeat
         messageCount = early.messageCount
         guard let since = sinceMilliseconds, !isNew else {
             sinceMilliseconds = now

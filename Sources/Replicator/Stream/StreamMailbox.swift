@@ -49,9 +49,14 @@ final class StreamMailbox: Sendable {
     func put(_ chunk: consuming ChangeChunk) {
         let sizeBytes = chunk.sizeBytes
         let boxed = chunk
-        state.withLock {
-            $0.chunks.append(boxed)
-            $0.sizeBytes += sizeBytes
+        state.withLock { state in
+            // What is to be taken back need not be applied first.
+            while boxed.retracts, let last = state.chunks.last, last.isEarly {
+                state.sizeBytes -= last.sizeBytes
+                state.chunks.removeLast()
+            }
+            state.chunks.append(boxed)
+            state.sizeBytes += sizeBytes
         }
         arrival.notify()
     }

@@ -104,15 +104,13 @@ struct StreamReader {
             }
             try await report(&life.schedule)
             let now = Monotonic.milliseconds()
-            if life.patience.isOver(life.early, atMilliseconds: now) {
-                life.early?.retract(&life.assembler)
-                deliver(&life)
-            }
+            if life.patience.isOver(life.early, isHeldUp: mailbox.isFull, atMilliseconds: now) { giveUpEarly(&life) }
             if now - life.quietAtMilliseconds >= Int64(Self.waitMilliseconds) {
                 life.quietAtMilliseconds = now
                 mailbox.noteQuiet()
             }
         }
+        giveUpEarly(&life)
         mailbox.close()
         if stopsOnDrain, state.isDraining { try await finish() }
     }
@@ -147,6 +145,12 @@ struct StreamReader {
         try await spillOver(&life)
     }
 
+    /// A transaction that may not have committed is not waited for.
+    private func giveUpEarly(_ life: inout Life) {
+        life.early?.retract(&life.assembler)
+        deliver(&life)
+    }
+
     private func deliver(_ life: inout Life) {
         while let chunk = life.assembler.take() {
             if let last = chunk.transactions.last { life.committedAt = last.commitTime }
@@ -165,18 +169,19 @@ struct StreamReader {
             let announcement = life.streamed == nil ? 0 : life.assembler.nextAnnouncement()
             let event = try life.streamed?.handle(bytes, payload, announcement: announcement) ?? .ordinary
             if case .ordinary = event {
+                if try life.early?.takes(bytes, payload, &life.assembler) == true { return event }
                 if life.echoes?.leavesOut(bytes, payload, life.assembler.relations) == true { return event }
                 let message = try life.decoder.decode(bytes, payload, into: &life.assembler.arena)
                 try life.echoes?.note(message)
-                life.early?.giveWay(to: message, &life.assembler)
                 try life.assembler.handle(message)
                 return event
             }
+            let isCut = life.assembler.isCut
             let isDone = try life.early?.handle(
                 event, bytes, payload, reached: life.reached, sentAt: sentAt, announcement: announcement,
                 assembler: &life.assembler)
             guard isDone == true, case .committed(let commit) = event else { return event }
-            state.note(streamed: 1, early: 1)
+            state.note(streamed: 1, early: isCut ? 1 : 0)
             return .ended(xid: commit.xid, hasFile: commit.hasFile)
         case .keepalive(let endLSN, _, let replyRequested):
             // Between transactions the server has nothing for us before this position: whatever committed before it is
@@ -238,7 +243,10 @@ struct StreamReader {
                     state.note(spilledBytes: next.sizeBytes)
                     break
                 } catch SpillError.full {
-                    if !isPaused { await spill.notePause(state) }
+                    if !isPaused {
+                        giveUpEarly(&life)
+                        await spill.notePause(state)
+                    }
                     isPaused = true
                     try await Task.sleep(for: .milliseconds(StreamSpill.retryMilliseconds))
                     try await report(&life.schedule)

@@ -13,8 +13,8 @@ struct DirectionRun: Sendable {
     var allowsBinary = true
     /// Whether to have large transactions while they run, if the configuration says so.
     var allowsStreaming = true
-    /// Whether to apply those while they run.
-    var allowsEarly = true
+    /// Those that begin to come before this position are not applied while they run.
+    var earlyFrom = LSN.zero
     /// Source transactions that committed up to here failed in bulk and are applied in exact order.
     var exactUpTo = LSN.zero
     /// Changes that the target refused and that are to be set aside.
@@ -104,7 +104,7 @@ struct DirectionRun: Sendable {
             let reader = StreamReader(
                 stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds,
                 limits: settings.replication.groupLimits, spill: spill,
-                earlyFrom: allowsEarly && !isTwoPhase ? max(startLSN, newestCopy, exactUpTo) : nil, isTwoPhase: isTwoPhase)
+                earlyFrom: isTwoPhase ? nil : max(startLSN, newestCopy, exactUpTo, earlyFrom), isTwoPhase: isTwoPhase)
             let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,

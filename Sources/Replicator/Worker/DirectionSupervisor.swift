@@ -38,7 +38,7 @@ public struct DirectionSupervisor: Sendable {
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
                 run.allowsStreaming = attempt.allowsStreaming
-                run.allowsEarly = attempt.allowsEarly
+                run.earlyFrom = attempt.earlyFrom
                 run.quarantine = attempt.quarantine
                 run.late = LateRefusal(commitLSN: attempt.lateLSN)
                 try await run.run()
@@ -69,8 +69,8 @@ public struct DirectionSupervisor: Sendable {
         var lateLSN = LSN.zero
         var allowsBinary = true
         var allowsStreaming = true
-        /// Not after a transaction could not, nor after two failures in the same place.
-        var allowsEarly = true
+        /// No transaction twice that could not be applied while it ran, nor after two failures in the same place.
+        var earlyFrom = LSN.zero
         var lastLSN = LSN.zero
         var failuresAtLSN = 0
         var resumedAtMilliseconds: Int64 = 0
@@ -82,7 +82,7 @@ public struct DirectionSupervisor: Sendable {
     /// Returns when the direction may be tried again; throws when it may not.
     private func recover(from error: any Error, _ attempt: inout Attempt) async throws {
         let canGoOn = state.hasStart
-        attempt.allowsEarly = state.durableLSN > attempt.lastLSN
+        if state.durableLSN <= attempt.lastLSN { attempt.earlyFrom = max(attempt.earlyFrom, state.receivedLSN) }
         if state.durableLSN > attempt.lastLSN {
             attempt.lastLSN = state.durableLSN
             attempt.failuresAtLSN = 0
@@ -101,7 +101,7 @@ public struct DirectionSupervisor: Sendable {
         case ApplyError.bulkFailed(let upTo):
             attempt.exactUpTo = upTo
         case ApplyError.tooEarly:
-            attempt.allowsEarly = false
+            attempt.earlyFrom = max(attempt.earlyFrom, state.receivedLSN)
             logger.info("a large transaction is applied at its commit", metadata: ["direction": "\(settings.name)"])
         case ApplyError.needsText(let table):
             attempt.allowsBinary = false

@@ -8,10 +8,10 @@ struct HeartbeatArrival: Sendable {
     /// The last one that was sent before the stream began: a later one has everything of the backlog before it.
     let backlogSequence: Int64
 
-    /// - Parameter target: where the direction's state is noted, once it has caught up; `nil` if that has to wait.
-    func note(_ beat: Heartbeat, on target: PostgresConnection?) async throws {
+    /// - Parameter target: where the direction's state is noted, once it has caught up.
+    func note(_ beat: Heartbeat, on target: PostgresConnection) async throws {
         state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: Monotonic.milliseconds()) }
-        guard let target, state.phase == .catchingUp, beat.sequence > backlogSequence else { return }
+        guard state.phase == .catchingUp, beat.sequence > backlogSequence else { return }
         state.set(.streaming)
         state.withLag { $0.handleCaughtUp() }
         try await DirectionRecord(connection: target, settings: settings).note(state: .streaming, problem: nil)

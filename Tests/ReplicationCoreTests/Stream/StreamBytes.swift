@@ -90,9 +90,8 @@ struct StreamIntake {
             announcement: announcement, assembler: &assembler)
         switch event {
         case .ordinary:
-            let message = try decoder.decode(message, 0..<message.count, into: &assembler.arena)
-            early?.giveWay(to: message, &assembler)
-            try assembler.handle(message)
+            if try early?.takes(message, 0..<message.count, &assembler) == true { break }
+            try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
         case .kept, .began, .added, .changed: break
         case .committed(let commit):
             if isDone == true { earlyCommits += 1 } else { try replay(commit) }

@@ -67,6 +67,37 @@ import Testing
         #expect(intake.earlyCommits == 0)
     }
 
+    @Test func heartbeatIsPassedOverAndAMarkerIsNot() throws {
+        for (content, gaveWay) in [("5 worker", 0), ("5 marker", 1)] {
+            var intake = earlyIntake()
+            try intake.read([
+                B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop,
+            ])
+            intake.take()
+            try intake.read([B.begin(8, at: 100), B.message("lindero.heartbeat", content), B.commit(at: 100)])
+            intake.take()
+            #expect(intake.retracted == gaveWay)
+            #expect(intake.early?.holdsHeartbeat == (gaveWay == 0))
+            try intake.read(B.commit(7, at: 200))
+            intake.take()
+            #expect(intake.committed.last == Transaction(xid: 7, rows: ["t(id) a"]))
+            #expect(intake.earlyCommits == 1 - gaveWay)
+        }
+    }
+
+    /// It begins like a heartbeat, and its row must not be cut off with what is taken back.
+    @Test func rowsOfTheOneThatComesBetweenStay() throws {
+        var intake = earlyIntake(cutBytes: 1 << 20)
+        try intake.read([B.relation(1, "t", columns: table), B.begin(5, at: 90), B.insert(1, ["x"]), B.commit(at: 90)])
+        try intake.read([
+            B.start(7, first: true), B.relation(1, "t", columns: table, xid: 7), B.insert(1, ["a"], xid: 7), B.stop,
+            B.begin(8, at: 100), B.message("lindero.heartbeat", "5 worker"), B.insert(1, ["b"]), B.commit(at: 100),
+        ])
+        intake.take()
+        #expect(intake.committed.map(\.rows) == [["t(id) x"], ["t(id) b"]])
+        #expect(intake.heartbeats == [5])
+    }
+
     @Test func whatASavepointTookBackTheTargetTakesBackWithTheRest() throws {
         var intake = earlyIntake()
         try intake.read([

@@ -30,9 +30,8 @@ struct LabIntake {
             announcement: announcement, assembler: &assembler)
         switch event {
         case .ordinary:
-            let message = try decoder.decode(message, 0..<message.count, into: &assembler.arena)
-            early?.giveWay(to: message, &assembler)
-            try assembler.handle(message)
+            if try early?.takes(message, 0..<message.count, &assembler) == true { break }
+            try assembler.handle(decoder.decode(message, 0..<message.count, into: &assembler.arena))
         case .committed(let commit):
             if isDone == true { earlyCount += 1 } else { chunks += try replay(commit) }
         case .ended(let xid, _): files[xid] = nil
