@@ -151,6 +151,11 @@ import Testing
                 (try? FileManager.default.attributesOfItem(atPath: $0)[.size] as? Int) ?? 0 > 200_000
             }
         }
+        // Else it would be applied from what comes, and nobody would look into the file.
+        _ = try await scene.inner.source.execute("INSERT INTO guest VALUES (-1, 'between')")
+        try await waitUntil("the one between is there") {
+            try await scene.inner.target.execute("SELECT count(*) FROM guest").rows.first?[0] == "1"
+        }
         let file = try #require(scene.files.first)
         let handle = try #require(FileHandle(forUpdatingAtPath: file))
         try handle.seek(toOffset: 1_000)

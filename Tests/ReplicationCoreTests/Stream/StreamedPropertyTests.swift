@@ -22,7 +22,8 @@ import Testing
                 if random.chance(10) { intake.take() }
             }
             intake.take()
-            let isSame = intake.committed == server.committed
+            // One without rows may be passed over.
+            let isSame = intake.committed.filter { !$0.rows.isEmpty } == server.committed.filter { !$0.rows.isEmpty }
             #expect(isSame, "seed \(seed)")
             #expect(intake.streamed.count == 0 && intake.files.isEmpty, "seed \(seed)")
             if !isSame { return }
