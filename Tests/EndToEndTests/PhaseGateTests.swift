@@ -51,6 +51,8 @@ import Testing
         let move = try await HeldMove(gates: gate.settings)
         let process = try await move.lead(["advance", "--to", "replica"], to: "gates")
         let name = "bot->sync \(gate.rawValue)"
+        // Before the first heartbeat nothing is known, and stays so while the worker stands.
+        try await waitUntil("the gate is open") { try holds(name, try await move.status().document) == true }
         move.worker.pause()
         _ = try await move.pair.bot.execute("UPDATE public.\"Reservas\" SET phone = repeat('1', 2000)")
         try await waitUntil("the gate is closed") { try holds(name, try await move.status().document) == false }

@@ -26,17 +26,26 @@ struct TargetSchema {
             source, tables: missing, known: known,
             keeps: { !settings.replication.omitForeignColumns || settings.travels($0, $1) },
             travels: { settings.travels($0, $1) })
-        for statement in schema.beforeCopy where !statement.isEmpty {
+        let statements = schema.beforeCopy.filter { !$0.isEmpty }
+        if !statements.isEmpty { try await make(statements) }
+        return schema
+    }
+
+    /// All or nothing: a table that is there is taken for whole the next time, with its partitions.
+    private func make(_ statements: [String]) async throws {
+        _ = try await target.execute("BEGIN")
+        for statement in statements {
             do {
                 _ = try await target.execute(statement)
             } catch {
+                _ = try? await target.execute("ROLLBACK")
                 throw ReplicationFailure(
                     .schemaDiffers, "The target's schema could not be made: \(error). The statement was: \(statement)",
                     nextStep: "Make it by hand (for example with pg_dump --schema-only) and start again.",
                     isBlocker: true)
             }
         }
-        return schema
+        _ = try await target.execute("COMMIT")
     }
 
     private func check(_ present: [TableDescription]) throws {

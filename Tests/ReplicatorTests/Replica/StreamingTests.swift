@@ -129,6 +129,8 @@ import Testing
             for (round, damage) in [Damage.altered, .cut, .removed].enumerated() {
                 _ = try await session.execute("BEGIN; \(Scene.rows(round * 10_000, round * 10_000 + 5_000))")
                 try await waitUntil("it is read") { scene.files.contains { Self.size($0) > 400_000 } }
+                // Else it would be applied from what comes, and nobody would look into the file.
+                try await scene.pair.apply("INSERT INTO t VALUES (\(-1 - round), 'between')", state)
                 let file = try #require(scene.files.first)
                 try damage.apply(to: file)
                 _ = try await session.execute("COMMIT")
