@@ -90,7 +90,7 @@ struct CorePath {
 
     /// Every chunk's transactions; the other side has seen each chunk once the next is read.
     static func operations(_ chunks: [ChangeChunk]) throws -> [[SplitTransaction]] {
-        let storage = HistoryStorage(write: { _, _ in }, read: { _, _ in [] }, remove: { _ in })
+        let storage = HistoryStorage(write: { _, _, _ in }, read: { _, _ in [] }, remove: { _ in })
         var reader = SplitReader.restart(
             ownOrigin: ownOrigin, outgoing: SplitProgress(), incoming: SplitProgress(), tableIDs: [ownership.table: 0],
             historyLimitBytes: 64 << 20, storage: storage)
