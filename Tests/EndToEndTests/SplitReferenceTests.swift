@@ -177,6 +177,40 @@ extension SplitReferenceTests {
         await pair.remove()
     }
 
+    /// The source is asked late what a number means: by then its row has a key that another row still has on the other side.
+    @Test(arguments: ["nullify", "keep"])
+    func aReferenceMeansTheRowThatItMeantWhenItWasWritten(onDelete: String) async throws {
+        let pair = try await scene(onDelete: onDelete)
+        func rename(_ code: String, _ newCode: String) -> String { "UPDATE hotels SET code = '\(newCode)' WHERE code = '\(code)';" }
+        func delete(_ code: String) -> String { "DELETE FROM hotels WHERE code = '\(code)';" }
+        func make(_ code: String) -> String { "INSERT INTO hotels (code) VALUES ('\(code)');" }
+        let transactions = [
+            // hill becomes sea, which was another one.
+            room("s-01", in: "hill") + move("r-3", to: "city") + move("r-6", to: "city") + delete("sea"), rename("hill", "sea"),
+            // Two change places.
+            room("s-02", in: "sea") + room("s-03", in: "city") + rename("sea", "x") + rename("city", "sea") + rename("x", "city")
+                + room("s-04", in: "sea") + room("s-05", in: "city"),
+            // One goes and comes back.
+            room("s-06", in: "sea") + rename("sea", "away") + room("s-07", in: "away"), rename("away", "sea") + room("s-08", in: "sea"),
+            // A new row takes a name over, after it was referred to, and before.
+            make("lake") + room("s-09", in: "lake") + rename("lake", "pond"),
+            room("s-10", in: "pond") + make("lake") + room("s-11", in: "lake"),
+            move("s-09", to: "lake") + move("s-10", to: "lake") + delete("pond") + rename("lake", "pond") + make("lake")
+                + room("s-12", in: "pond") + room("s-13", in: "lake"),
+            // Gone, and made again with the same key.
+            room("s-14", in: "pond"), move("s-09", to: "sea") + "UPDATE rooms SET \"hotelId\" = NULL WHERE number IN ('s-10', 's-11', 's-12');"
+                + move("s-14", to: "sea") + delete("pond"), make("pond") + room("s-15", in: "pond"),
+        ]
+        let rooms = try await meet(pair, bot: "", sync: transactions.map { "BEGIN;" + $0 + "COMMIT;" }.joined())
+        #expect(
+            rooms == """
+                r-1 city first, r-2 sea first, r-3 sea first, r-4 city first, r-5 sea first, r-6 sea first, s-01 city, s-02 city, \
+                s-03 sea, s-04 sea, s-05 city, s-06 sea, s-07 sea, s-08 sea, s-09 sea, s-10 -, s-11 -, s-12 -, s-13 lake, s-14 sea, \
+                s-15 pond
+                """)
+        await pair.remove()
+    }
+
     @Test func aKeyChangedOntoARowOfTheOtherSideTakesItsReferencesAlong() async throws {
         let pair = try await scene(onDelete: "delete")
         let rooms = try await meet(

@@ -173,17 +173,6 @@ struct HistoryRun: Sendable {
         return nil
     }
 
-    func forEach(in storage: HistoryStorage, _ body: (RowKey, LocalHistory.Entry) -> Void) throws {
-        for block in blocks {
-            var cursor = try cursor(over: block, in: storage)
-            while !cursor.isAtEnd {
-                _ = try cursor.take(UInt64.self)
-                _ = try cursor.takeCount()
-                body(try RowKey(&cursor), try LocalHistory.Entry(&cursor))
-            }
-        }
-    }
-
     private func cursor(over block: Block, in storage: HistoryStorage) throws -> SpillCursor {
         let bytes = try storage.read(number, block.range)
         guard bytes.count == block.range.count else { throw SpillFrame.Damage.tooShort }

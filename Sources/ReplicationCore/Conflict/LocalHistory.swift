@@ -16,6 +16,8 @@ public struct LocalHistory: Sendable {
         var sizeBytes = 0
     }
 
+    /// No table has this number, nor a greater one.
+    private static let numberTables = 1 << 30
     /// Stands for all references of a row: no column has this number.
     private static let referenceColumn = Int(Int32.max)
     /// A look-up asks each of them.
@@ -58,17 +60,16 @@ public struct LocalHistory: Sendable {
             && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
     }
 
-    /// What a row's key was when an operation of this side was written, if the other side has not seen it change since.
-    public func formerKey(of key: RowKey, before id: OperationID) throws -> RowKey {
-        var moves: [(id: OperationID, from: RowKey, to: RowKey)] = []
-        func look(_ from: RowKey, _ entry: Entry) {
-            for deletion in entry.deletions where deletion.mark.id > id {
-                if let to = deletion.newKey { moves.append((deletion.mark.id, from, to)) }
-            }
-        }
-        for run in runs { try run.forEach(in: storage, look) }
-        for layer in layers { for (from, entry) in layer.entries { look(from, entry) } }
-        return moves.sorted { $0.id > $1.id }.reduce(key) { current, move in move.to == current ? move.from : current }
+    /// The keys that this side has taken from a row, unseen by the other one, with the operation that did; in order.
+    ///
+    /// - Parameter number: what other rows know it by.
+    public func formerKeys(ofNumber number: [UInt8], in table: Int) throws -> [(key: RowKey, until: OperationID)] {
+        try deletions(of: Self.place(ofNumber: number, in: table)).compactMap { gone in gone.newKey.map { ($0, gone.mark.id) } }
+    }
+
+    /// Where it is noted what keys the row of a number had: as if the number were a key of a table of its own.
+    private static func place(ofNumber number: [UInt8], in table: Int) -> RowKey {
+        RowKey(table: numberTables + table, values: [number])
     }
 
     /// What this side has made of a key that it no longer has, while the other side had not seen it.
@@ -134,6 +135,9 @@ public struct LocalHistory: Sendable {
             recordDeletion(of: operation.key, mark, newKey: nil)
         case .move(let newKey):
             recordDeletion(of: operation.key, mark, newKey: newKey)
+            if let number = table.number(of: operation, arena: arena) {
+                recordDeletion(of: Self.place(ofNumber: number, in: table.id), mark, newKey: operation.key)
+            }
             recordWrites(operation, in: newKey, mark, table, arena)
         case .echo:
             break

@@ -50,6 +50,8 @@ public struct SplitTable: Sendable, Equatable {
     public let references: [Int: QualifiedName]
     /// Whether rows of other tables hold this one's own key.
     public let isReferenced: Bool
+    /// Where that key stands in the stream's tuples.
+    private let numberIndex: Int?
 
     /// Lays out what `source` sends to `target`.
     public init(
@@ -105,6 +107,15 @@ public struct SplitTable: Sendable, Equatable {
         for (index, column) in columns.enumerated() { references[index] = ownership.references[column.name] }
         self.references = references
         isReferenced = ownership.isReferenced
+        numberIndex = isReferenced ? relation.columns.firstIndex { $0.name == ownership.surrogate } : nil
+    }
+
+    /// What rows of other tables know a row by; `nil` where they don't.
+    func number(of operation: RowOperation, arena: ChangeArena) -> [UInt8]? {
+        guard let numberIndex else { return nil }
+        return arena.withCell(operation.new.firstCell + numberIndex) { cell, bytes in
+            cell.kind == .text || cell.kind == .binary ? Array(bytes) : nil
+        }
     }
 }
 

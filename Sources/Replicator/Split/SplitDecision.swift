@@ -18,7 +18,8 @@ struct SplitDecision {
     private struct Brought: Sendable {
         var id: OperationID
         var definition: Int
-        /// Whether it can stay as it is: it is no row with another key, and each row that it refers to was there.
+        /// Whether it can stay as it is: it is no row with another key, and each row that it refers to was there, and no
+        /// other one under its key.
         var isExact: Bool
         /// Its operation was dropped.
         var isDropped = false
@@ -48,7 +49,8 @@ struct SplitDecision {
             if let (operation, arena) = operation {
                 brought[lock.key] = Brought(
                     id: operation.id, definition: lock.definition,
-                    isExact: operation.kind == .insert && missingReferences(of: operation, target, arena).isEmpty)
+                    isExact: operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
+                        && missingReferences(of: operation, target, arena).isEmpty)
             }
         }
     }
@@ -124,7 +126,7 @@ struct SplitDecision {
         var missing: Set<Int> = []
         for (column, reference) in target.references {
             guard let bytes = target.bytes(column, operation, arena) else { continue }
-            if let key = references.key(of: bytes, in: reference.table), isHere(key) { continue }
+            if let key = references.key(of: bytes, in: reference.table, at: operation.id), isHere(key) { continue }
             missing.insert(column)
         }
         return missing

@@ -256,15 +256,16 @@ final class SplitGroupApplier {
         counters.transactions += group.transactionCount
     }
 
-    /// Asks the source whose numbers the group's references are; once more, and with both sides' changed keys, when the
-    /// target has none of the rows.
+    /// Asks the source whose numbers the group's references are, and its history what keys those rows had; once more, and with
+    /// the target's changed keys, when that has none of the rows.
     private func references(of group: SplitGroup) async throws -> SplitReferences {
         var references = try await SplitReferences.read(group, targets, on: source, names: &sourceNames)
-        guard let lostRows, !lostRows.isEmpty else { return references }
-        // Then what the source has just answered is in its history.
-        try await sourceBarrier.pass()
+        if references.rows.isEmpty { return references }
+        // Then whatever made the answer differ from what the group knows is in the history.
+        try await sourceBarrier.pass(holdsRows: false)
         try ledger.withHistories { histories in
-            try references.follow(lostRows, source: histories(side), target: histories(side.opposite))
+            try references.goBack(in: histories(side))
+            if let lostRows { try references.follow(lostRows, in: histories(side.opposite)) }
         }
         return references
     }

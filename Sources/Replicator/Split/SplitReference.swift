@@ -22,9 +22,10 @@ struct SplitReference: Sendable {
         self.isRequired = isRequired
     }
 
-    /// Asks the source for the identity of a row by its number there.
+    /// Asks the source for the identity of a row by its number there, and for the number as its own table has it.
     var keySQL: String {
-        "SELECT \(match.map(SQLText.identifier).joined(separator: ", ")) FROM \(table.sql) WHERE \(SQLText.identifier(number)) = $1"
+        let columns = (match + [number]).map(SQLText.identifier).joined(separator: ", ")
+        return "SELECT \(columns) FROM \(table.sql) WHERE \(SQLText.identifier(number)) = $1"
     }
 
     /// The row on the target, kept from being deleted.

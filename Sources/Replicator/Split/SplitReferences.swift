@@ -3,7 +3,8 @@ import ReplicationCore
 
 /// Which rows a group's references mean: the numbers are the source's own, so it is asked whose they are.
 ///
-/// It tells what is so now. A row that it no longer has was deleted by a later change of its stream, or by our other
+/// It tells what is so now, and its history what was so then: under a key that it has given to the row since, the target may
+/// have another one. A row that it no longer has was deleted by a later change of its stream, or by our other
 /// direction: both say themselves what becomes of rows that refer to it (decision on references).
 struct SplitReferences: Sendable {
     private struct Number: Hashable, Sendable {
@@ -11,21 +12,38 @@ struct SplitReferences: Sendable {
         var bytes: [UInt8]
     }
 
-    private var keys: [Number: RowKey] = [:]
-    /// The first operation that holds a number.
-    private var positions: [Number: OperationID] = [:]
+    /// A row that the source has.
+    private struct Answer: Sendable {
+        let reference: SplitReference
+        /// In the form of its own table.
+        let number: [UInt8]
+        /// What it has now.
+        let key: RowKey
+        /// Keys that the row had before, each with the operation that ended that; in order.
+        var formerKeys: [(key: RowKey, until: OperationID)] = []
+
+        func key(at id: OperationID) -> RowKey { formerKeys.first { $0.until > id }?.key ?? key }
+    }
+
+    private var answers: [Number: Answer] = [:]
+    /// The first operation that holds a number, and the last one.
+    private var holders: [Number: ClosedRange<OperationID>] = [:]
+    /// What the target has made of keys that it no longer has.
+    private var laterKeys: [RowKey: RowKey] = [:]
     /// Every row that is meant.
     private(set) var rows: [RowKey: SplitReference] = [:]
     /// Whether the group has tables with references.
     private(set) var isEmpty = true
+    /// Whether a key may pass from one row to another within the group.
+    private(set) var mayMove = false
 
     /// Asks the source about a group's references.
     static func read(
         _ group: SplitGroup, _ targets: SplitTargets, on source: PostgresConnection, names: inout SplitStatementNames
     ) async throws -> SplitReferences {
         var references = SplitReferences()
+        references.mayMove = group.items.contains(where: \.endsGroup)
         var asked: [(number: Number, reference: SplitReference, type: UInt32)] = []
-        var known: Set<Number> = []
         for item in group.items {
             for operation in item.transaction?.operations ?? [] {
                 guard let target = targets[operation.relation]?.target, !target.references.isEmpty else { continue }
@@ -33,9 +51,9 @@ struct SplitReferences: Sendable {
                 for (column, reference) in target.references where operation.kind != .delete {
                     guard let bytes = target.bytes(column, operation, item.chunk.chunk.arena) else { continue }
                     let number = Number(table: reference.table, bytes: bytes)
-                    guard known.insert(number).inserted else { continue }
-                    references.positions[number] = operation.id
-                    asked.append((number, reference, target.columns[column].typeOID))
+                    if references.note(number, at: operation.id) {
+                        asked.append((number, reference, target.columns[column].typeOID))
+                    }
                 }
             }
         }
@@ -62,28 +80,61 @@ struct SplitReferences: Sendable {
                 if case .execute = step { result } else { nil }
             }
             for (question, answer) in zip(some, answers) where answer.rowCount == 1 {
-                let values = question.reference.match.indices.map { answer.bytes(row: 0, column: $0) }
-                let key = RowKey(table: question.reference.tableID, values: values)
-                references.keys[question.number] = key
-                references.rows[key] = question.reference
+                let (reference, match) = (question.reference, question.reference.match)
+                guard let number = answer.bytes(row: 0, column: match.count) else { continue }
+                let key = RowKey(table: reference.tableID, values: match.indices.map { answer.bytes(row: 0, column: $0) })
+                references.answers[question.number] = Answer(reference: reference, number: number, key: key)
+                references.rows[key] = reference
             }
         }
         return references
     }
 
-    /// Looks for rows under the keys that they have on the target, where one side has changed those and the other does not
-    /// know yet.
+    /// - Returns: whether the number is a new one.
+    private mutating func note(_ number: Number, at id: OperationID) -> Bool {
+        guard let known = holders[number] else {
+            holders[number] = id...id
+            return true
+        }
+        holders[number] = known.lowerBound...max(known.upperBound, id)
+        return false
+    }
+
+    /// Goes back to the keys that the rows had when they were referred to.
     ///
-    /// - Parameter lost: keys that the target does not have.
-    mutating func follow(_ lost: Set<RowKey>, source: LocalHistory, target: LocalHistory) throws {
-        for (number, key) in keys where lost.contains(key) {
-            guard let position = positions[number], let reference = rows[key] else { continue }
-            let found = try target.laterKey(of: source.formerKey(of: key, before: position))
-            keys[number] = found
-            rows[found] = reference
+    /// - Parameter source: read past the moment when it was asked.
+    mutating func goBack(in source: LocalHistory) throws {
+        rows.removeAll(keepingCapacity: true)
+        for (number, holders) in holders {
+            guard var answer = answers[number] else { continue }
+            let former = try source.formerKeys(ofNumber: answer.number, in: answer.reference.tableID)
+                .drop { $0.until < holders.lowerBound }
+            // The first that outlasted all of them is the last that any can mean.
+            let last = former.firstIndex { $0.until > holders.upperBound }
+            answer.formerKeys = Array(last.map { former[...$0] } ?? former)
+            for (key, _) in answer.formerKeys { rows[key] = answer.reference }
+            if last == nil { rows[answer.key] = answer.reference }
+            answers[number] = answer
         }
     }
 
-    /// The row that a number of the source means; `nil` when the source has no such row any more.
-    func key(of bytes: [UInt8], in table: QualifiedName) -> RowKey? { keys[Number(table: table, bytes: bytes)] }
+    /// Looks for rows under the keys that they have on the target, where it has changed those and the source does not know yet.
+    ///
+    /// - Parameter lost: keys that the target does not have.
+    mutating func follow(_ lost: Set<RowKey>, in target: LocalHistory) throws {
+        for (key, reference) in rows where lost.contains(key) {
+            let later = try target.laterKey(of: key)
+            if later == key { continue }
+            laterKeys[key] = later
+            rows[later] = reference
+        }
+    }
+
+    /// The row that a number of the source means in an operation; `nil` when the source has no such row any more.
+    func key(of bytes: [UInt8], in table: QualifiedName, at id: OperationID) -> RowKey? {
+        answers[Number(table: table, bytes: bytes)].map { answer in
+            let key = answer.key(at: id)
+            return laterKeys[key] ?? key
+        }
+    }
 }

@@ -64,7 +64,6 @@ import Testing
 
     private func compare(_ pair: Pair, _ step: Int) throws {
         let since = CausalContext(lsn: LSN(UInt64(step * 5)))
-        let id = OperationID(commitLSN: max(pair.small.trimmedLSN, since.lsn), position: 0)
         for key in Self.keys.map(Self.key) {
             let (small, large) = (try pair.small.deletions(of: key), try pair.large.deletions(of: key))
             try #require(small == large, "step \(step)")
@@ -74,8 +73,37 @@ import Testing
             }
             try #require(try pair.small.isUntouched(key, since: since) == pair.large.isUntouched(key, since: since))
             try #require(try pair.small.laterKey(of: key) == pair.large.laterKey(of: key))
-            try #require(try pair.small.formerKey(of: key, before: id) == pair.large.formerKey(of: key, before: id))
         }
+    }
+
+    /// Whatever key another row has meanwhile, and whatever this one had in between.
+    @Test(arguments: [1, .max])
+    func whatKeysARowHadIsKnownByItsNumber(limitBytes: Int) throws {
+        var ownership = SimulatedRow.ownership
+        ownership.surrogate = "sync"
+        ownership.isReferenced = true
+        let table = try SplitTable(id: 3, relation: SimulatedRow.relation, ownership: ownership, source: "bot", target: "sync")
+        let number = try #require(SimulatedRow.relation.columns.firstIndex { $0.name == "sync" })
+        var history = LocalHistory(limitBytes: limitBytes, storage: .memory())
+        let moves = [(7, from: 1, to: 2), (8, from: 3, to: 1), (7, from: 2, to: 4), (8, from: 1, to: 3), (7, from: 4, to: 1)]
+        for (step, move) in moves.enumerated() {
+            let id = OperationID(commitLSN: LSN(UInt64(step / 2 * 10 + 10)), position: step % 2)
+            let change = SplitMeeting.update(SplitMeeting.row(move.from, [number: move.0]), SplitMeeting.row(move.to, [number: move.0]))
+            let chunk = SimulatedTransaction(
+                commitLSN: id.commitLSN, endLSN: LSN(id.commitLSN.rawValue + 5), commitTime: 0, origin: nil, notes: [], changes: [change]
+            ).chunk
+            let operation = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+            let mark = WriteMark(id: id, commitTime: Self.anywhere, effectiveTime: Self.anywhere)
+            try history.record(operation, mark: mark, table: table, arena: chunk.arena)
+        }
+        func formerKeys(_ number: UInt8) throws -> [String] {
+            try history.formerKeys(ofNumber: [0, number], in: 3).map { "\($0.key.values[0]?[1] ?? 0) until \($0.until.commitLSN) \($0.until.position)" }
+        }
+        #expect(try formerKeys(7) == ["1 until 0/A 0", "2 until 0/14 0", "4 until 0/1E 0"])
+        #expect(try formerKeys(8) == ["3 until 0/A 1", "1 until 0/14 1"])
+        #expect(try formerKeys(9).isEmpty)
+        history.trim(to: LSN(15))
+        #expect(try formerKeys(7) == ["2 until 0/14 0", "4 until 0/1E 0"])
     }
 
     @Test func aRunThatWasAlteredIsNotBelieved() throws {
