@@ -53,6 +53,7 @@ let package = Package(
                 .embedInCode("0013_phase.up.sql"), .embedInCode("0013_phase.down.sql"),
                 .embedInCode("0014_moved_service.up.sql"), .embedInCode("0014_moved_service.down.sql"),
                 .embedInCode("0015_replica_identity.up.sql"), .embedInCode("0015_replica_identity.down.sql"),
+                .embedInCode("0016_repair.up.sql"), .embedInCode("0016_repair.down.sql"),
             ],
             swiftSettings: strict),
         .target(

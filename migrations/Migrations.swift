@@ -61,6 +61,9 @@ public enum Migrations {
         Migration(
             version: 15, name: "replica_identity", up: text(PackageResources._015_replica_identity_up_sql),
             down: text(PackageResources._015_replica_identity_down_sql)),
+        Migration(
+            version: 16, name: "repair", up: text(PackageResources._016_repair_up_sql),
+            down: text(PackageResources._016_repair_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -26,10 +26,6 @@ extension CommandFailure {
             self.init(
                 "verify", "The two servers hash the same text differently: they run on machines of another kind.", place: place,
                 nextStep: "Compare by another way, such as dumps of both.", exit: .blocked)
-        case .repairNeedsReplica:
-            self.init(
-                "verify", "Only rows of a replica can be mended this way: in a split both sides may be right.", place: place,
-                nextStep: "Write the row as it shall be in its owner's database; it travels from there.", exit: .blocked)
         case .notReplicated(let table):
             self.init(
                 "verify", "Table \(table) is not replicated.", place: place,

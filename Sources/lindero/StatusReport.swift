@@ -211,7 +211,7 @@ extension StatusReport {
         if let words = sequences?.words { lines.append("sequences: \(words)") }
         lines += conflicts.compactMap(\.words).map { $0 + " (lindero conflicts list)" }
         lines += quarantine.filter { $0.openCount > 0 }.map {
-            "quarantine: \($0.openCount) change\($0.openCount == 1 ? "" : "s") that \($0.database) refused (lindero quarantine list)"
+            "quarantine: \(PlainText.count($0.openCount, "change")) that \($0.database) refused (lindero quarantine list)"
         }
         if guardState == nil, let guardProblem { return lines + [guardProblem] }
         let guarding =

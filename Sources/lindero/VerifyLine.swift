@@ -28,7 +28,7 @@ final class VerifyLine: Sendable {
     static func text(_ name: String, _ progress: VerifyProgress, elapsedSeconds: Double) -> String {
         var text = "\(name) comparing \(WorkerStatus.bar(progress.fraction)), \(progress.tablesDone)/\(progress.tablesTotal) tables, "
         text += "\(PlainText.count(progress.rowsDone)) rows, \(PlainText.rate(progress.rowsPerSecond(elapsedSeconds: elapsedSeconds)))/s"
-        if progress.differences > 0 { text += ", \(PlainText.count(progress.differences)) differences" }
+        if progress.differences > 0 { text += ", \(PlainText.count(progress.differences, "difference"))" }
         if progress.fraction < 1, let eta = progress.etaSeconds(elapsedSeconds: elapsedSeconds) {
             text += ", \(PlainText.seconds(eta)) left"
         }

@@ -9,9 +9,12 @@ struct VerifyResults {
     }
 
     var report: VerifyReport
+    var direction: VerifyDirection
     /// Differences to list for each table.
     var limit: Int
     var isRepair: Bool
+    /// What would become of a row of a split, by table; empty for a replica.
+    var rules: [QualifiedName: RepairRules] = [:]
     /// Only when they were asked for.
     var values: [Place: [RowValues.Value]] = [:]
     /// `nil` when nothing was to be mended.
@@ -46,6 +49,11 @@ extension VerifyResults {
         for (table, difference) in listed { lines += self.lines(table, difference) }
         let unlisted = report.differenceCount - listed.count
         if unlisted > 0 { lines.append("… and \(PlainText.count(unlisted)) more") }
+        if isUndecided {
+            lines.append(
+                "What is left to a person: look at it with --show-values; --take \(direction.source) or --take \(direction.target) lets "
+                    + "that side stand, TABLE before it bounds where.")
+        }
         return lines + ["\(report.direction): \(summary)"]
     }
 
@@ -55,13 +63,34 @@ extension VerifyResults {
         var line = "\(table) (\(key)): "
         switch difference.kind {
         case .changed: line += "differs in \(difference.columns.joined(separator: ", "))"
-        case .missing: line += "is not on the target"
-        case .extra: line += "is on the target alone"
+        case .missing: line += "is on \(direction.source) alone"
+        case .extra: line += "is on \(direction.target) alone"
         }
-        if isRepair { line += "; " + (outcomes?[place].map(Self.words) ?? Self.plan(difference)) }
+        if isRepair { line += "; " + repair(difference, of: table) }
         let values = values[place] ?? []
         return [line]
-            + values.map { "    \($0.column): source \(Self.text($0.source)), target \(Self.text($0.target))" }
+            + values.map {
+                "    \($0.column): \(direction.source) \(Self.text($0.source)), \(direction.target) \(Self.text($0.target))"
+            }
+    }
+
+    /// What became of it, or would.
+    private func repair(_ difference: RowDifference, of table: QualifiedName) -> String {
+        if let outcome = outcomes?[Place(table: table, key: difference.key)] { return Self.words(outcome) }
+        return rules[table].map { $0.plan(difference, direction).words } ?? Self.plan(difference)
+    }
+
+    /// What a person has to decide.
+    private var isUndecided: Bool {
+        if let outcomes {
+            return outcomes.values.contains { outcome in
+                if case .undecided(let obstacles, _) = outcome { obstacles.contains(where: \.isForAPerson) } else { false }
+            }
+        }
+        return isRepair
+            && listed.contains { table, difference in
+                rules[table]?.plan(difference, direction).obstacles.contains(where: \.isForAPerson) ?? false
+            }
     }
 
     private static func text(_ value: String?) -> String { value.map { JSONValue.text($0).line } ?? "NULL" }
@@ -80,6 +109,9 @@ extension VerifyResults {
         case .equal: "equal by now"
         case .busy: "not mended: it is written all the time"
         case .refused(let reason): "not mended: \(reason)"
+        case .undecided(let obstacles, let mended):
+            (mended.isEmpty ? "not mended" : "mended in \(mended.joined(separator: ", "))")
+                + "; left to a person: " + obstacles.map(\.description).joined(separator: "; ")
         }
     }
 
@@ -89,7 +121,7 @@ extension VerifyResults {
             report.differenceCount == 0
             ? "\(rows) rows compared, no differences" : "\(rows) rows compared, \(PlainText.count(report.differenceCount)) differ"
         if report.undecided > 0 { text += ", \(PlainText.count(report.undecided)) were written too often to be compared" }
-        if !report.skipped.isEmpty { text += ", \(report.skipped.count) table\(report.skipped.count == 1 ? "" : "s") not compared" }
+        if !report.skipped.isEmpty { text += ", \(PlainText.count(report.skipped.count, "table")) not compared" }
         if outcomes != nil { text += ", \(PlainText.count(mended)) mended" }
         return text + "."
     }
@@ -121,7 +153,7 @@ extension VerifyResults {
                     (value.column, .object([("source", .optional(value.source)), ("target", .optional(value.target))]))
                 })))
         }
-        if let outcome = outcomes?[place] { entries.append(("repair", .text(Self.words(outcome)))) }
+        if isRepair { entries.append(("repair", .text(repair(difference, of: table)))) }
         return .object(entries)
     }
 

@@ -1,5 +1,5 @@
 /// What an applying transaction says in its target's stream, for the reader of that stream: transactional logical
-/// messages with prefix `messagePrefix`, their content made by `encode`.
+/// messages with prefix `messagePrefix`, their content made by `encode`. `mended` alone is no applying transaction's.
 ///
 /// The first thing in every applying transaction of a split is `applied`, before any change. It stands for the origin's
 /// position, which the stream does not give for large transactions; and without it a transaction that changed no published
@@ -22,6 +22,9 @@ public enum SplitNote: Sendable, Equatable {
     /// The rows that this transaction makes have every column from the source, as while services move: nothing of what they
     /// got here has to travel back.
     case whole
+    /// A transaction of nobody's: it makes rows what they are on the other side, where nothing is on its way. It does not
+    /// travel, and no write is concurrent with it.
+    case mended
 
     /// The message's content.
     public static func encode(_ notes: [SplitNote]) -> [UInt8] {
@@ -44,6 +47,8 @@ public enum SplitNote: Sendable, Equatable {
                 bytes.append(3)
             case .whole:
                 bytes.append(4)
+            case .mended:
+                bytes.append(5)
             }
         }
         return bytes
@@ -73,6 +78,8 @@ public enum SplitNote: Sendable, Equatable {
                 notes.append(.consequences)
             case 4:
                 notes.append(.whole)
+            case 5:
+                notes.append(.mended)
             default:
                 throw .unreadableNote
             }

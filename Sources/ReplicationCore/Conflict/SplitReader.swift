@@ -23,6 +23,8 @@ public struct SplitReader: Sendable {
     private var consequences: Int?
     /// Whether one that is being read has made its rows whole (`SplitNote`).
     private var isWhole = false
+    /// Whether one that is being read mends rows (`SplitNote`).
+    private var isMended = false
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -98,7 +100,9 @@ public struct SplitReader: Sendable {
                 operations = found
             } else {
                 effectiveTime = stamp(span)
-                operations = try readLocal(span, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
+                operations =
+                    isMending(span)
+                    ? [] : try readLocal(span, chunk, effectiveTime: effectiveTime, tableOf, &plainChanges)
             }
             // What has begun is also to end, even if the rest of it is nothing.
             let isDelivered =
@@ -117,6 +121,13 @@ public struct SplitReader: Sendable {
         }
         if open == nil { readLSN = max(readLSN, chunk.endLSN) }
         return transactions
+    }
+
+    /// Whether a transaction only makes rows what they are on the other side; its first piece says so.
+    private mutating func isMending(_ span: TransactionSpan) -> Bool {
+        if !isMended { isMended = span.notes.contains { (try? SplitNote.decode($0))?.contains(.mended) == true } }
+        defer { if span.isCommitted { isMended = false } }
+        return isMended
     }
 
     /// The effective time of a local transaction, the same for all its pieces.
@@ -176,6 +187,8 @@ public struct SplitReader: Sendable {
                     created.insert(RowKey(table: id, bytes: key))
                 case .whole:
                     isWhole = true
+                case .mended:
+                    break
                 case .consequences:
                     consequences = index < span.notePositions.count ? span.notePositions[index] : 0
                 }

@@ -32,6 +32,9 @@ public enum PlainText {
         return text
     }
 
+    /// `1 table`, `2 tables`.
+    public static func count(_ value: Int, _ thing: String) -> String { count(value) + " \(thing)" + (value == 1 ? "" : "s") }
+
     /// Things a second: whole above 10.
     public static func rate(_ value: Double) -> String {
         value < 10 && value.rounded() != value ? oneDecimal(value) : count(whole(value.rounded()))

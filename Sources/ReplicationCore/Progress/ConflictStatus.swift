@@ -27,6 +27,6 @@ public struct ConflictStatus: Sendable, Equatable, Decodable {
     public var words: String? {
         guard openCount > 0 else { return nil }
         let age = oldestAgeSeconds.map { ", the oldest for \(PlainText.seconds($0))" } ?? ""
-        return "\(PlainText.count(Int(openCount))) conflict\(openCount == 1 ? "" : "s") on \(database) wait\(openCount == 1 ? "s" : "") for a person\(age)"
+        return "\(PlainText.count(Int(openCount), "conflict")) on \(database) wait\(openCount == 1 ? "s" : "") for a person\(age)"
     }
 }

@@ -14,6 +14,7 @@ public struct VerifyDirection: Sendable, Equatable {
     public var name: String { "\(source)->\(target)" }
     /// Whether changes come back from the target, too: then both sides have to catch up before two rows can differ.
     public var isTwoWay: Bool { backend == .split }
+    public func database(_ side: VerifySide) -> String { side == .source ? source : target }
     /// Of the changes that come back.
     public var reverseName: String { "\(target)->\(source)" }
 

@@ -17,6 +17,8 @@ public struct VerifyTable: Sendable, Equatable {
         public var isPadded = false
         /// Whether it holds bytes, whose text form would be twice as long.
         public var isBytes: Bool
+        /// Whether a split compares its values byte by byte (`COLLATE "C"`): texts, and arrays of them.
+        public var isText = false
     }
 
     /// One pass over a side's rows, in its own order.
@@ -148,10 +150,13 @@ public struct VerifyTable: Sendable, Equatable {
             cast = target.typeOID == target.baseTypeOID ? target.type : target.castName
         }
         return Column(
-            name: source.name, sourceCast: cast, isPadded: source.baseTypeOID == KeyOrder.bpcharOID, isBytes: target.baseTypeOID == byteaOID)
+            name: source.name, sourceCast: cast, isPadded: source.baseTypeOID == KeyOrder.bpcharOID, isBytes: target.baseTypeOID == byteaOID,
+            isText: textOIDs.contains(target.baseTypeOID))
     }
 
     private static let byteaOID: UInt32 = 17
+    /// name, text, bpchar, varchar, and their arrays.
+    public static let textOIDs: Set<UInt32> = [19, 25, 1042, 1043, 1003, 1009, 1014, 1015]
     /// How what `collations` answers begins for one that calls different texts equal.
     public static let looseCollation = "nondeterministic/"
 }

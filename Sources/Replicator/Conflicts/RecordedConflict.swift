@@ -28,7 +28,7 @@ public struct RecordedConflict: Sendable, Equatable {
     public var table: QualifiedName
     /// `nil` when it is about the whole row.
     public var column: String?
-    /// `column`, `update_delete`, `insert_insert`, `delete_insert` or `key_change`.
+    /// `column`, `update_delete`, `insert_insert`, `delete_insert`, `key_change`, or `repair`: what `verify --repair` wrote over.
     public var kind: String
     public var policy: String
     public var kept: Write

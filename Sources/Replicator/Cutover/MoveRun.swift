@@ -355,7 +355,6 @@ actor MoveRun {
             try await Task.sleep(for: .milliseconds(min(isByHand && now.isEmpty ? Self.glanceMilliseconds : 100, leftMilliseconds)))
         }
     }
-
 }
 
 extension ServiceSession {

@@ -260,12 +260,9 @@ final class SplitStatements: Sendable {
     /// compared by their bytes, since the databases' collations may differ.
     private func compared(_ function: String, _ remote: String, _ local: String, _ type: UInt32) -> String {
         let (first, second) = settings.sourceName > settings.targetName ? (remote, local) : (local, remote)
-        let collation = Self.collatable.contains(type) ? " COLLATE \"C\"" : ""
+        let collation = VerifyTable.textOIDs.contains(type) ? " COLLATE \"C\"" : ""
         return "\(function)(\(first)\(collation), \(second))"
     }
-
-    /// name, text, bpchar, varchar, and their arrays.
-    private static let collatable: Set<UInt32> = [19, 25, 1042, 1043, 1003, 1009, 1014, 1015]
 
     // MARK: conflicts
 

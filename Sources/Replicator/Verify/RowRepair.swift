@@ -1,9 +1,9 @@
 import PostgresClient
 import ReplicationCore
 
-/// Mends rows of a replica by the source's values, while the stream runs.
+/// Mends rows that differ, while the streams run: of a replica by the source's values, of a split as `SplitRowRepair` says.
 ///
-/// The transaction that mends a row holds the direction's progress row, which every applying transaction writes last: so the
+/// Of a replica: the transaction that mends a row holds the direction's progress row, which every applying transaction writes last: so the
 /// target stands at one position of the source meanwhile. The source's row has the same version before that position was
 /// passed and now; so what is written is the row at that very position, and whatever the stream brings next comes after it.
 public struct RowRepair: Sendable {
@@ -13,8 +13,10 @@ public struct RowRepair: Sendable {
         case equal
         /// Somebody writes the row all the time.
         case busy
-        /// The target does not take it; why, without values.
+        /// The server does not take it; why, without values.
         case refused(String)
+        /// No rule says what shall stand, but for these columns.
+        case undecided([RepairObstacle], mended: [String])
     }
 
     static let attempts = 10
@@ -24,45 +26,61 @@ public struct RowRepair: Sendable {
     let direction: VerifyDirection
     /// For reading.
     let pair: VerifyPair
-    /// The target's connection is the applier's kind: neither triggers nor foreign keys fire.
+    /// The target's connection is the applier's kind: neither triggers nor foreign keys fire. (Of a replica.)
     let control: VerifyPair
+    /// `nil` for a replica.
+    let split: SplitRowRepair?
+    private let differsInEncoding: Bool
 
     /// Runs `body` with connections for mending.
     ///
-    /// - Throws: `VerifyError.repairNeedsReplica`.
+    /// - Parameter taken: in a split, the database whose values stand where no rule says which.
     public static func with<Result: Sendable>(
-        _ settings: DirectionSettings, _ body: (RowRepair) async throws -> Result
+        _ settings: DirectionSettings, taking taken: String? = nil, _ body: (RowRepair) async throws -> Result
     ) async throws -> Result {
-        let direction = VerifyDirection(
-            source: settings.sourceName, target: settings.targetName, backend: settings.backend)
-        guard direction.backend == .replica else { throw VerifyError.repairNeedsReplica }
-        var target = settings.target
-        target.settings += [(name: "session_replication_role", value: "replica")]
-        let options = target
-        return try await PostgresConnection.with(settings.source) { source in
-            try await PostgresConnection.with(options) { target in
-                let pair = try await VerifyPair.connect(settings.source, settings.target)
-                let repair = RowRepair(
-                    direction: direction, pair: pair, control: VerifyPair(source: source, target: target))
-                do {
-                    let result = try await body(repair)
-                    await pair.close()
-                    return result
-                } catch {
-                    await pair.close()
-                    throw error
-                }
-            }
+        var pairs: [VerifyPair] = []
+        do {
+            pairs.append(try await VerifyPair.connect(settings.source, settings.target))
+            let isSplit = settings.backend == .split
+            pairs.append(
+                try await VerifyPair.open(settings.source, isSplit ? settings.target : writing(settings.target)))
+            if isSplit { pairs.append(try await VerifyPair.open(writing(settings.source), writing(settings.target))) }
+            let result = try await body(try await RowRepair(settings, taken, pairs))
+            for pair in pairs { await pair.close() }
+            return result
+        } catch {
+            for pair in pairs { await pair.close() }
+            throw error
         }
+    }
+
+    private static func writing(_ options: ConnectionOptions) -> ConnectionOptions {
+        var options = options
+        options.settings += [(name: "session_replication_role", value: "replica")]
+        return options
+    }
+
+    /// - Parameter pairs: for reading, for control, and for writing in a split.
+    private init(_ settings: DirectionSettings, _ taken: String?, _ pairs: [VerifyPair]) async throws {
+        direction = VerifyDirection(source: settings.sourceName, target: settings.targetName, backend: settings.backend)
+        (pair, control) = (pairs[0], pairs[1])
+        split =
+            pairs.count < 3
+            ? nil
+            : SplitRowRepair(
+                direction: direction, policy: settings.policy, taken: taken, pair: pair, control: control, writers: pairs[2])
+        let encodings = "SELECT pg_catalog.getdatabaseencoding()"
+        differsInEncoding = try await pair.source.query(encodings).firstValue != pair.target.query(encodings).firstValue
     }
 
     /// Mends one row.
     public func mend(_ key: VerifyKey, of table: VerifyTable) async throws -> Outcome {
-        let sql = VerifySQL(table: table, seed: 0, differsInEncoding: false)
+        let sql = VerifySQL(table: table, seed: 0, differsInEncoding: differsInEncoding)
         var schedule = WaitSchedule()
         for _ in 0..<Self.attempts {
             do {
-                if let outcome = try await attempt(key, sql) { return outcome }
+                let outcome = if let split { try await split.attempt(key, sql) } else { try await attempt(key, sql) }
+                if let outcome { return outcome }
             } catch let error as PostgresError {
                 try await control.target.rollback()
                 guard case .server(let server) = error else { throw error }
@@ -106,7 +124,7 @@ public struct RowRepair: Sendable {
         _ key: VerifyKey, _ sql: VerifySQL, before: RowReading?, source: RowReading?
     ) async throws -> Bool {
         let keys = [key].parameters(sql.table)
-        let locked = try await control.target.query(sql.lock, keys).firstValue
+        let locked = try await control.target.query(sql.lock(.target), keys).firstValue
         guard locked == before?.version else { return false }
         // One that somebody else has locked is passed over, and looks as if it were not there.
         if locked == nil, try await control.target.query(sql.read(.target), keys).rowCount > 0 { return false }
@@ -119,40 +137,16 @@ public struct RowRepair: Sendable {
         let row = try await control.source.query(sql.values(columns, .source), keys).rows.first
         guard row?[0] == source?.version else { return false }
         let values = columns.indices.map { index in row?[index + 1].map { PostgresParameter.text($0) } ?? .null }
+        let statements = RepairSQL(table: sql.table, side: .target)
+        let names = columns.map(\.name)
         let result: PostgresResult
         if row == nil {
-            result = try await control.target.query(RepairSQL.delete(sql.table), key.parameters)
+            result = try await control.target.query(statements.delete, key.parameters)
         } else if before == nil {
-            result = try await control.target.query(RepairSQL.insert(sql.table, columns), values)
+            result = try await control.target.query(statements.insert(names), values)
         } else {
-            result = try await control.target.query(RepairSQL.update(sql.table, columns), values + key.parameters)
+            result = try await control.target.query(statements.update(names), values + key.parameters)
         }
         return result.affectedRows == 1
-    }
-}
-
-extension VerifyKey {
-    fileprivate var parameters: [PostgresParameter] { values.map { .text($0) } }
-}
-
-/// Statements for one row; a parameter takes its column's own type.
-private enum RepairSQL {
-    static func delete(_ table: VerifyTable) -> String {
-        "DELETE FROM \(table.name.sql) WHERE \(condition(table, first: 1))"
-    }
-
-    static func insert(_ table: VerifyTable, _ columns: [VerifyTable.Column]) -> String {
-        let values = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
-        return "INSERT INTO \(table.name.sql) (\(SQLText.list(columns.map(\.name)))) OVERRIDING SYSTEM VALUE VALUES (\(values))"
-    }
-
-    static func update(_ table: VerifyTable, _ columns: [VerifyTable.Column]) -> String {
-        let values = columns.enumerated().map { "\(SQLText.identifier($1.name)) = $\($0 + 1)" }.joined(separator: ", ")
-        return "UPDATE \(table.name.sql) SET \(values) WHERE \(condition(table, first: columns.count + 1))"
-    }
-
-    private static func condition(_ table: VerifyTable, first: Int) -> String {
-        table.key.enumerated().map { "\(SQLText.identifier($1.name)) = $\(first + $0)::\($1.targetType)" }
-            .joined(separator: " AND ")
     }
 }

@@ -12,8 +12,6 @@ public enum VerifyError: Error, Sendable, Equatable {
     case alreadyRunning(direction: String)
     /// The servers hash alike texts differently.
     case hashesDiffer
-    /// Rows of a split are not mended from outside of its streams.
-    case repairNeedsReplica
     /// A table that is not part of the direction.
     case notReplicated(QualifiedName)
 }

@@ -18,10 +18,15 @@ struct VerifyPair: Sendable {
         return options
     }
 
+    /// For reading.
     static func connect(_ source: ConnectionOptions, _ target: ConnectionOptions) async throws -> VerifyPair {
-        let first = try await PostgresConnection.connect(options(source))
+        try await open(options(source), options(target))
+    }
+
+    static func open(_ source: ConnectionOptions, _ target: ConnectionOptions) async throws -> VerifyPair {
+        let first = try await PostgresConnection.connect(source)
         do {
-            return VerifyPair(source: first, target: try await PostgresConnection.connect(options(target)))
+            return VerifyPair(source: first, target: try await PostgresConnection.connect(target))
         } catch {
             await first.close()
             throw error

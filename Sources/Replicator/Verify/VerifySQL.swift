@@ -119,8 +119,17 @@ struct VerifySQL: Sendable {
         return "SELECT \(keyTexts) \(place(range, walk.side, walk.order)) ORDER BY \(order) OFFSET \(max(0, rows - 1)) LIMIT 1"
     }
 
-    /// The version of a row on the target, locked unless somebody else has it.
-    var lock: String { "SELECT \(version) \(place(ofKeysOn: .target)) FOR UPDATE OF \(Self.row) SKIP LOCKED" }
+    /// The version of a row, locked unless somebody else has it.
+    func lock(_ side: VerifySide) -> String {
+        "SELECT \(version) \(place(ofKeysOn: side)) FOR UPDATE OF \(Self.row) SKIP LOCKED"
+    }
+
+    /// Of one key: how the target's value of a column compares with another one: `1`, `0`, `-1`.
+    func compare(_ column: VerifyTable.Column) -> String {
+        let (value, other) = ("\(name(column.name))\(column.isText ? " COLLATE \"C\"" : "")", "$\(table.key.count + 1)")
+        return "SELECT CASE WHEN \(value) > \(other) THEN '1' WHEN \(value) = \(other) THEN '0' ELSE '-1' END "
+            + place(ofKeysOn: .target)
+    }
 
     private var version: String {
         "\(Self.row).tableoid::text || '/' || \(Self.row).ctid::text || '/' || \(Self.row).xmin::text"

@@ -81,7 +81,7 @@ struct CheckCommand: LinderoCommand {
     private func summary(_ report: PreflightReport) -> [String] {
         let counts = PreflightFinding.Severity.allCases.map { severity in
             let count = report.findings.count { $0.severity == severity }
-            return "\(count) \(severity.rawValue)\(count == 1 ? "" : "s")"
+            return PlainText.count(count, severity.rawValue)
         }
         let next = report.isBlocked ? "mend the blockers, then lindero check" : "lindero run"
         return ["Found \(counts.joined(separator: ", ")).", "Next: \(next)"]

@@ -12,13 +12,16 @@ struct VerifyCommand: LinderoCommand {
             differ. An interrupted comparison is taken up where it was. verify.rate_limit and verify.jobs in lindero.yaml bound \
             the load.
 
-            With --repair it says how rows of a replica would be mended by the source's values; with --execute it does so, \
-            while the stream runs.
+            With --repair it says how rows would be mended, with --execute it mends them, while both sides are written: those of a \
+            replica by the source's values; in a split each column by its owner's value, or by its policy where that tells. \
+            What no rule decides is left as it is, unless --take names the side whose values shall stand. In a split what was \
+            written over is kept: lindero conflicts list --all.
 
             Examples:
               lindero verify
               lindero verify Reservas --show-values
               lindero verify --repair --execute
+              lindero verify Reservas --repair --take sync --execute
             """)
 
     @OptionGroup var global: GlobalOptions
@@ -32,6 +35,9 @@ struct VerifyCommand: LinderoCommand {
     @Flag(help: "With --repair: mend them.")
     var execute = false
 
+    @Option(help: ArgumentHelp("With --repair, in a split: whose values stand where no rule says which.", valueName: "side"))
+    var take: String?
+
     @Flag(help: "Print the values that differ, too.")
     var showValues = false
 
@@ -43,6 +49,7 @@ struct VerifyCommand: LinderoCommand {
 
     func validate() throws {
         if execute, !repair { throw ValidationError("--execute goes with --repair.") }
+        if take != nil, !repair { throw ValidationError("--take goes with --repair.") }
         if !(0...VerifyStore.listedDifferences).contains(limit) {
             throw ValidationError("--limit takes a number from 0 to \(VerifyStore.listedDifferences).")
         }
@@ -50,6 +57,7 @@ struct VerifyCommand: LinderoCommand {
 
     func perform() async throws {
         let loaded = try await LoadedConfiguration.current(global)
+        if let take { _ = try loaded.database(take) }
         let settings = try await VerifyPlan.make(loaded)
         let names = try await loaded.origin().connected { try await TableArgument.names(tables, on: $0) }
         var results: [VerifyResults] = []
@@ -67,13 +75,21 @@ struct VerifyCommand: LinderoCommand {
     private func verify(
         _ settings: DirectionSettings, _ names: [QualifiedName], _ loaded: LoadedConfiguration
     ) async throws -> VerifyResults {
-        if repair, settings.backend != .replica { throw VerifyError.repairNeedsReplica }
+        if take != nil, settings.backend != .split {
+            throw CommandFailure(
+                "verify", "--take is for a split; a replica's rows are mended by the source's values.", place: settings.name,
+                nextStep: "Leave it off.", exit: .blocked)
+        }
         let verification = Verification(
             settings: settings, verify: loaded.configuration.verify, longestSeconds: loaded.configuration.gates.verifyAgeSeconds)
         let line = VerifyLine(name: settings.name)
         let report = try await verification.run(names, restart: restart) { line.show($0) }
         StatusLine.clear()
-        var results = VerifyResults(report: report, limit: limit, isRepair: repair)
+        let direction = verification.direction
+        var results = VerifyResults(report: report, direction: direction, limit: limit, isRepair: repair)
+        if settings.backend == .split {
+            results.rules = settings.policy?.tables.mapValues { RepairRules($0, direction, taking: take) } ?? [:]
+        }
         if showValues {
             results.values = try await RowValues.with(settings) { reader in
                 var values: [VerifyResults.Place: [RowValues.Value]] = [:]
@@ -93,7 +109,7 @@ struct VerifyCommand: LinderoCommand {
         _ report: VerifyReport, _ settings: DirectionSettings, _ line: VerifyLine
     ) async throws -> [VerifyResults.Place: RowRepair.Outcome] {
         let order: [RowDifference.Kind] = [.extra, .changed, .missing]
-        return try await RowRepair.with(settings) { repair in
+        return try await RowRepair.with(settings, taking: take) { repair in
             var outcomes: [VerifyResults.Place: RowRepair.Outcome] = [:]
             for kind in order {
                 for table in report.tables {

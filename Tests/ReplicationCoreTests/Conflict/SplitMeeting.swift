@@ -119,6 +119,7 @@ struct SplitMeeting {
         case .created: "created"
         case .consequences: "consequences"
         case .whole: "whole"
+        case .mended: "mended"
         }
     }
 

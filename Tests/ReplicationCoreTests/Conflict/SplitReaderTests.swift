@@ -64,6 +64,25 @@ import Testing
         #expect(!reader.history.isEmpty)
     }
 
+    /// Its second piece does not say again what the first one said.
+    @Test func aMendedRowIsNobodysWrite() throws {
+        var reader = reader()
+        var piece = transaction(100, at: 5, notes: [.mended], [insert, SplitMeeting.update(SplitMeeting.row(1), SplitMeeting.row(1, [8: 1]))])
+        let whole = piece
+        piece.transactions[0].changes = 0..<1
+        piece.transactions[0].endLSN = .zero
+        piece.endLSN = .zero
+        #expect(try read(&reader, piece).isEmpty)
+        piece = whole
+        piece.transactions[0].changes = 1..<2
+        piece.transactions[0].precedingCount = 1
+        piece.transactions[0].notes = []
+        #expect(try read(&reader, piece).isEmpty)
+        #expect(reader.history.isEmpty && reader.position?.appliedLSN == LSN(108))
+        // The next transaction is the service's own again.
+        #expect(try read(&reader, transaction(120, at: 6, [insert])).map(\.operations.count) == [1])
+    }
+
     @Test func aWriteIsLaterThanAllThatItsDatabaseHad() throws {
         var reader = reader()
         _ = try read(&reader, transaction(100, at: 5, origin: Self.own, notes: [applied(50, at: 900)], []))

@@ -1,0 +1,174 @@
+import Foundation
+import PostgresClient
+import ReplicationCore
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Replicator
+
+/// Rows of a split are mended while both services write them: no write is lost, and whoever is cut off may begin again.
+@Suite struct SplitRepairLiveTests {
+    private final class Flag: Sendable {
+        private let value = Mutex(false)
+        var isSet: Bool { value.withLock { $0 } }
+        func set() { value.withLock { $0 = true } }
+    }
+
+    /// Runs `body` while both sides are written to: each writer is told its side and gives the next statement.
+    private func whileWritten(
+        _ pair: SplitPair, _ statement: @escaping @Sendable (_ side: String, _ random: inout SeededGenerator) -> String,
+        _ body: () async throws -> Void
+    ) async throws -> [String: Int] {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        print("SplitRepairLiveTests seed \(seed)")
+        let isOver = Flag()
+        let writers = ["bot", "sync"].map { side in
+            let url = pair.environment[side == "bot" ? "DATABASE_URL" : "SYNC_DATABASE_URL"] ?? ""
+            return Task {
+                let writer = try await PostgresConnection.connect(ConnectionOptions(url))
+                var random = SeededGenerator(seed: seed &+ (side == "bot" ? 0 : 1))
+                var count = 0
+                while !isOver.isSet {
+                    let began = ContinuousClock.now
+                    _ = try await writer.execute(statement(side, &random))
+                    count += 1
+                    // A service waits for its clients; and the slower the machine, the less it asks for.
+                    try await Task.sleep(for: max(.milliseconds(10), began.duration(to: .now) * 3))
+                }
+                await writer.close()
+                return count
+            }
+        }
+        let outcome: Result<Void, any Error>
+        do { outcome = .success(try await body()) } catch { outcome = .failure(error) }
+        isOver.set()
+        let counts = try await [writers[0].value, writers[1].value]
+        try outcome.get()
+        return ["bot": counts[0], "sync": counts[1]]
+    }
+
+    /// As the program reads them from lindero.yaml: `SplitWorkerTests.tables`.
+    private func settings(_ pair: SplitPair) throws -> DirectionSettings {
+        let table = QualifiedName(schema: "public", name: "Reservas")
+        var columns: [String: TableOwnership.ColumnOwner] = ["bookingId": .owned(by: "sync"), "crmNotes": .owned(by: "bot")]
+        for name in ["status", "beds24Status", "apiData"] { columns[name] = .owned(by: "sync") }
+        columns["phone"] = .shared(SharedColumnRule(policy: .lastWrite))
+        columns["guestName"] = .shared(SharedColumnRule(policy: .queue))
+        columns["arrivalDate"] = .shared(SharedColumnRule(policy: .prefer, side: "sync"))
+        columns["updatedAt"] = .shared(SharedColumnRule(policy: .max))
+        columns["visits"] = .shared(SharedColumnRule(policy: .delta))
+        let ownership = TableOwnership(
+            table: table, match: ["bookingId"], insertOwners: ["bot", "sync"], deleteOwners: ["bot", "sync"], privateColumns: [],
+            columns: columns)
+        return DirectionSettings(
+            sourceName: "bot", targetName: "sync", source: ConnectionOptions(pair.environment["DATABASE_URL"] ?? ""),
+            target: ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""), slot: "", publication: "", backend: .split,
+            replication: ReplicationSettings(), policy: OwnershipPolicy(tables: [table: ownership]))
+    }
+
+    /// Rows come, go and change on both sides, in every kind of conflict; what is on its way is nothing to mend, and what the
+    /// two sides end with is what they would have ended with.
+    @Test func aRowThatIsOnItsWayIsNeverMended() async throws {
+        let pair = try await SplitPair(schema: SplitWorkerTests.schema, tables: SplitWorkerTests.tables)
+        let worker = try await pair.startStreaming()
+        let settings = try settings(pair)
+        let scope = try #require(
+            try await Verification(settings: settings, verify: VerifySettings(), longestSeconds: 3_600).run().compared.values.first)
+        let tried = Mutex((equal: 0, busy: 0))
+        let counts = try await whileWritten(pair) { side, random in
+            let row = "\"bookingId\" = 'r-\(random.below(8))'"
+            return switch random.below(6) {
+            case 0: "DELETE FROM public.\"Reservas\" WHERE \(row)"
+            case 1: "UPDATE public.\"Reservas\" SET visits = visits + 1, phone = '\(side)\(random.below(1_000))' WHERE \(row)"
+            case 2: "UPDATE public.\"Reservas\" SET \"\(side == "bot" ? "crmNotes" : "status")\" = '\(random.below(1_000))' WHERE \(row)"
+            case 3: "UPDATE public.\"Reservas\" SET \"updatedAt\" = now(), \"arrivalDate\" = date '2026-01-01' + \(random.below(99)) WHERE \(row)"
+            default: "INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('r-\(random.below(8))', '\(side)') ON CONFLICT DO NOTHING"
+            }
+        } _: {
+            // A person who would take a side's value for everything: nothing of it may be found to be in doubt.
+            try await RowRepair.with(settings, taking: "sync") { repair in
+                for number in 0..<32 {
+                    let outcome = try await repair.mend(VerifyKey(["r-\(number % 8)"]), of: scope)
+                    #expect(outcome == .equal || outcome == .busy)
+                    tried.withLock { if outcome == .equal { $0.equal += 1 } else { $0.busy += 1 } }
+                }
+            }
+        }
+        #expect(counts.values.allSatisfy { $0 > 20 }, "\(counts)")
+        #expect(tried.withLock { $0.equal } > 0)
+        try await pair.waitUntilEqual(SplitWorkerTests.all)
+        #expect(try await pair.values("SELECT count(*) FROM lindero.conflict WHERE kind = 'repair'") == ["0", "0"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// The counters say whether a write was lost: each service's own, and one that both count in.
+    @Test func mendingUnderLiveWritesLosesNoneOfThem() async throws {
+        let pair = try await SplitPair(schema: SplitRepairTests.schema, tables: SplitRepairTests.tables)
+        _ = try await pair.bot.execute("""
+            INSERT INTO public."Reservas" ("bookingId", "crmNotes", status, visits, "arrivalDate")
+            SELECT 'b-' || i, '0', '0', 0, '2026-01-01' FROM generate_series(1, 30) i
+            """)
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(SplitRepairTests.all)
+        let counts = try await whileWritten(pair) { side, random in
+            let own = side == "bot" ? "\"crmNotes\"" : "status"
+            // Every second row: the others keep what is planted until it is mended.
+            return "UPDATE public.\"Reservas\" SET \(own) = \(own)::int + 1, visits = visits + 1 WHERE \"bookingId\" = 'b-\(2 * random.below(15) + 2)'"
+        } _: {
+            for round in 0..<3 {
+                let odd = "\"bookingId\" = 'b-\(2 * round + 1)'"
+                let even = "\"bookingId\" = 'b-\(2 * round + 2)'"
+                try await SplitRepairTests.plant(pair.bot, """
+                    UPDATE public."Reservas" SET "arrivalDate" = '2030-01-01' WHERE \(odd) OR \(even);
+                    UPDATE public."Reservas" SET status = -1 WHERE \(odd); DELETE FROM public."Reservas" WHERE "bookingId" = 'n-\(round)'
+                    """)
+                try await SplitRepairTests.plant(pair.sync, """
+                    UPDATE public."Reservas" SET "crmNotes" = -1 WHERE \(odd);
+                    INSERT INTO public."Reservas" ("bookingId") VALUES ('n-\(round)')
+                    """)
+                let mended = try await pair.command(["verify", "--repair", "--execute", "--json"], timeoutSeconds: 120)
+                #expect(mended.exitCode == 0, "\(mended.output) \(mended.errors)")
+            }
+            let after = try await pair.command(["verify"], timeoutSeconds: 120)
+            #expect(after.exitCode == 0, "\(after.output)")
+        }
+        try await pair.waitUntilEqual(SplitRepairTests.all)
+        let sums = "SELECT concat_ws(' ', sum(\"crmNotes\"::int), sum(status::int), sum(visits), count(*)) FROM public.\"Reservas\" WHERE \"bookingId\" LIKE 'b-%'"
+        let (bot, sync) = (counts["bot"] ?? 0, counts["sync"] ?? 0)
+        #expect(try await pair.values(sums) == Array(repeating: "\(bot) \(sync) \(bot + sync) 30", count: 2))
+        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE \"bookingId\" LIKE 'n-%'") == ["3", "3"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    @Test func aKilledRepairIsRunAgain() async throws {
+        let pair = try await SplitPair(schema: SplitRepairTests.schema, tables: SplitRepairTests.tables)
+        _ = try await pair.bot.execute(
+            "INSERT INTO public.\"Reservas\" (\"bookingId\", \"crmNotes\", status) SELECT 'b-' || i, 'n', 's' FROM generate_series(1, 60) i")
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(SplitRepairTests.all)
+        try await SplitRepairTests.plant(pair.bot, "UPDATE public.\"Reservas\" SET status = 'planted'")
+        try await SplitRepairTests.plant(pair.sync, "UPDATE public.\"Reservas\" SET \"crmNotes\" = 'planted'")
+        let record = "SELECT count(*) FROM lindero.conflict WHERE kind = 'repair'"
+        for least in [5, 20] {
+            let repair = try pair.start(["verify", "--repair", "--execute"])
+            try await waitUntil("some are mended") { (try await pair.bot.execute(record).firstValue.flatMap { Int($0) } ?? 0) >= least }
+            repair.kill9()
+            _ = try await repair.wait()
+        }
+        let last = try await pair.command(["verify", "--repair", "--execute"], timeoutSeconds: 120)
+        #expect(last.exitCode == 0, "\(last.output) \(last.errors)")
+        #expect(try await pair.command(["verify"]).exitCode == 0)
+        try await pair.waitUntilEqual(SplitRepairTests.all)
+        // Each value was written over once, on its own side.
+        #expect(try await pair.values(record) == ["60", "60"])
+        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE status = 's' AND \"crmNotes\" = 'n'") == ["60", "60"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+}
