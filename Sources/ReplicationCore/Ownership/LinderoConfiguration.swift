@@ -190,9 +190,9 @@ public struct CopySettings: Sendable, Equatable {
 
 /// How a comparison of two databases may load their servers.
 public struct VerifySettings: Sendable, Equatable {
-    /// Stretches of a table that are compared at the same time, each on a connection to each server.
+    /// Stretches of a table that are compared at the same time, each on a connection to each server; three more do the rest.
     public var jobs = 1
-    /// Rows that one statement reads, at most.
+    /// Rows of a stretch; no statement reads more than twice as many.
     public var chunkRows = 10_000
     /// Bytes of rows, in text form, that both servers together may read in a second; 0 is no limit.
     public var rateLimitBytes = 0

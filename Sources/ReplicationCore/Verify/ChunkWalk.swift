@@ -29,6 +29,8 @@ public struct ChunkWalk: Sendable {
 
     /// Where the next stretch begins.
     public var nextLower: VerifyKey? { lower }
+    /// What a side reads for a row, in bytes, as far as is known.
+    public var rowBytes: Int { seen.rows > 0 ? seen.bytes / (2 * seen.rows) : 0 }
     /// How many rows it should have: fewer where rows are large.
     public var nextRows: Int {
         guard seen.rows > 0, seen.bytes > 0 else { return chunkRows }

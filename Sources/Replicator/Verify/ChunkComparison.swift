@@ -9,6 +9,8 @@ struct ChunkComparison: Sendable {
     let sql: VerifySQL
     let walk: VerifyTable.Walk
     let chunkRows: Int
+    /// What one statement reads at most. Where a side has more between two keys of the other, the stretch is cut.
+    private var limitRows: Int { 2 * chunkRows }
 
     struct Outcome: Sendable {
         var rows = 0
@@ -34,11 +36,11 @@ struct ChunkComparison: Sendable {
                 outcome.rest = KeyRange(after: part.lower, through: range.upper)
                 return outcome
             }
-            async let first = pair.source.digest(sql, part, .source)
-            async let second = pair.target.digest(sql, part, .target)
+            async let first = pair.source.digest(sql, part, .source, limitRows: limitRows)
+            async let second = pair.target.digest(sql, part, .target, limitRows: limitRows)
             let (source, target) = try await (first, second)
             outcome.bytes += source.bytes + target.bytes
-            if source.matches(target) {
+            if source.rows <= limitRows, source.matches(target) {
                 outcome.rows += source.rows
             } else if let border = try await middle(part, source, target, pair) {
                 parts.append(KeyRange(after: border, through: part.upper))
@@ -46,6 +48,8 @@ struct ChunkComparison: Sendable {
             } else {
                 outcome.rows += source.rows
                 outcome.candidates += try await list(part, on: pair)
+                // The same rows once more.
+                outcome.bytes += source.bytes + target.bytes
             }
         }
         return outcome
@@ -55,7 +59,7 @@ struct ChunkComparison: Sendable {
     private func middle(
         _ range: KeyRange, _ source: ChunkDigest, _ target: ChunkDigest, _ pair: VerifyPair
     ) async throws -> VerifyKey? {
-        guard max(source.rows, target.rows) > 2 * chunkRows else { return nil }
+        guard max(source.rows, target.rows) > limitRows else { return nil }
         let larger = VerifyTable.Walk(side: source.rows >= target.rows ? .source : .target, order: walk.order)
         let border = try await pair[larger.side].border(sql, range, larger, rows: chunkRows)
         return border == range.upper ? nil : border

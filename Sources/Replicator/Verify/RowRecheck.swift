@@ -15,6 +15,8 @@ struct RowRecheck: Sendable {
     struct Outcome: Sendable {
         var differences: [RowDifference] = []
         var undecided = 0
+        /// Rows that were asked for, on either side.
+        var reads = 0
         var sourceLSN = LSN.zero
     }
 
@@ -36,6 +38,7 @@ struct RowRecheck: Sendable {
         let end = Monotonic.milliseconds() + Self.longestMilliseconds
         while true {
             let verdicts = try await look(at: pending, sql, &outcome.sourceLSN)
+            outcome.reads += 3 * pending.count
             var again: [VerifyKey] = []
             for (key, verdict, spelling) in verdicts {
                 switch verdict {

@@ -104,6 +104,7 @@ final class TableVerifier {
         let room = VerifyStore.listedDifferences - place.figures.differences.count
         place.figures.differences += outcome.differences.prefix(max(0, room))
         found += outcome.differences.prefix(max(0, room))
+        try await run.rate.pay(outcome.reads * walk.rowBytes)
     }
 
     /// What is before the position is decided, so that nothing is left out when another run begins there.

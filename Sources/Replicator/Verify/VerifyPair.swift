@@ -41,8 +41,10 @@ struct VerifyPair: Sendable {
 
 /// The questions of a comparison, asked on one side.
 extension PostgresConnection {
-    nonisolated func digest(_ sql: VerifySQL, _ range: KeyRange, _ side: VerifySide) async throws -> ChunkDigest {
-        let row = try await query(sql.digest(range, side), range.parameters).rows.first
+    nonisolated func digest(
+        _ sql: VerifySQL, _ range: KeyRange, _ side: VerifySide, limitRows: Int
+    ) async throws -> ChunkDigest {
+        let row = try await query(sql.digest(range, side, limitRows: limitRows), range.parameters).rows.first
         return ChunkDigest(
             rows: row?[0].flatMap { Int($0) } ?? 0, sum: row?[1] ?? "", bytes: row?[2].flatMap { Int($0) } ?? 0)
     }

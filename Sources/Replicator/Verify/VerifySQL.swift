@@ -80,11 +80,13 @@ struct VerifySQL: Sendable {
     // MARK: statements
 
     /// Rows, sum of hashes and bytes of a stretch.
-    func digest(_ range: KeyRange, _ side: VerifySide) -> String {
+    ///
+    /// - Parameter limitRows: reads no more than one row beyond.
+    func digest(_ range: KeyRange, _ side: VerifySide, limitRows: Int) -> String {
         """
         SELECT pg_catalog.count(*)::text, coalesce(pg_catalog.sum(hash), 0)::text, coalesce(pg_catalog.sum(bytes), 0)::text
         FROM (SELECT \(hash("lindero_text")) AS hash, pg_catalog.octet_length(lindero_text) AS bytes
-              FROM (SELECT \(rowText(side)) AS lindero_text \(place(range, side, table.walks[0].order)) OFFSET 0) AS texts) AS hashes
+              FROM (SELECT \(rowText(side)) AS lindero_text \(place(range, side, table.walks[0].order)) LIMIT \(limitRows + 1)) AS texts) AS hashes
         """
     }
 
