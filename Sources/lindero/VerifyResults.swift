@@ -182,10 +182,11 @@ extension [VerifyResults] {
         return contains { $0.report.undecided > 0 } ? .failed : nil
     }
 
-    func next(isRepair: Bool) -> String {
+    /// - Parameter command: what was asked for, without `--execute`.
+    func next(_ command: String, isRepair: Bool) -> String {
         switch exit {
         case .found where isRepair && contains(where: { $0.outcomes != nil }): "lindero verify"
-        case .found: isRepair ? "lindero verify --repair --execute" : "lindero verify --repair"
+        case .found: isRepair ? command + " --execute" : command + " --repair"
         case .blocked: "lindero check"
         case .failed: "lindero verify"
         default: contains { $0.outcomes != nil } ? "lindero verify" : "lindero status"

@@ -60,6 +60,7 @@ import Testing
         _ = try await pair.sync.execute("UPDATE \(table) SET \"apiData\" = 'a', visits = visits + 1, phone = '+34'; DELETE FROM \(table) WHERE \"bookingId\" = 'two'")
         _ = try await pair.bot.execute("UPDATE \(table) SET \"crmNotes\" = 'b', visits = visits + 1, \"bookingId\" = 'ONE' WHERE \"bookingId\" = 'one'")
         try await pair.waitUntilEqual(Self.all)
+        try await expectRepairByItsRightsAlone(pair, role)
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         for (side, column) in [(pair.bot, "crmNotes"), (pair.sync, "apiData")] {
@@ -70,6 +71,31 @@ import Testing
             _ = try await side.execute("RESET ROLE")
         }
         await pair.remove()
+    }
+
+    /// What the appliers may write is all that a repair writes; a column of its own side only where the role may.
+    private func expectRepairByItsRightsAlone(_ pair: SplitPair, _ role: String) async throws {
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("GRANT DELETE ON lindero.verification TO \(role)") }
+        try await SplitRepairTests.plant(pair.bot, """
+            UPDATE public."Reservas" SET status = 'planted', "arrivalDate" = '2030-01-01' WHERE "bookingId" = 'three';
+            DELETE FROM public."Reservas" WHERE "bookingId" = 'ONE'
+            """)
+        try await SplitRepairTests.plant(pair.sync, "UPDATE public.\"Reservas\" SET \"crmNotes\" = 'planted' WHERE \"bookingId\" = 'three'")
+        var plain = pair
+        plain.leader = role
+        let mended = try await plain.command(["verify", "--repair", "--execute"])
+        #expect(mended.exitCode == 3 && mended.output.contains("(bookingId = three): differs in"), "\(mended.output) \(mended.errors)")
+        #expect(mended.output.contains("; mended\n"))
+        let values = "SELECT concat_ws(' ', status, \"crmNotes\", \"arrivalDate\") FROM public.\"Reservas\" WHERE \"bookingId\" = 'three'"
+        let now = try await pair.values(values)
+        #expect(now == ["paid", "paid"], "\(now) \(mended.output)")
+        // The row has a value of bot's, which nobody but bot may write there.
+        let refused = try await plain.command(["verify", "--repair", "--take", "sync", "--execute"])
+        #expect(refused.exitCode == 3 && refused.output.contains("not mended: "), "\(refused.output) \(refused.errors)")
+        #expect(refused.output.contains("permission denied"), "\(refused.output)")
+        let taken = try await pair.command(["verify", "--repair", "--take", "sync", "--execute"])
+        #expect(taken.exitCode == 0, "\(taken.output) \(taken.errors)")
+        try await pair.waitUntilEqual(Self.all)
     }
 
     @Test func anOwnerThatIsGivenWronglyIsRefusedByTheServer() async throws {

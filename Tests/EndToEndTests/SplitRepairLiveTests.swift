@@ -108,8 +108,8 @@ import Testing
     @Test func mendingUnderLiveWritesLosesNoneOfThem() async throws {
         let pair = try await SplitPair(schema: SplitRepairTests.schema, tables: SplitRepairTests.tables)
         _ = try await pair.bot.execute("""
-            INSERT INTO public."Reservas" ("bookingId", "crmNotes", status, visits, "arrivalDate")
-            SELECT 'b-' || i, '0', '0', 0, '2026-01-01' FROM generate_series(1, 30) i
+            INSERT INTO public."Reservas" ("bookingId", "crmNotes", status, visits, "arrivalDate", channel)
+            SELECT 'b-' || i, '0', '0', 0, '2026-01-01', '' FROM generate_series(1, 30) i
             """)
         let worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(SplitRepairTests.all)
@@ -127,7 +127,7 @@ import Testing
                     """)
                 try await SplitRepairTests.plant(pair.sync, """
                     UPDATE public."Reservas" SET "crmNotes" = -1 WHERE \(odd);
-                    INSERT INTO public."Reservas" ("bookingId") VALUES ('n-\(round)')
+                    INSERT INTO public."Reservas" ("bookingId", channel) VALUES ('n-\(round)', '')
                     """)
                 let mended = try await pair.command(["verify", "--repair", "--execute", "--json"], timeoutSeconds: 120)
                 #expect(mended.exitCode == 0, "\(mended.output) \(mended.errors)")
@@ -148,7 +148,7 @@ import Testing
     @Test func aKilledRepairIsRunAgain() async throws {
         let pair = try await SplitPair(schema: SplitRepairTests.schema, tables: SplitRepairTests.tables)
         _ = try await pair.bot.execute(
-            "INSERT INTO public.\"Reservas\" (\"bookingId\", \"crmNotes\", status) SELECT 'b-' || i, 'n', 's' FROM generate_series(1, 60) i")
+            "INSERT INTO public.\"Reservas\" (\"bookingId\", \"crmNotes\", status, channel) SELECT 'b-' || i, 'n', 's', '' FROM generate_series(1, 60) i")
         let worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(SplitRepairTests.all)
         try await SplitRepairTests.plant(pair.bot, "UPDATE public.\"Reservas\" SET status = 'planted'")

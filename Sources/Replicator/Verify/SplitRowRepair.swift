@@ -4,8 +4,8 @@ import ReplicationCore
 /// Mends rows of a split, where both databases are written and either may be right.
 ///
 /// What is written makes a row what it is on the other side, at a moment when nothing of it is on its way: each side showed
-/// it in one version before it had everything of the other one, and in the same when both are locked. So the write needs no
-/// place in either history; it says so in the log (`SplitNote.mended`), and the other direction leaves it out.
+/// it in one version before it had everything of the other one, and in the same once it is locked where it is written. So the
+/// write needs no place in either history; it says so in the log (`SplitNote.mended`), and the other direction leaves it out.
 struct SplitRowRepair: Sendable {
     let direction: VerifyDirection
     let policy: OwnershipPolicy?
@@ -68,31 +68,39 @@ struct SplitRowRepair: Sendable {
     // MARK: columns
 
     private func mendColumns(of row: Row, _ source: RowReading, _ target: RowReading) async throws -> RowRepair.Outcome? {
-        guard try await lock(row, .source, source.version), try await lock(row, .target, target.version) else { return nil }
         let differing = row.columns.indices.filter { source.columns[$0] != target.columns[$0] }
-        var values: [VerifySide: [String?]] = [:]
-        for side in VerifySide.allCases {
-            values[side] = try await self.values(differing.map { row.columns[$0] }, of: row, on: side)
+        let rules = differing.map { row.rules.column(row.columns[$0].name) }
+        let written = Set(rules.flatMap(sidesWritten))
+        let obstacles = rules.compactMap { if case .undecided(let obstacle) = $0 { obstacle } else { nil } }
+        if written.isEmpty { return .undecided(obstacles, mended: []) }
+        // What the other side does to the row from now on comes after what is written here, as it always does.
+        let versions = [VerifySide.source: source.version, .target: target.version]
+        for side in VerifySide.allCases where written.contains(side) {
+            guard try await lock(row, side, versions[side] ?? "") else { return nil }
         }
-        var obstacles: [RepairObstacle] = []
+        var values: [VerifySide: PostgresRow] = [:]
+        for side in VerifySide.allCases {
+            let connection = written.contains(side) ? writers[side] : pair[side]
+            let found = try await connection.query(row.sql.values(differing.map { row.columns[$0] }, side), row.keys).rows.first
+            guard let found, found[0] == versions[side] else { return nil }
+            values[side] = found
+        }
         var writes: [VerifySide: [Write]] = [:]
         for (place, index) in differing.enumerated() {
             let column = row.columns[index]
-            let both = (source: values[.source]?[place], target: values[.target]?[place])
+            let both = (source: values[.source]?[place + 1], target: values[.target]?[place + 1])
             let (winner, reason): (VerifySide, String)
-            switch row.rules.column(column.name) {
-            case .undecided(let obstacle):
-                obstacles.append(obstacle)
-                continue
+            switch rules[place] {
+            case .undecided: continue
             case .side(let name, let because): (winner, reason) = (name == direction.source ? .source : .target, because.rawValue)
             case .greater: (winner, reason) = (try await extreme(column, of: row, both, isTargets: { $0 > 0 }), "max")
             case .smaller: (winner, reason) = (try await extreme(column, of: row, both, isTargets: { $0 < 0 }), "min")
             }
-            let kept = winner == .source ? both.source : both.target
-            let lost = winner == .source ? both.target : both.source
-            let hash = winner == .source ? source.columns[index] : target.columns[index]
+            let isSource = winner == .source
             writes[winner.other, default: []].append(
-                Write(column: column.name, index: index, reason: reason, kept: kept ?? nil, lost: lost ?? nil, hash: hash))
+                Write(
+                    column: column.name, index: index, reason: reason, kept: isSource ? both.source : both.target,
+                    lost: isSource ? both.target : both.source, hash: (isSource ? source : target).columns[index]))
         }
         for side in VerifySide.allCases {
             guard let writes = writes[side] else { continue }
@@ -100,6 +108,14 @@ struct SplitRowRepair: Sendable {
         }
         for side in VerifySide.allCases where writes[side] != nil { _ = try await writers[side].execute("COMMIT") }
         return obstacles.isEmpty ? .mended : .undecided(obstacles, mended: writes.values.joined().map(\.column).sorted())
+    }
+
+    private func sidesWritten(_ rule: RepairRules.ColumnRule) -> [VerifySide] {
+        switch rule {
+        case .side(let name, _): [name == direction.source ? .target : .source]
+        case .greater, .smaller: VerifySide.allCases
+        case .undecided: []
+        }
     }
 
     private struct Write {
@@ -128,10 +144,10 @@ struct SplitRowRepair: Sendable {
 
     /// Whose value is the greater or smaller one, by the same rules as the appliers'.
     private func extreme(
-        _ column: VerifyTable.Column, of row: Row, _ both: (source: String??, target: String??), isTargets: (Int) -> Bool
+        _ column: VerifyTable.Column, of row: Row, _ both: (source: String?, target: String?), isTargets: (Int) -> Bool
     ) async throws -> VerifySide {
-        guard let value = both.source ?? nil else { return .target }
-        guard (both.target ?? nil) != nil else { return .source }
+        guard let value = both.source else { return .target }
+        guard both.target != nil else { return .source }
         let answer = try await writers.target.query(row.sql.compare(column), row.keys + [.text(value)]).firstValue
         let order = answer.flatMap { Int($0) } ?? 0
         // Equal ones that differ in form: the one of the database with the greater name.
@@ -168,7 +184,9 @@ struct SplitRowRepair: Sendable {
         try await note(on: side)
         let statement = RepairSQL(table: row.sql.table, side: side).bring(names)
         guard try await writers[side].query(statement, values).affectedRows == 1 else { return nil }
-        guard try await hasArrived(on: holder), try await lock(row, holder, reading.version) else { return nil }
+        guard try await hasArrived(on: holder),
+            try await pair[holder].read(row.sql, [row.key], holder)[row.key]?.reading.version == reading.version
+        else { return nil }
         let made = try await writers[side].read(row.sql, [row.key], side)[row.key]?.reading
         let unlike = row.columns.indices.filter { made?.columns[$0] != reading.columns[$0] }
         let distorted = unlike.filter { brought.contains($0) }.map { row.columns[$0].name }
@@ -193,12 +211,11 @@ struct SplitRowRepair: Sendable {
         if let referrer = try await referrer(of: row, on: holder) {
             return .undecided([.isReferredTo(by: referrer, on: direction.database(holder))], mended: [])
         }
-        let values = try await values(row.columns, of: row, on: holder)
-        let whole = JSONValue.object(zip(row.columns, values).map { ($0.name, $1.map { .text($0) } ?? .null) })
+        let whole = try await writers[holder].query(row.sql.whole(holder), row.keys).firstValue
         try await note(on: holder)
         let statement = RepairSQL(table: row.sql.table, side: holder).delete
         guard try await writers[holder].query(statement, row.key.parameters).affectedRows == 1 else { return nil }
-        try await record(row, nil, "delete", on: holder, kept: nil, lost: whole.line, 0)
+        try await record(row, nil, "delete", on: holder, kept: nil, lost: whole, 0)
         _ = try await writers[holder].execute("COMMIT")
         return .mended
     }
@@ -226,11 +243,6 @@ struct SplitRowRepair: Sendable {
     private func lock(_ row: Row, _ side: VerifySide, _ version: String) async throws -> Bool {
         try await begin(on: side)
         return try await writers[side].query(row.sql.lock(side), row.keys).firstValue == version
-    }
-
-    private func values(_ columns: [VerifyTable.Column], of row: Row, on side: VerifySide) async throws -> [String?] {
-        let found = try await writers[side].query(row.sql.values(columns, side), row.keys).rows.first
-        return columns.indices.map { found?[$0 + 1] }
     }
 
     private func note(on side: VerifySide) async throws {

@@ -126,6 +126,9 @@ struct VerifySQL: Sendable {
         "SELECT \(version) \(place(ofKeysOn: side)) FOR UPDATE OF \(Self.row) SKIP LOCKED"
     }
 
+    /// Of one key: all of its row, also what is not compared.
+    func whole(_ side: VerifySide) -> String { "SELECT pg_catalog.to_jsonb(\(Self.row))::text \(place(ofKeysOn: side))" }
+
     /// Of one key: how the target's value of a column compares with another one: `1`, `0`, `-1`.
     func compare(_ column: VerifyTable.Column) -> String {
         let (value, other) = ("\(name(column.name))\(column.isText ? " COLLATE \"C\"" : "")", "$\(table.key.count + 1)")

@@ -68,8 +68,15 @@ struct VerifyCommand: LinderoCommand {
                 throw CommandFailure(error, place: "\(direction.name) (\(direction.source) to \(direction.target))")
             }
         }
-        answer(results.json, lines: results.lines + ["Next: \(results.next(isRepair: repair))"])
+        answer(results.json, lines: results.lines + ["Next: \(results.next(asked, isRepair: repair))"])
         if let exit = results.exit { throw ExitCode(exit.rawValue) }
+    }
+
+    /// The command again.
+    private var asked: String {
+        let names = tables.map { $0.contains { !($0.isLetter || $0.isNumber || "_.".contains($0)) } ? "'\($0)'" : $0 }
+        return (["lindero verify"] + names + (repair ? ["--repair"] : []) + (take.map { ["--take \($0)"] } ?? []))
+            .joined(separator: " ")
     }
 
     private func verify(
