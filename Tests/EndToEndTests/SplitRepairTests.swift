@@ -154,6 +154,9 @@ import Testing
         #expect(try await pair.sync.execute(record + "'b-1'").firstValue == "b-1 crmNotes owner bot planted")
         let deleted = "SELECT concat_ws(' ', lost_value::jsonb ->> 'status', lost_value::jsonb ->> 'secret') FROM lindero.conflict WHERE row_key ->> 'bookingId' = 'x-bot'"
         #expect(try await pair.bot.execute(deleted).firstValue == "new known here")
+        let number = try await pair.bot.execute("SELECT id FROM lindero.conflict WHERE row_key ->> 'bookingId' = 'b-4'").firstValue ?? ""
+        let shown = try await pair.command(["conflicts", "show", "bot:\(number)", "--show-values"])
+        #expect(shown.output.contains("was on bot, written over by verify --repair: 2030-01-01"), "\(shown.output)")
         try await expectReferredRowsToStay(pair)
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")

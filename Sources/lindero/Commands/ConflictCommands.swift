@@ -154,7 +154,13 @@ struct ConflictsShow: LinderoCommand {
                 + "recorded \(conflict.recordedAt)"
         ]
         lines += values.key.map { "  \($0.column) = \(text($0.value))" }
-        lines += [write("stands, written", conflict.kept, values.kept), write("lost, written", conflict.lost, values.lost)]
+        if conflict.kind == "repair" {
+            // Nobody knows who wrote them: that is why it was mended.
+            lines += ["  stands, as on \(conflict.kept.database): \(text(values.kept))"]
+            lines += ["  was on \(conflict.lost.database), written over by verify --repair: \(text(values.lost))"]
+        } else {
+            lines += [write("stands, written", conflict.kept, values.kept), write("lost, written", conflict.lost, values.lost)]
+        }
         if let at = conflict.resolvedAt {
             lines.append("resolved \(at) by \(conflict.resolvedBy ?? "?"): \(conflict.resolution ?? "?")")
             return lines + ["Next: lindero conflicts list"]
