@@ -67,6 +67,17 @@ import Testing
             replication: ReplicationSettings(), policy: OwnershipPolicy(tables: [table: ownership]))
     }
 
+    @Sendable private static func anything(_ side: String, _ random: inout SeededGenerator) -> String {
+        let row = "\"bookingId\" = 'r-\(random.below(16))'"
+        return switch random.below(6) {
+        case 0: "DELETE FROM public.\"Reservas\" WHERE \(row)"
+        case 1: "UPDATE public.\"Reservas\" SET visits = visits + 1, phone = '\(side)\(random.below(1_000))' WHERE \(row)"
+        case 2: "UPDATE public.\"Reservas\" SET \"\(side == "bot" ? "crmNotes" : "status")\" = '\(random.below(1_000))' WHERE \(row)"
+        case 3: "UPDATE public.\"Reservas\" SET \"updatedAt\" = now(), \"arrivalDate\" = date '2026-01-01' + \(random.below(99)) WHERE \(row)"
+        default: "INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('r-\(random.below(16))', '\(side)') ON CONFLICT DO NOTHING"
+        }
+    }
+
     /// Rows come, go and change on both sides, in every kind of conflict; what is on its way is nothing to mend, and what the
     /// two sides end with is what they would have ended with.
     @Test func aRowThatIsOnItsWayIsNeverMended() async throws {
@@ -76,20 +87,11 @@ import Testing
         let scope = try #require(
             try await Verification(settings: settings, verify: VerifySettings(), longestSeconds: 3_600).run().compared.values.first)
         let tried = Mutex((equal: 0, busy: 0))
-        let counts = try await whileWritten(pair) { side, random in
-            let row = "\"bookingId\" = 'r-\(random.below(8))'"
-            return switch random.below(6) {
-            case 0: "DELETE FROM public.\"Reservas\" WHERE \(row)"
-            case 1: "UPDATE public.\"Reservas\" SET visits = visits + 1, phone = '\(side)\(random.below(1_000))' WHERE \(row)"
-            case 2: "UPDATE public.\"Reservas\" SET \"\(side == "bot" ? "crmNotes" : "status")\" = '\(random.below(1_000))' WHERE \(row)"
-            case 3: "UPDATE public.\"Reservas\" SET \"updatedAt\" = now(), \"arrivalDate\" = date '2026-01-01' + \(random.below(99)) WHERE \(row)"
-            default: "INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('r-\(random.below(8))', '\(side)') ON CONFLICT DO NOTHING"
-            }
-        } _: {
+        let counts = try await whileWritten(pair, Self.anything) {
             // A person who would take a side's value for everything: nothing of it may be found to be in doubt.
             try await RowRepair.with(settings, taking: "sync") { repair in
                 for number in 0..<32 {
-                    let outcome = try await repair.mend(VerifyKey(["r-\(number % 8)"]), of: scope)
+                    let outcome = try await repair.mend(VerifyKey(["r-\(number % 16)"]), of: scope)
                     #expect(outcome == .equal || outcome == .busy)
                     tried.withLock { if outcome == .equal { $0.equal += 1 } else { $0.busy += 1 } }
                 }
@@ -99,6 +101,51 @@ import Testing
         #expect(tried.withLock { $0.equal } > 0)
         try await pair.waitUntilEqual(SplitWorkerTests.all)
         #expect(try await pair.values("SELECT count(*) FROM lindero.conflict WHERE kind = 'repair'") == ["0", "0"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// Differences of every kind are made and mended among all that; afterwards both sides agree, and go on to.
+    @Test func whatIsMendedBetweenWritesOfEveryKindStaysEqual() async throws {
+        let pair = try await SplitPair(schema: SplitWorkerTests.schema, tables: SplitWorkerTests.tables)
+        let worker = try await pair.startStreaming()
+        let settings = try settings(pair)
+        let scope = try #require(
+            try await Verification(settings: settings, verify: VerifySettings(), longestSeconds: 3_600).run().compared.values.first)
+        let seed = UInt64.random(in: 0...UInt64.max)
+        print("SplitRepairLiveTests plants seed \(seed)")
+        let mended = Mutex(0)
+        func mend(_ key: Int, taking taken: String) async throws {
+            let outcome = try await RowRepair.with(settings, taking: taken) { try await $0.mend(VerifyKey(["r-\(key)"]), of: scope) }
+            #expect([.equal, .mended, .busy].contains(outcome))
+            if outcome == .mended { mended.withLock { $0 += 1 } }
+        }
+        _ = try await whileWritten(pair, Self.anything) {
+            var random = SeededGenerator(seed: seed)
+            for number in 0..<24 {
+                let (key, row) = (number % 16, "\"bookingId\" = 'r-\(number % 16)'")
+                let plants = [
+                    "DELETE FROM public.\"Reservas\" WHERE \(row)", "INSERT INTO public.\"Reservas\" VALUES ('r-\(key)') ON CONFLICT DO NOTHING",
+                    "UPDATE public.\"Reservas\" SET \"crmNotes\" = 'planted', visits = 1000 WHERE \(row)",
+                    "UPDATE public.\"Reservas\" SET status = 'planted', phone = 'planted', \"updatedAt\" = NULL WHERE \(row)",
+                ]
+                try await SplitRepairTests.plant(random.pick([pair.bot, pair.sync]), random.pick(plants))
+                try await mend(key, taking: random.pick(["bot", "sync"]))
+            }
+        }
+        for key in 0..<16 { try await mend(key, taking: "bot") }
+        let rest = try await pair.command(["verify"], timeoutSeconds: 120)
+        #expect(rest.exitCode == 0, "\(rest.output) \(rest.errors)")
+        try await pair.waitUntilEqual(SplitWorkerTests.all)
+        #expect(mended.withLock { $0 } > 0)
+        // Both histories are what they would be: nothing that is written now is decided apart.
+        _ = try await whileWritten(pair, Self.anything) {
+            try await waitUntil("both have gone on") {
+                try await pair.values("SELECT 1 FROM public.\"Reservas\" WHERE visits > 2 LIMIT 1") == ["1", "1"]
+            }
+        }
+        try await pair.waitUntilEqual(SplitWorkerTests.all)
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         await pair.remove()

@@ -58,6 +58,13 @@ struct VerifyCommand: LinderoCommand {
     func perform() async throws {
         let loaded = try await LoadedConfiguration.current(global)
         if let take { _ = try loaded.database(take) }
+        if execute, loaded.isInTransition {
+            throw CommandFailure(
+                "verify", "While services move between the databases nothing is mended: who owns a row is on its way, too.",
+                place: loaded.path,
+                nextStep: "Let the move end, or roll it back (`lindero status` says how far it is); then run the same command again.",
+                exit: .blocked)
+        }
         let settings = try await VerifyPlan.make(loaded)
         let names = try await loaded.origin().connected { try await TableArgument.names(tables, on: $0) }
         var results: [VerifyResults] = []
