@@ -65,6 +65,28 @@ import Testing
         try await move.finish()
     }
 
+    /// The limits have to hold all the time: one that does not meanwhile begins `observe` anew.
+    @Test func whatIsObservedHoldsWithoutABreak() async throws {
+        let move = try await HeldMove(gates: "observe: 3s, max_lag: 10h, max_lag_bytes: 100kB")
+        let process = try await move.lead(["advance", "--to", "replica"], to: "observe")
+        try await move.release()
+        try await process.waitForErrors("waits: the limits hold since", timeoutSeconds: 60)
+        // Else it might be over before the gate is closed.
+        process.pause()
+        move.worker.pause()
+        _ = try await move.pair.bot.execute("UPDATE public.\"Reservas\" SET phone = repeat('1', 2000)")
+        process.resume()
+        try await process.waitForErrors("waits: gate bot->sync max_lag_bytes is closed", timeoutSeconds: 60)
+        #expect(try await move.lastRecord() == "observe false")
+        let resumed = try #require(try await move.pair.bot.execute("SELECT clock_timestamp()::text").firstValue)
+        move.worker.resume()
+        try await move.end(process)
+        let sooner = "SELECT count(*) FROM lindero.phase WHERE work = 'observe' AND ended_at < timestamptz '\(resumed)' + interval '3 seconds'"
+        #expect(try await move.pair.bot.execute(sooner).firstValue == "0")
+        move.startServices()
+        try await move.finish()
+    }
+
     /// The other database can't be asked, so what it shows is not known.
     @Test func anUnknownLagIsAClosedGate() async throws {
         let move = try await HeldMove(gates: "observe: 0s, max_lag: 2s, max_lag_bytes: 10GB", secondDies: true)
