@@ -121,7 +121,7 @@ import Testing
         _ = try await move.pair.sync.execute("UPDATE public.\"Reservas\" SET status = 'planted' WHERE id = 7")
         try await move.release()
         #expect(try await process.wait() == 3, "\(process.errors)")
-        #expect(process.errors.contains("1 rows differ") && process.errors.contains("next: Run `lindero verify`"), "\(process.errors)")
+        #expect(process.errors.contains("1 row differs.") && process.errors.contains("next: Run `lindero verify`"), "\(process.errors)")
         #expect(try await move.lastRecord() == "verify false")
         let (text, document) = try await move.status()
         #expect(text.contains("the move waits: gate bot->sync verify_age is closed: "), "\(text)")

@@ -90,7 +90,7 @@ import Testing
         let counts = try await whileWritten(pair, Self.anything) {
             // A person who would take a side's value for everything: nothing of it may be found to be in doubt.
             try await RowRepair.with(settings, taking: "sync") { repair in
-                for number in 0..<32 {
+                for number in 0..<24 {
                     let outcome = try await repair.mend(VerifyKey(["r-\(number % 16)"]), of: scope)
                     #expect(outcome == .equal || outcome == .busy)
                     tried.withLock { if outcome == .equal { $0.equal += 1 } else { $0.busy += 1 } }
@@ -195,13 +195,13 @@ import Testing
     @Test func aKilledRepairIsRunAgain() async throws {
         let pair = try await SplitPair(schema: SplitRepairTests.schema, tables: SplitRepairTests.tables)
         _ = try await pair.bot.execute(
-            "INSERT INTO public.\"Reservas\" (\"bookingId\", \"crmNotes\", status, channel) SELECT 'b-' || i, 'n', 's', '' FROM generate_series(1, 60) i")
+            "INSERT INTO public.\"Reservas\" (\"bookingId\", \"crmNotes\", status, channel) SELECT 'b-' || i, 'n', 's', '' FROM generate_series(1, 30) i")
         let worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(SplitRepairTests.all)
         try await SplitRepairTests.plant(pair.bot, "UPDATE public.\"Reservas\" SET status = 'planted'")
         try await SplitRepairTests.plant(pair.sync, "UPDATE public.\"Reservas\" SET \"crmNotes\" = 'planted'")
         let record = "SELECT count(*) FROM lindero.conflict WHERE kind = 'repair'"
-        for least in [5, 20] {
+        for least in [3, 12] {
             let repair = try pair.start(["verify", "--repair", "--execute"])
             try await waitUntil("some are mended") { (try await pair.bot.execute(record).firstValue.flatMap { Int($0) } ?? 0) >= least }
             repair.kill9()
@@ -212,8 +212,8 @@ import Testing
         #expect(try await pair.command(["verify"]).exitCode == 0)
         try await pair.waitUntilEqual(SplitRepairTests.all)
         // Each value was written over once, on its own side.
-        #expect(try await pair.values(record) == ["60", "60"])
-        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE status = 's' AND \"crmNotes\" = 'n'") == ["60", "60"])
+        #expect(try await pair.values(record) == ["30", "30"])
+        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\" WHERE status = 's' AND \"crmNotes\" = 'n'") == ["30", "30"])
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         await pair.remove()

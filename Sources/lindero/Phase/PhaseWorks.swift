@@ -161,8 +161,9 @@ struct PhaseWorks: Sendable {
     private func unequal(_ report: VerifyReport) -> CommandFailure {
         let message =
             report.differenceCount > 0
-            ? "\(report.direction): \(report.differenceCount) rows differ."
-            : "\(report.direction): not everything could be compared (\(report.undecided) rows undecided, \(report.skipped.count) tables skipped)."
+            ? "\(report.direction): \(PlainText.count(report.differenceCount, "row")) differ\(report.differenceCount == 1 ? "s" : "")."
+            : "\(report.direction): not everything could be compared (\(PlainText.count(report.undecided, "row")) undecided, "
+                + "\(PlainText.count(report.skipped.count, "table")) skipped)."
         return CommandFailure(
             "verify", message, place: report.direction,
             nextStep: "Run `lindero verify` to see which; when it is mended, `lindero \(command)` goes on.", exit: .found)
