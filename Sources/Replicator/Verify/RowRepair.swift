@@ -44,7 +44,13 @@ public struct RowRepair: Sendable {
             let isSplit = settings.backend == .split
             pairs.append(
                 try await VerifyPair.open(settings.source, isSplit ? settings.target : writing(settings.target)))
-            if isSplit { pairs.append(try await VerifyPair.open(writing(settings.source), writing(settings.target))) }
+            if isSplit {
+                // What is written over is kept there.
+                for (connection, name) in [(pairs[1].source, settings.sourceName), (pairs[1].target, settings.targetName)] {
+                    guard try await Migrator(connection: connection).plan().isEmpty else { throw VerifyError.notMigrated(database: name) }
+                }
+                pairs.append(try await VerifyPair.open(writing(settings.source), writing(settings.target)))
+            }
             let result = try await body(try await RowRepair(settings, taken, pairs))
             for pair in pairs { await pair.close() }
             return result
