@@ -10,6 +10,14 @@ public enum PipelineStep: Sendable {
     /// Parses and runs one statement.
     case query(sql: String, parameters: [PostgresParameter], parameterTypes: [UInt32])
 
+    /// Gives a prepared statement more parameters, behind those that it has.
+    public mutating func append(_ more: [PostgresParameter]) {
+        guard case .execute(let name, let parameters, let binaryResult) = self else {
+            preconditionFailure("only a statement whose parameters are known can take more")
+        }
+        self = .execute(name: name, parameters: parameters + more, binaryResult: binaryResult)
+    }
+
     /// Refuses what cannot be sent.
     func check() throws(PostgresError) {
         switch self {

@@ -32,11 +32,12 @@ public struct RowStatement: Sendable, Equatable {
     /// OIDs of `$1…`: first the written columns, then the compared ones.
     public var parameterTypes: [UInt32]
 
-    public init(shape: Shape, plan: RelationPlan) {
+    /// - Parameter precedingCount: parameters of the same statement that come before its own.
+    public init(shape: Shape, plan: RelationPlan, precedingCount: Int = 0) {
         var types: [UInt32] = []
         func parameter(_ column: Int) -> String {
             types.append(plan.columns[column].typeOID)
-            return "$\(types.count)"
+            return "$\(precedingCount + types.count)"
         }
         let table = plan.table.sql
         let values = shape.written.map { (SQLText.identifier(plan.columns[$0].name), parameter($0)) }

@@ -13,6 +13,8 @@ public struct ApplyCounters: Sendable, Equatable {
     public var quarantined = 0
     /// Groups that were applied again in exact order.
     public var fallbacks = 0
+    /// Groups that were one statement with their progress.
+    public var fused = 0
 
     public init() {}
 
@@ -24,5 +26,6 @@ public struct ApplyCounters: Sendable, Equatable {
         missingRows += other.missingRows
         quarantined += other.quarantined
         fallbacks += other.fallbacks
+        fused += other.fused
     }
 }

@@ -137,6 +137,7 @@ struct GroupExecutor: Sendable {
             let position = try await transaction.commit(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat,
                 figures: heartbeat == nil ? LiveFigures() : state.figures, after: batch.steps,
+                takesProgress: batch.takesProgress,
                 asksConstraints: asksConstraints, asksPosition: asksPosition)
             hasUnasked = position == nil
             if let position {

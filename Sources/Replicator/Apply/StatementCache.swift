@@ -6,6 +6,7 @@ struct StatementCache: Sendable {
     private enum Key: Hashable {
         case row(RowStatement.Shape, definition: Int)
         case bulk(BulkStatement.Shape)
+        case fused([FusedStatement.Part])
     }
 
     /// Each costs memory here and in the target's session; with many columns there may be any number of shapes.
@@ -16,6 +17,8 @@ struct StatementCache: Sendable {
     private var names: [Key: (name: String, lastUse: Int)] = [:]
     private var count = 0
     private var useCount = 0
+    /// What might become a statement, should it come again.
+    private var askedOnce: Set<[FusedStatement.Part]> = []
     /// Counts the times that everything was thrown away.
     private(set) var generation = 0
 
@@ -32,6 +35,18 @@ struct StatementCache: Sendable {
     /// The name of a bulk statement; its first use adds the preparation to `batch`.
     mutating func name(for shape: BulkStatement.Shape, plan: RelationPlan, batch: inout StepBatch) -> String {
         name(.bulk(shape), &batch) { BulkStatement.sql(shape: shape, plan: plan) }
+    }
+
+    /// The name of a statement for several tables; its first use adds the preparation to `batch`. `nil` when the same has not been
+    /// asked for before: what comes once is not worth a statement of its own.
+    mutating func name(
+        for parts: [FusedStatement.Part], plans: [RelationPlan], batch: inout StepBatch
+    ) -> String? {
+        if names[.fused(parts)] == nil, askedOnce.insert(parts).inserted {
+            if askedOnce.count > Self.limit { askedOnce = [parts] }
+            return nil
+        }
+        return name(.fused(parts), &batch) { FusedStatement.sql(parts, plans: plans) }
     }
 
     private mutating func name(

@@ -14,6 +14,8 @@ struct StepBatch: Sendable {
     private(set) var steps: [PipelineStep] = []
     private(set) var expectations: [Expectation] = []
     private var sizeBytes = 0
+    /// Whether its last step is a `FusedStatement`, which takes the progress as its last parameters.
+    private(set) var takesProgress = false
 
     var isEmpty: Bool { steps.isEmpty }
     /// Whether no result needs a look before the commit.
@@ -33,6 +35,12 @@ struct StepBatch: Sendable {
         expectations.append(Expectation(step: steps.count, rows: rows, change: change))
         self.sizeBytes += sizeBytes
         steps.append(step)
+    }
+
+    /// Adds a statement for all that the group changes and for its progress.
+    mutating func addFused(_ name: String, _ parameters: [PostgresParameter]) {
+        takesProgress = true
+        add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
     }
 
     /// The change that a failed step stands for: a step without one of its own prepares for the next.

@@ -68,23 +68,28 @@ struct TargetTransaction {
     ///
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
-    /// - Parameter steps: the last of the data, in the same round trip.
+    /// - Parameter data: the last of it, in the same round trip.
+    /// - Parameter takesProgress: whether its last step writes the progress, too.
     /// - Parameter asksConstraints: whether something may wait for the commit.
     /// - Returns: where the target's own log stands afterwards, if that is asked.
     /// - Throws: `PipelineError`, counted in the caller's steps.
     @discardableResult
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
-        after data: [PipelineStep] = [], asksConstraints: Bool = true, asksPosition: Bool = true
+        after data: [PipelineStep] = [], takesProgress: Bool = false, asksConstraints: Bool = true,
+        asksPosition: Bool = true
     ) async throws -> LogPosition? {
+        let written = Self.parameters(direction, endLSN, commitTime ?? heartbeat?.sentAt)
+        var data = data
+        if takesProgress { data[data.count - 1].append(written) }
+        let progress = takesProgress ? [] : [PipelineStep.execute(name: "lindero_progress", parameters: written, binaryResult: false)]
         // What fits one round trip needs no BEGIN and no COMMIT: until the Sync at its end it is one transaction.
         let isWhole = !isOpen && hasStatements && !asksConstraints && !asksPosition && heartbeat == nil
         if isWhole {
-            let progress = Self.progress(direction, endLSN, commitTime)
             do {
-                _ = try await connection.run(data + [progress])
+                _ = try await connection.run(data + progress)
             } catch let failure as PipelineError {
-                throw Self.named(failure, progressStep: data.count)
+                throw Self.named(failure, progressStep: progress.isEmpty ? nil : data.count)
             }
             return nil
         }
@@ -97,7 +102,7 @@ struct TargetTransaction {
         if let heartbeat {
             steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures))
         }
-        steps.append(Self.progress(direction, endLSN, commitTime ?? heartbeat?.sentAt))
+        steps += progress
         let commitStep = steps.count
         steps.append(.execute(name: "lindero_commit", parameters: [], binaryResult: false))
         if asksPosition { steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false)) }
@@ -109,24 +114,24 @@ struct TargetTransaction {
             guard failure.stepIndex <= commitStep else {
                 throw PostgresError.closed("after a commit the target did not say where its log stands: \(failure.error)")
             }
-            throw Self.named(failure, progressStep: commitStep - 1)
+            throw Self.named(failure, progressStep: progress.isEmpty ? nil : commitStep - 1)
         }
         isOpen = false
         hasStatements = true
         return asksPosition ? try LogPosition(results.last) : nil
     }
 
-    private static func progress(_ direction: String, _ endLSN: LSN, _ time: PostgresTime?) -> PipelineStep {
-        .execute(
-            name: "lindero_progress",
-            parameters: [
-                .text(direction), .binary(bigEndian(endLSN.rawValue)),
-                time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
-            ], binaryResult: false)
+    private static func parameters(_ direction: String, _ endLSN: LSN, _ time: PostgresTime?) -> [PostgresParameter] {
+        [
+            .text(direction), .binary(bigEndian(endLSN.rawValue)),
+            time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
+        ]
     }
 
     /// The error that a failure is: of the progress, its row is gone.
-    private static func named(_ failure: PipelineError, progressStep: Int) -> any Error {
+    ///
+    /// - Parameter progressStep: `nil` when the progress is part of a statement that may fail for other reasons.
+    private static func named(_ failure: PipelineError, progressStep: Int?) -> any Error {
         failure.stepIndex == progressStep && failure.error.sqlState == divisionByZero ? ProgressError.noRow : failure
     }
 

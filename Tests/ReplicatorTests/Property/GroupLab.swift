@@ -14,6 +14,8 @@ final class GroupLab {
         /// Groups that were planned while the one before was applied.
         var ahead = 0
         var fallbacks = 0
+        /// Groups that were one statement with their progress.
+        var fused = 0
         var cutTransactions = 0
         var streamed = 0
         var spills = 0
@@ -154,6 +156,7 @@ final class GroupLab {
         }
         let counters = applier.takeCounters()
         outcome.fallbacks += counters.fallbacks
+        outcome.fused += counters.fused
         outcome.inBulk += counters.changes
         await target.close()
     }

@@ -43,6 +43,7 @@ import Testing
         #expect(outcome.inBulk > 0)
         if seed == nil {
             #expect(outcome.fallbacks > 0)
+            #expect(outcome.fused > 0)
             #expect(outcome.cutTransactions > 0)
             #expect(outcome.ahead > 0)
             #expect((outcome.streamed > 0 && outcome.spills > 0) == streaming)

@@ -1,0 +1,44 @@
+import ReplicationCore
+
+/// One row's change in each of several tables, and the progress, as one statement: it passes the server's protocol and its
+/// executor's start once, which for a small transaction is most of what the target does.
+///
+/// All of it sees what stood before, in no certain order. So each table may come once, and none may have a trigger that fires.
+enum FusedStatement {
+    /// How many tables.
+    static let limit = 8
+
+    struct Part: Hashable, Sendable {
+        /// Index of the table's definition in the stream's `RelationHistory`.
+        var definition: Int
+        var shape: RowStatement.Shape
+    }
+
+    /// Statement text and the types of `$1…`: those of the parts in turn, then the progress's own. It fails (22012) unless every
+    /// update and delete reaches one row, and the direction's own row is there.
+    ///
+    /// - Parameter plans: of the parts' tables.
+    static func sql(_ parts: [Part], plans: [RelationPlan]) -> (text: String, parameterTypes: [UInt32]) {
+        var types: [UInt32] = []
+        var steps: [String] = []
+        var reached: [String] = []
+        for (number, (part, plan)) in zip(parts, plans).enumerated() {
+            var shape = part.shape
+            shape.isGuarded = false
+            let statement = RowStatement(shape: shape, plan: plan, precedingCount: types.count)
+            types += statement.parameterTypes
+            let isInsert = shape.kind == .insert
+            steps.append("c\(number) AS (\(statement.sql)\(isInsert ? "" : " RETURNING 1"))")
+            if !isInsert { reached.append("c\(number)") }
+        }
+        let (direction, lsn, time) = ("$\(types.count + 1)", "$\(types.count + 2)", "$\(types.count + 3)")
+        steps.append("p AS (UPDATE lindero.direction SET applied_lsn = \(lsn) WHERE name = \(direction) RETURNING 1)")
+        reached.append("p")
+        // Each that reaches no row leaves nothing to count, each that reaches several too much.
+        let text =
+            "WITH \(steps.joined(separator: ", ")) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 1)::int FROM (SELECT "
+            + "pg_catalog.pg_replication_origin_xact_setup(\(lsn), coalesce(\(time), pg_catalog.clock_timestamp())) "
+            + "FROM \(reached.joined(separator: " CROSS JOIN "))) AS done"
+        return (text, types + TargetTransaction.progressTypes)
+    }
+}
