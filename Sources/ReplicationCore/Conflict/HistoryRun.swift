@@ -47,30 +47,47 @@ struct HistoryRun: Sendable {
     static func make(
         number: Int, newestLSN: LSN, _ layers: [[RowKey: LocalHistory.Entry]], in storage: HistoryStorage
     ) throws -> HistoryRun {
-        var places: [(hash: UInt64, layer: Int, index: Dictionary<RowKey, LocalHistory.Entry>.Index)] = []
-        places.reserveCapacity(layers.reduce(0) { $0 + $1.count })
-        for (layer, entries) in layers.enumerated() {
-            for index in entries.indices { places.append((hash(entries[index].key), layer, index)) }
-        }
-        places.sort { ($0.hash, $0.layer) < ($1.hash, $1.layer) }
+        var rows: [(key: RowKey, entry: LocalHistory.Entry)] = []
+        rows.reserveCapacity(layers.reduce(0) { $0 + $1.count })
+        for entries in layers { for row in entries { rows.append((row.key, row.value)) } }
+        // Small things to sort; those of one row stay in the order of the layers.
+        var places = rows.indices.map { Place(hash: hash(rows[$0].key), row: $0) }
+        places.sort { $0.hash != $1.hash ? $0.hash < $1.hash : $0.row < $1.row }
         var file = RunFile(number: number, entryCount: places.count, storage: storage)
-        var rest = places[...]
-        while let hash = rest.first?.hash {
-            let same = rest.prefix { $0.hash == hash }
-            rest = rest.dropFirst(same.count)
+        var start = 0
+        while start < places.count {
+            let hash = places[start].hash
+            var end = start + 1
+            while end < places.count, places[end].hash == hash { end += 1 }
             // Nearly always one row, in one layer.
-            var rows: [(key: RowKey, entry: LocalHistory.Entry)] = []
-            for place in same {
-                let (key, entry) = layers[place.layer][place.index]
-                if let known = rows.firstIndex(where: { $0.key == key }) {
-                    rows[known].entry.goOn(with: entry)
-                } else {
-                    rows.append((key, entry))
-                }
+            try file.begin(hash)
+            if end == start + 1 {
+                file.put(hash, rows[places[start].row])
+            } else {
+                for row in joined(places[start..<end].map { rows[$0.row] }) { file.put(hash, row) }
             }
-            try file.put(hash, rows)
+            start = end
         }
         return try file.finish(newestLSN: newestLSN)
+    }
+
+    private struct Place {
+        var hash: UInt64
+        var row: Int
+    }
+
+    private static func joined(
+        _ parts: [(key: RowKey, entry: LocalHistory.Entry)]
+    ) -> [(key: RowKey, entry: LocalHistory.Entry)] {
+        var rows: [(key: RowKey, entry: LocalHistory.Entry)] = []
+        for (key, entry) in parts {
+            if let known = rows.firstIndex(where: { $0.key == key }) {
+                rows[known].entry.goOn(with: entry)
+            } else {
+                rows.append((key, entry))
+            }
+        }
+        return rows
     }
 
     /// A run that is being written.
@@ -92,17 +109,21 @@ struct HistoryRun: Sendable {
         }
 
         /// Equal hashes stay together: a look-up reads one block.
-        mutating func put(_ hash: UInt64, _ rows: [(key: RowKey, entry: LocalHistory.Entry)]) throws {
+        mutating func begin(_ hash: UInt64) throws {
             if block.bytes.count >= HistoryRun.blockBytes { try endBlock() }
             if block.bytes.isEmpty { firstHash = hash }
-            for (key, entry) in rows {
-                var record = SpillWriter()
-                key.put(into: &record)
-                entry.put(into: &record)
-                block.put(hash)
-                block.put(record.bytes)
+            HistoryRun.forEachBit(hash, filter.count) { bit in
+                filter[bit >> 6] |= 1 << UInt64(bit & 63)
+                return true
             }
-            for bit in HistoryRun.bits(hash, filter.count) { filter[bit >> 6] |= 1 << UInt64(bit & 63) }
+        }
+
+        mutating func put(_ hash: UInt64, _ row: (key: RowKey, entry: LocalHistory.Entry)) {
+            block.put(hash)
+            block.putSized { writer in
+                row.key.put(into: &writer)
+                row.entry.put(into: &writer)
+            }
         }
 
         private mutating func endBlock() throws {
@@ -111,14 +132,14 @@ struct HistoryRun: Sendable {
             piece.put(checksum)
             piece.append(block.bytes)
             blocks.append(Block(firstHash: firstHash, range: start..<(offset + piece.bytes.count)))
-            block = SpillWriter()
+            block.clear()
             if piece.bytes.count >= HistoryRun.pieceBytes { try writePiece() }
         }
 
         private mutating func writePiece() throws {
             try storage.write(number, offset, piece.bytes)
             offset += piece.bytes.count
-            piece = SpillWriter()
+            piece.clear()
         }
 
         mutating func finish(newestLSN: LSN) throws -> HistoryRun {
@@ -137,21 +158,18 @@ struct HistoryRun: Sendable {
         return hash ^ hash >> 29
     }
 
-    private static func bits(_ hash: UInt64, _ words: Int) -> [Int] {
+    /// Gives the places of a hash in a filter, until `body` says no; whether it never did.
+    @discardableResult
+    private static func forEachBit(_ hash: UInt64, _ words: Int, _ body: (Int) -> Bool) -> Bool {
         let count = UInt64(words) << 6
         let step = hash >> 32 | 1
-        return (0..<4).map { Int((hash &+ UInt64($0) &* step) % count) }
+        for index in 0..<UInt64(4) where !body(Int((hash &+ index &* step) % count)) { return false }
+        return true
     }
 
     /// False when no key with this hash is in the run.
     func mayHold(_ hash: UInt64) -> Bool {
-        let count = UInt64(filter.count) << 6
-        let step = hash >> 32 | 1
-        for index in 0..<UInt64(4) {
-            let bit = Int((hash &+ index &* step) % count)
-            if filter[bit >> 6] & 1 << UInt64(bit & 63) == 0 { return false }
-        }
-        return true
+        Self.forEachBit(hash, filter.count) { bit in filter[bit >> 6] & 1 << UInt64(bit & 63) != 0 }
     }
 
     func entry(of key: RowKey, _ hash: UInt64, in storage: HistoryStorage) throws -> LocalHistory.Entry? {

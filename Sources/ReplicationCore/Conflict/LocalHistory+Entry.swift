@@ -107,10 +107,10 @@ extension LocalHistory {
         }
 
         private static func put(_ mark: WriteMark, into writer: inout SpillWriter) {
-            writer.put(mark.id.commitLSN.rawValue)
-            writer.put(UInt64(mark.id.position))
-            writer.put(mark.commitTime.microseconds)
-            writer.put(mark.effectiveTime.microseconds)
+            writer.put((
+                mark.id.commitLSN.rawValue, UInt64(mark.id.position),
+                UInt64(bitPattern: mark.commitTime.microseconds), UInt64(bitPattern: mark.effectiveTime.microseconds)
+            ))
         }
 
         private static func takeMark(_ cursor: inout SpillCursor) throws(SpillFrame.Damage) -> WriteMark {

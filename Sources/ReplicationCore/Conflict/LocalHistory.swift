@@ -24,7 +24,7 @@ public struct LocalHistory: Sendable {
     private static let layerCount = 8
 
     /// Bytes in memory, roughly, from which on they become a run.
-    public let limitBytes: Int
+    public private(set) var limitBytes: Int
     /// Memory in use, roughly, in bytes.
     public var sizeBytes: Int { recentBytes + indexBytes }
     /// Everything before it has been seen by the other side.
@@ -190,6 +190,14 @@ public struct LocalHistory: Sendable {
         guard id.commitLSN >= trimmedLSN, let run = lastRun(thatMayHold: key) else { return }
         layers[top].entries[key, default: Entry()].matched.append(id)
         noteSize(of: key, run.newestLSN, contentBytes: MemoryLayout<OperationID>.stride)
+    }
+
+    /// Changes `limitBytes`.
+    ///
+    /// - Throws: what the storage throws.
+    public mutating func keep(within limitBytes: Int) throws {
+        self.limitBytes = limitBytes
+        if recentBytes > limitBytes { try makeRun() }
     }
 
     /// Drops what the other side has seen: the context of the last transaction that its direction has applied.

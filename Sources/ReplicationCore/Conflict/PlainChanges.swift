@@ -77,10 +77,12 @@ public struct PlainChanges: Sendable {
         if operation.columns.count == table.valueColumns.count { return false }
         var written = operation.columns[...]
         for column in table.valueColumns {
+            let cell = operation.new.firstCell + table.columns[column].sourceIndex
             if written.first == column {
                 written = written.dropFirst()
-            } else {
-                chunk.arena.cells[operation.new.firstCell + table.columns[column].sourceIndex].kind = .unchanged
+            } else if chunk.arena.cells[cell].kind != .unchanged {
+                // Mostly it is so already (`NeededValues`), and the source's cells need not be copied.
+                chunk.arena.cells[cell].kind = .unchanged
             }
         }
         return true

@@ -163,6 +163,7 @@ public struct SplitReader: Sendable {
             if let operation {
                 if operation.kind == .update { likely = operation.columns }
                 try history.record(operation, mark: mark, table: table, arena: chunk.arena)
+                if operations.isEmpty { operations.reserveCapacity(span.changes.count - offset) }
                 operations.append(operation)
             }
             try history.recordWatched(change, mark: mark, table: table, arena: chunk.arena)

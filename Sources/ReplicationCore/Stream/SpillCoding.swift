@@ -8,7 +8,26 @@ struct SpillWriter {
         withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }
     }
 
+    /// Four at once.
+    mutating func put(_ numbers: (UInt64, UInt64, UInt64, UInt64)) {
+        let (first, second, third, fourth) = numbers
+        let ordered = (first.littleEndian, second.littleEndian, third.littleEndian, fourth.littleEndian)
+        withUnsafeBytes(of: ordered) { bytes.append(contentsOf: $0) }
+    }
+
     mutating func append(_ block: some Collection<UInt8>) { bytes.append(contentsOf: block) }
+
+    /// Empties it; its memory stays.
+    mutating func clear() { bytes.removeAll(keepingCapacity: true) }
+
+    /// What `body` puts, with its length before it.
+    mutating func putSized(_ body: (inout SpillWriter) -> Void) {
+        let start = bytes.count
+        put(UInt32(0))
+        body(&self)
+        let count = UInt32(truncatingIfNeeded: bytes.count - start - 4).littleEndian
+        bytes.withUnsafeMutableBytes { $0.storeBytes(of: count, toByteOffset: start, as: UInt32.self) }
+    }
 
     /// Bytes with their length before them.
     mutating func put(_ block: some Collection<UInt8>) {

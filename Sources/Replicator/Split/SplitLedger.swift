@@ -53,6 +53,7 @@ final class SplitLedger: Sendable {
     private let signals: SidePair<Signals>
     private let files: SplitFiles
     private let pendingLimitBytes: Int
+    private let historyBytes: Int
     private let stopBytes: Int
 
     /// - Parameter whole: a transaction that has to be applied in one piece.
@@ -71,6 +72,7 @@ final class SplitLedger: Sendable {
         signals = SidePair { _ in Signals() }
         self.files = files
         pendingLimitBytes = settings.pendingBytes
+        historyBytes = settings.historyBytes
         stopBytes = settings.stopBytes
     }
 
@@ -89,8 +91,11 @@ final class SplitLedger: Sendable {
         return direction.queue.waitsForWhole && direction.reader.isInTransaction
     }
 
-    /// Whether changes of a side wait to be applied, and nobody waits for the side to be read.
-    func isBehind(_ side: Side) -> Bool { !hints[side].isAwaited && hints[side].isQueued }
+    /// Whether what comes from a side may gather: changes of it wait to be applied; or, where an applier waits for the side to
+    /// be read, more waits behind what it is at, which is worth more than the moment that is lost.
+    func isBehind(_ side: Side) -> Bool {
+        hints[side].isAwaited ? hints[side.opposite].isQueued : hints[side].isQueued
+    }
 
     /// Whether most of what comes from a side is what was written there for the other one, of which more is to come, and nobody
     /// waits for the side to be read.
@@ -115,6 +120,7 @@ final class SplitLedger: Sendable {
             let smaller = NeededValues.only(of: chunk.chunk, for: &transactions) { chunk.tables[$0] }
             let kept = smaller.map { SplitChunk($0, tables: chunk.tables) } ?? chunk
             Self.keep(transactions, kept, sign, &state[side])
+            try shareHistoryBytes(&state)
             guard state[side].reader.history.sizeBytes < stopBytes else { throw SplitOverflow.history(side) }
             Self.noteDurable(&state[side.opposite], seen: state[side].reader)
             Self.trim(&state, seenBy: side)
@@ -129,6 +135,14 @@ final class SplitLedger: Sendable {
                 break
             }
             signals[side].arrival.notify()
+        }
+    }
+
+    /// What one side's history does not take the other's may: a run in a file costs more than to remember.
+    private func shareHistoryBytes(_ state: inout SidePair<Direction>) throws {
+        for side in Side.allCases {
+            let rest = 2 * historyBytes - state[side.opposite].reader.history.sizeBytes
+            try state[side].reader.history.keep(within: max(historyBytes, rest))
         }
     }
 

@@ -70,8 +70,8 @@ public struct SplitSettings: Sendable {
         limits.bytes = max(64 << 10, limits.bytes / 2)
         return limits
     }
-    /// What each side's own writes may take in memory that the other has not seen.
-    var historyBytes: Int { directions[.origin].replication.memoryLimitBytes / 16 }
+    /// What each side's own writes may take in memory that the other has not seen, and what the other's leave of as much.
+    var historyBytes: Int { directions[.origin].replication.memoryLimitBytes / 12 }
     /// What one transaction may take that can't be applied in parts, and the index of a history in files.
     var stopBytes: Int { directions[.origin].replication.memoryLimitBytes }
 }

@@ -56,6 +56,7 @@ import Testing
                     if operation.kind != .insert, operation.kind != .update { deletions.append((id, operation.key)) }
                 }
             }
+            if random.chance(10) { try pair.small.keep(within: [1, 700, 2_500][random.below(3)]) }
             try compare(pair, step)
         }
         pair.both { $0.trim(to: LSN(10_000)) }
