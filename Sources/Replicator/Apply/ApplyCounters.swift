@@ -13,7 +13,7 @@ public struct ApplyCounters: Sendable, Equatable {
     public var quarantined = 0
     /// Groups that were applied again in exact order.
     public var fallbacks = 0
-    /// Groups that were one statement with their progress.
+    /// Source transactions that were one statement each, with the progress.
     public var fused = 0
 
     public init() {}

@@ -1,12 +1,14 @@
 import ReplicationCore
 
 /// One row's change in each of several tables, and the progress, as one statement: it passes the server's protocol and its
-/// executor's start once, which for a small transaction is most of what the target does.
+/// executor's start once, which for a small source transaction is most of what the target does.
 ///
 /// All of it sees what stood before, in no certain order. So each table may come once, and none may have a trigger that fires.
 enum FusedStatement {
     /// How many tables.
-    static let limit = 8
+    static let tableLimit = 8
+    /// How many source transactions go this way at once. The target takes about as long for four in bulk, and for more less.
+    static let transactionLimit = 3
 
     struct Part: Hashable, Sendable {
         /// Index of the table's definition in the stream's `RelationHistory`.

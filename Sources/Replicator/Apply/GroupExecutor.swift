@@ -136,8 +136,7 @@ struct GroupExecutor: Sendable {
             let asksPosition = now - askedAtMilliseconds >= Self.positionMilliseconds
             let position = try await transaction.commit(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat,
-                figures: heartbeat == nil ? LiveFigures() : state.figures, after: batch.steps,
-                takesProgress: batch.takesProgress,
+                figures: heartbeat == nil ? LiveFigures() : state.figures, after: batch,
                 asksConstraints: asksConstraints, asksPosition: asksPosition)
             hasUnasked = position == nil
             if let position {

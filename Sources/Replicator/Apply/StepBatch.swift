@@ -14,8 +14,10 @@ struct StepBatch: Sendable {
     private(set) var steps: [PipelineStep] = []
     private(set) var expectations: [Expectation] = []
     private var sizeBytes = 0
-    /// Whether its last step is a `FusedStatement`, which takes the progress as its last parameters.
-    private(set) var takesProgress = false
+    /// The steps that are a `FusedStatement`, which takes the progress as its last parameters.
+    private var fused: [Int] = []
+    /// Whether nothing else is to write the progress.
+    var takesProgress: Bool { !fused.isEmpty }
 
     var isEmpty: Bool { steps.isEmpty }
     /// Whether no result needs a look before the commit.
@@ -37,10 +39,17 @@ struct StepBatch: Sendable {
         steps.append(step)
     }
 
-    /// Adds a statement for all that the group changes and for its progress.
+    /// Adds a statement for all that a source transaction changes and for the progress.
     mutating func addFused(_ name: String, _ parameters: [PostgresParameter]) {
-        takesProgress = true
+        fused.append(steps.count)
         add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
+    }
+
+    /// Its steps, with the progress where they take it.
+    func steps(writing progress: [PostgresParameter]) -> [PipelineStep] {
+        var steps = steps
+        for index in fused { steps[index].append(progress) }
+        return steps
     }
 
     /// The change that a failed step stands for: a step without one of its own prepares for the next.

@@ -35,9 +35,14 @@ struct StepBuilder: Sendable {
     mutating func prepare(_ chunks: [ChangeChunk], skipUpTo: LSN) -> PreparedGroup {
         let before = counters
         defer { counters = before }
+        var batch = StepBatch()
+        if let done = fuse(chunks, skipUpTo: skipUpTo, into: &batch) {
+            return PreparedGroup(
+                chunks: chunks, work: [.statements(batch)], counters: done, firesTriggers: false,
+                statementsGeneration: statements.generation)
+        }
         let plan = GroupPlanner.plan(chunks, skipUpTo: skipUpTo) { [plans] in plans.plan($0) }
         var work: [GroupWork] = []
-        var batch = StepBatch()
         func flush() {
             if !batch.isEmpty { work.append(.statements(batch)) }
             batch = StepBatch()
@@ -46,8 +51,7 @@ struct StepBuilder: Sendable {
         // Only what goes in one round trip with its commit makes a difference of it.
         let firesTriggers =
             !isSmall || chunks.contains { $0.usedDefinitions.contains { plans.plan($0)?.firesTriggers ?? false } }
-        let isFused = !firesTriggers && fuse(plan, chunks: chunks, into: &batch)
-        for step in isFused ? [] : plan.steps {
+        for step in plan.steps {
             switch step {
             case .bulk(let statement):
                 if let copy = copy(statement, of: plan, chunks: chunks) {
@@ -66,7 +70,6 @@ struct StepBuilder: Sendable {
         flush()
         var done = ApplyCounters()
         done.changes = plan.changeCount
-        done.fused = isFused ? 1 : 0
         done.ignored = plan.ignoredCount
         done.withheld = plan.withheldCount
         done.transactions = chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
@@ -164,34 +167,6 @@ struct StepBuilder: Sendable {
         let isEncodedNow = sizeBytes < limits.heldRowBytes || sizeBytes >= limits.doubtfulRowBytes
         let row = RowCells(cells: cells, chunks: chunks, approximateBytes: sizeBytes)
         batch.add(step(name, row, isEncodedNow: isEncodedNow), sizeBytes: 64, rows: nil, change: nil)
-    }
-
-    /// Adds everything as one statement, with its progress.
-    ///
-    /// - Returns: whether that can be: for one row each of few tables, all small. Nothing is added otherwise.
-    private mutating func fuse(_ group: GroupPlan, chunks: [ChangeChunk], into batch: inout StepBatch) -> Bool {
-        guard !group.steps.isEmpty, group.steps.count <= FusedStatement.limit, let last = chunks.last, !last.isOpenEnded,
-            last.twoPhase == nil
-        else { return false }
-        var parts: [FusedStatement.Part] = []
-        var tables: [RelationPlan] = []
-        var cells: [CellLocation] = []
-        for step in group.steps {
-            guard case .bulk(let statement) = step, statement.rows.count == 1,
-                let plan = plans.plan(statement.shape.definition), !tables.contains(where: { $0.table == plan.table })
-            else { return false }
-            let shape = RowStatement.Shape(one: statement.shape, plan: plan)
-            parts.append(FusedStatement.Part(definition: statement.shape.definition, shape: shape))
-            tables.append(plan)
-            cells += (shape.written + shape.compared).map {
-                group.location(statement.rows[0], sourceIndex: plan.columns[$0].sourceIndex)
-            }
-        }
-        let sizeBytes = cells.reduce(0) { $0 + Int(chunks[Int($1.chunk)].arena.cells[$1.cell].length) }
-        guard sizeBytes < limits.heldRowBytes, let name = statements.name(for: parts, plans: tables, batch: &batch)
-        else { return false }
-        batch.addFused(name, cells.map { chunks[Int($0.chunk)].arena.parameter($0.cell) })
-        return true
     }
 
     private func step(_ name: String, _ source: some ParameterSource, isEncodedNow: Bool) -> PipelineStep {

@@ -68,21 +68,20 @@ struct TargetTransaction {
     ///
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
-    /// - Parameter data: the last of it, in the same round trip.
-    /// - Parameter takesProgress: whether its last step writes the progress, too.
+    /// - Parameter data: the last of it, in the same round trip; it may write the progress itself.
     /// - Parameter asksConstraints: whether something may wait for the commit.
     /// - Returns: where the target's own log stands afterwards, if that is asked.
     /// - Throws: `PipelineError`, counted in the caller's steps.
     @discardableResult
     mutating func commit(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
-        after data: [PipelineStep] = [], takesProgress: Bool = false, asksConstraints: Bool = true,
-        asksPosition: Bool = true
+        after batch: StepBatch = StepBatch(), asksConstraints: Bool = true, asksPosition: Bool = true
     ) async throws -> LogPosition? {
-        let written = Self.parameters(direction, endLSN, commitTime ?? heartbeat?.sentAt)
-        var data = data
-        if takesProgress { data[data.count - 1].append(written) }
-        let progress = takesProgress ? [] : [PipelineStep.execute(name: "lindero_progress", parameters: written, binaryResult: false)]
+        let place = Self.parameters(direction, endLSN, commitTime ?? heartbeat?.sentAt)
+        let data = batch.steps(writing: place)
+        let progress =
+            batch.takesProgress
+            ? [] : [PipelineStep.execute(name: "lindero_progress", parameters: place, binaryResult: false)]
         // What fits one round trip needs no BEGIN and no COMMIT: until the Sync at its end it is one transaction.
         let isWhole = !isOpen && hasStatements && !asksConstraints && !asksPosition && heartbeat == nil
         if isWhole {

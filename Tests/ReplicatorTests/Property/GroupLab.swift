@@ -14,7 +14,7 @@ final class GroupLab {
         /// Groups that were planned while the one before was applied.
         var ahead = 0
         var fallbacks = 0
-        /// Groups that were one statement with their progress.
+        /// Transactions that were one statement each, with the progress.
         var fused = 0
         var cutTransactions = 0
         var streamed = 0
