@@ -178,6 +178,7 @@ final class GroupApplier {
         }
         let outcome = await executor.applying(prepared, whenSent: { next.begin() })
         if let (group, builder) = await next.outcome { (ahead, self.builder) = (group, builder) }
+        if case .failure = outcome { builder.statements.avoid(prepared.closedBatch?.fusedParts ?? []) }
         try outcome.get()
         builder.counters.add(prepared.counters)
     }

@@ -11,6 +11,8 @@ struct StatementCache: Sendable {
 
     /// Each costs memory here and in the target's session; with many columns there may be any number of shapes.
     static let limit = 500
+    /// Those for several tables cost several times as much, and their shapes multiply.
+    static let fusedLimit = 64
     /// How many go at once when there are more.
     private static let evictedCount = 50
 
@@ -19,6 +21,8 @@ struct StatementCache: Sendable {
     private var useCount = 0
     /// What might become a statement, should it come again.
     private var askedOnce: Set<[FusedStatement.Part]> = []
+    /// What the target has refused, and might refuse each time.
+    private var refused: Set<[FusedStatement.Part]> = []
     /// Counts the times that everything was thrown away.
     private(set) var generation = 0
 
@@ -38,15 +42,26 @@ struct StatementCache: Sendable {
     }
 
     /// The name of a statement for several tables; its first use adds the preparation to `batch`. `nil` when the same has not been
-    /// asked for before: what comes once is not worth a statement of its own.
+    /// asked for before, since what comes once is not worth a statement of its own (unless `atOnce`), or was refused.
     mutating func name(
-        for parts: [FusedStatement.Part], plans: [RelationPlan], batch: inout StepBatch
+        for parts: [FusedStatement.Part], plans: [RelationPlan], atOnce: Bool, batch: inout StepBatch
     ) -> String? {
-        if names[.fused(parts)] == nil, askedOnce.insert(parts).inserted {
-            if askedOnce.count > Self.limit { askedOnce = [parts] }
-            return nil
+        if names[.fused(parts)] == nil {
+            if refused.contains(parts) { return nil }
+            if !atOnce, askedOnce.insert(parts).inserted {
+                if askedOnce.count > Self.limit { askedOnce = [parts] }
+                return nil
+            }
+            let known = names.keys.count { if case .fused = $0 { true } else { false } }
+            if known >= Self.fusedLimit { evict(Self.fusedLimit / 8, &batch) { if case .fused = $0 { true } else { false } } }
         }
         return name(.fused(parts), &batch) { FusedStatement.sql(parts, plans: plans) }
+    }
+
+    /// Has what was refused as one statement go another way from now on: the target may mind what it cannot see in it.
+    mutating func avoid(_ statements: [[FusedStatement.Part]]) {
+        if refused.count + statements.count > Self.limit { refused = [] }
+        refused.formUnion(statements)
     }
 
     private mutating func name(
@@ -57,7 +72,7 @@ struct StatementCache: Sendable {
             names[key]?.lastUse = useCount
             return known
         }
-        if names.count >= Self.limit { evict(&batch) }
+        if names.count >= Self.limit { evict(Self.evictedCount, &batch) { _ in true } }
         let (sql, types) = statement()
         count += 1
         let name = "lindero_\(count)"
@@ -67,8 +82,9 @@ struct StatementCache: Sendable {
     }
 
     /// Throws away what was not used for longest; steps before this one may still use it.
-    private mutating func evict(_ batch: inout StepBatch) {
-        for (key, entry) in names.sorted(by: { $0.value.lastUse < $1.value.lastUse }).prefix(Self.evictedCount) {
+    private mutating func evict(_ limit: Int, _ batch: inout StepBatch, where isMeant: (Key) -> Bool) {
+        let entries = names.filter { isMeant($0.key) }.sorted { $0.value.lastUse < $1.value.lastUse }
+        for (key, entry) in entries.prefix(limit) {
             batch.deallocate(name: entry.name)
             names[key] = nil
         }

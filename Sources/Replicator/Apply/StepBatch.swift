@@ -15,7 +15,8 @@ struct StepBatch: Sendable {
     private(set) var expectations: [Expectation] = []
     private var sizeBytes = 0
     /// The steps that are a `FusedStatement`, which takes the progress as its last parameters.
-    private var fused: [Int] = []
+    private var fused: [(step: Int, parts: [FusedStatement.Part])] = []
+    var fusedParts: [[FusedStatement.Part]] { fused.map(\.parts) }
     /// Whether nothing else is to write the progress.
     var takesProgress: Bool { !fused.isEmpty }
 
@@ -40,15 +41,15 @@ struct StepBatch: Sendable {
     }
 
     /// Adds a statement for all that a source transaction changes and for the progress.
-    mutating func addFused(_ name: String, _ parameters: [PostgresParameter]) {
-        fused.append(steps.count)
+    mutating func addFused(_ name: String, _ parts: [FusedStatement.Part], _ parameters: [PostgresParameter]) {
+        fused.append((steps.count, parts))
         add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
     }
 
     /// Its steps, with the progress where they take it.
     func steps(writing progress: [PostgresParameter]) -> [PipelineStep] {
         var steps = steps
-        for index in fused { steps[index].append(progress) }
+        for (step, _) in fused { steps[step].append(progress) }
         return steps
     }
 

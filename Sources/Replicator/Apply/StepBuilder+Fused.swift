@@ -30,9 +30,11 @@ extension StepBuilder {
                 if !fusion.parts.isEmpty { fusions.append(fusion) }
             }
         }
-        let names = fusions.compactMap { statements.name(for: $0.parts, plans: $0.plans, batch: &batch) }
+        let names = fusions.compactMap {
+            statements.name(for: $0.parts, plans: $0.plans, atOnce: limits.fusesAtOnce, batch: &batch)
+        }
         guard !names.isEmpty, names.count == fusions.count else { return nil }
-        for (name, fusion) in zip(names, fusions) { batch.addFused(name, fusion.parameters) }
+        for (name, fusion) in zip(names, fusions) { batch.addFused(name, fusion.parts, fusion.parameters) }
         done.fused = names.count
         return done
     }

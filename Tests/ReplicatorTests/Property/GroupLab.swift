@@ -136,7 +136,7 @@ final class GroupLab {
             plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), startLSN: life.durable,
             exactUpTo: life.exactUpTo,
             limits: BulkLimits(
-                guardedChanges: random.pick([0, 3, 32]), copiedRows: random.pick([1, 4, 200]),
+                guardedChanges: random.pick([0, 3, 32]), fusesAtOnce: random.chance(50), copiedRows: random.pick([1, 4, 200]),
                 statementBytes: random.pick([1, 256 << 10])),
             lookAhead: { waiting.takeAhead() })
         do {
@@ -200,8 +200,9 @@ final class GroupLab {
         _ chunks: [ChangeChunk], wholeGroup: Bool, _ random: inout SeededGenerator
     ) -> [[ChangeChunk]] {
         var groups: [[ChangeChunk]] = []
+        let joining = random.pick([60, 20])
         for chunk in chunks {
-            let joins = wholeGroup || random.chance(60)
+            let joins = wholeGroup || random.chance(joining)
             let alone = chunk.isOpenEnded || chunk.retracts
             if joins, !alone, let last = groups.last?.last, !last.isOpenEnded, !last.retracts {
                 groups[groups.count - 1].append(chunk)

@@ -122,6 +122,24 @@ import Testing
         change.replacing("id = 1", with: "id = \(id)")
     }
 
+    /// A check of the target's own sees one statement's tables as they were: what it refuses goes as it went before, and stays there.
+    @Test func whatIsRefusedAsOneStatementIsNotTriedSoAgain() async throws {
+        let pair = try await ReplicaPair("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
+        _ = try await pair.target.execute(
+            """
+            CREATE FUNCTION known(int) RETURNS bool LANGUAGE plpgsql VOLATILE AS
+              'BEGIN RETURN EXISTS (SELECT FROM public.a WHERE a.id = $1); END';
+            ALTER TABLE b ADD CHECK (known(id))
+            """)
+        try await pair.streaming { state in
+            for number in 1...6 {
+                try await pair.apply("BEGIN; INSERT INTO a VALUES (\(number)); INSERT INTO b VALUES (\(number)); COMMIT", state)
+            }
+            try await pair.expectSame("SELECT * FROM b ORDER BY id", atLeast: 6)
+            #expect(state.snapshot().counters.fallbacks == 1)
+        }
+    }
+
     /// Its progress is part of the statement: without a row to write it to, nothing commits.
     @Test func aSmallGroupWithoutItsProgressCommitsNothing() async throws {
         let pair = try await ReplicaPair("CREATE TABLE a (id int PRIMARY KEY, v int); CREATE TABLE b (LIKE a INCLUDING ALL)")
