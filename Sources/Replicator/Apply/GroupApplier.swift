@@ -99,12 +99,10 @@ final class GroupApplier {
     }
 
     private func applyCommitted(_ group: PreparedGroup) async throws {
-        if isEarly {
-            try await executor.endEarly()
-            builder.counters.add(earlyCounters)
-            earlyCounters = ApplyCounters()
-        }
+        if isEarly { try await executor.endEarly() }
         try await resolveAndApply(group)
+        builder.counters.add(earlyCounters)
+        earlyCounters = ApplyCounters()
     }
 
     private func takeBack() async {
