@@ -90,8 +90,8 @@ public struct RowRepair: Sendable {
             } catch let error as PostgresError {
                 try await control.target.rollback()
                 guard case .server(let server) = error else { throw error }
-                // Somebody has the row, or one with its key.
-                let isBusy = error.isTransient || server.sqlState.rawValue == "55P03"
+                // Somebody has the row, or one with its key, or keeps its transaction from ending.
+                let isBusy = error.isTransient || ["55P03", "57014"].contains(server.sqlState.rawValue)
                 guard isBusy else { return .refused("\(error)") }
             } catch {
                 try await control.target.rollback()

@@ -166,7 +166,8 @@ struct SplitRowRepair: Sendable {
     }
 
     /// Makes the row on the other side. Once its key is held there nobody else can make it; then everything that was done to
-    /// it there has to have arrived, and the row is still what it was.
+    /// it there has to have arrived, and the row is still what it was. Its holder keeps it so until all can see it: an applier
+    /// that looks for a row does not wait for one that is being made, and would drop what was done to it.
     private func bring(
         _ row: Row, _ reading: RowReading, from holder: VerifySide, isWhole: Bool
     ) async throws -> RowRepair.Outcome? {
@@ -184,9 +185,14 @@ struct SplitRowRepair: Sendable {
         try await note(on: side)
         let statement = RepairSQL(table: row.sql.table, side: side).bring(names)
         guard try await writers[side].query(statement, values).affectedRows == 1 else { return nil }
-        guard try await hasArrived(on: holder),
-            try await pair[holder].read(row.sql, [row.key], holder)[row.key]?.reading.version == reading.version
-        else { return nil }
+        guard try await hasArrived(on: holder) else { return nil }
+        do {
+            guard try await lock(row, holder, reading.version) else { return nil }
+        } catch let error as PostgresError where error.sqlState?.rawValue == "42501" {
+            return .refused("on \(direction.database(holder)), where it has to be held, Lindero's role may UPDATE no column: \(error)")
+        }
+        // Whatever the end waits for (a trigger, a standby), it comes before the holder's session has been idle for too long.
+        _ = try await writers[side].execute("SET LOCAL statement_timeout = '5s'")
         let made = try await writers[side].read(row.sql, [row.key], side)[row.key]?.reading
         let unlike = row.columns.indices.filter { made?.columns[$0] != reading.columns[$0] }
         let distorted = unlike.filter { brought.contains($0) }.map { row.columns[$0].name }
@@ -281,15 +287,15 @@ struct SplitRowRepair: Sendable {
             target: control[side])
     }
 
-    /// The same while rows are held.
+    /// The same while rows are held: false when that would be too long, even if it gets nearer.
     private func hasArrived(on side: VerifySide) async throws -> Bool {
-        var wait = arrival(on: side)
-        wait.stillMilliseconds = Int(RowRepair.holdMilliseconds)
-        do {
-            _ = try await wait.pass()
-            return true
-        } catch VerifyError.notCaughtUp {
-            return false
+        let wait = arrival(on: side)
+        guard let lsn = try await Marker.position(on: wait.source) else { return false }
+        let arrived = LSNWait(place: .direction(wait.direction), target: wait.target)
+        let outcome = try await arrived.wait(for: lsn, timeoutMilliseconds: Int(RowRepair.holdMilliseconds)) {
+            try await Marker.write(on: wait.source)
         }
+        if case .shown = outcome { return true }
+        return false
     }
 }
