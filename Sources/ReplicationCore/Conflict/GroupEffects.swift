@@ -3,7 +3,8 @@
 public struct GroupEffects: Sendable {
     private var presence: [RowKey: Bool] = [:]
     private(set) var ended: Set<RowKey> = []
-    private(set) var matched: Set<OperationID> = []
+    /// What both sides have ended.
+    public private(set) var matched: Set<OperationID> = []
     /// For this transaction's last message; see `SplitNote`.
     public private(set) var notes: [SplitNote] = []
 

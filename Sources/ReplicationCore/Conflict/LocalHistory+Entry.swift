@@ -35,6 +35,13 @@ extension LocalHistory {
             if let cleared = clearedLSN, cleared < lsn { clearedLSN = nil }
         }
 
+        mutating func end(_ deletion: Deletion) {
+            writes.removeAll()
+            // In older layers and runs as well.
+            clearedLSN = deletion.mark.id.commitLSN
+            deletions.append(deletion)
+        }
+
         mutating func note(_ write: ColumnWrite) {
             if let known = writes.firstIndex(where: { $0.column == write.column }) {
                 writes[known] = write

@@ -72,13 +72,6 @@ public struct LocalHistory: Sendable {
         RowKey(table: numberTables + table, values: [number])
     }
 
-    /// What this side has made of a key that it no longer has, while the other side had not seen it.
-    public func laterKey(of key: RowKey) throws -> RowKey {
-        var (current, seen) = (key, Set<RowKey>())
-        while seen.insert(current).inserted, let next = try entry(of: current)?.deletions.last?.newKey { current = next }
-        return current
-    }
-
     /// What this side has made of a row after an operation of its own that left it with this key; `nil` when it is gone.
     func laterKey(of key: RowKey, after id: OperationID) throws -> RowKey? {
         var (current, last) = (key, id)
@@ -245,12 +238,8 @@ public struct LocalHistory: Sendable {
     }
 
     private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?) {
-        var entry = layers[top].entries[key] ?? Entry()
-        entry.writes.removeAll()
-        // In older layers and runs as well.
-        entry.clearedLSN = mark.id.commitLSN
-        entry.deletions.append(Deletion(mark: mark, newKey: newKey))
-        layers[top].entries[key] = entry
+        // Where it is: a row that is renamed again and again has many.
+        layers[top].entries[key, default: Entry()].end(Deletion(mark: mark, newKey: newKey))
         noteSize(of: key, mark.id.commitLSN, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
     }
 

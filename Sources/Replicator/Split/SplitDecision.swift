@@ -9,7 +9,7 @@ struct SplitDecision {
     /// Rows that were brought to hold their keys and have not become real, with the operation they were made of.
     private var brought: [RowKey: Brought] = [:]
     /// Whose numbers the group's references are.
-    let references: SplitReferences
+    private(set) var references: SplitReferences
     /// What rows that others may refer to had as numbers here, before the group.
     private var numbers: [RowKey: String] = [:]
     /// Rows that others may refer to, and that the source has ended, in order.
@@ -18,6 +18,8 @@ struct SplitDecision {
     private struct Brought: Sendable {
         var id: OperationID
         var definition: Int
+        /// Whether it has references.
+        var refers: Bool
         /// Whether it can stay as it is: it is no row with another key, and each row that it refers to was there, and no
         /// other one under its key.
         var isExact: Bool
@@ -37,22 +39,37 @@ struct SplitDecision {
     /// The applier holds a row that the group names, or found none.
     ///
     /// - Parameters:
-    ///   - operation: what it was brought for, if it was not there.
+    ///   - isBrought: whether it was not there, and was brought.
     ///   - number: what others know it by, if they do.
     mutating func note(
-        _ lock: SplitLocks.Lock, isThere: Bool, brought operation: (operation: RowOperation, arena: ChangeArena)?, number: String?,
-        _ targets: SplitTargets
+        _ lock: SplitLocks.Lock, isThere: Bool, isBrought: Bool, number: String?, _ targets: SplitTargets
     ) {
-        effects.note(lock.key, isPresent: isThere && operation == nil)
-        if let target = targets[lock.definition]?.target {
-            if operation == nil, target.number != nil { numbers[lock.key] = number }
-            if let (operation, arena) = operation {
-                brought[lock.key] = Brought(
-                    id: operation.id, definition: lock.definition,
-                    isExact: operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
-                        && missingReferences(of: operation, target, arena).isEmpty)
-            }
+        effects.note(lock.key, isPresent: isThere && !isBrought)
+        guard let target = targets[lock.definition]?.target else { return }
+        if !isBrought {
+            if target.number != nil { numbers[lock.key] = number }
+        } else if let (operation, transaction, chunk) = lock.creating {
+            let isExact = operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
+                && missingReferences(of: operation, target, chunk.chunk.arena, moment(in: transaction)).isEmpty
+            brought[lock.key] = Brought(
+                id: operation.id, definition: lock.definition, refers: !target.references.isEmpty, isExact: isExact)
         }
+    }
+
+    /// What references of a transaction mean by now.
+    private func moment(in transaction: SplitTransaction) -> SplitReferences.Moment {
+        references.moment(in: transaction.context, after: effects)
+    }
+
+    /// What the target itself has done to rows that are referred to, up to the moment when all are held.
+    ///
+    /// - Returns: whether it has made others of them than those that are held.
+    mutating func follow(in history: LocalHistory) throws -> Bool {
+        let news = try references.follow(in: history)
+        if news.hasChanged {
+            for key in brought.keys where brought[key]?.refers == true { brought[key]?.isExact = false }
+        }
+        return news.hasRows
     }
 
     /// Decides one operation after the other.
@@ -64,16 +81,16 @@ struct SplitDecision {
             guard let transaction = item.transaction else { continue }
             for operation in transaction.operations {
                 let arena = item.chunk.chunk.arena
-                guard let statements = targets[operation.relation],
-                    let operation = adapted(operation, statements.target, arena)
-                else { continue }
+                guard let statements = targets[operation.relation] else { continue }
+                let moment = moment(in: transaction)
+                guard let operation = adapted(operation, statements.target, arena, moment) else { continue }
                 let resolution = try resolver.resolve(
                     operation, of: transaction, table: statements.target.table, against: history, effects: &effects)
                 let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
                 noteEnd(operation, resolution, transaction.context, statements)
-                for step in resolution.steps { perform(step, operation, arena, statements, change, &names) }
+                for step in resolution.steps { perform(step, operation, arena, statements, moment, change, &names) }
                 for conflict in resolution.conflicts {
-                    add(statements.record(conflict, operation, arena, references), rows: nil, change, &names)
+                    add(statements.record(conflict, operation, arena, moment), rows: nil, change, &names)
                 }
                 if !brought.isEmpty { noteDropped(operation) }
             }
@@ -91,16 +108,15 @@ struct SplitDecision {
 
     private mutating func perform(
         _ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena, _ statements: SplitStatements,
-        _ change: FailedChange, _ names: inout SplitStatementNames
+        _ moment: SplitReferences.Moment, _ change: FailedChange, _ names: inout SplitStatementNames
     ) {
         switch step {
         case .insert(let key, _):
             numbers[key] = nil
             if let row = brought.removeValue(forKey: key) {
                 // It is there already, just as this operation wants it.
-                if row.id == operation.id, row.isExact, missingReferences(of: operation, statements.target, arena).isEmpty {
-                    return
-                }
+                let isExact = row.id == operation.id && row.isExact
+                if isExact, missingReferences(of: operation, statements.target, arena, moment).isEmpty { return }
                 add(statements.delete(key), rows: 1, change, &names)
             }
         case .move(let key, let newKey, _):
@@ -111,7 +127,7 @@ struct SplitDecision {
         case .update:
             break
         }
-        add(statements.step(step, operation, arena, references), rows: 1, change, &names)
+        add(statements.step(step, operation, arena, moment), rows: 1, change, &names)
     }
 
     // MARK: references
@@ -122,18 +138,17 @@ struct SplitDecision {
     }
 
     /// Columns whose row, which they refer to, is not here.
-    private func missingReferences(of operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena) -> Set<Int> {
+    private func missingReferences(
+        of operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena, _ moment: SplitReferences.Moment
+    ) -> Set<Int> {
         var missing: Set<Int> = []
         for (column, reference) in target.references {
             guard let bytes = target.bytes(column, operation, arena) else { continue }
-            if let key = references.key(of: bytes, in: reference.table, at: operation.id), isHere(key) { continue }
+            if let key = moment.key(of: bytes, in: reference.table, at: operation.id), isHere(key) { continue }
             missing.insert(column)
         }
         return missing
     }
-
-    /// Rows that are referred to, and that are not here by the keys that the source knows.
-    var lostRows: Set<RowKey> { Set(references.rows.keys.filter { !isHere($0) }) }
 
     private func isHere(_ key: RowKey) -> Bool {
         if effects.isPresent(key) { return true }
@@ -143,10 +158,12 @@ struct SplitDecision {
 
     /// An operation without the references that it can't have yet: where a column may be empty it is, else it stays as it
     /// is, and a row that would be new is not made before a later change tells what it refers to.
-    private func adapted(_ operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena) -> RowOperation? {
+    private func adapted(
+        _ operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena, _ moment: SplitReferences.Moment
+    ) -> RowOperation? {
         let required = target.references.filter { $0.value.isRequired }
         if required.isEmpty || operation.kind == .delete { return operation }
-        let missing = missingReferences(of: operation, target, arena).filter { required[$0] != nil }
+        let missing = missingReferences(of: operation, target, arena, moment).filter { required[$0] != nil }
         let isKnown: Bool
         switch operation.kind {
         case .move(let newKey): isKnown = effects.isPresent(operation.key) || effects.isPresent(newKey)

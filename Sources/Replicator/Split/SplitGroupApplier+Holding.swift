@@ -32,7 +32,9 @@ extension SplitGroupApplier {
                 guard let statements = targets[lock.definition] else { continue }
                 let bring = (bringsRows ? lock.creating : nil).map { creating in
                     steps.add(
-                        statements.bring(lock.key, creating.operation, creating.chunk.chunk.arena, references), &names,
+                        statements.bring(
+                            lock.key, creating.operation, creating.chunk.chunk.arena,
+                            references.moment(in: creating.transaction.context, after: decision.effects)), &names,
                         change: FailedChange(
                             creating.operation, creating.transaction, creating.chunk, statements.target.table.name))
                 }
@@ -49,10 +51,8 @@ extension SplitGroupApplier {
                 let isThere = results[look].rowCount == 1
                 // What kept it from being brought has gone before it could be locked.
                 if bring != nil, !isBrought, !isThere { throw SplitChanged.row }
-                let creating = isBrought ? lock.creating : nil
                 decision.note(
-                    lock, isThere: isThere, brought: creating.map { ($0.operation, $0.chunk.chunk.arena) },
-                    number: isThere ? results[look][row: 0, column: 0] : nil, targets)
+                    lock, isThere: isThere, isBrought: isBrought, number: isThere ? results[look][row: 0, column: 0] : nil, targets)
             }
         }
         return decision

@@ -15,8 +15,8 @@ final class SplitGroupApplier {
     private let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
     private var sourceBarrier: SplitBarrier
-    /// What the group that is being applied refers to and was not found, once that is known.
-    private var lostRows: Set<RowKey>?
+    /// Whether the group that is being applied was begun again for rows that it came to refer to.
+    private var hasFollowed = false
     /// The side that is read.
     let side: Side
     let settings: DirectionSettings
@@ -93,7 +93,7 @@ final class SplitGroupApplier {
     func insist(
         on group: SplitGroup, isPart: Bool, _ write: (_ isFirst: Bool, _ allHot: Bool) async throws -> Void
     ) async throws {
-        lostRows = nil
+        hasFollowed = false
         missedRivals = []
         bringsRows = true
         var allHot = group.changeCount == 0
@@ -234,12 +234,12 @@ final class SplitGroupApplier {
         }
         if group.hasOperations {
             try await barrier.pass()
-            if lostRows == nil, !decision.lostRows.isEmpty {
-                lostRows = decision.lostRows
-                throw SplitTouched()
-            }
             let knownLSN = try ledger.withHistory(of: side.opposite) { history, readLSN in
                 guard try parts.isUntouched(history) else { throw SplitTouched() }
+                if try decision.follow(in: history), !hasFollowed {
+                    hasFollowed = true
+                    throw SplitTouched()
+                }
                 try decision.decide(parts.hot, resolver, history, targets, &names)
                 return readLSN
             }
@@ -256,8 +256,8 @@ final class SplitGroupApplier {
         counters.transactions += group.transactionCount
     }
 
-    /// Asks the source whose numbers the group's references are, and its history what keys those rows had; once more, and with
-    /// the target's changed keys, when that has none of the rows.
+    /// Asks the source whose numbers the group's references are, its history what keys those rows had, and the target's what
+    /// has become of those keys.
     private func references(of group: SplitGroup) async throws -> SplitReferences {
         var references = try await SplitReferences.read(group, targets, on: source, names: &sourceNames)
         if references.rows.isEmpty { return references }
@@ -265,7 +265,7 @@ final class SplitGroupApplier {
         try await sourceBarrier.pass(holdsRows: false)
         try ledger.withHistories { histories in
             try references.goBack(in: histories(side))
-            if let lostRows { try references.follow(lostRows, in: histories(side.opposite)) }
+            _ = try references.follow(in: histories(side.opposite))
         }
         return references
     }

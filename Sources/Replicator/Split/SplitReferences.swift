@@ -4,8 +4,9 @@ import ReplicationCore
 /// Which rows a group's references mean: the numbers are the source's own, so it is asked whose they are.
 ///
 /// It tells what is so now, and its history what was so then: under a key that it has given to the row since, the target may
-/// have another one. A row that it no longer has was deleted by a later change of its stream, or by our other
-/// direction: both say themselves what becomes of rows that refer to it (decision on references).
+/// have another one. The target's history says whether it has changed that row's key itself, as of the rows of operations. A
+/// row that the source no longer has was deleted by a later change of its stream, or by our other direction: both say
+/// themselves what becomes of rows that refer to it (decision on references).
 struct SplitReferences: Sendable {
     private struct Number: Hashable, Sendable {
         var table: QualifiedName
@@ -28,9 +29,11 @@ struct SplitReferences: Sendable {
     private var answers: [Number: Answer] = [:]
     /// The first operation that holds a number, and the last one.
     private var holders: [Number: ClosedRange<OperationID>] = [:]
-    /// What the target has made of keys that it no longer has.
-    private var laterKeys: [RowKey: RowKey] = [:]
-    /// Every row that is meant.
+    /// Rows that are meant by the source's keys.
+    private var meant: [RowKey: SplitReference] = [:]
+    /// What the target has made of rows under those keys.
+    private var former: [RowKey: [LocalHistory.FormerRow]] = [:]
+    /// Every row that may be meant, by the target's keys too.
     private(set) var rows: [RowKey: SplitReference] = [:]
     /// Whether the group has tables with references.
     private(set) var isEmpty = true
@@ -84,9 +87,10 @@ struct SplitReferences: Sendable {
                 guard let number = answer.bytes(row: 0, column: match.count) else { continue }
                 let key = RowKey(table: reference.tableID, values: match.indices.map { answer.bytes(row: 0, column: $0) })
                 references.answers[question.number] = Answer(reference: reference, number: number, key: key)
-                references.rows[key] = reference
+                references.meant[key] = reference
             }
         }
+        references.rows = references.meant
         return references
     }
 
@@ -104,7 +108,7 @@ struct SplitReferences: Sendable {
     ///
     /// - Parameter source: read past the moment when it was asked.
     mutating func goBack(in source: LocalHistory) throws {
-        rows.removeAll(keepingCapacity: true)
+        meant.removeAll(keepingCapacity: true)
         for (number, holders) in holders {
             guard var answer = answers[number] else { continue }
             let former = try source.formerKeys(ofNumber: answer.number, in: answer.reference.tableID)
@@ -112,29 +116,61 @@ struct SplitReferences: Sendable {
             // The first that outlasted all of them is the last that any can mean.
             let last = former.firstIndex { $0.until > holders.upperBound }
             answer.formerKeys = Array(last.map { former[...$0] } ?? former)
-            for (key, _) in answer.formerKeys { rows[key] = answer.reference }
-            if last == nil { rows[answer.key] = answer.reference }
+            for (key, _) in answer.formerKeys { meant[key] = answer.reference }
+            if last == nil { meant[answer.key] = answer.reference }
             answers[number] = answer
         }
+        rows = meant
     }
 
-    /// Looks for rows under the keys that they have on the target, where it has changed those and the source does not know yet.
+    /// What following the target's history has shown.
+    struct News {
+        /// Some key may mean another row than was known.
+        var hasChanged = false
+        /// Some of those rows are held by nobody.
+        var hasRows = false
+    }
+
+    /// Looks for what the target has made of the rows, where the source may not know it yet.
+    mutating func follow(in target: LocalHistory) throws -> News {
+        var news = News()
+        let known = try target.formerRows(of: meant.keys)
+        if known == former { return news }
+        former = known
+        news.hasChanged = true
+        for (key, former) in known {
+            guard let reference = meant[key] else { continue }
+            for case let later? in former.map(\.key) where rows.updateValue(reference, forKey: later) == nil { news.hasRows = true }
+        }
+        return news
+    }
+
+    /// What the group's references mean at one point of it.
     ///
-    /// - Parameter lost: keys that the target does not have.
-    mutating func follow(_ lost: Set<RowKey>, in target: LocalHistory) throws {
-        for (key, reference) in rows where lost.contains(key) {
-            let later = try target.laterKey(of: key)
-            if later == key { continue }
-            laterKeys[key] = later
-            rows[later] = reference
+    /// A row that the target has moved is the source's row with the old key until the source has ended that too, which it may
+    /// do in the group itself; from then on the key is another row's.
+    struct Moment {
+        fileprivate let references: SplitReferences
+        fileprivate let context: CausalContext
+        /// What the target has ended, and the source too.
+        fileprivate let matched: Set<OperationID>
+
+        /// The target's key of the row that a number of the source means in an operation; `nil` when the source has no such
+        /// row any more.
+        func key(of bytes: [UInt8], in table: QualifiedName, at id: OperationID) -> RowKey? {
+            guard let answer = references.answers[Number(table: table, bytes: bytes)] else { return nil }
+            let key = answer.key(at: id)
+            let former = references.former[key]?.first { former in
+                !context.includes(commitLSN: former.id.commitLSN) && !matched.contains(former.id)
+            }
+            return former?.key ?? key
         }
     }
 
-    /// The row that a number of the source means in an operation; `nil` when the source has no such row any more.
-    func key(of bytes: [UInt8], in table: QualifiedName, at id: OperationID) -> RowKey? {
-        answers[Number(table: table, bytes: bytes)].map { answer in
-            let key = answer.key(at: id)
-            return laterKeys[key] ?? key
-        }
+    /// - Parameters:
+    ///   - context: of the transaction that refers to rows.
+    ///   - effects: of what came before in the group.
+    func moment(in context: CausalContext, after effects: GroupEffects) -> Moment {
+        Moment(references: self, context: context, matched: effects.matched)
     }
 }

@@ -158,7 +158,7 @@ final class SplitStatements: Sendable {
     ///
     /// Where the row that it refers to is not there yet, it holds the source's number until it becomes real.
     func bring(
-        _ key: RowKey, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
+        _ key: RowKey, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment
     ) -> SplitStatement {
         var statement = insert(key, operation.columns, operation, arena, references, isBrought: true)
         statement.sql += " ON CONFLICT (\(target.keyList)) DO NOTHING"
@@ -168,7 +168,7 @@ final class SplitStatements: Sendable {
     // MARK: steps
 
     func step(
-        _ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
+        _ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment
     ) -> SplitStatement {
         switch step {
         case .insert(let key, let writes):
@@ -199,7 +199,7 @@ final class SplitStatements: Sendable {
     }
 
     private func insert(
-        _ key: RowKey, _ columns: [Int], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences,
+        _ key: RowKey, _ columns: [Int], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment,
         isBrought: Bool = false
     ) -> SplitStatement {
         var statement = SplitStatement()
@@ -225,7 +225,7 @@ final class SplitStatements: Sendable {
     }
 
     private func assignments(
-        _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences,
+        _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment,
         _ statement: inout SplitStatement
     ) -> String {
         var assignments: [String] = []
@@ -268,7 +268,7 @@ final class SplitStatements: Sendable {
 
     /// Records a loser, after the steps that made it one; nothing when the row holds the same value.
     func record(
-        _ conflict: ConflictRecord, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences
+        _ conflict: ConflictRecord, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment
     ) -> SplitStatement {
         var statement = SplitStatement()
         let column = conflict.column.map { target.columns[$0].name }
@@ -313,7 +313,7 @@ final class SplitStatements: Sendable {
 
     /// The operation's value as the target has to write it: of a row that it refers to, the number that this has here.
     private func newValue(
-        _ column: Int, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences,
+        _ column: Int, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment,
         _ statement: inout SplitStatement
     ) -> String {
         guard let reference = target.references[column] else { return sent(column, operation, arena, &statement) }

@@ -73,7 +73,16 @@ import Testing
                 try #require(small == large, "step \(step)")
             }
             try #require(try pair.small.isUntouched(key, since: since) == pair.large.isUntouched(key, since: since))
-            try #require(try pair.small.laterKey(of: key) == pair.large.laterKey(of: key))
+        }
+        let keys = Self.keys.map(Self.key)
+        let former = try pair.large.formerRows(of: keys)
+        try #require(try pair.small.formerRows(of: keys) == former)
+        for key in keys {
+            for row in former[key] ?? [] {
+                let deletion = try #require(try pair.large.deletions(of: key).first { $0.mark.id == row.id })
+                let later = try deletion.newKey.flatMap { try pair.large.laterKey(of: $0, after: row.id) }
+                try #require(row.key == later, "step \(step)")
+            }
         }
     }
 
