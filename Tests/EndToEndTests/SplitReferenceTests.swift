@@ -281,7 +281,13 @@ extension SplitReferenceTests {
         case 0, 1: return "INSERT INTO hotels (code) VALUES ('\(code)')"
         case 2: return "UPDATE rooms SET \"hotelId\" = NULL WHERE \"hotelId\" = \(hotel); DELETE FROM hotels WHERE code = '\(code)'"
         case 3: return "DELETE FROM rooms WHERE \"hotelId\" = \(hotel); DELETE FROM hotels WHERE code = '\(code)'"
-        case 4: return "UPDATE hotels SET code = 'h\(random.below(8))' WHERE code = '\(code)'"
+        case 4:
+            let other = "h\(random.below(8))"
+            if random.below(2) == 0 { return "UPDATE hotels SET code = '\(other)' WHERE code = '\(code)'" }
+            // In one transaction another one takes its place, and is referred to at once.
+            return "UPDATE hotels SET code = 'from \(name) \(number)' WHERE code = '\(code)';"
+                + "UPDATE hotels SET code = '\(code)' WHERE code = '\(other)';"
+                + "INSERT INTO rooms (number, \"hotelId\", \(own)) VALUES ('swap \(name) \(number)', \(hotel), \(value))"
         case 5: return "DELETE FROM rooms WHERE number = '\(room)'"
         case 6, 7: return "INSERT INTO rooms (number, \"hotelId\", \(own)) VALUES ('\(room)', \(hotel), \(value))"
         case 8: return "UPDATE rooms SET \"hotelId\" = \(hotel) WHERE number = '\(room)'"
