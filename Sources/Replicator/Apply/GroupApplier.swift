@@ -33,6 +33,8 @@ final class GroupApplier {
         self.quarantine = quarantine
         self.late = late
         self.lookAhead = lookAhead
+        var limits = limits
+        limits.fuses = true
         builder = StepBuilder(plans: plans, limits: limits)
         executor = GroupExecutor(
             connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,

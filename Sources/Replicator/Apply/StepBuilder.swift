@@ -5,6 +5,8 @@ import ReplicationCore
 struct BulkLimits: Sendable {
     /// A group of no more changes than this goes to the target and commits in one round trip.
     var guardedChanges = 32
+    /// Whether small transactions become statements that write the progress, too: only for who gives it to them.
+    var fuses = false
     /// Whether a combination of tables becomes one statement the first time it comes: preparing it costs more than it saves once.
     var fusesAtOnce = false
     /// Inserts from this many on are copied: a COPY takes round trips of its own.
