@@ -17,8 +17,9 @@ enum FusedStatement {
     }
 
     /// Statement text and the types of `$1…`: those of the parts in turn, then the progress's own. It fails (22012) unless every
-    /// update and delete reaches one row, and the direction's own row is there.
+    /// update and delete reaches one row, and the direction's own row is there, without which the direction would lose its place.
     ///
+    /// - Parameter parts: none for the progress alone.
     /// - Parameter plans: of the parts' tables.
     static func sql(_ parts: [Part], plans: [RelationPlan]) -> (text: String, parameterTypes: [UInt32]) {
         var types: [UInt32] = []
@@ -41,6 +42,6 @@ enum FusedStatement {
             "WITH \(steps.joined(separator: ", ")) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 1)::int FROM (SELECT "
             + "pg_catalog.pg_replication_origin_xact_setup(\(lsn), coalesce(\(time), pg_catalog.clock_timestamp())) "
             + "FROM \(reached.joined(separator: " CROSS JOIN "))) AS done"
-        return (text, types + TargetTransaction.progressTypes)
+        return (text, types + [OID.text, OID.pgLSN, OID.timestamptz])
     }
 }

@@ -33,9 +33,7 @@ final class GroupApplier {
         self.quarantine = quarantine
         self.late = late
         self.lookAhead = lookAhead
-        var limits = limits
-        limits.fuses = true
-        builder = StepBuilder(plans: plans, limits: limits)
+        builder = StepBuilder(plans: plans, fuses: true, limits: limits)
         executor = GroupExecutor(
             connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,
             startLSN: startLSN, prepared: prepared)

@@ -26,7 +26,7 @@ extension GroupExecutor {
     mutating func prepare(_ chunk: ChangeChunk, _ span: TransactionSpan, with batch: StepBatch) async throws {
         let name = prepared.newName(xid: span.xid, prepareLSN: span.endLSN)
         do {
-            try await transaction.prepare(as: name, endLSN: span.endLSN, time: span.commitTime, after: batch.steps)
+            try await transaction.prepare(as: name, endLSN: span.endLSN, time: span.commitTime, after: batch.stepsWithoutProgress)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }

@@ -98,7 +98,7 @@ struct GroupExecutor: Sendable {
         guard !batch.isEmpty else { return }
         let results: [PostgresResult]
         do {
-            results = try await transaction.run(batch.steps, whenSent: whenSent)
+            results = try await transaction.run(batch.stepsWithoutProgress, whenSent: whenSent)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }

@@ -7,6 +7,10 @@ struct StatementCache: Sendable {
         case row(RowStatement.Shape, definition: Int)
         case bulk(BulkStatement.Shape)
         case fused([FusedStatement.Part])
+
+        var isFused: Bool {
+            if case .fused = self { true } else { false }
+        }
     }
 
     /// Each costs memory here and in the target's session; with many columns there may be any number of shapes.
@@ -52,8 +56,7 @@ struct StatementCache: Sendable {
                 if askedOnce.count > Self.limit { askedOnce = [parts] }
                 return nil
             }
-            let known = names.keys.count { if case .fused = $0 { true } else { false } }
-            if known >= Self.fusedLimit { evict(Self.fusedLimit / 8, &batch) { if case .fused = $0 { true } else { false } } }
+            if names.keys.count(where: \.isFused) >= Self.fusedLimit { evict(Self.fusedLimit / 8, &batch, where: \.isFused) }
         }
         return name(.fused(parts), &batch) { FusedStatement.sql(parts, plans: plans) }
     }

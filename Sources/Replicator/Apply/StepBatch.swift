@@ -11,7 +11,7 @@ struct StepBatch: Sendable {
         var change: FailedChange?
     }
 
-    private(set) var steps: [PipelineStep] = []
+    private var steps: [PipelineStep] = []
     private(set) var expectations: [Expectation] = []
     private var sizeBytes = 0
     /// The steps that are a `FusedStatement`, which takes the progress as its last parameters.
@@ -44,6 +44,12 @@ struct StepBatch: Sendable {
     mutating func addFused(_ name: String, _ parts: [FusedStatement.Part], _ parameters: [PostgresParameter]) {
         fused.append((steps.count, parts))
         add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
+    }
+
+    /// Its steps, for who writes no progress with them.
+    var stepsWithoutProgress: [PipelineStep] {
+        precondition(!takesProgress, "a statement that takes the progress goes out with it")
+        return steps
     }
 
     /// Its steps, with the progress where they take it.

@@ -16,7 +16,7 @@ extension StepBuilder {
     /// - Returns: what the statements stand for; `nil` when the group has to go another way. Nothing but preparations is
     ///   added then.
     mutating func fuse(_ chunks: [ChangeChunk], skipUpTo: LSN, into batch: inout StepBatch) -> ApplyCounters? {
-        guard limits.fuses, let last = chunks.last, !last.isOpenEnded, last.twoPhase == nil,
+        guard fuses, let last = chunks.last, !last.isOpenEnded, last.twoPhase == nil,
             chunks.reduce(0, { $0 + $1.changes.count }) <= limits.guardedChanges,
             chunks.reduce(0, { $0 + $1.transactions.count }) <= FusedStatement.transactionLimit
         else { return nil }

@@ -5,8 +5,6 @@ import ReplicationCore
 struct BulkLimits: Sendable {
     /// A group of no more changes than this goes to the target and commits in one round trip.
     var guardedChanges = 32
-    /// Whether small transactions become statements that write the progress, too: only for who gives it to them.
-    var fuses = false
     /// Whether a combination of tables becomes one statement the first time it comes: preparing it costs more than it saves once.
     var fusesAtOnce = false
     /// Inserts from this many on are copied: a COPY takes round trips of its own.
@@ -24,12 +22,15 @@ struct BulkLimits: Sendable {
 /// A value: a task prepares the next group with its copy while the last one is applied, and hands the copy back.
 struct StepBuilder: Sendable {
     let limits: BulkLimits
+    let fuses: Bool
     var plans: PlanCache
     var statements = StatementCache()
     var counters = ApplyCounters()
 
-    init(plans: PlanCache, limits: BulkLimits = BulkLimits()) {
+    /// - Parameter fuses: whether small transactions become statements that write the progress, too: only for who gives it to them.
+    init(plans: PlanCache, fuses: Bool, limits: BulkLimits = BulkLimits()) {
         self.plans = plans
+        self.fuses = fuses
         self.limits = limits
     }
 

@@ -68,7 +68,7 @@ struct TargetTransaction {
     ///
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
-    /// - Parameter data: the last of it, in the same round trip; it may write the progress itself.
+    /// - Parameter batch: the last of it, in the same round trip; it may write the progress itself.
     /// - Parameter asksConstraints: whether something may wait for the commit.
     /// - Returns: where the target's own log stands afterwards, if that is asked.
     /// - Throws: `PipelineError`, counted in the caller's steps.
@@ -183,11 +183,13 @@ struct TargetTransaction {
     }
 
     private static let begin = PipelineStep.query(sql: "BEGIN", parameters: [], parameterTypes: [])
+    /// The progress alone: a transaction that writes nothing else has a commit record by it.
+    private static let progress = FusedStatement.sql([], plans: [])
     private static let preparedBegin = PipelineStep.execute(name: "lindero_begin", parameters: [], binaryResult: false)
     private static let preparation: [PipelineStep] = [
         .prepare(name: "lindero_begin", sql: "BEGIN", parameterTypes: []),
         .prepare(name: "lindero_commit", sql: "COMMIT", parameterTypes: []),
-        .prepare(name: "lindero_progress", sql: progressSQL, parameterTypes: progressTypes),
+        .prepare(name: "lindero_progress", sql: progress.text, parameterTypes: progress.parameterTypes),
         .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
         .prepare(name: "lindero_position", sql: positionSQL, parameterTypes: []),
     ]
@@ -195,14 +197,6 @@ struct TargetTransaction {
         "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.pg_current_wal_flush_lsn()::text, "
         + "pg_catalog.current_setting('synchronous_standby_names')"
     private static let divisionByZero = SQLState("22012")
-    /// The row and the origin move together; a transaction that writes nothing else has a commit record by it. Without
-    /// its row the direction would lose its place: then it divides by zero, and nothing commits.
-    static let progressSQL = """
-        WITH written AS (UPDATE lindero.direction SET applied_lsn = $2 WHERE name = $1 RETURNING 1)
-        SELECT pg_catalog.pg_replication_origin_xact_setup($2, coalesce($3, pg_catalog.clock_timestamp()))
-        FROM (SELECT 1 / count(*) AS found FROM written) AS counted WHERE found = 1
-        """
-    static let progressTypes = [OID.text, OID.pgLSN, OID.timestamptz]
 
     /// Ends the transaction without effect. A connection that cannot is left to be closed.
     mutating func rollBack() async {

@@ -21,7 +21,7 @@ struct SplitBulkWriter {
     func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws {
         let results: [PostgresResult]
         do {
-            results = try await connection.run(batch.steps, whenSent: whenSent)
+            results = try await connection.run(batch.stepsWithoutProgress, whenSent: whenSent)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }

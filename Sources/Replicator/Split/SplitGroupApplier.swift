@@ -50,7 +50,7 @@ final class SplitGroupApplier {
         self.state = state
         resolver = SplitResolver(local: settings.targetName, remote: settings.sourceName)
         targets = SplitTargets(settings: settings, isBinary: isBinary)
-        builder = StepBuilder(plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]))
+        builder = StepBuilder(plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), fuses: false)
     }
 
     /// What was done since this was last asked.

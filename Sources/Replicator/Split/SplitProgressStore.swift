@@ -43,7 +43,7 @@ struct SplitProgressStore {
             [.text(direction)])
     }
 
-    /// As `TargetTransaction.progressSQL`: without its row, and where progress would go back, it divides by zero, and
+    /// As `FusedStatement`'s: without its row, and where progress would go back, it divides by zero, and
     /// nothing commits.
     static let writeSQL = """
         WITH written AS (

@@ -12,7 +12,7 @@ struct HiddenCommits: Sendable {
     /// Returns once no commit is hidden that was logged before.
     ///
     /// A transaction that is idle has not begun to commit, so nobody waits for it; nor has one that is prepared, unless a
-    /// session is at that.
+    /// session is at that. One of another database, of which a cluster may have many, has no row of this one.
     /// - Returns: false when one still runs at the end of a long wait.
     func settle() async throws -> Bool {
         // A snapshot lists only those before the newest that has ended: so one that is newer than all of them ends first.
@@ -36,13 +36,14 @@ struct HiddenCommits: Sendable {
             SELECT 1 FROM pg_catalog.unnest($1::pg_catalog.xid8[]) AS running(xid)
             WHERE pg_catalog.pg_xact_status(xid) = 'in progress' AND NOT EXISTS (
               SELECT FROM pg_catalog.pg_stat_activity a
-              WHERE a.backend_xid = running.xid::pg_catalog.xid AND a.state LIKE 'idle in transaction%')
-            AND NOT (EXISTS (
-                SELECT FROM pg_catalog.pg_prepared_xacts p WHERE p.transaction = running.xid::pg_catalog.xid)
-              AND NOT EXISTS (
+              WHERE a.backend_xid = running.xid::pg_catalog.xid
+                AND (a.state LIKE 'idle in transaction%' OR a.datname <> pg_catalog.current_database()))
+            AND NOT EXISTS (
+              SELECT FROM pg_catalog.pg_prepared_xacts p
+              WHERE p.transaction = running.xid::pg_catalog.xid AND (p.database <> pg_catalog.current_database() OR NOT EXISTS (
                 SELECT FROM pg_catalog.pg_stat_activity a
                 WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
-                  AND (a.state IS NULL OR a.state = 'active' AND a.query ~* 'commit\\s+prepared')))
+                  AND (a.state IS NULL OR a.state = 'active' AND a.query ~* 'commit\\s+prepared'))))
             LIMIT 1
             """, [.text(xids)]
         ).rowCount > 0

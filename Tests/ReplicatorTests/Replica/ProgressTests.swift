@@ -25,9 +25,10 @@ import Testing
         var transaction = TargetTransaction(connection: first, direction: pair.settings.name)
         try await transaction.commit(endLSN: LSN(0x2000), commitTime: nil, heartbeat: nil)
         _ = try await first.execute("BEGIN; INSERT INTO public.t VALUES (1)")
+        let progress = FusedStatement.sql([], plans: [])
         _ = try await first.query(
-            TargetTransaction.progressSQL,
-            [.text(pair.settings.name), .binary(bigEndian(0x3000)), .null], parameterTypes: TargetTransaction.progressTypes)
+            progress.text, [.text(pair.settings.name), .binary(bigEndian(0x3000)), .null],
+            parameterTypes: progress.parameterTypes)
         _ = try await first.execute("ROLLBACK")
         await first.close()
         let second = try await target(pair)
