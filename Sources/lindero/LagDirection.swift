@@ -1,5 +1,6 @@
 import PostgresClient
 import ReplicationCore
+import Replicator
 
 /// A direction whose lag can be read from the databases, without its worker.
 struct LagDirection: Sendable {
@@ -39,9 +40,33 @@ struct LagDirection: Sendable {
         return forward.prefix(1) + [backward] + forward.dropFirst()
     }
 
-    /// What is known of each direction. In a split one side may be down, which is no reason to hide the other: that stands as
-    /// the problem of the directions that can't be read.
+    /// How long what is on its way may take to be no backlog.
+    static let settleMilliseconds: Int64 = 500
+
+    /// What is known of each direction, for gates. In a split one side may be down, which is no reason to hide the other: that
+    /// stands as the problem of the directions that can't be read.
+    ///
+    /// A backlog is what had been written at the first look and is not there a moment later: whatever any database of a server
+    /// writes is on its way for some milliseconds, and from a megabyte a second on that alone would be past a small limit.
     static func reports(_ loaded: LoadedConfiguration, standbys: Bool = true) async throws -> [LagReport] {
+        let first = try await look(loaded, standbys: standbys)
+        var reports = first
+        let limitBytes = UInt64(loaded.configuration.gates.maxLagBytes)
+        let end = Monotonic.milliseconds() + settleMilliseconds
+        while reports.contains(where: { $0.state == .catchingUp && ($0.lagBytes ?? 0) > limitBytes }), Monotonic.milliseconds() < end {
+            try await Task.sleep(for: .milliseconds(50))
+            reports = try await look(loaded, standbys: standbys).map { report in
+                var report = report
+                let before = first.first { $0.name == report.name }
+                report.sourceLSN = [report.sourceLSN, before?.sourceLSN].compactMap { $0 }.min()
+                if report.state == .catchingUp, let bytes = report.lagBytes, bytes <= limitBytes { report.state = .streaming }
+                return report
+            }
+        }
+        return reports
+    }
+
+    private static func look(_ loaded: LoadedConfiguration, standbys: Bool) async throws -> [LagReport] {
         guard loaded.configuration.backend == .split, let other = try loaded.others().first else {
             return try await LagCommand.read(try await all(loaded).filter { standbys || !$0.isStandby })
         }

@@ -76,7 +76,9 @@ struct LagReader: Sendable {
     func running(_ report: LagReport, _ source: SourceFacts) -> LagReport.State {
         if report.state == .stopped { return .stopped }
         guard source.isActive else { return .notRunning }
-        return (report.lagBytes ?? 0) <= UInt64(direction.gates.maxLagBytes) ? .streaming : .catchingUp
+        // Nothing has ever been confirmed: the slot is being made, and waits for transactions to end.
+        guard let bytes = report.lagBytes else { return .notStarted }
+        return bytes <= UInt64(direction.gates.maxLagBytes) ? .streaming : .catchingUp
     }
 
     /// A sign of life is at most one interval old when nothing is behind, so only the age beyond it is lag. Both

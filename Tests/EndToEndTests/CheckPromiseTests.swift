@@ -121,7 +121,7 @@ import Testing
         expect("foreign_key_cut", "note", on: "sync", "room_hotel_fkey", fix: "under tables:")
         expect("sequences", "note", on: "bot", "Reservas", fix: "advance --to split")
         expect("large_objects", "warning", on: "bot", fix: "bytea")
-        expect("disk_space", "blocker", on: "sync", " TB (three times", fix: "make room")
+        expect("disk_space", "blocker", on: "sync", " TB (log: three times", fix: "make room")
         expect("slot_retention", "blocker", on: "bot", "max_slot_wal_keep_size is 1.0 MB", fix: "ALTER SYSTEM SET max_slot_wal_keep_size")
         expect("clock_offset", "warning", on: "sync", "ahead", fix: "NTP")
         expect("prepared_transaction", "blocker", on: "bot", "forgotten", fix: "ROLLBACK PREPARED 'forgotten'")

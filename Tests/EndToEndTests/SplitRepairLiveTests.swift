@@ -92,7 +92,7 @@ import Testing
             try await RowRepair.with(settings, taking: "sync") { repair in
                 for number in 0..<24 {
                     let outcome = try await repair.mend(VerifyKey(["r-\(number % 16)"]), of: scope)
-                    #expect(outcome == .equal || outcome == .busy)
+                    #expect(outcome == .equal || outcome == .busy, "\(outcome)")
                     tried.withLock { if outcome == .equal { $0.equal += 1 } else { $0.busy += 1 } }
                 }
             }
@@ -118,7 +118,7 @@ import Testing
         let mended = Mutex(0)
         func mend(_ key: Int, taking taken: String) async throws {
             let outcome = try await RowRepair.with(settings, taking: taken) { try await $0.mend(VerifyKey(["r-\(key)"]), of: scope) }
-            #expect([.equal, .mended, .busy].contains(outcome))
+            #expect([.equal, .mended, .busy].contains(outcome), "\(outcome)")
             if outcome == .mended { mended.withLock { $0 += 1 } }
         }
         _ = try await whileWritten(pair, Self.anything) {

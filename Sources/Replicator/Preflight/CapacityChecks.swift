@@ -27,18 +27,9 @@ struct CapacityChecks {
     var keptBytes: Double { copySeconds * facts.walBytesPerSecond }
 
     func findings() -> [PreflightFinding] {
-        var findings = [facts.source, facts.target].flatMap(connections)
+        let findings = [facts.source, facts.target].flatMap(connections)
         guard facts.isCopyAhead, configuration.replication.snapshot == .initial else { return findings }
-        let source = Self.margin * keptBytes
-        let target = Double(facts.totalBytes) + Self.margin * keptBytes
-        let isOneDisk = facts.source.disk != nil && facts.source.disk?.number == facts.target.disk?.number
-        if isOneDisk {
-            findings += disk(facts.target, needs: source + target, what: "both copies of the data and the log of the copy")
-        } else {
-            findings += disk(facts.source, needs: source, what: "the log that is kept while tables are copied")
-            findings += disk(facts.target, needs: target, what: "the tables, their indexes and the log of the copy")
-        }
-        return findings + retention() + indexWorkers()
+        return findings + disks() + retention() + indexWorkers()
     }
 
     /// The only workers of the server's that Lindero has a use for.
@@ -53,26 +44,55 @@ struct CapacityChecks {
         ]
     }
 
-    private func disk(
-        _ server: CapacityFacts.Server, needs bytes: Double, what: String
-    ) -> [PreflightFinding] {
+    /// Something that needs room.
+    private struct Need {
+        var database: String
+        var place: CapacityFacts.Place
+        var bytes: Double
+        var what: String
+    }
+
+    /// What needs room on one disk has to fit there together; a disk that cannot be seen is one of its server's.
+    private func disks() -> [PreflightFinding] {
+        let log = Self.margin * keptBytes
+        let needs = [
+            Need(database: facts.source.database, place: facts.source.log, bytes: log, what: "the log that is kept while tables are copied"),
+            Need(database: facts.target.database, place: facts.target.tables, bytes: Double(facts.totalBytes), what: "the tables and their indexes"),
+            Need(database: facts.target.database, place: facts.target.log, bytes: log, what: "the log of the copy"),
+        ]
+        var together: [[Need]] = []
+        for need in needs {
+            let place = together.firstIndex { others in
+                others.contains { other in
+                    if let disk = need.place.disk { return other.place.disk?.number == disk.number }
+                    return other.place.disk == nil && other.database == need.database
+                }
+            }
+            if let place { together[place].append(need) } else { together.append([need]) }
+        }
+        return together.flatMap(disk)
+    }
+
+    private func disk(_ needs: [Need]) -> [PreflightFinding] {
+        guard let largest = needs.max(by: { $0.bytes < $1.bytes }), let last = needs.last else { return [] }
+        let bytes = needs.reduce(0) { $0 + $1.bytes }
         let words =
-            "\(what) may take \(PlainText.bytes(bytes)) (three times \(PlainText.seconds(copySeconds)) at "
-            + "\(PlainText.bytes(facts.walBytesPerSecond)) of log a second)"
-        guard let disk = server.disk else {
+            "\(needs.map(\.what).joined(separator: " and ")) may take \(PlainText.bytes(bytes)) (log: three times "
+            + "\(PlainText.seconds(copySeconds)) at \(PlainText.bytes(facts.walBytesPerSecond)) a second)"
+        guard let free = needs.compactMap({ $0.place.disk?.freeBytes }).min() else {
             guard bytes >= Self.notableBytes else { return [] }
             return [
                 PreflightFinding(
-                    .note, .diskSpace, database: server.database, "\(words), and from here its disk cannot be seen",
-                    fix: "df -h \(server.dataDirectory ?? "of the data directory"), on that server")
+                    .note, .diskSpace, database: last.database, "\(words), and from here the disk cannot be seen",
+                    fix: "df -h \(largest.place.folder ?? "of the data directory"), on that server")
             ]
         }
-        guard Double(disk.freeBytes) < bytes else { return [] }
+        guard Double(free) < bytes else { return [] }
         return [
             PreflightFinding(
-                .blocker, .diskSpace, database: server.database,
-                "\(words), and \(PlainText.bytes(disk.freeBytes)) are free",
-                fix: "make room on the disk of \(server.dataDirectory ?? "its data directory")"
+                .blocker, .diskSpace, database: last.database,
+                "\(words), and \(PlainText.bytes(free)) are free",
+                fix: "make room on the disk of \(largest.place.folder ?? "the data directory")"
                     + (copy.rateLimitBytes > 0 ? ", or raise replication.copy.rate_limit: a shorter copy keeps less" : ""))
         ]
     }

@@ -6,10 +6,9 @@ import ReplicationCore
 struct CapacityFacts: Sendable {
     struct Server: Sendable {
         var database = ""
-        /// Where its data is; `nil` when the role may not know.
-        var dataDirectory: String?
-        /// Of the disk there; `nil` when this program runs elsewhere.
-        var disk: Disk?
+        /// Where new tables go, and where the log is; `nil` when the role may not know.
+        var tables = Place()
+        var log = Place()
         var connectionLimit = 0
         /// Of these, for superusers and the like.
         var reservedConnections = 0
@@ -17,6 +16,12 @@ struct CapacityFacts: Sendable {
         var isSuperuser = false
         /// That may help to build one index.
         var indexWorkers = 2
+    }
+
+    struct Place: Sendable, Equatable {
+        var folder: String?
+        /// `nil` when this program runs elsewhere.
+        var disk: Disk?
     }
 
     struct Disk: Sendable, Equatable {
@@ -80,11 +85,20 @@ struct CapacityFacts: Sendable {
               (SELECT count(*)::text FROM pg_catalog.pg_stat_activity
                WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()),
               least(pg_catalog.current_setting('max_worker_processes')::int, pg_catalog.current_setting('max_parallel_workers')::int,
-                pg_catalog.current_setting('max_parallel_maintenance_workers')::int)::text
+                pg_catalog.current_setting('max_parallel_maintenance_workers')::int)::text,
+              (SELECT nullif(pg_catalog.pg_tablespace_location(s.oid), '')
+               FROM pg_catalog.pg_tablespace s JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+               WHERE CASE pg_catalog.current_setting('default_tablespace') WHEN '' THEN s.oid = d.dattablespace
+                     ELSE s.spcname = pg_catalog.current_setting('default_tablespace') END)
             """
         ).rows.first
-        server.dataDirectory = row?[0]
-        if row?[1] == "true", let folder = server.dataDirectory { server.disk = disk(of: folder) }
+        server.tables.folder = row?[6] ?? row?[0]
+        server.log.folder = row?[0].map { $0 + "/pg_wal" }
+        if row?[1] == "true" {
+            server.tables.disk = server.tables.folder.flatMap(disk)
+            // A stranger may not look into the data's folder; the log is there but for those who put it elsewhere.
+            server.log.disk = server.log.folder.flatMap(disk) ?? row?[0].flatMap(disk)
+        }
         server.connectionLimit = row?[2].flatMap { Int($0) } ?? 0
         server.reservedConnections = row?[3].flatMap { Int($0) } ?? 0
         server.usedConnections = row?[4].flatMap { Int($0) } ?? 0
@@ -92,14 +106,10 @@ struct CapacityFacts: Sendable {
         return server
     }
 
-    /// The log may lie on another disk than the data; where that cannot be seen, the data's stands for both.
     private static func disk(of folder: String) -> Disk? {
-        for path in [folder + "/pg_wal", folder] {
-            var status = statvfs()
-            guard statvfs(path, &status) == 0 else { continue }
-            return Disk(freeBytes: Int(clamping: UInt64(status.f_bavail) * UInt64(status.f_frsize)), number: status.f_fsid)
-        }
-        return nil
+        var (status, file) = (Glibc.statvfs(), Glibc.stat())
+        guard statvfs(folder, &status) == 0, stat(folder, &file) == 0 else { return nil }
+        return Disk(freeBytes: Int(clamping: UInt64(status.f_bavail) * UInt64(status.f_frsize)), number: UInt(file.st_dev))
     }
 
     /// The larger of what the server has written on average and what it writes now.

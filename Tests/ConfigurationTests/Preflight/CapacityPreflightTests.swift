@@ -24,13 +24,23 @@ import Testing
         facts.source.database = "bot"
         facts.target.database = "sync"
         for (side, number) in [(\CapacityFacts.source, 1 as UInt), (\CapacityFacts.target, 2)] {
-            facts[keyPath: side].disk = CapacityFacts.Disk(freeBytes: 1_000_000_000_000, number: number)
+            put(&facts[keyPath: side], on: CapacityFacts.Disk(freeBytes: 1_000_000_000_000, number: number))
             facts[keyPath: side].connectionLimit = 100
         }
         facts.tableBytes = 20_000_000_000
         facts.totalBytes = 30_000_000_000
         facts.walBytesPerSecond = 1_000_000
         return facts
+    }
+
+    /// Tables and log.
+    private func put(_ server: inout CapacityFacts.Server, on disk: CapacityFacts.Disk?) {
+        (server.tables.disk, server.log.disk) = (disk, disk)
+    }
+
+    private func free(_ server: inout CapacityFacts.Server, _ bytes: Int) {
+        server.tables.disk?.freeBytes = bytes
+        server.log.disk?.freeBytes = bytes
     }
 
     private func findings(_ facts: CapacityFacts, _ configuration: LinderoConfiguration? = nil) -> [PreflightFinding] {
@@ -43,19 +53,19 @@ import Testing
 
     @Test func sourceNeedsRoomForTheLogOfTheCopyAndTheTargetForTheTablesToo() throws {
         var small = facts
-        small.source.disk?.freeBytes = 2_999_000_000
+        free(&small.source, 2_999_000_000)
         let source = try #require(findings(small).first)
         #expect(source.severity == .blocker && source.code == .diskSpace && source.database == "bot")
-        #expect(source.message.contains("3.0 GB") && source.message.contains("1.0 MB of log a second"))
+        #expect(source.message.contains("3.0 GB") && source.message.contains("at 1.0 MB a second"))
         small = facts
-        small.target.disk?.freeBytes = 32_999_000_000
+        free(&small.target, 32_999_000_000)
         #expect(findings(small).map(\.database) == ["sync"])
-        small.target.disk?.freeBytes = 33_001_000_000
+        free(&small.target, 33_001_000_000)
         #expect(findings(small) == [])
         // A copy that is slowed down takes longer, and so more.
         #expect(findings(small, configuration(rateLimitBytes: 2_000_000)).map(\.database) == ["sync"])
         // Once it is made nothing more is needed.
-        small.target.disk?.freeBytes = 0
+        free(&small.target, 0)
         small.isCopyAhead = false
         #expect(findings(small) == [])
     }
@@ -63,18 +73,35 @@ import Testing
     @Test func oneDiskHasToHoldBoth() {
         var one = facts
         for side in [\CapacityFacts.source, \.target] {
-            one[keyPath: side].disk = CapacityFacts.Disk(freeBytes: 35_000_000_000, number: 7)
+            put(&one[keyPath: side], on: CapacityFacts.Disk(freeBytes: 35_000_000_000, number: 7))
         }
         #expect(findings(one).map(\.code) == [.diskSpace])
-        one.source.disk?.number = 8
+        put(&one.source, on: CapacityFacts.Disk(freeBytes: 35_000_000_000, number: 8))
         #expect(findings(one) == [])
+    }
+
+    @Test func logOnADiskOfItsOwnIsJudgedThereAndTheTablesWhereTheyGo() {
+        var apart = facts
+        apart.target.log.disk = CapacityFacts.Disk(freeBytes: 2_999_000_000, number: 3)
+        apart.target.log.folder = "/log"
+        #expect(findings(apart).map(\.fix) == ["make room on the disk of /log"])
+        apart.target.log.disk?.freeBytes = 3_001_000_000
+        apart.target.tables.disk?.freeBytes = 30_001_000_000
+        #expect(findings(apart) == [])
+        apart.target.tables.disk?.freeBytes = 29_999_000_000
+        #expect(findings(apart).map(\.message).first?.hasPrefix("the tables and their indexes may take 30.0 GB") == true)
+        // The target's log beside the source's.
+        apart.target.tables.disk?.freeBytes = 30_001_000_000
+        apart.source.log.disk = CapacityFacts.Disk(freeBytes: 5_999_000_000, number: 3)
+        apart.target.log.disk = apart.source.log.disk
+        #expect(findings(apart).map(\.code) == [.diskSpace])
     }
 
     @Test func diskThatCannotBeSeenIsToldWithWhatItNeeds() {
         var unseen = facts
-        unseen.source.disk = nil
-        unseen.target.disk = nil
-        unseen.target.dataDirectory = "/data"
+        put(&unseen.source, on: nil)
+        put(&unseen.target, on: nil)
+        unseen.target.tables.folder = "/data"
         let found = findings(unseen)
         #expect(found.map(\.severity) == [.note, .note])
         #expect(found[1].fix == "df -h /data, on that server")
@@ -132,11 +159,11 @@ import Testing
         let tables = try await CatalogReader.tables(connections.0)
         let facts = try await CapacityFacts.read(source: sides[0], target: sides[1], tables: tables, isCopyAhead: true)
         for server in [facts.source, facts.target] {
-            #expect((server.disk?.freeBytes ?? 0) > 0)
+            #expect((server.tables.disk?.freeBytes ?? 0) > 0 && (server.log.disk?.freeBytes ?? 0) > 0)
             #expect(server.connectionLimit > server.usedConnections)
-            #expect(server.dataDirectory?.hasSuffix("/data") == true)
+            #expect(server.tables.folder?.hasSuffix("/data") == true)
         }
-        #expect(facts.source.disk?.number == facts.target.disk?.number)
+        #expect(facts.source.log.disk?.number == facts.target.tables.disk?.number)
         #expect(facts.tableBytes > 2_000_000 && facts.totalBytes > facts.tableBytes)
         #expect(facts.walBytesPerSecond > 0)
         for connection in [connections.0, connections.1] { await connection.close() }

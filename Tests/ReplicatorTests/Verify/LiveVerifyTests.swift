@@ -106,7 +106,8 @@ import TestSupport
                     for table in report.tables {
                         let scope = try #require(report.compared[table.table])
                         for difference in table.differences {
-                            #expect(try await repair.mend(difference.key, of: scope) == .mended)
+                            let outcome = try await repair.mend(difference.key, of: scope)
+                            #expect(outcome == .mended, "\(outcome)")
                         }
                     }
                 }

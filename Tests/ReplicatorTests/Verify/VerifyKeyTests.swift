@@ -107,7 +107,8 @@ import TestSupport
                 try await RowRepair.with(pair.settings) { repair in
                     let scope = try #require(found.compared[QualifiedName(schema: "public", name: "t\(index)")])
                     for difference in found.tables[0].differences {
-                        #expect(try await repair.mend(difference.key, of: scope) == .mended, "\(type.key)")
+                        let outcome = try await repair.mend(difference.key, of: scope)
+                        #expect(outcome == .mended, "\(outcome) of \(type.key)")
                     }
                 }
             }

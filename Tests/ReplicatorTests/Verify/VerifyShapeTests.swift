@@ -34,7 +34,8 @@ import TestSupport
             try await RowRepair.with(pair.settings) { repair in
                 let scope = try #require(report.compared.values.first)
                 for difference in report.tables[0].differences {
-                    #expect(try await repair.mend(difference.key, of: scope) == .mended)
+                    let outcome = try await repair.mend(difference.key, of: scope)
+                    #expect(outcome == .mended, "\(outcome)")
                 }
             }
             #expect(try await pair.verify(chunkRows: 60).result == .equal)
@@ -61,7 +62,8 @@ import TestSupport
                 let name = QualifiedName(schema: "Odd", name: table)
                 let found = try #require(report.tables.first { $0.table == name }?.differences.first)
                 let scope = try #require(report.compared[name])
-                #expect(try await repair.mend(found.key, of: scope) == .mended)
+                let outcome = try await repair.mend(found.key, of: scope)
+                #expect(outcome == .mended, "\(outcome)")
             }
             #expect(try await pair.verify().result == .equal)
         }
@@ -119,7 +121,8 @@ import TestSupport
             try await RowRepair.with(pair.settings) { repair in
                 let scope = try #require(report.compared.values.first)
                 for difference in report.tables[0].differences {
-                    #expect(try await repair.mend(difference.key, of: scope) == .mended)
+                    let outcome = try await repair.mend(difference.key, of: scope)
+                    #expect(outcome == .mended, "\(outcome)")
                 }
             }
             try await pair.expectSame("SELECT w::text FROM public.w w ORDER BY k COLLATE \"C\"", atLeast: 50)
@@ -153,7 +156,8 @@ import TestSupport
             try await RowRepair.with(pair.settings) { repair in
                 let scope = try #require(report.compared.values.first)
                 for difference in report.tables[0].differences {
-                    #expect(try await repair.mend(difference.key, of: scope) == .mended)
+                    let outcome = try await repair.mend(difference.key, of: scope)
+                    #expect(outcome == .mended, "\(outcome)")
                 }
             }
             #expect(try await pair.verify(["p"]).result == .equal)
