@@ -40,8 +40,8 @@ struct LagDirection: Sendable {
         return forward.prefix(1) + [backward] + forward.dropFirst()
     }
 
-    /// How long what is on its way may take to be no backlog.
-    static let settleMilliseconds: Int64 = 500
+    /// How long what is on its way may take to be no backlog: an idle direction of a split gets on with the next heartbeat.
+    static let settleMilliseconds: Int64 = 1_500
 
     /// What is known of each direction, for gates. In a split one side may be down, which is no reason to hide the other: that
     /// stands as the problem of the directions that can't be read.

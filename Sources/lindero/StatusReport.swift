@@ -26,6 +26,8 @@ struct StatusReport: Sendable {
     var phase: PhaseStatus
     var databases: [DatabaseStatus] = []
     var directions: [LagReport] = []
+    /// Why nothing is known of them: the origin can't be asked.
+    var problem: String?
     var gates: [Gate] = []
     /// Closed gates that a move stands before now, and why.
     var waitsFor: [String] = []
@@ -57,10 +59,14 @@ struct StatusReport: Sendable {
             }
             report.databases.append(status)
         }
-        report.directions = try await LagDirection.reports(loaded)
+        do {
+            report.directions = try await LagDirection.reports(loaded)
+        } catch let failure as CommandFailure {
+            report.problem = "directions: not known, \(failure.message)"
+        }
         do {
             try await report.readGuard(loaded)
-        } catch let failure as CommandFailure where loaded.configuration.backend == .split {
+        } catch let failure as CommandFailure {
             report.guardProblem = "guard: not known, \(failure.message)"
         }
         report.conflicts = try await SplitWatch.conflicts(loaded)
@@ -158,7 +164,7 @@ extension StatusReport {
                     })
             ),
             ("directions", .array(directions.map(\.json))),
-            ("problems", .texts(directions.problems)),
+            ("problems", .texts([problem].compactMap { $0 } + directions.problems)),
             (
                 "gates",
                 .array(
@@ -193,14 +199,14 @@ extension StatusReport {
     }
 
     var lines: [String] {
-        var lines = ["backend \(backend.rawValue), \(directions.worstState.rawValue)"] + phase.lines
+        var lines = ["backend \(backend.rawValue), \(problem == nil ? directions.worstState.rawValue : "not known")"] + phase.lines
         lines += waitsFor.map { "the move waits: \($0)" } + [""]
         var table = TextTable(["database", "server", "address"])
         for database in databases {
             let version = database.serverVersion.map { "\($0 / 10_000).\($0 % 10_000)" } ?? "unreachable"
             table.add([database.name, version, database.place])
         }
-        lines += table.lines + [""] + directions.lines + [""]
+        lines += table.lines + [""] + (problem.map { [$0] } ?? directions.lines) + [""]
         var gateTable = TextTable(["gate", "limit", "now", "holds"])
         for gate in gates {
             gateTable.add([gate.name, gate.limit, gate.value ?? "-", gate.holds.map { $0 ? "yes" : "no" } ?? "unknown"])

@@ -128,8 +128,14 @@ import Testing
         #expect(check.output.contains("Next: mend the blockers"))
         expectNoPassword(check)
         let status = try await scene.run(["status"], down)
-        #expect(status.output.contains("127.0.0.1:1") || status.errors.contains("127.0.0.1:1"))
+        #expect(status.exitCode == 1 && status.output.contains("unreachable  bot@127.0.0.1:1/hotel"), "\(status.output)\(status.errors)")
+        #expect(status.output.contains("phase not known; lindero.yaml says replica"), "\(status.output)")
+        #expect(status.output.contains("safe to roll back: no, because the phase is not known"), "\(status.output)")
         expectNoPassword(status)
+        let json = try await scene.run(["status", "--json"], down)
+        let document = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])
+        #expect((document["rollback"] as? [String: Any])?["safe"] as? Bool == false, "\(document)")
+        expectNoPassword(json)
     }
 
     @Test(arguments: [90_624, 130_014]) func olderServerIsRefusedWithItsVersion(_ version: Int) throws {

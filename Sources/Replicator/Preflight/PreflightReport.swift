@@ -72,6 +72,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case sourcePrivilege = "source_privilege"
         case targetPrivilege = "target_privilege"
         case fencePrivilege = "fence_privilege"
+        case servicePrivilege = "service_privilege"
         case matchKey = "match_key"
         case matchNumbered = "match_numbered"
         case uniqueKey = "unique_key"

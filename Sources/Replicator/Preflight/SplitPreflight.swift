@@ -43,6 +43,10 @@ struct SplitPreflight {
                 ).findings()
             }
         }
+        findings += try await ServiceRightChecks.read(
+            origin: origin, home: other, roles: configuration.database(other.name)?.roles ?? [], tables: policy.tables.keys.sorted(),
+            movesServices: movesServices
+        ).findings()
         for side in [origin, other] { findings += try await fills(side, sides.first { $0.name == side.name }) }
         return findings + policies() + sequences + slots()
     }

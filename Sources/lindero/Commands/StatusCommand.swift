@@ -17,6 +17,7 @@ struct StatusCommand: LinderoCommand {
     func perform() async throws {
         let report = try await StatusReport.read(try await LoadedConfiguration.current(global))
         answer(report.json, lines: report.lines + ["Next: \(next(report))"])
+        if report.problem != nil { throw ExitCode(LinderoExit.failed.rawValue) }
     }
 
     private func next(_ report: StatusReport) -> String {

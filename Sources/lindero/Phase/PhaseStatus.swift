@@ -13,6 +13,8 @@ struct PhaseStatus: Sendable {
     var safety: RollbackSafety
     /// What is not as the phase wants it.
     var warnings: [String] = []
+    /// Whether the record could be read; else the file alone says where the system is.
+    var isKnown = true
     /// What the file says, where that is something else.
     var fileBackend: Phase?
 
@@ -20,6 +22,7 @@ struct PhaseStatus: Sendable {
     static func read(_ loaded: LoadedConfiguration) async -> PhaseStatus {
         var status = PhaseStatus(
             state: loaded.state, safety: await RollbackSafety.read(loaded))
+        status.isKnown = loaded.phaseProblem == nil
         if let file = loaded.fileBackend, file != status.state.phase, status.state.move == nil {
             status.fileBackend = file
         }
@@ -34,7 +37,7 @@ struct PhaseStatus: Sendable {
     }
 
     var lines: [String] {
-        var lines = ["phase \(state.words)"]
+        var lines = [isKnown ? "phase \(state.words)" : "phase not known; lindero.yaml says \(state.words)"]
         if let last = entries.last, state.move != nil {
             let who = leader.map { "led by \($0)" } ?? "nobody leads it: lindero \(isForward ? "advance --to \(last.record.to.rawValue)" : "rollback") --execute goes on"
             lines.append("  since \(last.beganAt), \(who)")
@@ -53,7 +56,7 @@ struct PhaseStatus: Sendable {
 
     var json: JSONValue {
         .object([
-            ("phase", .text(state.phase.rawValue)), ("from", .optional(state.move?.from.rawValue)),
+            ("phase", .text(state.phase.rawValue)), ("known", .bool(isKnown)), ("from", .optional(state.move?.from.rawValue)),
             ("to", .optional(state.move?.to.rawValue)), ("step", .optional(state.move == nil ? nil : state.current?.step.rawValue)),
             ("work", .optional(state.move == nil ? nil : state.current?.work.rawValue)), ("worker", .text(state.worker.rawValue)),
             ("running", running.map { .texts($0.map(\.rawValue)) } ?? .null), ("leader", .optional(leader)),

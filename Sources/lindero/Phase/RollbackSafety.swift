@@ -9,6 +9,7 @@ struct RollbackSafety: Sendable {
 
     /// Never throws: what can't be known makes it unsafe.
     static func read(_ loaded: LoadedConfiguration) async -> RollbackSafety {
+        if let problem = loaded.phaseProblem { return RollbackSafety(isSafe: false, because: problem) }
         let state = loaded.state
         guard let move = state.rollback() else {
             return RollbackSafety(isSafe: false, because: "shared is the first phase, there is nothing to go back to")
