@@ -148,6 +148,27 @@ import Testing
         #expect(failure.json.text.contains("\"unsupported_version\""))
     }
 
+    /// A server that says 13 when it greets: nothing more is asked of it, and the rest is told of the other.
+    @Test(arguments: ["BOT_URL", "SYNC_URL"]) func aServerThatIsTooOldIsNamedWithItsFix(_ side: String) async throws {
+        let scene = try await BadInputScene()
+        let greeting = Array("server_version\0".utf8)
+        let relay = try NetworkRelay(to: try await PostgresCluster.shared(side == "BOT_URL" ? "source" : "target").port, rewrite: { piece in
+            guard let found = piece.firstRange(of: greeting), found.upperBound + 2 <= piece.count else { return piece }
+            return piece[..<found.upperBound] + Array("13".utf8) + piece[(found.upperBound + 2)...]
+        })
+        defer { relay.close() }
+        let url = try #require(scene.environment[side]?.replacing(/:\d+\//, with: ":\(relay.port)/"))
+        let check = try await scene.run(["check", "--json"], [side: url])
+        let document = try JSONDecoder().decode(CheckDocument.self, from: Data(check.output.utf8))
+        #expect(check.exitCode == 2 && document.blocked, "\(check.output)\(check.errors)")
+        let finding = try #require(document.findings.first { $0.code == "server_version" }, "\(document.findings)")
+        #expect(finding.severity == "blocker" && finding.database == (side == "BOT_URL" ? "bot" : "sync"))
+        #expect(finding.message.contains("The server is PostgreSQL 13") && finding.fix?.contains("pg_upgrade") == true, "\(finding)")
+        #expect(!document.findings.contains { $0.code == "check_failed" }, "\(document.findings)")
+        let run = try await scene.run(["run", "--http", "none"], [side: url])
+        expectComplaint(run, exit: 2, says: ["The server is PostgreSQL 13", "Lindero needs 14"])
+    }
+
     @Test(arguments: [140_000, 150_004, 180_000]) func supportedServersPass(_ version: Int) {
         #expect(SupportedVersion.failure(version) == nil)
     }

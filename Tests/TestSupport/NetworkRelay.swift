@@ -13,12 +13,17 @@ public final class NetworkRelay: Sendable {
     private let state = Mutex((isCut: false, isClosed: false))
     private let change = NSCondition()
     private let heard: @Sendable (ArraySlice<UInt8>) -> Void
+    private let rewrite: (@Sendable ([UInt8]) -> [UInt8])?
 
     /// - Parameters:
     ///   - server: port on 127.0.0.1 that connections go on to.
     ///   - heard: called with each piece that a client sends, before it goes on.
-    public init(to server: Int, heard: @escaping @Sendable (ArraySlice<UInt8>) -> Void = { _ in }) throws {
+    ///   - rewrite: what the client gets instead of a piece that the server sends.
+    public init(
+        to server: Int, heard: @escaping @Sendable (ArraySlice<UInt8>) -> Void = { _ in }, rewrite: (@Sendable ([UInt8]) -> [UInt8])? = nil
+    ) throws {
         self.server = server
+        self.rewrite = rewrite
         self.heard = heard
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var address = Self.address(port: 0)
@@ -78,7 +83,14 @@ public final class NetworkRelay: Sendable {
             let stretch = Stretch(client, onward)
             for (from, to) in [(client, onward), (onward, client)] {
                 Thread.detachNewThread { [self] in
-                    pump(from, to, from == client ? heard : { _ in })
+                    if from == client {
+                        pump(from, to) { piece in
+                            heard(piece[...])
+                            return piece
+                        }
+                    } else {
+                        pump(from, to, rewrite ?? { $0 })
+                    }
                     stretch.end()
                 }
             }
@@ -94,7 +106,7 @@ public final class NetworkRelay: Sendable {
     }
 
     /// One way, until one end is closed.
-    private func pump(_ from: Int32, _ to: Int32, _ heard: @Sendable (ArraySlice<UInt8>) -> Void) {
+    private func pump(_ from: Int32, _ to: Int32, _ pass: @Sendable ([UInt8]) -> [UInt8]) {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while !isClosed {
             while isCut, !isClosed { waitForChange() }
@@ -103,10 +115,10 @@ public final class NetworkRelay: Sendable {
             if polls[0].revents == 0 { continue }
             let count = read(from, &buffer, buffer.count)
             if count <= 0 { return }
-            heard(buffer[..<count])
+            let piece = pass(Array(buffer[..<count]))
             var sent = 0
-            while sent < count {
-                let written = buffer[sent..<count].withUnsafeBytes { send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+            while sent < piece.count {
+                let written = piece[sent...].withUnsafeBytes { send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
                 if written <= 0 { return }
                 sent += written
             }
