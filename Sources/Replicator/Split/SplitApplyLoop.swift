@@ -22,8 +22,9 @@ struct SplitApplyLoop: Sendable {
     private func run(on connection: isolated PostgresConnection) async throws {
         let applier = SplitGroupApplier(
             connection: connection, source: sourceConnection, side: side, settings: settings,
-            barrier: SplitBarrier(connection: barrierConnection, side: side.opposite, reading: side, ledger: ledger), ledger: ledger,
-            state: state, isBinary: isBinary)
+            barrier: SplitBarrier(
+                connection: barrierConnection, side: side.opposite, reading: side, ledger: ledger, holder: connection),
+            ledger: ledger, state: state, isBinary: isBinary)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
         while let first = try await next(applier, limits) {

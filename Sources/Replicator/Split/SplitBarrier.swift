@@ -7,23 +7,27 @@ import ReplicationCore
 /// server's insert position would not do: while nobody commits, what lies before it may stay unsent.
 struct SplitBarrier {
     static let messagePrefix = "lindero.barrier"
-    /// What rows may be held for, while the side is read on: gladly, and if it can't be helped.
-    private static let nearMilliseconds: Int64 = 200
-    private static let farMilliseconds: Int64 = 5_000
+    /// A session that stays idle in its transaction for longer is ended by its server, which frees the rows: this process may
+    /// have been cut off. While it is not, it says so in time.
+    static let heldMilliseconds = 15_000
 
     let connection: PostgresConnection
     let side: Side
     /// The side that the direction reads.
     let reading: Side
     let ledger: SplitLedger
-    /// What the last one took.
-    private var lastMilliseconds = Int64.max
+    /// Whose transaction holds rows meanwhile; `nil` where none does.
+    let holder: PostgresConnection?
+    /// How often the holder is heard of while it holds rows.
+    var signMilliseconds = Self.heldMilliseconds / 3
+    private var way = BarrierApproach()
 
-    init(connection: PostgresConnection, side: Side, reading: Side, ledger: SplitLedger) {
+    init(connection: PostgresConnection, side: Side, reading: Side, ledger: SplitLedger, holder: PostgresConnection? = nil) {
         self.connection = connection
         self.side = side
         self.reading = reading
         self.ledger = ledger
+        self.holder = holder
     }
 
     static func prepare(_ connection: PostgresConnection) async throws {
@@ -34,21 +38,28 @@ struct SplitBarrier {
     }
 
     /// Gets near, while no rows are held: a backlog of the side must not keep its writers waiting.
-    mutating func approach() async throws {
-        guard lastMilliseconds > Self.nearMilliseconds else { return }
+    ///
+    /// - Returns: whether that was necessary.
+    @discardableResult
+    mutating func approach() async throws -> Bool {
+        way.begin()
+        guard way.goesOn else { return false }
         try await ledger.waitUntilNear(try await mark(), on: side, reading: reading)
-        while lastMilliseconds > Self.nearMilliseconds {
-            let before = lastMilliseconds
-            try await pass(holdsRows: false)
-            // The way is that long, or the side is written as fast as it is read: it gets no nearer.
-            if lastMilliseconds < Self.farMilliseconds, lastMilliseconds > before / 2 { return }
-        }
+        while way.goesOn { try await pass(holdsRows: false) }
+        return true
     }
 
     mutating func pass(holdsRows: Bool = true) async throws {
         let start = Monotonic.milliseconds()
-        try await ledger.waitForPassage(of: try await mark(), on: side, reading: reading, holdsRows: holdsRows)
-        lastMilliseconds = Monotonic.milliseconds() - start
+        let lsn = try await mark()
+        let holder = holdsRows ? holder : nil
+        try await ledger.waitForPassage(
+            of: lsn, on: side, reading: reading, holdsRows: holdsRows, signMilliseconds: signMilliseconds
+        ) {
+            // However long a pass takes: were it ended for that, the next one would take as long.
+            _ = try await holder?.execute("SELECT")
+        }
+        way.notePass(milliseconds: Monotonic.milliseconds() - start)
     }
 
     /// Commits a message; where it stands in the log.

@@ -147,9 +147,15 @@ final class SplitGroupApplier {
         _ group: SplitGroup, ready: PreparedSplit?, allHot: Bool, note: SplitNote?, after effects: GroupEffects,
         lookAhead: @escaping @Sendable () -> SplitGroup?
     ) async throws -> GroupEffects {
+        var hasComeNearer = false
+        if note != nil, group.hasOperations { hasComeNearer = try await barrier.approach() }
         if allHot { return try await writeOneByOne(group, note, effects) }
         let prepared: PreparedSplit
-        if let ready, isCurrent(ready) { prepared = ready } else { prepared = try await prepare(group) }
+        if let ready, try isCurrent(ready, asksHistory: hasComeNearer) {
+            prepared = ready
+        } else {
+            prepared = try await prepare(group)
+        }
         return try await decide(group, prepared.parts, note, effects) { [self] in
             if ahead != nil { return try await bulk.run(prepared.work, whenSent: {}) }
             let next = AheadPlanning<(PreparedSplit, StepBuilder)> { [targets, ledger, target = side.opposite, builder] in
@@ -169,8 +175,10 @@ final class SplitGroupApplier {
         }
     }
 
-    private func isCurrent(_ prepared: PreparedSplit) -> Bool {
-        prepared.isPrepared && prepared.statementsGeneration == builder.statements.generation
+    /// - Parameter asksHistory: whether much may have been read of the target's own writes since it was made.
+    private func isCurrent(_ prepared: PreparedSplit, asksHistory: Bool) throws -> Bool {
+        guard prepared.isPrepared, prepared.statementsGeneration == builder.statements.generation else { return false }
+        return try !asksHistory || ledger.withHistory(of: side.opposite) { history, _ in try prepared.parts.isUntouched(history) }
     }
 
     private func prepare(_ group: SplitGroup) async throws -> PreparedSplit {
@@ -218,7 +226,6 @@ final class SplitGroupApplier {
     private func decide(
         _ group: SplitGroup, _ parts: SplitTemperature, _ note: SplitNote?, _ effects: GroupEffects, bulk: () async throws -> Void
     ) async throws -> GroupEffects {
-        if note != nil, group.hasOperations { try await barrier.approach() }
         let references = try await references(of: parts.hot)
         let targets = targets
         let locks = SplitLocks(parts.hot) { targets.depth(of: $0) }

@@ -260,7 +260,10 @@ final class SplitLedger: Sendable {
     /// - Parameters:
     ///   - reading: the side that the waiting applier reads.
     ///   - holdsRows: whether it has begun what it then ends, even if the worker is to stop.
-    func waitForPassage(of lsn: LSN, on side: Side, reading: Side, holdsRows: Bool) async throws {
+    ///   - sign: done again and again while it waits, each time after `signMilliseconds`, as `remind` allows.
+    func waitForPassage(
+        of lsn: LSN, on side: Side, reading: Side, holdsRows: Bool, signMilliseconds: Int, _ sign: () async throws -> Void
+    ) async throws {
         // The position is that of the message; its commit lies behind it.
         let barrier = LSN(lsn.rawValue + 1)
         state.withLock { state in
@@ -274,10 +277,23 @@ final class SplitLedger: Sendable {
                 noteHints(state)
             }
         }
+        let passage = signals[side].passage[reading]
+        var signedAt = Monotonic.milliseconds()
         while state.withLock({ $0[side].reader.readLSN <= lsn }) {
             if !holdsRows { try requireRunning() }
-            await signals[side].passage[reading].wait()
+            await passage.wait()
             try Task.checkCancellation()
+            let now = Monotonic.milliseconds()
+            guard now - signedAt >= signMilliseconds else { continue }
+            signedAt = now
+            try await sign()
+        }
+    }
+
+    /// Who waits looks at the clock: one timer for all costs less than one for each wait.
+    func remind() {
+        for side in Side.allCases {
+            for reading in Side.allCases { signals[side].passage[reading].notify() }
         }
     }
 
@@ -312,10 +328,8 @@ final class SplitLedger: Sendable {
     /// No further group is given out, and who holds no rows waits no longer.
     func stop() {
         isStopped.withLock { $0 = true }
-        for side in Side.allCases {
-            signals[side].arrival.notify()
-            for reading in Side.allCases { signals[side].passage[reading].notify() }
-        }
+        for side in Side.allCases { signals[side].arrival.notify() }
+        remind()
     }
 
     private func requireRunning() throws {

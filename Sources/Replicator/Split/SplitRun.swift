@@ -14,9 +14,6 @@ struct SplitRun: Sendable {
     /// By side, a transaction that has to be applied in one piece.
     var whole = SidePair<LSN?>(origin: nil, other: nil)
 
-    /// How long rows stay held should this process be cut off from the server: their writers wait as long.
-    private static let heldMilliseconds = "15000"
-
     /// The sessions on one side.
     private struct Links {
         /// Writes what comes from the other side.
@@ -63,7 +60,7 @@ struct SplitRun: Sendable {
         var opened: [PostgresConnection] = []
         do {
             var target = settings[writing: side].applyOptions
-            target.settings.append((name: "idle_in_transaction_session_timeout", value: Self.heldMilliseconds))
+            target.settings.append((name: "idle_in_transaction_session_timeout", value: "\(SplitBarrier.heldMilliseconds)"))
             for options in [target, settings.options(side), settings.options(side)] {
                 opened.append(try await PostgresConnection.connect(options))
             }
@@ -188,6 +185,12 @@ struct SplitRun: Sendable {
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }
             group.addTask { try await watchClocks(links); return false }
+            group.addTask {
+                while true {
+                    try await Task.sleep(for: .milliseconds(SplitBarrier.heldMilliseconds / 15))
+                    ledger.remind()
+                }
+            }
             // Drained, both appliers end with the group they are at. An applier needs both readers until then, so these
             // are cancelled; what they have read and nobody applied comes again.
             var appliers = 2

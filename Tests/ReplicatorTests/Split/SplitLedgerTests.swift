@@ -1,5 +1,6 @@
 import PostgresClient
 import ReplicationCore
+import TestSupport
 import Testing
 
 @testable import Replicator
@@ -49,5 +50,38 @@ import Testing
         let group = try #require(ledger.nextGroupNow(from: .origin, limits: limits))
         #expect(group.progress == Self.progress(501, seen: 50))
         #expect(group.items.count == 1)
+    }
+
+    /// A transaction that its server ends for being idle is tried again, and takes as long again: on a slow machine no group
+    /// would ever come to its end.
+    @Test func rowsStayHeldHoweverLongABarrierTakes() async throws {
+        let options = ConnectionOptions(try await PostgresCluster.shared("source").createDatabase(prefix: "held"))
+        var impatient = options
+        impatient.settings.append((name: "idle_in_transaction_session_timeout", value: "1000"))
+        let holder = try await PostgresConnection.connect(impatient)
+        let (messenger, watcher) = (try await PostgresConnection.connect(options), try await PostgresConnection.connect(options))
+        try await SplitBarrier.prepare(messenger)
+        let ledger = try await Self.ledger(Self.progress(0, seen: 0), Self.progress(0, seen: 0))
+        var barrier = SplitBarrier(connection: messenger, side: .other, reading: .origin, ledger: ledger, holder: holder)
+        barrier.signMilliseconds = 50
+        let pid = try #require(try await holder.query("SELECT pg_backend_pid()::text").firstValue)
+        _ = try await holder.execute("BEGIN")
+        async let passage: Void = Self.pass(barrier, on: holder)
+        let age = "SELECT state_change - xact_start > '2 s' FROM pg_stat_activity WHERE pid = \(pid)"
+        try await waitUntil("the transaction has lived for longer than it may be idle") {
+            ledger.remind()
+            return try await watcher.query(age).firstValue == "t"
+        }
+        var chunk = ChangeChunk()
+        chunk.endLSN = LSN(.max)
+        try await ledger.read(SplitChunk(chunk, tables: [:]), of: .other, sign: nil)
+        try await passage
+        _ = try await holder.execute("COMMIT")
+        for connection in [holder, messenger, watcher] { await connection.close() }
+    }
+
+    private static func pass(_ barrier: SplitBarrier, on holder: isolated PostgresConnection) async throws {
+        var barrier = barrier
+        try await barrier.pass()
     }
 }
