@@ -17,7 +17,7 @@ extension LibPQSession {
     func receive(
         maximumBytes: Int, waitMilliseconds: Int, capacity: Int, isWorthGathering: () -> Bool
     ) throws(PostgresError) -> ReplicationBatch {
-        guard mode == .stream else { throw .protocolViolation("no replication stream is open") }
+        try requireStream()
         let deadline = Deadline(milliseconds: max(0, waitMilliseconds))
         let gatherDeadline = Deadline(milliseconds: min(Self.gatherMilliseconds, max(0, waitMilliseconds)))
         var batch = ReplicationBatch()
@@ -95,8 +95,14 @@ extension LibPQSession {
 
     /// Sends a standby status update.
     func putStatus(_ status: StandbyStatus) throws(PostgresError) {
-        guard mode == .stream else { throw .protocolViolation("no replication stream is open") }
+        try requireStream()
         try boundingStop { () throws(PostgresError) in try putCopyData(status.message) }
+    }
+
+    /// - Throws: `.closed` when the connection is lost: it may have been found so by who could not say it.
+    private func requireStream() throws(PostgresError) {
+        _ = try opened()
+        guard mode == .stream else { throw .protocolViolation("no replication stream is open") }
     }
 
     /// Ends our half of the stream, reads and drops what is still on its way, and the results.

@@ -2,8 +2,8 @@ import CLibPQ
 
 /// One libpq connection and everything that waits for it.
 ///
-/// It blocks, so it is used on its connection's thread alone; that confinement is what makes it safe to hand to
-/// that thread.
+/// It blocks, so it is used on its connection's thread alone, or on one that this thread waits for, blocked; that confinement is
+/// what makes it safe to hand to a thread.
 final class LibPQSession: @unchecked Sendable {
     /// What the connection is in the middle of, between two calls.
     enum Mode {
@@ -34,6 +34,13 @@ final class LibPQSession: @unchecked Sendable {
     var hasOpenPipeline = false
     private var deadline = Deadline.never
     private var heedsCancellation = true
+    /// What the calling thread has to see to while the running call waits.
+    private var duty: Duty?
+
+    private struct Duty {
+        var everyMilliseconds: Int
+        var see: () -> Void
+    }
 
     init(_ options: ConnectionOptions, wake: WakeEvent) {
         self.options = options
@@ -157,6 +164,7 @@ final class LibPQSession: @unchecked Sendable {
     func allow(milliseconds: Int) {
         deadline = Deadline(milliseconds: milliseconds)
         heedsCancellation = false
+        duty = nil
     }
 
     /// Waits for the socket within the limits of the running call.
@@ -164,7 +172,26 @@ final class LibPQSession: @unchecked Sendable {
     /// - Returns: whether there is something to read.
     @discardableResult
     func wait(reading: Bool, writing: Bool) throws(PostgresError) -> Bool {
-        try wait(reading: reading, writing: writing, until: deadline)
+        while let duty {
+            do {
+                return try wait(
+                    reading: reading, writing: writing, until: Deadline(milliseconds: duty.everyMilliseconds))
+            } catch .timeout {
+                duty.see()
+            }
+        }
+        return try wait(reading: reading, writing: writing, until: deadline)
+    }
+
+    /// Runs `body`, however long it takes; its waits are interrupted now and then for `see`.
+    func seeing<Value>(
+        everyMilliseconds: Int, _ see: () -> Void, _ body: () throws(PostgresError) -> Value
+    ) throws(PostgresError) -> Value {
+        try withoutActuallyEscaping(see) { see throws(PostgresError) in
+            duty = Duty(everyMilliseconds: everyMilliseconds, see: see)
+            defer { duty = nil }
+            return try body()
+        }
     }
 
     func wait(reading: Bool, writing: Bool, until deadline: Deadline) throws(PostgresError) -> Bool {

@@ -145,10 +145,10 @@ public actor ReplicationConnection {
     /// - Parameter flushed: the server may forget everything before it.
     public func sendStatus(
         received: UInt64, flushed: UInt64, applied: UInt64, replyRequested: Bool = false
-    ) async throws(PostgresError) {
+    ) throws(PostgresError) {
         let status = StandbyStatus(
             received: received, flushed: flushed, applied: applied, isReplyRequested: replyRequested)
-        try await session.call(isolation: self, isCancellable: false) { () throws(PostgresError) in
+        try session.withinLimits(timeoutMilliseconds: nil, isCancellable: false) { () throws(PostgresError) in
             try session.putStatus(status)
         }
     }

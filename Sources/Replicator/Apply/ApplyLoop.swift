@@ -27,6 +27,8 @@ struct ApplyLoop: Sendable {
             try await applyAll(on: connection)
         } onCancel: {
             mailbox.wake()
+            // Its reader may be waiting for an answer in our place.
+            connection.interrupt()
         }
     }
 
@@ -37,8 +39,9 @@ struct ApplyLoop: Sendable {
             exactUpTo: exactUpTo, quarantine: quarantine, late: late, prepared: prepared,
             lookAhead: { mailbox.takeNow(limits, leastBytes: Self.aheadBytes) })
         defer { state.finishApplier() }
+        let lending = lending(of: applier)
         var lastMilliseconds = 0
-        while let group = try await nextGroup(applier, after: lastMilliseconds, on: connection) {
+        while let group = try await nextGroup(applier, lending, after: lastMilliseconds, on: connection) {
             try Task.checkCancellation()
             let start = Monotonic.milliseconds()
             do {
@@ -65,19 +68,42 @@ struct ApplyLoop: Sendable {
     /// Its log's last bytes may stay in memory for as long as nobody else commits; then it is made to write them.
     private static let settleQuestions = 5
 
+    /// How often the reader, in the applier's place, asks whether the source has to hear of us.
+    private static let lentMilliseconds = 100
+
+    /// What the reader does in the applier's place while that waits for it.
+    private func lending(of applier: GroupApplier) -> StreamMailbox.Lending {
+        // The mailbox gives it to one of the two at a time.
+        nonisolated(unsafe) let applier = applier
+        return { chunk, whileWaiting in
+            let isApplied = applier.applyLent(
+                chunk, patienceMilliseconds: Self.lentMilliseconds, whileWaiting: whileWaiting)
+            note(applier)
+            guard isApplied else { return .leftToApplier }
+            noteVisible(chunk)
+            return .applied(isSettled: applier.isSettled)
+        }
+    }
+
     private func nextGroup(
-        _ applier: GroupApplier, after lastMilliseconds: Int, on connection: isolated PostgresConnection
+        _ applier: GroupApplier, _ lending: @escaping StreamMailbox.Lending, after lastMilliseconds: Int,
+        on connection: isolated PostgresConnection
     ) async throws -> PreparedGroup? {
-        if let ahead = applier.takeAhead() { return ahead }
         let limits = settings.replication.groupLimits
         let patienceMilliseconds = min(Self.patienceMilliseconds, 2 * lastMilliseconds)
         var questions = 0
+        var asked = LSN.zero
         while true {
+            if let ahead = applier.takeAhead() { return ahead }
             guard
                 let chunks = mailbox.takeBlocking(
-                    limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds)
+                    limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds, lending: lending)
             else { return nil }
             if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
+            if applier.hasAhead { continue }
+            // Others have committed meanwhile.
+            if applier.appliedLSN != asked { questions = 0 }
+            asked = applier.appliedLSN
             questions += 1
             // A piece of a large transaction would be taken back by a flush.
             if applier.hasPiece { questions = min(questions, Self.settleQuestions - 1) }
@@ -91,13 +117,16 @@ struct ApplyLoop: Sendable {
         state.add(applier.takeCounters())
     }
 
+    private func noteVisible(_ chunk: ChangeChunk) {
+        guard let last = chunk.transactions.last, last.isVisible else { return }
+        state.withLag { $0.handleApplied(last.commitTime) }
+    }
+
     /// Measures what has just become visible on the target.
     private func note(_ chunks: [ChangeChunk], on connection: PostgresConnection) async throws {
         let arrival = HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence)
         for chunk in chunks {
-            if let last = chunk.transactions.last, last.isVisible {
-                state.withLag { $0.handleApplied(last.commitTime) }
-            }
+            noteVisible(chunk)
             if let beat = chunk.heartbeat, beat.worker == worker { try await arrival.note(beat, on: connection) }
         }
     }

@@ -5,7 +5,7 @@ import ReplicationCore
 ///
 /// First in bulk; should that meet an error, the same changes again one by one, one source transaction at a time, so
 /// that everything before the bad one is committed and the bad one is known. While the target works on a group, the
-/// next one is planned and encoded. Used by one task; after an error it is spent.
+/// next one is planned and encoded. Used by one task, or by one that it waits for; after an error it is spent.
 final class GroupApplier {
     private let settings: DirectionSettings
     private var builder: StepBuilder
@@ -76,6 +76,8 @@ final class GroupApplier {
         return counters
     }
 
+    var hasAhead: Bool { ahead != nil }
+
     /// The group that was made ready while the last one was applied; it goes next.
     func takeAhead() -> PreparedGroup? {
         defer { ahead = nil }
@@ -145,8 +147,10 @@ final class GroupApplier {
 
     private func applyFitting(_ group: PreparedGroup) async throws {
         if group.chunks.mayGoInBulk(exactUpTo: exactUpTo) {
-            let hadPiece = executor.hasPiece
+            // What has failed before had none, and may have left its transaction open.
+            let hadPiece = group.failure == nil && executor.hasPiece
             do {
+                if let failure = group.failure { throw failure }
                 return try await applyInBulk(group)
             } catch is ApplyError {
                 // What was applied of a large transaction is gone from memory: only the stream can bring it again.
@@ -179,6 +183,37 @@ final class GroupApplier {
         if case .failure = outcome { builder.statements.avoid(prepared.closedBatch?.fusedParts ?? []) }
         try outcome.get()
         builder.counters.add(prepared.counters)
+    }
+
+    // MARK: lent
+
+    /// Applies a small chunk on the calling thread, to which the connection is lent, or leaves it as what is ahead: what the target
+    /// has to be asked for, and what it refuses, is not done here.
+    ///
+    /// - Parameter whileWaiting: called now and then while the target's answer does not come.
+    /// - Returns: whether it is applied.
+    func applyLent(_ chunk: ChangeChunk, patienceMilliseconds: Int, whileWaiting: () -> Void) -> Bool {
+        guard !hasPiece, chunk.endLSN > appliedLSN, [chunk].mayGoInBulk(exactUpTo: exactUpTo),
+            builder.plans.hasAll(chunk.usedDefinitions)
+        else {
+            ahead = PreparedGroup(chunks: [chunk])
+            return false
+        }
+        let group = builder.prepare([chunk], skipUpTo: appliedLSN)
+        ahead = group
+        guard let batch = group.closedBatch else { return false }
+        do {
+            try executor.commitLent(
+                chunk, with: batch, asksConstraints: group.firesTriggers, patienceMilliseconds: patienceMilliseconds,
+                whileWaiting: whileWaiting)
+        } catch {
+            builder.statements.avoid(batch.fusedParts)
+            ahead = group.failed(by: error)
+            return false
+        }
+        ahead = nil
+        builder.counters.add(group.counters)
+        return true
     }
 
     // MARK: exact order

@@ -116,11 +116,10 @@ struct GroupExecutor: Sendable {
         _ chunks: [ChangeChunk], with batch: StepBatch = StepBatch(), asksConstraints: Bool = true
     ) async throws {
         if let chunk = chunks.last, let span = chunk.twoPhase { return try await prepare(chunk, span, with: batch) }
-        let endLSN = chunks.reduce(appliedLSN) { max($0, $1.endLSN) }
-        let commitTime = chunks.last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
         try await commit(
-            endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat, with: batch, asksConstraints: asksConstraints)
+            endLSN: chunks.reduce(appliedLSN) { max($0, $1.endLSN) }, commitTime: chunks.lastCommitTime,
+            heartbeat: heartbeat, with: batch, asksConstraints: asksConstraints)
     }
 
     mutating func commit(
@@ -133,19 +132,44 @@ struct GroupExecutor: Sendable {
         let isIdle = !transaction.isOpen && batch.isEmpty && heartbeat == nil
         guard !isIdle || isAlwaysRecorded || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
         do {
-            let asksPosition = now - askedAtMilliseconds >= Self.positionMilliseconds
-            let position = try await transaction.commit(
+            let ending = transaction.ending(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat,
                 figures: heartbeat == nil ? LiveFigures() : state.figures, after: batch,
-                asksConstraints: asksConstraints, asksPosition: asksPosition)
-            hasUnasked = position == nil
-            if let position {
-                askedAtMilliseconds = now
-                ledger.handleCommit(sourceLSN: endLSN, targetLSN: position.insertLSN)
-                try handle(position)
-            }
+                asksConstraints: asksConstraints, asksPosition: isPositionDue(atMilliseconds: now))
+            try handleCommit(endLSN: endLSN, try await transaction.commit(ending), atMilliseconds: now)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
+        }
+    }
+
+    /// Commits a batch on the calling thread, to which the connection is lent.
+    mutating func commitLent(
+        _ chunk: ChangeChunk, with batch: StepBatch, asksConstraints: Bool, patienceMilliseconds: Int,
+        whileWaiting: () -> Void
+    ) throws {
+        let now = Monotonic.milliseconds()
+        do {
+            let ending = transaction.ending(
+                endLSN: chunk.endLSN, commitTime: [chunk].lastCommitTime, heartbeat: nil, after: batch,
+                asksConstraints: asksConstraints, asksPosition: isPositionDue(atMilliseconds: now))
+            let position = try transaction.commitLent(
+                ending, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
+            try handleCommit(endLSN: chunk.endLSN, position, atMilliseconds: now)
+        } catch let failure as PipelineError {
+            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
+        }
+    }
+
+    private func isPositionDue(atMilliseconds now: Int64) -> Bool {
+        now - askedAtMilliseconds >= Self.positionMilliseconds
+    }
+
+    private mutating func handleCommit(endLSN: LSN, _ position: LogPosition?, atMilliseconds now: Int64) throws {
+        hasUnasked = position == nil
+        if let position {
+            askedAtMilliseconds = now
+            ledger.handleCommit(sourceLSN: endLSN, targetLSN: position.insertLSN)
+            try handle(position)
         }
         recordedAtMilliseconds = now
         appliedLSN = endLSN
@@ -180,4 +204,10 @@ struct GroupExecutor: Sendable {
     mutating func rollBack() async { await transaction.rollBack() }
 
     mutating func forgetStatements() async throws { try await transaction.forgetStatements() }
+}
+
+extension [ChangeChunk] {
+    fileprivate var lastCommitTime: PostgresTime? {
+        last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
+    }
 }

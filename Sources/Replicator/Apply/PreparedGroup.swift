@@ -38,6 +38,8 @@ struct PreparedGroup: Sendable {
     private(set) var firesTriggers = true
     /// The prepared statements that they name; `nil` before preparation.
     private var statementsGeneration: Int?
+    /// Why it could not be applied where it came.
+    private(set) var failure: (any Error)?
 
     init(chunks: [ChangeChunk]) { self.chunks = chunks }
 
@@ -47,6 +49,13 @@ struct PreparedGroup: Sendable {
         self.work = work
         self.counters = counters
         self.statementsGeneration = statementsGeneration
+    }
+
+    /// The same group, to go the way that this error asks for.
+    func failed(by error: any Error) -> PreparedGroup {
+        var group = self
+        group.failure = error
+        return group
     }
 
     /// Everything, when it fits one round trip and the target itself checks what it must: it may then commit unseen.

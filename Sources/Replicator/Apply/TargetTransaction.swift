@@ -8,7 +8,7 @@ struct TargetTransaction {
     private(set) var isOpen = false
     /// Whether the statements of a commit are prepared on this connection.
     private var hasStatements = false
-    /// Whether a piece of a large source transaction is in it.
+    /// Whether a piece of a large source transaction is in it, or what a refused commit has left.
     var hasPiece: Bool { isOpen }
     /// Whether what is in it may still be rolled back at the source.
     private(set) var isEarly = false
@@ -25,8 +25,7 @@ struct TargetTransaction {
         guard !isOpen else { return try await connection.run(steps, whenSent: whenSent) }
         isOpen = true
         do {
-            let begin = hasStatements ? Self.preparedBegin : Self.begin
-            let results = try await connection.run([begin] + steps, whenSent: whenSent)
+            let results = try await connection.run([beginStep] + steps, whenSent: whenSent)
             return Array(results.dropFirst())
         } catch var failure as PipelineError {
             // Counted in the caller's steps.
@@ -64,33 +63,36 @@ struct TargetTransaction {
         return try await connection.copy(copy, whenSent: whenSent)
     }
 
-    /// Commits data and progress together; the original commit time is kept.
+    /// What a commit sends, and how its answer is to be read.
+    struct Ending: Sendable {
+        fileprivate var steps: [PipelineStep]
+        /// How many come before the caller's.
+        fileprivate var precedingCount = 0
+        /// The step that commits, and the one that is the progress alone, if any is; counted in the caller's steps.
+        fileprivate var commitStep: Int?
+        fileprivate var progressStep: Int?
+        fileprivate var asksPosition = false
+    }
+
+    /// What commits data and progress together; the original commit time is kept.
     ///
     /// - Parameter endLSN: end of the last source commit that the transaction holds.
     /// - Parameter figures: what the worker measured, left on the target for readers elsewhere.
     /// - Parameter batch: the last of it, in the same round trip; it may write the progress itself.
     /// - Parameter asksConstraints: whether something may wait for the commit.
-    /// - Returns: where the target's own log stands afterwards, if that is asked.
-    /// - Throws: `PipelineError`, counted in the caller's steps.
-    @discardableResult
-    mutating func commit(
+    /// - Parameter asksPosition: whether to ask where the target's own log stands afterwards.
+    func ending(
         endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
         after batch: StepBatch = StepBatch(), asksConstraints: Bool = true, asksPosition: Bool = true
-    ) async throws -> LogPosition? {
+    ) -> Ending {
         let place = Self.parameters(direction, endLSN, commitTime ?? heartbeat?.sentAt)
         let data = batch.steps(writing: place)
         let progress =
             batch.takesProgress
             ? [] : [PipelineStep.execute(name: "lindero_progress", parameters: place, binaryResult: false)]
         // What fits one round trip needs no BEGIN and no COMMIT: until the Sync at its end it is one transaction.
-        let isWhole = !isOpen && hasStatements && !asksConstraints && !asksPosition && heartbeat == nil
-        if isWhole {
-            do {
-                _ = try await connection.run(data + progress)
-            } catch let failure as PipelineError {
-                throw Self.named(failure, progressStep: progress.isEmpty ? nil : data.count)
-            }
-            return nil
+        if !isOpen && hasStatements && !asksConstraints && !asksPosition && heartbeat == nil {
+            return Ending(steps: data + progress, progressStep: progress.isEmpty ? nil : data.count)
         }
         var steps = data
         if !hasStatements { steps += Self.preparation }
@@ -101,23 +103,62 @@ struct TargetTransaction {
         if let heartbeat {
             steps.append(Self.seen(direction: direction, heartbeat: heartbeat, endLSN: endLSN, figures: figures))
         }
+        let progressStep = progress.isEmpty ? nil : steps.count
         steps += progress
         let commitStep = steps.count
         steps.append(.execute(name: "lindero_commit", parameters: [], binaryResult: false))
         if asksPosition { steps.append(.execute(name: "lindero_position", parameters: [], binaryResult: false)) }
-        let results: [PostgresResult]
+        let beginning = isOpen ? [] : [beginStep]
+        return Ending(
+            steps: beginning + steps, precedingCount: beginning.count, commitStep: commitStep, progressStep: progressStep,
+            asksPosition: asksPosition)
+    }
+
+    /// - Returns: where the target's own log stands afterwards, if that is asked.
+    /// - Throws: `PipelineError`, counted in the caller's steps.
+    @discardableResult
+    mutating func commit(_ ending: Ending) async throws -> LogPosition? {
+        begin(ending)
         do {
-            results = try await run(steps)
+            return try finish(ending, try await connection.run(ending.steps))
         } catch let failure as PipelineError {
-            // It is committed: whoever believed that it is not would apply it again.
-            guard failure.stepIndex <= commitStep else {
-                throw PostgresError.closed("after a commit the target did not say where its log stands: \(failure.error)")
-            }
-            throw Self.named(failure, progressStep: progress.isEmpty ? nil : commitStep - 1)
+            throw Self.named(failure, ending)
         }
+    }
+
+    /// The same on the calling thread, to which the connection is lent.
+    mutating func commitLent(
+        _ ending: Ending, patienceMilliseconds: Int, whileWaiting: () -> Void
+    ) throws -> LogPosition? {
+        begin(ending)
+        do {
+            return try finish(
+                ending,
+                try connection.runLent(
+                    ending.steps, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting))
+        } catch let failure as PipelineError {
+            throw Self.named(failure, ending)
+        }
+    }
+
+    /// Refused, it leaves a transaction that has to be rolled back; but not where the Sync is its end.
+    private mutating func begin(_ ending: Ending) { isOpen = isOpen || ending.commitStep != nil }
+
+    private mutating func finish(_ ending: Ending, _ results: [PostgresResult]) throws -> LogPosition? {
+        if ending.commitStep != nil { hasStatements = true }
         isOpen = false
-        hasStatements = true
-        return asksPosition ? try LogPosition(results.last) : nil
+        return ending.asksPosition ? try LogPosition(results.last) : nil
+    }
+
+    /// The error that a failure is, counted in the caller's steps: of the progress alone, its row is gone.
+    private static func named(_ failure: PipelineError, _ ending: Ending) -> any Error {
+        var failure = failure
+        failure.stepIndex -= ending.precedingCount
+        if let commitStep = ending.commitStep, failure.stepIndex > commitStep {
+            // It is committed: whoever believed that it is not would apply it again.
+            return PostgresError.closed("after a commit the target did not say where its log stands: \(failure.error)")
+        }
+        return failure.stepIndex == ending.progressStep && failure.error.sqlState == divisionByZero ? ProgressError.noRow : failure
     }
 
     private static func parameters(_ direction: String, _ endLSN: LSN, _ time: PostgresTime?) -> [PostgresParameter] {
@@ -125,13 +166,6 @@ struct TargetTransaction {
             .text(direction), .binary(bigEndian(endLSN.rawValue)),
             time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
         ]
-    }
-
-    /// The error that a failure is: of the progress, its row is gone.
-    ///
-    /// - Parameter progressStep: `nil` when the progress is part of a statement that may fail for other reasons.
-    private static func named(_ failure: PipelineError, progressStep: Int?) -> any Error {
-        failure.stepIndex == progressStep && failure.error.sqlState == divisionByZero ? ProgressError.noRow : failure
     }
 
     /// Prepares the transaction under a name; it is then no longer this session's. Always waits for the disk.
@@ -182,6 +216,7 @@ struct TargetTransaction {
         hasStatements = false
     }
 
+    private var beginStep: PipelineStep { hasStatements ? Self.preparedBegin : Self.begin }
     private static let begin = PipelineStep.query(sql: "BEGIN", parameters: [], parameterTypes: [])
     /// The progress alone: a transaction that writes nothing else has a commit record by it.
     private static let progress = FusedStatement.sql([], plans: [])

@@ -18,6 +18,15 @@ final class StreamMailbox: Sendable {
         var isBacklog = false
         /// The applier could go on, and waits for a fuller group.
         var isFilling = false
+        /// Lends the applier to the reader; there while it waits for what comes next.
+        var lending: Lending?
+        /// The reader has it, and whether the applier has looked meanwhile and is to look again.
+        var isLent = false
+        var mustWake = false
+        /// The reader has left something with the applier that it must see to itself.
+        var hasLeft = false
+
+        mutating func removeLast() { sizeBytes -= chunks.removeLast().sizeBytes }
 
         /// Whether a group taken now would end at a limit, or at something that stands alone.
         func isFull(_ limits: GroupLimits, _ limitBytes: Int) -> Bool {
@@ -26,7 +35,19 @@ final class StreamMailbox: Sendable {
         }
     }
 
+    /// Applies a chunk on the reader's thread.
+    typealias Lending = @Sendable (_ chunk: ChangeChunk, _ whileWaiting: () -> Void) -> LentOutcome
+
+    enum LentOutcome {
+        /// And whether nothing of it is left to be asked for.
+        case applied(isSettled: Bool)
+        case leftToApplier
+    }
+
     private static let gatheringBytes = 32 << 10
+    /// More than this may not fit the target's socket: sending it could block without an end.
+    private static let lentBytes = 32 << 10
+    private static let lentChanges = 32
     private let limitBytes: Int
     private let state = Mutex(State())
     private let arrival = Signal()
@@ -49,16 +70,52 @@ final class StreamMailbox: Sendable {
     func put(_ chunk: consuming ChangeChunk) {
         let sizeBytes = chunk.sizeBytes
         let boxed = chunk
-        state.withLock { state in
+        let isNews = state.withLock { state in
+            if boxed.isPosition, let last = state.chunks.last, last.isPosition { state.removeLast() }
             // What is to be taken back need not be applied first.
-            while boxed.retracts, let last = state.chunks.last, last.isEarly {
-                state.sizeBytes -= last.sizeBytes
-                state.chunks.removeLast()
-            }
+            while boxed.retracts, let last = state.chunks.last, last.isEarly { state.removeLast() }
             state.chunks.append(boxed)
             state.sizeBytes += sizeBytes
+            // The server tells its position after each transaction that it has sent.
+            return state.lending == nil || !boxed.isPosition
         }
-        arrival.notify()
+        if isNews { arrival.notify() }
+    }
+
+    /// What the reader may do in the applier's place, from now until a take returns.
+    func lend(_ lending: Lending?) { state.withLock { $0.lending = lending } }
+
+    /// Has a chunk applied here and now, on the reader's thread, if the applier does nothing but wait for it and it is small:
+    /// waking a thread for it takes a good part of the time in which the target applies it.
+    ///
+    /// - Parameter whileWaiting: called now and then while the target does not answer.
+    /// - Returns: whether it is taken; else it is to be put.
+    func offer(_ chunk: ChangeChunk, whileWaiting: () -> Void) -> Bool {
+        guard !chunk.standsAlone, !chunk.isEarly, chunk.heartbeat == nil, !chunk.changes.isEmpty,
+            chunk.changes.count <= Self.lentChanges, chunk.sizeBytes <= Self.lentBytes
+        else { return false }
+        let lending = state.withLock { state -> Lending? in
+            guard let lending = state.lending, state.chunks.allSatisfy(\.isPosition), !state.hasLeft, !state.isBacklog,
+                !state.isClosed
+            else { return nil }
+            // The chunk's own is later.
+            (state.chunks, state.sizeBytes) = ([], 0)
+            state.isLent = true
+            return lending
+        }
+        guard let lending else { return false }
+        let outcome = lending(chunk, whileWaiting)
+        let isAwaited = state.withLock { state in
+            state.isLent = false
+            defer { state.mustWake = false }
+            switch outcome {
+            case .applied(let isSettled): state.wantsQuiet = state.wantsQuiet || !isSettled
+            case .leftToApplier: state.hasLeft = true
+            }
+            return state.mustWake || state.hasLeft
+        }
+        if isAwaited { arrival.notify() }
+        return true
     }
 
     /// What the reader sees of the stream: whether what comes is old, and comes without a break.
@@ -99,9 +156,13 @@ final class StreamMailbox: Sendable {
     ///
     /// - Parameter untilQuiet: whether to return none once the reader says that none has come for a while. No timer is set
     ///   for that: setting and stopping one for each transaction cost more than the rest of the wait.
+    /// - Parameter lending: what the reader may do meanwhile in the applier's place; none are returned where that leaves work.
     /// - Parameter patienceMilliseconds: how long to wait for a full group while there is a backlog and it keeps coming. The
     ///   stream is what is slow then: the target, doing less for more changes at once, leaves the machine to it.
-    func takeBlocking(_ limits: GroupLimits, untilQuiet: Bool, patienceMilliseconds: Int = 0) -> [ChangeChunk]? {
+    func takeBlocking(
+        _ limits: GroupLimits, untilQuiet: Bool, patienceMilliseconds: Int = 0, lending: Lending? = nil
+    ) -> [ChangeChunk]? {
+        lend(lending)
         let end = patienceMilliseconds == 0 ? 0 : Monotonic.milliseconds() + Int64(patienceMilliseconds)
         while true {
             if end != 0, case let left = end - Monotonic.milliseconds(), left > 0, mustFill(limits) {
@@ -118,7 +179,7 @@ final class StreamMailbox: Sendable {
     private func mustFill(_ limits: GroupLimits) -> Bool {
         let isCancelled = Task.isCancelled
         return state.withLock { state in
-            state.isFilling = state.isBacklog && !state.isClosed && !isCancelled && !state.isFull(limits, limitBytes)
+            state.isFilling = state.isBacklog && !state.isClosed && !state.hasLeft && !isCancelled && !state.isFull(limits, limitBytes)
             return state.isFilling
         }
     }
@@ -133,30 +194,32 @@ final class StreamMailbox: Sendable {
 
     /// - Returns: what a take comes to; `nil` when it has to wait.
     private func attempt(_ limits: GroupLimits, untilQuiet: Bool) -> Outcome? {
-        let (taken, isAtEnd, isQuiet) = state.withLock { state in
-            let taken = Self.take(&state, limits)
-            let isQuiet = state.isQuiet
-            state.isFilling = false
-            state.isAwaited = taken.isEmpty
-            state.isQuiet = false
-            state.wantsQuiet = untilQuiet && taken.isEmpty
-            return (taken, state.isClosed, isQuiet)
+        let isCancelled = Task.isCancelled
+        let outcome = state.withLock { state -> Outcome? in
+            // The applier is not its own until the reader gives it back.
+            state.mustWake = state.isLent
+            if state.isLent { return nil }
+            let taken = state.hasLeft ? [] : Self.take(&state, limits)
+            defer { (state.isFilling, state.isQuiet, state.hasLeft) = (false, false, false) }
+            let isOver = taken.isEmpty && (state.isClosed || isCancelled)
+            if !taken.isEmpty || isOver || state.isQuiet || state.hasLeft {
+                (state.lending, state.isAwaited, state.wantsQuiet) = (nil, false, false)
+                return Outcome(chunks: isOver && !state.hasLeft ? nil : taken)
+            }
+            state.isAwaited = true
+            state.wantsQuiet = state.wantsQuiet || untilQuiet
+            return nil
         }
-        if !taken.isEmpty {
-            space.notify()
-            return Outcome(chunks: taken)
-        }
-        if isAtEnd || Task.isCancelled { return Outcome(chunks: nil) }
-        return untilQuiet && isQuiet ? Outcome(chunks: []) : nil
+        if outcome?.chunks?.isEmpty == false { space.notify() }
+        return outcome
     }
 
     /// Some time has passed: an applier that has nothing to do may have something else to see to.
     func noteQuiet() {
         let isWanted = state.withLock { state in
-            guard state.wantsQuiet else { return false }
-            state.wantsQuiet = false
-            state.isQuiet = true
-            return true
+            // One that was told may not have been seen yet.
+            if state.wantsQuiet { (state.isQuiet, state.wantsQuiet) = (true, false) }
+            return state.isQuiet || !state.chunks.isEmpty
         }
         if isWanted { arrival.notify() }
     }
@@ -194,6 +257,9 @@ final class StreamMailbox: Sendable {
 }
 
 extension ChangeChunk {
+    /// Whether it says how far the stream is, and nothing more.
+    fileprivate var isPosition: Bool { transactions.isEmpty && changes.isEmpty && heartbeat == nil && !retracts }
+
     /// Whether it is a group of its own.
     fileprivate var standsAlone: Bool { isOpenEnded || twoPhase != nil || retracts }
 }

@@ -154,7 +154,7 @@ struct StreamReader {
     private func deliver(_ life: inout Life) {
         while let chunk = life.assembler.take() {
             if let last = chunk.transactions.last { life.committedAt = last.commitTime }
-            mailbox.put(chunk)
+            if !mailbox.offer(chunk, whileWaiting: { reportHere(&life.schedule) }) { mailbox.put(chunk) }
         }
     }
 
@@ -264,6 +264,20 @@ struct StreamReader {
         guard schedule.isDue(durableLSN: durable, atMilliseconds: Monotonic.milliseconds()) else { return }
         try await send(received: max(state.receivedLSN, durable), durable: durable)
         schedule.handleSent(durableLSN: durable, atMilliseconds: Monotonic.milliseconds())
+    }
+
+    /// As `report`, where nothing can be awaited; on the stream's own thread. A stream that is broken says so at its next read.
+    private func reportHere(_ schedule: inout FeedbackSchedule) {
+        let durable = state.durableLSN
+        let now = Monotonic.milliseconds()
+        guard schedule.isDue(durableLSN: durable, atMilliseconds: now) else { return }
+        let received = max(state.receivedLSN, durable)
+        let isSent = try? stream.assumeIsolated {
+            try $0.sendStatus(
+                received: received.rawValue, flushed: durable.rawValue, applied: durable.rawValue, replyRequested: false)
+            return true
+        }
+        if isSent == true { schedule.handleSent(durableLSN: durable, atMilliseconds: now) }
     }
 
     /// Waits for the applier, then leaves the slot exactly where the data is.

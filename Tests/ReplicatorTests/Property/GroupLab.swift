@@ -16,6 +16,9 @@ final class GroupLab {
         var fallbacks = 0
         /// Transactions that were one statement each, with the progress.
         var fused = 0
+        /// Chunks applied as the reader does it, and those that it left.
+        var lent = 0
+        var left = 0
         var cutTransactions = 0
         var streamed = 0
         var spills = 0
@@ -144,6 +147,12 @@ final class GroupLab {
                 let ahead = applier.takeAhead()
                 if ahead != nil { outcome.ahead += 1 }
                 guard let next = ahead ?? waiting.take().map({ PreparedGroup(chunks: $0) }) else { break }
+                if ahead == nil, random.chance(60), let isApplied = applyLent(next.chunks, applier) {
+                    outcome.lent += isApplied ? 1 : 0
+                    outcome.left += isApplied ? 0 : 1
+                    if isApplied, applier.appliedLSN > .zero { try await compare(at: applier.appliedLSN, &outcome) }
+                    continue
+                }
                 try await applier.apply(next)
                 // Before the first commit there is nothing to compare with.
                 if next.chunks.last?.isOpenEnded == false, applier.appliedLSN > .zero { try await compare(at: applier.appliedLSN, &outcome) }
@@ -159,6 +168,20 @@ final class GroupLab {
         outcome.fused += counters.fused
         outcome.inBulk += counters.changes
         await target.close()
+    }
+
+    /// Offers a chunk as the reader does; `nil` when the mailbox would not let it.
+    private func applyLent(_ chunks: [ChangeChunk], _ applier: GroupApplier) -> Bool? {
+        let mailbox = StreamMailbox(limitBytes: .max)
+        nonisolated(unsafe) let applier = applier
+        let isApplied = Mutex(false)
+        mailbox.lend { chunk, whileWaiting in
+            let result = applier.applyLent(chunk, patienceMilliseconds: 100, whileWaiting: whileWaiting)
+            isApplied.withLock { $0 = result }
+            return result ? .applied(isSettled: true) : .leftToApplier
+        }
+        guard chunks.count == 1, mailbox.offer(chunks[0], whileWaiting: {}) else { return nil }
+        return isApplied.withLock { $0 }
     }
 
     private func connectToApply() async throws -> PostgresConnection {

@@ -44,6 +44,7 @@ import Testing
         if seed == nil {
             #expect(outcome.fallbacks > 0)
             #expect(outcome.fused > 0)
+            #expect(outcome.lent > 0 && outcome.left > 0)
             #expect(outcome.cutTransactions > 0)
             #expect(outcome.ahead > 0)
             #expect((outcome.streamed > 0 && outcome.spills > 0) == streaming)

@@ -23,7 +23,7 @@ import Testing
         let first = try await target(pair)
         #expect(try await ProgressOrigin(connection: first, direction: pair.settings.name).acquire() == .zero)
         var transaction = TargetTransaction(connection: first, direction: pair.settings.name)
-        try await transaction.commit(endLSN: LSN(0x2000), commitTime: nil, heartbeat: nil)
+        try await transaction.commit(transaction.ending(endLSN: LSN(0x2000), commitTime: nil, heartbeat: nil))
         _ = try await first.execute("BEGIN; INSERT INTO public.t VALUES (1)")
         let progress = FusedStatement.sql([], plans: [])
         _ = try await first.query(
@@ -46,7 +46,7 @@ import Testing
         _ = try await transaction.run([.query(sql: "INSERT INTO public.t VALUES (1)", parameters: [], parameterTypes: [])])
         _ = try await pair.target.execute("DELETE FROM lindero.direction")
         do {
-            try await transaction.commit(endLSN: LSN(0x2000), commitTime: nil, heartbeat: nil)
+            try await transaction.commit(transaction.ending(endLSN: LSN(0x2000), commitTime: nil, heartbeat: nil))
             Issue.record("it committed data without progress")
         } catch ProgressError.noRow {}
         await transaction.rollBack()

@@ -1,4 +1,5 @@
 @testable import ReplicationCore
+import TestSupport
 import Testing
 
 @testable import Replicator
@@ -57,7 +58,7 @@ import Testing
     private func group(
         _ mailbox: StreamMailbox, _ limits: GroupLimits, while body: () async -> Void
     ) async -> [Int]? {
-        let taking = Task.detached {
+        let taking = blocking {
             mailbox.takeBlocking(limits, untilQuiet: false, patienceMilliseconds: 60_000)?.map(\.changes.count)
         }
         while !mailbox.isBehind { await Task.yield() }
