@@ -20,13 +20,14 @@ struct ServiceRightChecks {
     let home: String
     /// Whether the service is about to go there.
     let movesServices: Bool
+    let tables: [QualifiedName: TableOwnership]
     let atOrigin: Rights
     let atHome: Rights
 
     /// One a role and table.
     func findings() -> [PreflightFinding] {
         // What one side does not have (a column, a sequence) is told elsewhere.
-        let missing = atHome.filter { !$0.value.isThere && atOrigin[$0.key]?.isThere == true }.keys
+        let missing = atHome.filter { !$0.value.isThere && atOrigin[$0.key]?.isThere == true }.keys.filter(isOwed)
         let places = Dictionary(grouping: missing) { [$0.role, $0.table.schema, $0.table.name] }
         return places.sorted { $0.key.lexicographicallyPrecedes($1.key) }.compactMap { _, rights in
             guard let first = rights.first else { return nil }
@@ -35,6 +36,20 @@ struct ServiceRightChecks {
                 movesServices ? .blocker : .warning, .servicePrivilege, database: home, object: first.table.description,
                 "role \(first.role) lacks rights on table \(first.table) that it has on \(origin): \(Set(words).sorted().joined(separator: ", "))",
                 fix: fix(rights))
+        }
+    }
+
+    /// Whether the service needs it by what the file says: what the other side alone writes or may see is nothing to give it.
+    private func isOwed(_ right: Right) -> Bool {
+        guard let table = tables[right.table] else { return false }
+        guard let column = right.column, right.word != "SEQUENCE" else {
+            return right.word != "DELETE" || table.deleteOwners.contains(home)
+        }
+        switch right.word {
+        case "SELECT": return !table.privateColumns.contains(column) || table.owner(of: column) == home
+        case "INSERT":
+            return table.insertOwners.contains(home) && (table.match.contains(column) || table.mayWrite(column, side: home))
+        default: return table.mayWrite(column, side: home)
         }
     }
 
@@ -62,11 +77,12 @@ struct ServiceRightChecks {
 
     /// - Parameter roles: of the service.
     static func read(
-        origin: PreflightSide, home: PreflightSide, roles: [String], tables: [QualifiedName], movesServices: Bool
+        origin: PreflightSide, home: PreflightSide, roles: [String], tables: [QualifiedName: TableOwnership], movesServices: Bool
     ) async throws(PostgresError) -> ServiceRightChecks {
-        ServiceRightChecks(
-            origin: origin.name, home: home.name, movesServices: movesServices,
-            atOrigin: try await rights(origin.connection, roles, tables), atHome: try await rights(home.connection, roles, tables))
+        let names = tables.keys.sorted()
+        return ServiceRightChecks(
+            origin: origin.name, home: home.name, movesServices: movesServices, tables: tables,
+            atOrigin: try await rights(origin.connection, roles, names), atHome: try await rights(home.connection, roles, names))
     }
 
     private static func rights(

@@ -44,7 +44,7 @@ struct SplitPreflight {
             }
         }
         findings += try await ServiceRightChecks.read(
-            origin: origin, home: other, roles: configuration.database(other.name)?.roles ?? [], tables: policy.tables.keys.sorted(),
+            origin: origin, home: other, roles: configuration.database(other.name)?.roles ?? [], tables: policy.tables,
             movesServices: movesServices
         ).findings()
         for side in [origin, other] { findings += try await fills(side, sides.first { $0.name == side.name }) }
