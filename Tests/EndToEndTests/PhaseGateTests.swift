@@ -72,7 +72,12 @@ import Testing
             try await PostgresConnection.with(ConnectionOptions(url)) { connection in
                 var count = 0
                 while !Task.isCancelled {
-                    _ = try await connection.execute("SELECT pg_logical_emit_message(false, 'neighbour', repeat('x', 200000))")
+                    do {
+                        _ = try await connection.execute("SELECT pg_logical_emit_message(false, 'neighbour', repeat('x', 200000))")
+                    } catch PostgresError.cancelled {
+                        // In the middle of one.
+                        break
+                    }
                     count += 1
                     try? await Task.sleep(for: .milliseconds(10))
                 }
