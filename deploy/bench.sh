@@ -6,8 +6,10 @@
 #   deploy/bench.sh --draw            writes the tables and the chart anew from results.json; measures nothing
 #
 #   workload        oltp inserts updates shared hot bigtx latency copy decode (or W1 W2 W3 W3s W3h W4 W5 W6 W7); default: all
-#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,split,split-conflicts; default: all. drain reads the
-#                   same stream with pg_recvlogical and applies nothing: the limit. split is Lindero with both directions
+#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader; default: all.
+#                   drain reads the same stream with pg_recvlogical and applies nothing: the limit; relay, for W5, is the
+#                   least that a program between two servers does. split is Lindero with both directions; beside-reader
+#                   one way while pg_recvlogical reads what comes back: the least that the second direction costs
 #   --runs N        of each peer (default 3); a run during which others took more than a tenth of the machine has no speed
 #   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
 #   --profile       then one more run of Lindero's, at which perf looks; what it saw goes into the page
@@ -19,11 +21,11 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/prerequisites.sh"
 
-peers=native,native-binary,pglogical,pgcopydb,drain,split,split-conflicts arguments=()
+peers=native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader arguments=()
 export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in
-    -h|--help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,19s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --peers) peers=${2// /}; [ -n "$peers" ] || fail "--peers needs a list"; shift 2 ;;
     --runs|--scale|--out) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
     --draw) exec python3 "$root/deploy/bench/bench.py" --draw ${arguments[@]+"${arguments[@]}"} ;;

@@ -19,7 +19,7 @@ import workloads
 from clusters import Failed, Workspace, run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PEERS = ["native", "native-binary", "pglogical", "pgcopydb", "drain", "split", "split-conflicts"]
+PEERS = ["native", "native-binary", "pglogical", "pgcopydb", "drain", "relay", "split", "split-conflicts", "beside-reader"]
 COPIERS = ("lindero", "native", "pgcopydb")
 
 
@@ -87,9 +87,8 @@ def taking_part(workload, names):
         return [name for name in ["lindero", *names] if name in COPIERS]
     without = {"pgcopydb"}
     if key in ("latency", "bigtx"):
-        without |= {"split"}
-    if key == "latency":
-        without |= {"drain"}
+        without |= {"split", "beside-reader"}
+    without |= {"drain"} if key == "latency" else {"relay"}
     if key != "shared":
         without |= {"split-conflicts"}
     return ["lindero", *(name for name in names if name not in without)]

@@ -5,7 +5,7 @@ WIDTH, MARGIN, GAP, TOP = 1000, 24, 28, 64
 PANEL = (WIDTH - 2 * MARGIN - GAP) / 2
 NAME, VALUE = 150, 100  # left and right of the bars
 BAR, STEP = 16, 23
-COLORS = {"lindero": "#0b7285", "drain": "#dee2e6"}
+COLORS = {"lindero": "#0b7285", "drain": "#dee2e6", "relay": "#dee2e6"}
 OTHERS = "#adb5bd"
 FONT = "font-family=\"system-ui, 'DejaVu Sans', sans-serif\""
 

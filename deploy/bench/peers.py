@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from clusters import BIN, DATABASE, PUBLICATION, Failed, end_with_parent, environment, wait_until
+from clusters import BIN, DATABASE, PUBLICATION, Failed, end_with_parent, environment, run, wait_until
 
 
 def slot_is_idle(source, slot):
@@ -171,6 +171,22 @@ class Drain(Reader):
                 "-o", "streaming=on", "-o", "binary=true", "-o", f"publication_names={PUBLICATION}"]
 
 
+class Relay(Program):
+    """The least that a program between the two servers can do: relay.c."""
+
+    def arguments(self):
+        return [os.path.join(self.bench.workspace.folder, "relay"), self.source.conninfo(application="peer"),
+                self.target.conninfo(application="peer"), self.slot, PUBLICATION]
+
+    def prepare(self):
+        super().prepare()
+        program = self.arguments()[0]
+        if not os.path.exists(program):
+            include, libraries = run(["pg_config", "--includedir"]), run(["pg_config", "--libdir"])
+            run(["clang", "-O2", "-o", program, os.path.join(os.path.dirname(os.path.abspath(__file__)), "relay.c"),
+                 "-I" + include.strip(), "-L" + libraries.strip(), "-lpq"])
+
+
 class Native(Peer):
     clock_from_session = True
 
@@ -234,7 +250,7 @@ class Pglogical(Peer):
         wait_until(lambda: slot_is_idle(self.source, self.slot), "pglogical's slot is free")
 
 
-KINDS = {"lindero": Lindero, "native": Native, "native-binary": Native, "pglogical": Pglogical, "drain": Drain}
+KINDS = {"lindero": Lindero, "native": Native, "native-binary": Native, "pglogical": Pglogical, "drain": Drain, "relay": Relay}
 
 
 def make(bench, name, applies=True):

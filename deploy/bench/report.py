@@ -87,13 +87,14 @@ def marks(results):
                 reached = speeds["lindero"].median / speeds[to].median
                 yield (entry, what, f"{sign} {mark:.2f}", f"{reached:.2f}",
                        reached >= mark if quantity.more_is_better else reached <= mark,
-                       ceiling(entry, speeds, to) if peer == "native" and quantity.more_is_better else "")
+                       ceiling(entry, speeds, to) if peer == "native" and quantity.more_is_better else floor(speeds, to))
+        yield from split_marks(entry)
         if entry.key in ("oltp", "inserts", "updates", "hot"):
             cost = entry.microseconds("lindero", "worker")
             if cost is not None:
                 reading = entry.microseconds("drain", "worker")
-                floor = f"a reader that applies nothing takes {number(reading)}" if reading else ""
-                yield entry, "worker CPU, µs/change", "< 1.50", number(cost), cost < 1.5, floor
+                least = f"a reader that applies nothing takes {number(reading)}" if reading else ""
+                yield entry, "worker CPU, µs/change", "< 1.50", number(cost), cost < 1.5, least
         if entry.key == "bigtx":
             peak = entry.middle("lindero", "workerPeakMiB")
             if peak is not None:
@@ -109,6 +110,29 @@ def ceiling(entry, speeds, reference):
     if cost:
         said.append(f"all cores busy {entry.cores * 1e6 / cost / speeds[reference].median:.2f}")
     return ", ".join(said)
+
+
+SPLIT_MARKS = {"split": 0.8, "split-conflicts": 0.5}
+BOUNDS = ("lindero", "drain", "relay", "beside-reader")
+
+
+def split_marks(entry):
+    """Both directions, of one way; and one way with a bare reader in place of the second."""
+    quantity = quantities(entry.key)[0]
+    speeds = entry.speeds(quantity)
+    one_way = speeds["lindero"].median if "lindero" in speeds else None
+    for peer, mark in SPLIT_MARKS.items():
+        if one_way and peer in speeds:
+            reached = speeds[peer].median / one_way
+            bound = f"one way beside a bare reader {speeds['beside-reader'].median / one_way:.2f}" if "beside-reader" in speeds else ""
+            yield entry, f"{quantity.unit}, {label(peer)} ÷ one way", f"≥ {mark:.2f}", f"{reached:.2f}", reached >= mark, bound
+
+
+def floor(speeds, reference):
+    """A bound of W5's ratio: what lies between two servers and does no more than it must."""
+    if "relay" not in speeds:
+        return ""
+    return f"the least in between {speeds['relay'].median / speeds[reference].median:.2f}"
 
 
 def bounds(results):
@@ -135,7 +159,7 @@ def profiles(results):
 def faster(results):
     """Where others are better, in speed or in CPU."""
     for entry in entries(results):
-        others = [peer for peer in entry.peers if peer not in ("lindero", "drain")]
+        others = [peer for peer in entry.peers if peer not in BOUNDS]
         for quantity in quantities(entry.key):
             speeds = entry.speeds(quantity)
             for peer in others if "lindero" in speeds else []:

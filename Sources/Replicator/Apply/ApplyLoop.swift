@@ -95,12 +95,14 @@ struct ApplyLoop: Sendable {
         var asked = LSN.zero
         while true {
             if let ahead = applier.takeAhead() { return ahead }
-            guard
-                let chunks = mailbox.takeBlocking(
-                    limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds, lending: lending)
-            else { return nil }
-            if !chunks.isEmpty { return PreparedGroup(chunks: chunks) }
-            if applier.hasAhead { continue }
+            let taken = mailbox.takeBlocking(
+                limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds, lending: lending)
+            switch taken {
+            case .chunks(let chunks): return PreparedGroup(chunks: chunks)
+            case .over: return nil
+            case .left: continue
+            case .quiet: break
+            }
             // Others have committed meanwhile.
             if applier.appliedLSN != asked { questions = 0 }
             asked = applier.appliedLSN

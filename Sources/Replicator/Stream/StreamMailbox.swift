@@ -44,6 +44,17 @@ final class StreamMailbox: Sendable {
         case leftToApplier
     }
 
+    /// What a take comes to.
+    enum Taken {
+        case chunks([ChangeChunk])
+        /// None has come for a while.
+        case quiet
+        /// The reader has left what was lent to it: that goes first.
+        case left
+        /// No more will come, or the task is cancelled.
+        case over
+    }
+
     private static let gatheringBytes = 32 << 10
     /// More than this may not fit the target's socket: sending it could block without an end.
     private static let lentBytes = 32 << 10
@@ -147,28 +158,31 @@ final class StreamMailbox: Sendable {
     /// step of a prepared one.
     func take(_ limits: GroupLimits) async -> [ChangeChunk]? {
         while true {
-            if let outcome = attempt(limits, untilQuiet: false) { return outcome.chunks }
-            await arrival.wait()
+            switch attempt(limits, untilQuiet: false) {
+            case .chunks(let chunks): return chunks
+            case .over: return nil
+            case .quiet, .left, nil: await arrival.wait()
+            }
         }
     }
 
     /// The same for the applier, whose thread waits itself.
     ///
-    /// - Parameter untilQuiet: whether to return none once the reader says that none has come for a while. No timer is set
+    /// - Parameter untilQuiet: whether to return once the reader says that none has come for a while. No timer is set
     ///   for that: setting and stopping one for each transaction cost more than the rest of the wait.
-    /// - Parameter lending: what the reader may do meanwhile in the applier's place; none are returned where that leaves work.
+    /// - Parameter lending: what the reader may do meanwhile in the applier's place.
     /// - Parameter patienceMilliseconds: how long to wait for a full group while there is a backlog and it keeps coming. The
     ///   stream is what is slow then: the target, doing less for more changes at once, leaves the machine to it.
     func takeBlocking(
         _ limits: GroupLimits, untilQuiet: Bool, patienceMilliseconds: Int = 0, lending: Lending? = nil
-    ) -> [ChangeChunk]? {
+    ) -> Taken {
         lend(lending)
         let end = patienceMilliseconds == 0 ? 0 : Monotonic.milliseconds() + Int64(patienceMilliseconds)
         while true {
             if end != 0, case let left = end - Monotonic.milliseconds(), left > 0, mustFill(limits) {
                 arrival.block(timeoutMilliseconds: Int(left))
-            } else if let outcome = attempt(limits, untilQuiet: untilQuiet) {
-                return outcome.chunks
+            } else if let taken = attempt(limits, untilQuiet: untilQuiet) {
+                return taken
             } else {
                 arrival.block()
             }
@@ -187,31 +201,30 @@ final class StreamMailbox: Sendable {
     /// Lets who waits for a chunk look whether it is cancelled.
     func wake() { arrival.notify() }
 
-    private struct Outcome {
-        /// `nil` at the end.
-        var chunks: [ChangeChunk]?
-    }
-
     /// - Returns: what a take comes to; `nil` when it has to wait.
-    private func attempt(_ limits: GroupLimits, untilQuiet: Bool) -> Outcome? {
+    private func attempt(_ limits: GroupLimits, untilQuiet: Bool) -> Taken? {
         let isCancelled = Task.isCancelled
-        let outcome = state.withLock { state -> Outcome? in
+        let taken = state.withLock { state -> Taken? in
             // The applier is not its own until the reader gives it back.
             state.mustWake = state.isLent
             if state.isLent { return nil }
-            let taken = state.hasLeft ? [] : Self.take(&state, limits)
-            defer { (state.isFilling, state.isQuiet, state.hasLeft) = (false, false, false) }
-            let isOver = taken.isEmpty && (state.isClosed || isCancelled)
-            if !taken.isEmpty || isOver || state.isQuiet || state.hasLeft {
-                (state.lending, state.isAwaited, state.wantsQuiet) = (nil, false, false)
-                return Outcome(chunks: isOver && !state.hasLeft ? nil : taken)
-            }
-            state.isAwaited = true
-            state.wantsQuiet = state.wantsQuiet || untilQuiet
-            return nil
+            let taken = Self.attempt(&state, limits, isCancelled: isCancelled)
+            (state.isFilling, state.isQuiet, state.hasLeft) = (false, false, false)
+            state.isAwaited = taken == nil
+            state.wantsQuiet = taken == nil && (state.wantsQuiet || untilQuiet)
+            if taken != nil { state.lending = nil }
+            return taken
         }
-        if outcome?.chunks?.isEmpty == false { space.notify() }
-        return outcome
+        if case .chunks = taken { space.notify() }
+        return taken
+    }
+
+    private static func attempt(_ state: inout State, _ limits: GroupLimits, isCancelled: Bool) -> Taken? {
+        if state.hasLeft { return .left }
+        let chunks = take(&state, limits)
+        if !chunks.isEmpty { return .chunks(chunks) }
+        if state.isClosed || isCancelled { return .over }
+        return state.isQuiet ? .quiet : nil
     }
 
     /// Some time has passed: an applier that has nothing to do may have something else to see to.

@@ -102,7 +102,7 @@ struct StreamReader {
                 }
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }
             }
-            try await report(&life.schedule)
+            try report(&life.schedule)
             let now = Monotonic.milliseconds()
             if life.patience.isOver(life.early, isHeldUp: mailbox.isFull, atMilliseconds: now) { giveUpEarly(&life) }
             if now - life.quietAtMilliseconds >= Int64(Self.waitMilliseconds) {
@@ -127,7 +127,7 @@ struct StreamReader {
         for range in batch.messages {
             if range.lowerBound - reportedBytes >= Self.readBytes {
                 reportedBytes = range.lowerBound
-                try await report(&life.schedule)
+                try report(&life.schedule)
             }
             switch try read(batch.bytes, range, &life) {
             case .kept, .began, .added, .changed: continue
@@ -154,7 +154,8 @@ struct StreamReader {
     private func deliver(_ life: inout Life) {
         while let chunk = life.assembler.take() {
             if let last = chunk.transactions.last { life.committedAt = last.commitTime }
-            if !mailbox.offer(chunk, whileWaiting: { reportHere(&life.schedule) }) { mailbox.put(chunk) }
+            // A stream that is broken says so at its next read.
+            if !mailbox.offer(chunk, whileWaiting: { try? report(&life.schedule) }) { mailbox.put(chunk) }
         }
     }
 
@@ -210,7 +211,7 @@ struct StreamReader {
         for piece in commit.pieces {
             while mailbox.holds(enoughBytes) && !isOver {
                 mailbox.waitForSpaceBlocking(below: enoughBytes, timeoutMilliseconds: Self.waitMilliseconds)
-                try await report(&life.schedule)
+                try report(&life.schedule)
             }
             if isOver { return }
             switch piece {
@@ -224,7 +225,7 @@ struct StreamReader {
                 }
             }
             deliver(&life)
-            try await report(&life.schedule)
+            try report(&life.schedule)
         }
         try replay.end(&life.assembler)
         deliver(&life)
@@ -249,7 +250,7 @@ struct StreamReader {
                     }
                     isPaused = true
                     try await Task.sleep(for: .milliseconds(StreamSpill.retryMilliseconds))
-                    try await report(&life.schedule)
+                    try report(&life.schedule)
                     if isOver { return }
                 }
             }
@@ -259,39 +260,28 @@ struct StreamReader {
 
     // MARK: status
 
-    private func report(_ schedule: inout FeedbackSchedule) async throws {
-        let durable = state.durableLSN
-        guard schedule.isDue(durableLSN: durable, atMilliseconds: Monotonic.milliseconds()) else { return }
-        try await send(received: max(state.receivedLSN, durable), durable: durable)
-        schedule.handleSent(durableLSN: durable, atMilliseconds: Monotonic.milliseconds())
-    }
-
-    /// As `report`, where nothing can be awaited; on the stream's own thread. A stream that is broken says so at its next read.
-    private func reportHere(_ schedule: inout FeedbackSchedule) {
+    /// Tells the source how far we are, where that is due; on the stream's own thread.
+    private func report(_ schedule: inout FeedbackSchedule) throws {
         let durable = state.durableLSN
         let now = Monotonic.milliseconds()
         guard schedule.isDue(durableLSN: durable, atMilliseconds: now) else { return }
-        let received = max(state.receivedLSN, durable)
-        let isSent = try? stream.assumeIsolated {
-            try $0.sendStatus(
-                received: received.rawValue, flushed: durable.rawValue, applied: durable.rawValue, replyRequested: false)
-            return true
-        }
-        if isSent == true { schedule.handleSent(durableLSN: durable, atMilliseconds: now) }
+        try send(durable: durable)
+        schedule.handleSent(durableLSN: durable, atMilliseconds: now)
     }
 
     /// Waits for the applier, then leaves the slot exactly where the data is.
     private func finish() async throws {
         await state.waitForApplier()
-        let durable = state.durableLSN
-        try await send(received: max(state.receivedLSN, durable), durable: durable)
+        try send(durable: state.durableLSN)
         try await stream.stop()
     }
 
-    private func send(received: LSN, durable: LSN) async throws {
-        try await stream.sendStatus(
-            received: received.rawValue, flushed: durable.rawValue, applied: durable.rawValue,
-            replyRequested: false)
+    private func send(durable: LSN) throws {
+        let received = max(state.receivedLSN, durable)
+        try stream.assumeIsolated {
+            try $0.sendStatus(
+                received: received.rawValue, flushed: durable.rawValue, applied: durable.rawValue, replyRequested: false)
+        }
     }
 }
 

@@ -59,7 +59,7 @@ import Testing
         _ mailbox: StreamMailbox, _ limits: GroupLimits, while body: () async -> Void
     ) async -> [Int]? {
         let taking = blocking {
-            mailbox.takeBlocking(limits, untilQuiet: false, patienceMilliseconds: 60_000)?.map(\.changes.count)
+            mailbox.takeBlocking(limits, untilQuiet: false, patienceMilliseconds: 60_000).chunks?.map(\.changes.count)
         }
         while !mailbox.isBehind { await Task.yield() }
         await body()
@@ -88,7 +88,7 @@ import Testing
         let mailbox = mailbox([chunk(changes: 4), chunk(changes: 7, endLSN: .zero)])
         mailbox.note(isBacklog: true)
         let taken = mailbox.takeBlocking(.none, untilQuiet: false, patienceMilliseconds: 60_000)
-        #expect(taken?.map(\.changes.count) == [4])
+        #expect(taken.chunks?.map(\.changes.count) == [4])
     }
 
     /// How many transactions of the target a backlog of 200 transactions with a row each becomes.
@@ -113,5 +113,12 @@ import Testing
 
     @Test func backlogSharesTransactionsByDefault() async throws {
         #expect(try await targetTransactions(of: GroupSettings()) < 200)
+    }
+}
+
+extension StreamMailbox.Taken {
+    fileprivate var chunks: [ChangeChunk]? {
+        if case .chunks(let chunks) = self { return chunks }
+        return nil
     }
 }

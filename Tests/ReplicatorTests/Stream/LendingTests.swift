@@ -24,8 +24,14 @@ import Testing
     /// An applier that waits on a thread of its own and notes how many chunks it gets, until the mailbox is closed.
     private func waiting(_ mailbox: StreamMailbox, _ log: Log, _ lending: @escaping StreamMailbox.Lending) -> Task<Void, Never> {
         blocking {
-            while let taken = mailbox.takeBlocking(.none, untilQuiet: false, lending: lending) { log.note("taken \(taken.count)") }
-            log.note("over")
+            while true {
+                switch mailbox.takeBlocking(.none, untilQuiet: false, lending: lending) {
+                case .chunks(let chunks): log.note("taken \(chunks.count)")
+                case .left: log.note("left to it")
+                case .quiet: log.note("quiet")
+                case .over: return log.note("over")
+                }
+            }
         }
     }
 
@@ -59,7 +65,7 @@ import Testing
         mailbox.put(chunk(2))
         mailbox.close()
         await applier.value
-        #expect(log.all == ["left", "taken 0", "taken 1", "over"])
+        #expect(log.all == ["left", "left to it", "taken 1", "over"])
     }
 
     @Test(.timeLimit(.minutes(1))) func whatIsNotSettledIsAskedForOnceItIsQuiet() async {
@@ -70,7 +76,7 @@ import Testing
         while log.all.isEmpty { await Task.yield() }
         mailbox.close()
         await applier.value
-        #expect(log.all == ["taken 0", "over"])
+        #expect(log.all == ["quiet", "over"])
     }
 
     /// Cancelled or closed, the applier goes on only when it is given back.
@@ -126,13 +132,16 @@ import Testing
 
     /// A row that somebody holds on the target: the source hears of us all the same; and where it is lost meanwhile, it is found again.
     @Test(arguments: [false, true]) func whoWaitsForTheTargetKeepsTheStreamAlive(isLost: Bool) async throws {
-        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)")
+        var replication = ReplicationSettings()
+        replication.heartbeatMilliseconds = 0
+        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)", replication: replication)
         let database = try #require(try await pair.source.query("SELECT quote_ident(current_database())").firstValue)
         _ = try await pair.source.execute("ALTER DATABASE \(database) SET wal_sender_timeout = '2s'")
         let holder = try await ReplicaPair.connect(pair.targetURL)
         try await pair.streaming { state in
             for id in 1...3 { try await pair.apply("INSERT INTO t VALUES (\(id), 0)", state) }
             try await pair.apply("UPDATE t SET v = 1 WHERE id = 1", state)
+            try await waitUntil("the applier has nothing left to ask, and lends itself") { state.durableLSN >= state.appliedLSN }
             _ = try await holder.execute("BEGIN; UPDATE t SET v = v WHERE id = 1")
             let sender = try await pair.rows(Self.sender, on: pair.source)
             _ = try await pair.source.execute("UPDATE t SET v = 2 WHERE id = 1")
@@ -174,6 +183,25 @@ import Testing
             #expect(senderNow == sender)
             #expect(try await pair.rows("SELECT id::text, v::text FROM t ORDER BY 1", on: pair.target) == [["1", "3"], ["2", "3"]])
         }
+    }
+
+    /// Somebody removes the direction's row while nothing comes: what comes next is not applied without its place.
+    @Test(arguments: ["INSERT INTO t VALUES (4, 0)", "UPDATE t SET v = 1 WHERE id = 1"])
+    func withoutItsPlaceNothingIsApplied(_ change: String) async throws {
+        var replication = ReplicationSettings()
+        replication.heartbeatMilliseconds = 0
+        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)", replication: replication)
+        let state = DirectionState()
+        let running = pair.start(state)
+        for id in 1...3 { try await pair.apply("INSERT INTO t VALUES (\(id), 0)", state) }
+        try await pair.apply("UPDATE t SET v = 0 WHERE id = 1", state)
+        let before = try await pair.rows("SELECT id::text, v::text FROM t ORDER BY 1", on: pair.target)
+        try await pair.plant("DELETE FROM lindero.direction")
+        _ = try await pair.source.execute(change)
+        let failure = await #expect(throws: ReplicationFailure.self) { try await running.value }
+        #expect(failure?.code == .progressLost)
+        let after = try await pair.rows("SELECT id::text, v::text FROM t ORDER BY 1", on: pair.target)
+        #expect(after == before)
     }
 
     private static let sender = """
