@@ -9,7 +9,7 @@
 #   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader; default: all.
 #                   drain reads the same stream with pg_recvlogical and applies nothing: the limit; relay, for W5, is the
 #                   least that a program between two servers does. split is Lindero with both directions; beside-reader
-#                   one way while pg_recvlogical reads what comes back: the least that the second direction costs
+#                   one way while pg_recvlogical reads what comes back and does nothing with it
 #   --runs N        of each peer (default 3); a run during which others took more than a tenth of the machine has no speed
 #   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
 #   --profile       then one more run of Lindero's, at which perf looks; what it saw goes into the page

@@ -68,15 +68,15 @@ def commit():
         return "unknown"
 
 
-def earlier(options, facts):
-    """What was measured before on the same machine at the same scale stays, until it is measured again."""
+def earlier(options):
+    """What was measured before at the same scale stays, until it is measured again; each workload with its machine."""
     path = os.path.join(options.out, "results.json")
     if os.path.exists(path):
         with open(path) as file:
             results = json.load(file)
-        if results["machine"] == facts and results["scale"] == options.scale:
+        if results["scale"] == options.scale:
             return results
-    return dict(machine=facts, scale=options.scale, workloads={})
+    return dict(scale=options.scale, workloads={})
 
 
 def taking_part(workload, names):
@@ -128,7 +128,7 @@ def measure(bench, key, options):
         records.append(record)
         print(f"  run {record['run']}  {record['peer']:14} {describe(record)}", file=sys.stderr, flush=True)
     return dict(name=workload.name, size=size(workload, records), date=datetime.date.today().isoformat(), commit=commit(),
-                runs=records, profiles=bench.profiles)
+                machine=machine(), runs=records, profiles=bench.profiles)
 
 
 def draw(folder):
@@ -152,8 +152,7 @@ def main():
         signal.signal(number, interrupted)
     if options.draw:
         return draw(options.out)
-    facts = machine()
-    results = earlier(options, facts)
+    results = earlier(options)
     measured = dict(results, workloads={})
     failures = []
     workspace = Workspace(options.keep)

@@ -55,8 +55,9 @@ def is_quiet(run):
 class Entry:
     """A workload's runs."""
 
-    def __init__(self, key, data, cores):
-        self.key, self.data, self.cores, self.kind = key, data, cores, ALL[key]
+    def __init__(self, key, data):
+        self.key, self.data, self.machine, self.kind = key, data, data["machine"], ALL[key]
+        self.cores = self.machine["cores"]
         self.runs = data["runs"]
         self.counted = [run for run in self.runs if run["verified"]]
         self.quiet = [run for run in self.runs if is_quiet(run)]
@@ -116,5 +117,5 @@ class Entry:
 
 
 def entries(results):
-    return [Entry(key, results["workloads"][key], results["machine"]["cores"])
+    return [Entry(key, results["workloads"][key])
             for key in ALL if key in results["workloads"]]

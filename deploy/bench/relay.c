@@ -125,8 +125,12 @@ static void commit(const char *place, const char *time) {
     if (PQflush(target) < 0) fail("sending", target);
     while (PQisBusy(target)) wait_for(target, -1);
     PGresult *result = PQgetResult(target);
+    if (!result) continue; /* between two statements */
     ExecStatusType status = PQresultStatus(result);
-    if (status == PGRES_FATAL_ERROR) fail("applying", target);
+    if (status == PGRES_FATAL_ERROR) {
+      fprintf(stderr, "relay: applying: %s", PQresultErrorMessage(result));
+      exit(1);
+    }
     PQclear(result);
     if (status == PGRES_PIPELINE_SYNC) return;
   }

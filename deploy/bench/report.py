@@ -58,7 +58,7 @@ def rows(entry):
 
 
 def footnotes(entry):
-    yield f"{entry.data['date']}, commit {entry.data['commit']}; the reference is {entry.kind.reference}"
+    yield f"{entry.data['date']}, commit {entry.data['commit']}, {entry.machine['system']}; the reference is {entry.kind.reference}"
     noisy = len(entry.counted) - len(entry.quiet)
     if noisy:
         yield (f"{noisy} of {len(entry.counted)} runs had others take more than {percent(QUIET)} of the machine: their "
@@ -193,11 +193,16 @@ def table(headings, body):
             *("| " + " | ".join(row) + " |" for row in body), ""]
 
 
+def machines(results):
+    """Each machine that workloads were measured on; ratios are of one run on one of them."""
+    return dict.fromkeys(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memoryGiB']} GiB, {machine['system']}; "
+        f"PostgreSQL {machine['postgresql']}" for machine in (entry.machine for entry in entries(results)))
+
+
 def markdown(results):
-    machine = results["machine"]
     held = {True: "yes", False: "**no**", None: ""}
-    lines = [f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memoryGiB']} GiB, {machine['system']}; "
-             f"PostgreSQL {machine['postgresql']}; scale: {results['scale']}.", "", "### Marks", ""]
+    lines = [*(f"Machine: {machine}.  " for machine in machines(results)), f"Scale: {results['scale']}.", "", "### Marks", ""]
     lines += table(["workload", "what", "mark", "reached", "held", "the machine allows"],
                    [[entry.data["name"], what, mark, reached, held[whether], allowed]
                     for entry, what, mark, reached, whether, allowed in marks(results)])
@@ -246,8 +251,6 @@ def panels(results):
 
 
 def caption(results):
-    machine = results["machine"]
     left_out = [entry.data["name"].split()[0] for entry in entries(results) if not entry.quiet]
     noise = f"; no quiet run yet of {', '.join(left_out)}" if left_out else ""
-    return (f"{machine['cpu']}, {machine['cores']} cores, PostgreSQL {machine['postgresql']}, "
-            f"scale {results['scale']}{noise}")
+    return "; ".join([*machines(results), f"scale {results['scale']}{noise}"])

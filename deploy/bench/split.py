@@ -43,7 +43,7 @@ def publish_back(source, target):
 
 
 class LinderoBesideReader(Lindero):
-    """One way, while pg_recvlogical reads what comes back and does nothing with it: the least that a second direction costs."""
+    """One way, while pg_recvlogical reads what comes back and does nothing with it, as a second direction does at the least."""
 
     reader = None
 

@@ -24,13 +24,13 @@ def run(peer, seconds, number=1, **more):
 
 
 def oltp(runs, key="oltp"):
-    return Entry(key, dict(name="W1 OLTP (pgbench)", size="some", date="2026-01-01", commit="abc", runs=runs), 2)
+    return Entry(key, dict(name="W1 OLTP (pgbench)", size="some", date="2026-01-01", commit="abc", runs=runs,
+                            machine=dict(cpu="one", cores=2, memoryGiB=1, system="Linux", postgresql="15")))
 
 
 def results(runs):
     entry = oltp(runs)
-    return dict(machine=dict(cpu="one", cores=2, memoryGiB=1, system="Linux", postgresql="15"), scale="full",
-                workloads=dict(oltp=entry.data))
+    return dict(scale="full", workloads=dict(oltp=entry.data))
 
 
 class Figures(unittest.TestCase):
@@ -160,7 +160,7 @@ class Measured(unittest.TestCase):
         lindero, native = document["workloads"]["oltp"]["runs"]
         self.assertTrue(lindero["different"] and not lindero["verified"] and native["verified"], said)
         self.assertIn("NOT COUNTED: pgbench_branches", said)
-        entry = Entry("oltp", document["workloads"]["oltp"], 2)
+        entry = Entry("oltp", document["workloads"]["oltp"])
         self.assertNotIn("lindero", entry.speeds(quantities("oltp")[0]))
 
 
