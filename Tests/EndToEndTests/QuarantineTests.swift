@@ -121,6 +121,44 @@ import Testing
         try await pair.remove()
     }
 
+    /// The same in a transaction that is larger than the worker's memory, and comes while it runs.
+    @Test func whatALargeTransactionIsRefusedForAtItsCommitIsFound() async throws {
+        let pair = try await GuestPair(
+            schema: Self.schema
+                + "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET logical_decoding_work_mem = ''64kB''', current_database()); END $$",
+            targetSchema: Self.schema + """
+                CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                  IF NEW.name = 'bad' THEN RAISE check_violation USING MESSAGE = 'at the end', CONSTRAINT = 'late'; END IF; RETURN NULL; END $$;
+                CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.guest DEFERRABLE INITIALLY DEFERRED
+                  FOR EACH ROW EXECUTE FUNCTION public.look();
+                ALTER TABLE public.guest ENABLE ALWAYS TRIGGER late;
+                """,
+            rule: "on_error: quarantine, columns: { bot: \"*\" }", ddl: "pause, streaming: \"on\", memory_limit: 16MB")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute(
+            """
+            INSERT INTO public.guest SELECT i, CASE i WHEN 1000 THEN 'bad' ELSE repeat(md5(i::text), 500) END, 'ok' FROM generate_series(1, 1500) i
+            """)
+        _ = try await pair.source.execute("INSERT INTO public.guest VALUES (1501, 'last', 'ok')")
+        try await waitUntil("the rest went on", timeoutSeconds: 60) { try await name(1_501, on: pair) == "last" }
+        let streamed = try await pair.source.query(
+            "SELECT max(stream_txns)::text FROM pg_stat_replication_slots s JOIN pg_replication_slots r USING (slot_name) WHERE database = current_database()")
+        #expect(Int(streamed.firstValue ?? "") ?? 0 > 0)
+        let sum = "SELECT count(*) || ' ' || sum(hashtext(g::text)::bigint) FROM public.guest g WHERE id <> 1000"
+        #expect(try await pair.target.execute(sum).firstValue == pair.source.execute(sum).firstValue)
+        #expect(try await name(1_000, on: pair) == nil)
+        let list = try await pair.quarantine("list")
+        #expect(list.exitCode == 3)
+        #expect(list.output.components(separatedBy: "insert guest").count == 2, "\(list.output)")
+        let id = try #require(try await pair.target.execute("SELECT min(id) FROM lindero.quarantine").firstValue)
+        let shown = try await pair.quarantine("show", id, "--show-values")
+        #expect(shown.output.contains("new.id = 1000") && shown.output.contains("change 999"), "\(shown.output)")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
     private func name(_ id: Int, on pair: GuestPair) async throws -> String? {
         try await pair.target.execute("SELECT name FROM public.guest WHERE id = \(id)").firstValue
     }
