@@ -15,8 +15,8 @@ import Testing
     }
 
     /// The rooms that come of it, but for those that nobody touches.
-    private func meet(_ onDelete: String, bot: String, sync: String) async throws -> String {
-        let pair = try await scenes.scene(onDelete: onDelete)
+    private func meet(_ onDelete: String, bot: String, sync: String, reference: String = "REFERENCES hotels") async throws -> String {
+        let pair = try await scenes.scene(onDelete: onDelete, reference: reference)
         let rooms = try await scenes.meet(pair, bot: bot, sync: sync)
         await pair.remove()
         return rooms?.split(separator: ", ").filter { !["city first", "sea first"].contains($0.dropFirst(4)) }
@@ -58,6 +58,15 @@ import Testing
         #expect(rooms == "b-1 peak")
     }
 
+    /// Without a foreign key its rooms are left with a number of nobody's.
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func whatTheDeletingSideLeavesBehindFollowsTheChangedKeyToo(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: key("hill", "peak"), sync: room("s-1", in: "hill") + "COMMIT; DELETE FROM hotels WHERE code = 'hill'",
+            reference: "")
+        #expect(rooms == "r-1 peak first, r-4 peak first, s-1 peak")
+    }
+
     @Test(arguments: ["nullify", "delete", "keep"])
     func aReferenceDoesNotPassToANewRowWithTheSameKey(onDelete: String) async throws {
         let rooms = try await meet(
@@ -73,6 +82,15 @@ import Testing
             onDelete, bot: room("b-1", in: "hill") + key("hill", "peak"),
             sync: hotel("peak") + "COMMIT;" + key("peak", "summit"))
         #expect(rooms == "b-1 summit, r-1 summit first, r-4 summit first")
+    }
+
+    /// All of it comes to the other side at once, which so far knows neither the row nor its number.
+    @Test(arguments: ["nullify", "delete", "keep"], ["", "COMMIT;"])
+    func aRowThatIsNewThereTakesItsReferencesOntoTheOneThatIsThere(onDelete: String, between: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: hotel("new") + between + room("b-1", in: "new") + between + key("new", "both"),
+            sync: hotel("both") + room("s-1", in: "both"))
+        #expect(rooms == "b-1 both, r-1 hill first, r-4 hill first, s-1 both")
     }
 
     /// In one transaction a row leaves a key, and another one takes it: by a changed key, or anew. The other side has moved
@@ -115,14 +133,21 @@ import Testing
             SELECT 'b-' || n, (SELECT id FROM hotels WHERE code = 'sea') FROM generate_series(1, 10500) n
             """)
         _ = try await pair.sync.execute(gone("sea") + hotel("sea"))
-        // Sync's change gets to bot when all of bot's rooms have met the new row on sync.
-        _ = try await pair.bot.execute("BEGIN; SELECT 1 FROM hotels WHERE code = 'sea' FOR UPDATE")
+        // Nobody else updates them.
+        _ = try await pair.sync.execute("""
+            CREATE TABLE public.told (number text PRIMARY KEY);
+            CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              INSERT INTO public.told VALUES (NEW.number) ON CONFLICT DO NOTHING;
+              RETURN NULL;
+            END $$;
+            CREATE TRIGGER tell AFTER UPDATE ON public.rooms FOR EACH ROW EXECUTE FUNCTION public.tell();
+            ALTER TABLE public.rooms ENABLE ALWAYS TRIGGER tell
+            """)
         worker = try await pair.startStreaming()
-        try await waitUntil("sync has the rooms") {
-            try await pair.sync.execute(Self.counts).firstValue == "city 2, hill 2, sea 10500"
+        try await waitUntil("every reference is told again", timeoutSeconds: 60) {
+            try await pair.sync.execute("SELECT count(*) FROM told").firstValue == "10500"
         }
-        _ = try await pair.bot.execute("COMMIT")
-        try await waitUntil("every reference follows", timeoutSeconds: 60) {
+        try await waitUntil("every reference means nothing") {
             let counts = try await pair.values(Self.counts)
             return counts == Array(repeating: "- 10500, city 2, hill 2", count: 2)
         }

@@ -60,16 +60,22 @@ public struct LocalHistory: Sendable {
             && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
     }
 
-    /// The keys that this side has taken from a row, unseen by the other one, with the operation that did; in order.
+    /// The keys of the rows that have had a number on this side, one after the other, each with the operation that took
+    /// either from the row, or deleted it, whoever did so; in order, as far as the other side may not know of it.
     ///
-    /// - Parameter number: what other rows know it by.
+    /// - Parameter number: what other rows know them by.
     public func formerKeys(ofNumber number: [UInt8], in table: Int) throws -> [(key: RowKey, until: OperationID)] {
         try deletions(of: Self.place(ofNumber: number, in: table)).compactMap { gone in gone.newKey.map { ($0, gone.mark.id) } }
     }
 
-    /// Where it is noted what keys the row of a number had: as if the number were a key of a table of its own.
+    /// Where it is noted what keys the rows of a number had: as if the number were a key of a table of its own. Integers
+    /// of two and four bytes are what the same ones of eight are: what refers to a row may be wider than its key.
     private static func place(ofNumber number: [UInt8], in table: Int) -> RowKey {
-        RowKey(table: numberTables + table, values: [number])
+        guard number.count == 2 || number.count == 4, let first = number.first else {
+            return RowKey(table: numberTables + table, values: [number])
+        }
+        let sign: UInt8 = first & 0x80 == 0 ? 0 : 0xFF
+        return RowKey(table: numberTables + table, values: [Array(repeating: sign, count: 8 - number.count) + number])
     }
 
     /// What this side has made of a row after an operation of its own that left it with this key; `nil` when it is gone.
@@ -128,13 +134,21 @@ public struct LocalHistory: Sendable {
             recordDeletion(of: operation.key, mark, newKey: nil)
         case .move(let newKey):
             recordDeletion(of: operation.key, mark, newKey: newKey)
-            if let number = table.number(of: operation, arena: arena) {
-                recordDeletion(of: Self.place(ofNumber: number, in: table.id), mark, newKey: operation.key)
-            }
             recordWrites(operation, in: newKey, mark, table, arena)
         case .echo:
             break
         }
+        if recentBytes >= limitBytes { try makeRun() }
+    }
+
+    /// Takes note of whose number it was that a change has ended, with the row or apart from it. One of our own direction
+    /// does so as well.
+    ///
+    /// - Throws: what the storage throws.
+    mutating func recordNumber(_ change: Change, mark: WriteMark, table: SplitTable, arena: ChangeArena) throws {
+        guard mark.id.commitLSN >= trimmedLSN, let number = table.endedNumber(by: change, arena: arena) else { return }
+        let key = RowOperation.oldKey(of: change, table, arena)
+        recordDeletion(of: Self.place(ofNumber: number, in: table.id), mark, newKey: key)
         if recentBytes >= limitBytes { try makeRun() }
     }
 

@@ -2,8 +2,8 @@
 public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Shared columns need the whole old row.
     case needsFullIdentity(QualifiedName)
-    /// A deleted row does not tell the column.
-    case matchOutsideIdentity(QualifiedName, String)
+    /// A deleted row does not tell the column, by which it, or what refers to it, is found.
+    case outsideIdentity(QualifiedName, String)
     case missingMatchColumn(QualifiedName, String)
     /// The column's values differ between the two databases, so that it identifies nothing.
     case referenceInMatch(QualifiedName, String)
@@ -17,8 +17,8 @@ public enum SplitError: Error, Sendable, Equatable, CustomStringConvertible {
         case .needsFullIdentity(let table):
             "A change of table \(table) does not carry the old row, which says what was written: ALTER TABLE \(table.sql) "
                 + "REPLICA IDENTITY FULL, and the same for every partition."
-        case .matchOutsideIdentity(let table, let column):
-            "Match column \(table).\(column) is not in the table's replica identity, so that a delete does not say which row: "
+        case .outsideIdentity(let table, let column):
+            "Column \(table).\(column) is not in the table's replica identity, so that a delete does not say which row: "
                 + "ALTER TABLE \(table.sql) REPLICA IDENTITY FULL."
         case .missingMatchColumn(let table, let column):
             "Match column \(table).\(column) is not in the stream."

@@ -91,7 +91,7 @@ public struct SplitReader: Sendable {
                 let created = try note(span)
                 effectiveTime = clock.time
                 let (applied, own) = splitAtConsequences(span)
-                var found = echoes(applied, chunk, created: created, tableOf)
+                var found = try echoes(applied, chunk, created: created, tableOf)
                 if span.isCommitted { isWhole = false }
                 if let own {
                     found += try readLocal(
@@ -167,6 +167,7 @@ public struct SplitReader: Sendable {
                 operations.append(operation)
             }
             try history.recordWatched(change, mark: mark, table: table, arena: chunk.arena)
+            try history.recordNumber(change, mark: mark, table: table, arena: chunk.arena)
         }
         return operations
     }
@@ -215,7 +216,7 @@ public struct SplitReader: Sendable {
     /// travels back.
     private mutating func echoes(
         _ span: TransactionSpan, _ chunk: ChangeChunk, created: Set<RowKey>, _ tableOf: (Int) -> SplitTable?
-    ) -> [RowOperation] {
+    ) throws -> [RowOperation] {
         // The notes of a transaction in pieces may come last.
         let isInOnePiece = span.isCommitted && span.precedingCount == 0
         var echoes: [RowOperation] = []
@@ -226,10 +227,13 @@ public struct SplitReader: Sendable {
             if change.kind == .truncate || change.kind == .update && change.oldKind == nil { continue }
             known.look(change.relation, tableOf)
             guard let table = known.table else { continue }
+            let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             let isMove = RowOperation.changesKey(change, table, chunk.arena)
             if change.kind == .delete || isMove {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
                 history.endGeneration(of: key)
+                let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: clock.time)
+                try history.recordNumber(change, mark: mark, table: table, arena: chunk.arena)
                 // The other side has seen all of this transaction: what does not outlast it means nothing there.
                 echoes.removeAll { $0.key == key }
             }
@@ -240,7 +244,6 @@ public struct SplitReader: Sendable {
                         || !created.isEmpty
                             && created.contains(RowOperation.newKey(of: change, table, chunk.arena)))
             guard isEchoed, !isWhole else { continue }
-            let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             if let echo = RowOperation(echoOf: change, id: id, table: table, arena: chunk.arena) {
                 echoes.append(echo)
             }

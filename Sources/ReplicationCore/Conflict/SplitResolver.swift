@@ -124,6 +124,8 @@ public struct SplitResolver: Sendable {
         try noteRival(met, scene, &resolution)
         let obstacle = try openDeletion(of: newKey, scene, effects)
         resolution.successor = try successor(newKey, obstacle, scene)
+        // The two have crossed: it is the row that ends.
+        if endsRow, resolution.successor == key { resolution.successor = nil }
         let isFree = !effects.isPresent(newKey) && obstacle == nil
         if endsRow, isFree {
             resolution.steps.append(.move(key, to: newKey, plain(scene)))

@@ -89,8 +89,9 @@ public struct SplitTable: Sendable, Equatable {
         if relation.replicaIdentity != .full {
             if needsOldRow { throw .needsFullIdentity(relation.name) }
             // A delete would not say of which row. What only one side writes goes by the identity itself.
-            if !isOneWay, let index = keyIndexes.first(where: { !relation.columns[$0].isKey }) {
-                throw .matchOutsideIdentity(relation.name, relation.columns[index].name)
+            let told = Set(relation.columns.lazy.filter(\.isKey).map(\.name))
+            if !isOneWay, let column = ownership.toldColumns.first(where: { !told.contains($0) }) {
+                throw .outsideIdentity(relation.name, column)
             }
         }
         self.id = id
@@ -110,11 +111,23 @@ public struct SplitTable: Sendable, Equatable {
         numberIndex = isReferenced ? relation.columns.firstIndex { $0.name == ownership.surrogate } : nil
     }
 
-    /// What rows of other tables know a row by; `nil` where they don't.
-    func number(of operation: RowOperation, arena: ChangeArena) -> [UInt8]? {
+    /// What rows of other tables have known a row by that a change deletes, or whose key or number it takes away; `nil`
+    /// where they don't, or nothing of that happens.
+    func endedNumber(by change: Change, arena: ChangeArena) -> [UInt8]? {
         guard let numberIndex else { return nil }
-        return arena.withCell(operation.new.firstCell + numberIndex) { cell, bytes in
-            cell.kind == .text || cell.kind == .binary ? Array(bytes) : nil
+        func number(_ tuple: TupleReference) -> [UInt8]? {
+            guard tuple.count > 0 else { return nil }
+            return arena.withCell(tuple.firstCell + numberIndex) { cell, bytes in
+                cell.kind == .text || cell.kind == .binary ? Array(bytes) : nil
+            }
+        }
+        switch change.kind {
+        case .insert, .truncate: return nil
+        case .delete: return number(change.old)
+        case .update:
+            // An old row that tells its key alone has kept its number.
+            if RowOperation.changesKey(change, self, arena) { return number(change.old) ?? number(change.new) }
+            return RowOperation.isChanged(numberIndex, change, arena) ? number(change.old) : nil
         }
     }
 }

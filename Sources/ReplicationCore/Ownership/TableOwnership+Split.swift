@@ -9,8 +9,11 @@ extension TableOwnership {
 
     /// Whether changes of the table have to carry the whole old row, where its replica identity is made of these columns.
     public func needsOldRow(identity: [String]) -> Bool {
-        columns.values.contains { if case .shared = $0 { true } else { false } } || !Set(identity).isSuperset(of: match)
+        columns.values.contains { if case .shared = $0 { true } else { false } } || !Set(identity).isSuperset(of: toldColumns)
     }
+
+    /// What a deleted row has to tell: which one it was, and what others have known it by.
+    public var toldColumns: [String] { match + [isReferenced ? surrogate : nil].compactMap { $0 } }
 
     /// Whether nothing of the table leaves `side` for `other`, in a split. What `on_delete` does to referring rows does.
     public func isSilent(_ side: String, towards other: String) -> Bool {

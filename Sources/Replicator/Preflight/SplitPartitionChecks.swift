@@ -10,10 +10,10 @@ struct SplitPartitionChecks {
     func findings(isShared: Bool) -> [PreflightFinding] {
         let ownership = table.ownership
         var lacking = (side.facts[ownership.table]?.leaves ?? []).filter { leaf in
-            !leaf.isFull && (isShared || !Set(leaf.identityColumns).isSuperset(of: ownership.match))
+            !leaf.isFull && (isShared || !Set(leaf.identityColumns).isSuperset(of: ownership.toldColumns))
         }.map(\.name)
         let isTold = description.replicaIdentity == .full
-            || !isShared && Set(description.identityColumns).isSuperset(of: ownership.match)
+            || !isShared && Set(description.identityColumns).isSuperset(of: ownership.toldColumns)
         if !isTold { lacking.insert(ownership.table, at: 0) }
         guard let first = lacking.first else { return [] }
         let more = lacking.count > 1 ? " and \(lacking.count - 1) more" : ""
@@ -23,8 +23,8 @@ struct SplitPartitionChecks {
                 isShared
                     ? "table \(ownership.table) has shared columns, so its changes must carry the old row too, and those of "
                         + "\(first)\(more) do not: each partition has an identity of its own"
-                    : "a deleted row of \(first)\(more) does not tell match [\(ownership.match.joined(separator: ", "))], by which rows of "
-                        + "\(ownership.table) are found",
+                    : "a deleted row of \(first)\(more) does not tell [\(ownership.toldColumns.joined(separator: ", "))], by which rows of "
+                        + "\(ownership.table) are found and known",
                 fix: lacking.map { "ALTER TABLE \($0.sql) REPLICA IDENTITY FULL;" }.joined(separator: " "))
         ]
     }

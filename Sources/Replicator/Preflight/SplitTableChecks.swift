@@ -80,14 +80,19 @@ struct SplitTableChecks {
         }
         guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
         // Asked for already, with every old column.
-        if isShared || Set(description.identityColumns).isSuperset(of: ownership.match) { return [] }
+        let told = Set(description.identityColumns)
+        if isShared || told.isSuperset(of: ownership.toldColumns) { return [] }
+        let need =
+            told.isSuperset(of: ownership.match)
+            ? "rows of other tables have known it by \"\(ownership.surrogate ?? "")\""
+            : "rows are found by match [\(ownership.match.joined(separator: ", "))]"
         return [
             finding(
                 .blocker, .replicaIdentity, side,
-                "a deleted row of \(name) tells [\(description.identityColumns.joined(separator: ", "))] alone, and rows are "
-                    + "found by match [\(ownership.match.joined(separator: ", "))]",
+                "a deleted row of \(name) tells [\(description.identityColumns.joined(separator: ", "))] alone, and "
+                    + need,
                 fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL; or, smaller: REPLICA IDENTITY USING INDEX, with one on "
-                    + "(\(SQLText.list(ownership.match)))")
+                    + "(\(SQLText.list(ownership.toldColumns)))")
         ]
     }
 

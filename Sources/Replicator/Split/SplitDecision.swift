@@ -10,10 +10,11 @@ struct SplitDecision {
     private var brought: [RowKey: Brought] = [:]
     /// Whose numbers the group's references are.
     private(set) var references: SplitReferences
-    /// What rows that others may refer to had as numbers here, before the group.
-    private var numbers: [RowKey: String] = [:]
-    /// Rows that others may refer to, and that the source has ended, in order.
-    private(set) var ended: [EndedRow] = []
+    /// Rows that others may refer to, and that the source has ended.
+    private(set) var ended = EndedRows()
+    /// Where the numbers are asked for of rows that the group makes and ends again, by `EndedRow.Row.made`.
+    private var asked: [Int: (pipeline: Int, step: Int)] = [:]
+    private var madeNumbers: [Int: String] = [:]
 
     private struct Brought: Sendable {
         var id: OperationID
@@ -47,7 +48,7 @@ struct SplitDecision {
         effects.note(lock.key, isPresent: isThere && !isBrought)
         guard let target = targets[lock.definition]?.target else { return }
         if !isBrought {
-            if target.number != nil { numbers[lock.key] = number }
+            if target.number != nil { ended.note(lock.key, number: number) }
         } else if let (operation, transaction, chunk) = lock.creating {
             let isExact = operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
                 && missingReferences(of: operation, target, chunk.chunk.arena, moment(in: transaction)).isEmpty
@@ -87,7 +88,9 @@ struct SplitDecision {
                 let resolution = try resolver.resolve(
                     operation, of: transaction, table: statements.target.table, against: history, effects: &effects)
                 let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
-                noteEnd(operation, resolution, transaction.context, statements)
+                if let row = ended.note(operation, resolution, statements.target.table, in: transaction.context) {
+                    asked[row] = (pipelines.count, add(statements.lock(operation.key), rows: nil, change, &names))
+                }
                 for step in resolution.steps { perform(step, operation, arena, statements, moment, change, &names) }
                 for conflict in resolution.conflicts {
                     add(statements.record(conflict, operation, arena, moment), rows: nil, change, &names)
@@ -106,25 +109,31 @@ struct SplitDecision {
     /// The decided steps, one round trip after the other.
     var steps: [SplitSteps] { pipelines }
 
+    /// Takes in what the steps with this place have found.
+    mutating func note(_ results: [PostgresResult], ofPipeline pipeline: Int) {
+        for (row, place) in asked where place.pipeline == pipeline && results[place.step].rowCount == 1 {
+            madeNumbers[row] = results[place.step][row: 0, column: 0]
+        }
+    }
+
+    /// The number of a row that the group has made (`EndedRow.Row.made`).
+    func number(ofMade row: Int) -> String? { madeNumbers[row] }
+
     private mutating func perform(
         _ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena, _ statements: SplitStatements,
         _ moment: SplitReferences.Moment, _ change: FailedChange, _ names: inout SplitStatementNames
     ) {
         switch step {
         case .insert(let key, _):
-            numbers[key] = nil
             if let row = brought.removeValue(forKey: key) {
                 // It is there already, just as this operation wants it.
                 let isExact = row.id == operation.id && row.isExact
                 if isExact, missingReferences(of: operation, statements.target, arena, moment).isEmpty { return }
                 add(statements.delete(key), rows: 1, change, &names)
             }
-        case .move(let key, let newKey, _):
-            numbers[newKey] = numbers.removeValue(forKey: key)
+        case .move(_, let newKey, _):
             if brought.removeValue(forKey: newKey) != nil { add(statements.delete(newKey), rows: 1, change, &names) }
-        case .delete(let key):
-            numbers[key] = nil
-        case .update:
+        case .delete, .update:
             break
         }
         add(statements.step(step, operation, arena, moment), rows: 1, change, &names)
@@ -144,7 +153,7 @@ struct SplitDecision {
         var missing: Set<Int> = []
         for (column, reference) in target.references {
             guard let bytes = target.bytes(column, operation, arena) else { continue }
-            if let key = moment.key(of: bytes, in: reference.table, at: operation.id), isHere(key) { continue }
+            if let key = moment.key(of: bytes, in: reference, at: operation.id), isHere(key) { continue }
             missing.insert(column)
         }
         return missing
@@ -184,49 +193,15 @@ struct SplitDecision {
         return adapted
     }
 
-    /// Notes what the source has ended: references to it may have to follow.
-    private mutating func noteEnd(
-        _ operation: RowOperation, _ resolution: Resolution, _ context: CausalContext, _ statements: SplitStatements
-    ) {
-        guard statements.target.number != nil else { return }
-        let table = statements.target.table.name
-        if case .move = operation.kind {
-            // Where an earlier one has led to moves on.
-            for index in ended.indices where ended[index].outcome == .merges(operation.key) {
-                ended[index].outcome = .merges(resolution.successor)
-            }
-        }
-        if let rival = resolution.rival {
-            let outcome: EndedRow.Outcome =
-                if case .move(let newKey) = operation.kind {
-                    resolution.isRivalYielding
-                        ? .merges(resolution.successor) : .stands(beside: resolution.successor == newKey ? newKey : nil)
-                } else {
-                    .stays
-                }
-            ended.append(EndedRow(table: table, row: .rival(rival), outcome: outcome, context: context))
-        }
-        guard let number = numbers[operation.key] else { return }
-        for step in resolution.steps {
-            switch step {
-            case .move:
-                ended.append(EndedRow(table: table, row: .number(number), outcome: .stays, context: context))
-            case .delete:
-                ended.append(
-                    EndedRow(table: table, row: .number(number), outcome: .merges(resolution.successor), context: context))
-            case .insert, .update:
-                break
-            }
-        }
-    }
-
+    @discardableResult
     private mutating func add(
         _ statement: SplitStatement, rows: Int?, _ change: FailedChange?, _ names: inout SplitStatementNames
-    ) {
-        current.add(statement, &names, rows: rows, change: change)
-        guard current.isFull else { return }
+    ) -> Int {
+        let place = current.add(statement, &names, rows: rows, change: change)
+        guard current.isFull else { return place }
         pipelines.append(current)
         current = SplitSteps()
+        return place
     }
 }
 

@@ -29,33 +29,29 @@ extension SplitGroupApplier {
     func settle(_ decision: SplitDecision) async throws {
         guard !decision.ended.isEmpty, let policy = settings.policy else { return }
         let referrers = SplitReferrers(policy: policy)
+        let tables = policy.tables.keys.sorted()
         var doubts = Doubts()
-        for ended in decision.ended {
-            guard let reference = SplitReference(to: ended.table, isRequired: false, policy: policy),
-                let number = try await number(of: ended, reference)
+        for ended in decision.ended.rows {
+            let table = tables[ended.table]
+            guard let reference = SplitReference(to: table, isRequired: false, policy: policy),
+                let number = try await number(of: ended, reference, decision)
             else { continue }
             var start = SplitStatement()
             _ = start.add(.text(number), 0)
-            let place: String?
-            switch ended.outcome {
-            case .stays: place = nil
-            case .stands(let other), .merges(let other): place = try await find(other, reference, lock: "FOR KEY SHARE")
-            }
+            let place = try await find(ended.other, reference, lock: "FOR KEY SHARE")
             let consequences: [SplitStatement]
-            switch (ended.outcome, ended.row, place) {
-            case (.stays, _, _), (.stands, _, .some):
-                try await look(for: number, in: referrers.all(to: ended.table), ended, policy, &doubts)
+            switch ended.settlement(number: number, otherNumber: place) {
+            case .move:
+                _ = start.add(place.map { .text($0) } ?? .null, 0)
+                consequences = referrers.moves(from: table).map { start.with(sql: $0) }
+            case .tellAll:
+                consequences = referrers.all(to: table).map { start.with(sql: $0.repetition) }
+            case .tellAgain:
+                try await look(for: number, in: referrers.all(to: table), ended, policy, &doubts)
                 continue
-            case (.merges, _, .some(let place)):
-                if place == number { continue }
-                _ = start.add(.text(place), 0)
-                consequences = referrers.moves(from: ended.table).map { start.with(sql: $0) }
-            case (.stands, _, nil), (.merges, .rival, nil):
-                // Its row lives on here, and the source has it, but not a row of its own.
-                consequences = referrers.all(to: ended.table).map { start.with(sql: $0.repetition) }
-            case (.merges, .number, nil):
-                consequences = referrers.consequences(of: ended.table).map { start.with(sql: $0) }
-                try await look(for: number, in: referrers.kept(to: ended.table), ended, policy, &doubts)
+            case .end:
+                consequences = referrers.consequences(of: table).map { start.with(sql: $0) }
+                try await look(for: number, in: referrers.kept(to: table), ended, policy, &doubts)
             }
             try await write(consequences, isNoted: &doubts.isNoted)
         }
@@ -90,10 +86,12 @@ extension SplitGroupApplier {
         }
     }
 
-    private func number(of ended: EndedRow, _ reference: SplitReference) async throws -> String? {
+    private func number(of ended: EndedRow, _ reference: SplitReference, _ decision: SplitDecision) async throws -> String? {
         switch ended.row {
         case .number(let number):
             return number
+        case .made(let row):
+            return decision.number(ofMade: row)
         case .rival(let key):
             if let number = try await find(key, reference, lock: "FOR UPDATE") { return number }
             // It was changed after all that is known so far.

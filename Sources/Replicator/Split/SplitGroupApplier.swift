@@ -250,7 +250,7 @@ final class SplitGroupApplier {
                 try decision.decide(parts.hot, resolver, history, targets, &names)
                 return readLSN
             }
-            for steps in decision.steps { try await run(steps) }
+            for (place, steps) in decision.steps.enumerated() { decision.note(try await run(steps), ofPipeline: place) }
             try await settle(decision)
             if !bringsRows { try await requireNothingSince(knownLSN, locks) }
         }
@@ -267,7 +267,7 @@ final class SplitGroupApplier {
     /// has become of those keys.
     private func references(of group: SplitGroup) async throws -> SplitReferences {
         var references = try await SplitReferences.read(group, targets, on: source, names: &sourceNames)
-        if references.rows.isEmpty { return references }
+        if references.areNone { return references }
         // Then whatever made the answer differ from what the group knows is in the history.
         try await sourceBarrier.pass(holdsRows: false)
         try ledger.withHistories { histories in

@@ -317,7 +317,7 @@ final class SplitStatements: Sendable {
         _ statement: inout SplitStatement
     ) -> String {
         guard let reference = target.references[column] else { return sent(column, operation, arena, &statement) }
-        let key = target.bytes(column, operation, arena).flatMap { references.key(of: $0, in: reference.table, at: operation.id) }
+        let key = target.bytes(column, operation, arena).flatMap { references.key(of: $0, in: reference, at: operation.id) }
         return key.map { reference.number($0, isBinary: isBinary, &statement) }
             ?? statement.add(.null, target.columns[column].typeOID)
     }

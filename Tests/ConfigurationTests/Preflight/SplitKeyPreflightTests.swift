@@ -109,6 +109,25 @@ import Testing
         #expect(await blockers(last) == [])
     }
 
+    /// Else it would not be known what a number meant that is used again.
+    @Test func aDeletedRowHasToTellTheNumberThatOthersKnowItBy() async throws {
+        let schema = Self.hotels + "ALTER TABLE hotels REPLICA IDENTITY USING INDEX hotels_code_key;"
+        func tables(_ extra: String) -> String {
+            "hotels: { match: [code], insert: sync, delete: sync, private: [id], columns: { sync: '*' } }\n"
+                + "rooms: { match: [number], insert: sync, delete: sync, \(extra) columns: { sync: '*' } }"
+        }
+        #expect(await blockers(try await scene(schema, tables(""))) == ["foreign_key_cut bot rooms.hotelId"])
+        let scene = try await scene(schema, tables("references: { hotelId: hotels },"))
+        #expect(await blockers(scene) == ["replica_identity bot hotels", "replica_identity sync hotels"])
+        let finding = try #require(await scene.finding(.replicaIdentity))
+        #expect(finding.message.contains("known it by \"id\"") && finding.fix?.hasSuffix("on (\"code\", \"id\")") == true)
+        for side in [PreflightScene.Side.source, .target] {
+            try await scene.run(
+                on: side, "CREATE UNIQUE INDEX told ON hotels (code, id); ALTER TABLE hotels REPLICA IDENTITY USING INDEX told")
+        }
+        #expect(await blockers(scene) == [])
+    }
+
     @Test func deletesThatLeadInACircleAreNamed() async throws {
         let scene = try await scene(
             "CREATE TABLE t (id serial PRIMARY KEY, code text NOT NULL UNIQUE, up int REFERENCES t); ALTER TABLE t REPLICA IDENTITY FULL;",

@@ -93,27 +93,44 @@ import Testing
         ownership.surrogate = "sync"
         ownership.isReferenced = true
         let table = try SplitTable(id: 3, relation: SimulatedRow.relation, ownership: ownership, source: "bot", target: "sync")
-        let number = try #require(SimulatedRow.relation.columns.firstIndex { $0.name == "sync" })
+        let column = try #require(SimulatedRow.relation.columns.firstIndex { $0.name == "sync" })
         var history = LocalHistory(limitBytes: limitBytes, storage: .memory())
-        let moves = [(7, from: 1, to: 2), (8, from: 3, to: 1), (7, from: 2, to: 4), (8, from: 1, to: 3), (7, from: 4, to: 1)]
-        for (step, move) in moves.enumerated() {
+        func move(_ number: Int, _ key: Int, to newKey: Int) -> SimulatedChange {
+            SplitMeeting.update(SplitMeeting.row(key, [column: number]), SplitMeeting.row(newKey, [column: number]))
+        }
+        let changes = [
+            move(7, 1, to: 2), move(8, 3, to: 1), move(7, 2, to: 4), move(8, 1, to: 3), move(7, 4, to: 1),
+            SplitMeeting.delete(SplitMeeting.row(3, [column: 8])),
+            // Its number is another one, with its key and without.
+            SplitMeeting.update(SplitMeeting.row(1, [column: 7]), SplitMeeting.row(5, [column: 9])),
+            SplitMeeting.update(SplitMeeting.row(5, [column: 9]), SplitMeeting.row(5, [column: -2])),
+            SplitMeeting.delete(SplitMeeting.row(5, [column: -2])),
+        ]
+        for (step, change) in changes.enumerated() {
             let id = OperationID(commitLSN: LSN(UInt64(step / 2 * 10 + 10)), position: step % 2)
-            let change = SplitMeeting.update(SplitMeeting.row(move.from, [number: move.0]), SplitMeeting.row(move.to, [number: move.0]))
             let chunk = SimulatedTransaction(
                 commitLSN: id.commitLSN, endLSN: LSN(id.commitLSN.rawValue + 5), commitTime: 0, origin: nil, notes: [], changes: [change]
             ).chunk
-            let operation = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
             let mark = WriteMark(id: id, commitTime: Self.anywhere, effectiveTime: Self.anywhere)
-            try history.record(operation, mark: mark, table: table, arena: chunk.arena)
+            try history.recordNumber(chunk.changes[0], mark: mark, table: table, arena: chunk.arena)
         }
-        func formerKeys(_ number: UInt8) throws -> [String] {
-            try history.formerKeys(ofNumber: [0, number], in: 3).map { "\($0.key.values[0]?[1] ?? 0) until \($0.until.commitLSN) \($0.until.position)" }
+        func formerKeys(_ number: Int64, bytes: Int = 2) throws -> [String] {
+            let number = (0..<bytes).reversed().map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) }
+            return try history.formerKeys(ofNumber: number, in: 3).map { "\($0.key.values[0]?[1] ?? 0) until \($0.until.commitLSN) \($0.until.position)" }
         }
-        #expect(try formerKeys(7) == ["1 until 0/A 0", "2 until 0/14 0", "4 until 0/1E 0"])
-        #expect(try formerKeys(8) == ["3 until 0/A 1", "1 until 0/14 1"])
-        #expect(try formerKeys(9).isEmpty)
+        #expect(try formerKeys(7) == ["1 until 0/A 0", "2 until 0/14 0", "4 until 0/1E 0", "1 until 0/28 0"])
+        #expect(try formerKeys(8) == ["3 until 0/A 1", "1 until 0/14 1", "3 until 0/1E 1"])
+        #expect(try formerKeys(9) == ["5 until 0/28 1"])
+        #expect(try formerKeys(-2) == ["5 until 0/32 0"])
+        // A wider column holds the same numbers.
+        for number in [7, 8, 9, -2] as [Int64] {
+            #expect(try formerKeys(number, bytes: 4) == formerKeys(number))
+            #expect(try formerKeys(number, bytes: 8) == formerKeys(number))
+        }
+        #expect(try formerKeys(0xFFFE, bytes: 4).isEmpty)
+        #expect(try formerKeys(10).isEmpty)
         history.trim(to: LSN(15))
-        #expect(try formerKeys(7) == ["2 until 0/14 0", "4 until 0/1E 0"])
+        #expect(try formerKeys(7) == ["2 until 0/14 0", "4 until 0/1E 0", "1 until 0/28 0"])
     }
 
     @Test func aRunThatWasAlteredIsNotBelieved() throws {

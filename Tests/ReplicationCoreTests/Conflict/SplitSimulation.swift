@@ -14,9 +14,10 @@ struct SimulationFailure: Error, CustomStringConvertible {
     var length: Int
     var what: String
     var trace: [String]
+    var suite = "SplitSimulationTests"
 
     var description: String {
-        "\(what) (LINDERO_SPLIT_SEED=\(seed) LINDERO_SPLIT_LENGTH=\(length) swift test --filter SplitSimulationTests)"
+        "\(what) (LINDERO_SPLIT_SEED=\(seed) LINDERO_SPLIT_LENGTH=\(length) swift test --filter \(suite))"
             + trace.map { "\n    " + $0 }.joined()
     }
 }

@@ -99,7 +99,14 @@ import Testing
         relation.columns = Array(relation.columns.prefix(3))
         _ = try SplitTable(id: 0, relation: relation, ownership: owned, source: "bot", target: "sync")
         relation.columns[0].isKey = false
-        #expect(throws: SplitError.matchOutsideIdentity(relation.name, "k")) {
+        #expect(throws: SplitError.outsideIdentity(relation.name, "k")) {
+            try SplitTable(id: 0, relation: relation, ownership: owned, source: "bot", target: "sync")
+        }
+        // And what others know the row by.
+        relation.columns[0].isKey = true
+        relation.columns[2].isKey = false
+        (owned.isReferenced, owned.surrogate) = (true, "sync")
+        #expect(throws: SplitError.outsideIdentity(relation.name, "sync")) {
             try SplitTable(id: 0, relation: relation, ownership: owned, source: "bot", target: "sync")
         }
         relation.replicaIdentity = .full
