@@ -36,7 +36,7 @@ run_tests() {
   local what=$1 version=$2 log line; shift 2
   say "$what on PostgreSQL $version"
   log=$(mktemp)
-  if LINDERO_TEST_PG=$version timeout -k 20 2400 swift test --skip-build "$@" </dev/null 2>&1 | tee "$log"; then
+  if LINDERO_TEST_PG=$version timeout -k 20 3300 swift test --skip-build "$@" </dev/null 2>&1 | tee "$log"; then
     line=$(grep -a 'Test run with' "$log" | tail -1 | cut -d' ' -f2-) || true
     rm -f "$log"
     case $line in

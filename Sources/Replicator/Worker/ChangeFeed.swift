@@ -59,6 +59,8 @@ public struct ChangeFeed: Sendable {
         try await PostgresConnection.with(settings.source) { source in
             let check = SourceCheck(settings: settings, connection: source)
             try await check.requireLogicalWAL()
+            // A worker that was killed may have left one that is being made.
+            try await check.waitUntilMade()
             try await createObjects(on: source)
             let slot = try await check.slot()
             let timeout = try await check.senderTimeoutMilliseconds()

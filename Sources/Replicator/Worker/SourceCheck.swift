@@ -29,11 +29,28 @@ public struct SourceCheck: Sendable {
         var isTwoPhase: Bool
     }
 
-    /// The slot as the source knows it.
+    /// How often a slot that is being made is looked at again.
+    private static let makingMilliseconds = 100
+
+    /// Returns once nobody is making the slot any more: that waits for each transaction that runs at the source, even when
+    /// the worker that asked for it is gone. Until then the slot is there and has no position, which is not one that was lost.
+    func waitUntilMade() async throws {
+        while try await connection.query(
+            """
+            SELECT 1 FROM pg_catalog.pg_replication_slots
+            WHERE slot_name = $1 AND active AND confirmed_flush_lsn IS NULL AND wal_status IS DISTINCT FROM 'lost'
+            """, [.text(settings.slot)]).rowCount > 0
+        {
+            try await Task.sleep(for: .milliseconds(Self.makingMilliseconds))
+        }
+    }
+
+    /// The slot as the source knows it; one that is being made is waited for.
     ///
     /// - Parameter allowsTwoPhase: whether it may send transactions when they are prepared.
     /// - Throws: `ReplicationFailure` when it is missing, invalidated, of another plugin or another database.
     func slot(allowsTwoPhase: Bool = false) async throws -> Slot {
+        try await waitUntilMade()
         let result = try await connection.query(
             """
             SELECT plugin, database, active::text, confirmed_flush_lsn::text, wal_status, current_database(), two_phase::text

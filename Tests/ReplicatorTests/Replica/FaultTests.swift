@@ -131,6 +131,34 @@ import Testing
         #expect(try await count(target) == "1 1")
     }
 
+    /// Killed while its slot was made, a worker leaves a session that waits for a transaction, and a slot without a position.
+    @Test func slotThatIsStillBeingMadeIsWaitedFor() async throws {
+        let (source, target, settings) = try await pair()
+        defer { source.remove(); target.remove() }
+        try await source.execute("SELECT pg_drop_replication_slot('s')")
+        let holder = try await PostgresConnection.connect(settings.source)
+        let maker = try await PostgresConnection.connect(settings.source)
+        _ = try await holder.execute("BEGIN; SELECT pg_current_xact_id()")
+        async let made = maker.query("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
+        try await waitUntil("it is being made") {
+            try await source.execute("SELECT active AND confirmed_flush_lsn IS NULL FROM pg_replication_slots").rows.first?[0] == "t"
+        }
+        let state = DirectionState()
+        let running = start(settings, state)
+        try await waitUntil("the worker has seen it") {
+            try await source.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%confirmed_flush_lsn IS NULL AND wal_status%'").rowCount > 0
+        }
+        _ = try await holder.execute("COMMIT")
+        _ = try await made
+        await maker.close()
+        await holder.close()
+        try await waitUntil("it streams") { state.phase == .streaming }
+        try await source.execute("INSERT INTO t VALUES (1, 1)")
+        try await waitUntil("rows arrive") { try await count(target) == "1 1" }
+        state.drain()
+        try await running.value
+    }
+
     @Test func slotInvalidatedForItsSizeIsSaidSo() async throws {
         let (source, target, settings) = try await pair()
         defer { source.remove(); target.remove() }
