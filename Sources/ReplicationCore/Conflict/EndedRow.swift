@@ -83,6 +83,13 @@ public struct EndedRows: Sendable {
 
     public init() {}
 
+    /// Keys by which rows are to be looked for and that the group does not hold: the history says what has them, and the
+    /// target's writers may change that. Once they are held, and the target is read past that, `LocalHistory.hasEnded` says
+    /// whether it was so when it was decided; if not, the group begins again.
+    public func unheldKeys(after effects: GroupEffects) -> Set<RowKey> {
+        Set(places.keys.lazy.filter { !effects.isPresent($0) })
+    }
+
     /// The applier holds a row that was there before the group.
     public mutating func note(_ key: RowKey, number: String?) { known[key] = number.map { .number($0) } }
 

@@ -5,6 +5,10 @@ public struct GroupEffects: Sendable {
     private(set) var ended: Set<RowKey> = []
     /// What both sides have ended.
     public private(set) var matched: Set<OperationID> = []
+    /// Where rows that others may refer to have got to, by the keys that they had before; `nil` where they are gone.
+    private(set) var ways: [RowKey: RowKey?] = [:]
+    /// The other way round.
+    private var origins: [RowKey: [RowKey]] = [:]
     /// For this transaction's last message; see `SplitNote`.
     public private(set) var notes: [SplitNote] = []
 
@@ -18,11 +22,23 @@ public struct GroupEffects: Sendable {
     public func goingOn() -> GroupEffects {
         var effects = GroupEffects()
         (effects.ended, effects.matched) = (ended, matched)
+        (effects.ways, effects.origins) = (ways, origins)
         return effects
     }
 
     /// Whether the row is there by now. A key that was never noted counts as absent.
     public func isPresent(_ key: RowKey) -> Bool { presence[key] ?? false }
+
+    /// The key by now of a row that had this one before; `nil` when it is gone.
+    func key(ofRowFrom key: RowKey) -> RowKey? { ways[key] ?? key }
+
+    /// A row that others may refer to has got another key, is one with the row that has that, or is gone.
+    mutating func pass(_ key: RowKey, to newKey: RowKey?) {
+        var rows = origins.removeValue(forKey: key) ?? []
+        if ways[key] == nil { rows.append(key) }
+        for row in rows { ways.updateValue(newKey, forKey: row) }
+        if let newKey { origins[newKey, default: []] += rows }
+    }
 
     /// - Parameter isRemembered: whether the history knows of writes that end with the row.
     mutating func end(_ key: RowKey, isRemembered: Bool) {

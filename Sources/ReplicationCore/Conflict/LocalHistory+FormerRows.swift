@@ -15,36 +15,60 @@ extension LocalHistory {
         var rows: [RowKey: [FormerRow]] = [:]
         var ways = Ways()
         for key in keys {
-            let former = try ways.deletions(of: key, in: self).filter { !$0.isMatched }
+            let former = try deletions(of: key).filter { !$0.isMatched }
             if former.isEmpty { continue }
             rows[key] = try former.map { FormerRow(id: $0.mark.id, key: try ways.end(from: $0, in: self)) }
         }
         return rows
     }
 
+    /// What has become of a row after an operation of this side that left it with this key; `nil` when it is gone.
+    func laterKey(of key: RowKey, after id: OperationID) throws -> RowKey? {
+        var (current, last) = (key, id)
+        while let next = try ends(of: current).first(where: { $0.mark.id > last }) {
+            guard let newKey = next.newKey else { return nil }
+            (current, last) = (newKey, next.mark.id)
+        }
+        return current
+    }
+
+    /// Whether this side itself has taken a key from its row since it had been read to a position.
+    public func hasEnded(_ key: RowKey, since lsn: LSN) throws -> Bool {
+        try deletions(of: key).contains { $0.mark.id.commitLSN >= lsn }
+    }
+
+    /// What took a key from the rows that had it, in order: this side itself, or our own direction. For the other side
+    /// only what this side did counts, but the row is where both have left it.
+    private func ends(of key: RowKey) throws -> [Deletion] {
+        let own = try deletions(of: key)
+        let passages = try deletions(of: RowKey(table: Self.passageTables + key.table, bytes: key.bytes))
+        if passages.isEmpty { return own }
+        return own.isEmpty ? passages : (own + passages).sorted { $0.mark.id < $1.mark.id }
+    }
+
     /// Where rows have got to: each step of a long way is gone once, however many keys lie on it.
     private struct Ways {
         private var known: [RowKey: [Deletion]] = [:]
-        private var ends: [OperationID: RowKey?] = [:]
+        private var places: [OperationID: RowKey?] = [:]
 
-        mutating func deletions(of key: RowKey, in history: LocalHistory) throws -> [Deletion] {
-            if let deletions = known[key] { return deletions }
-            let deletions = try history.deletions(of: key)
-            known[key] = deletions
-            return deletions
+        private mutating func ends(of key: RowKey, in history: LocalHistory) throws -> [Deletion] {
+            if let ends = known[key] { return ends }
+            let ends = try history.ends(of: key)
+            known[key] = ends
+            return ends
         }
 
         mutating func end(from deletion: Deletion, in history: LocalHistory) throws -> RowKey? {
             var steps: [OperationID] = []
             var (step, end) = (deletion, RowKey?.none)
             while true {
-                if let known = ends[step.mark.id] {
+                if let known = places[step.mark.id] {
                     end = known
                     break
                 }
                 steps.append(step.mark.id)
                 guard let newKey = step.newKey else { break }
-                let next = try deletions(of: newKey, in: history)
+                let next = try ends(of: newKey, in: history)
                 // They are in order.
                 var (low, high) = (0, next.count)
                 while low < high {
@@ -57,7 +81,7 @@ extension LocalHistory {
                 }
                 step = next[low]
             }
-            for id in steps { ends.updateValue(end, forKey: id) }
+            for id in steps { places.updateValue(end, forKey: id) }
             return end
         }
     }

@@ -18,6 +18,8 @@ public struct LocalHistory: Sendable {
 
     /// No table has this number, nor a greater one.
     private static let numberTables = 1 << 30
+    /// The same of our own direction.
+    static let passageTables = 1 << 29
     /// Stands for all references of a row: no column has this number.
     private static let referenceColumn = Int(Int32.max)
     /// A look-up asks each of them.
@@ -76,16 +78,6 @@ public struct LocalHistory: Sendable {
         }
         let sign: UInt8 = first & 0x80 == 0 ? 0 : 0xFF
         return RowKey(table: numberTables + table, values: [Array(repeating: sign, count: 8 - number.count) + number])
-    }
-
-    /// What this side has made of a row after an operation of its own that left it with this key; `nil` when it is gone.
-    func laterKey(of key: RowKey, after id: OperationID) throws -> RowKey? {
-        var (current, last) = (key, id)
-        while let next = try deletions(of: current).first(where: { $0.mark.id > last }) {
-            guard let newKey = next.newKey else { return nil }
-            (current, last) = (newKey, next.mark.id)
-        }
-        return current
     }
 
     /// Whether this side has written any row's references, unseen by a remote transaction with this context.
@@ -149,6 +141,17 @@ public struct LocalHistory: Sendable {
         guard mark.id.commitLSN >= trimmedLSN, let number = table.endedNumber(by: change, arena: arena) else { return }
         let key = RowOperation.oldKey(of: change, table, arena)
         recordDeletion(of: Self.place(ofNumber: number, in: table.id), mark, newKey: key)
+        if recentBytes >= limitBytes { try makeRun() }
+    }
+
+    /// Takes note of what our own direction has made of a row that others may refer to: it may be one that this side had
+    /// moved there.
+    ///
+    /// - Parameter newKey: `nil` when it has deleted the row.
+    /// - Throws: what the storage throws.
+    mutating func recordPassage(of key: RowKey, to newKey: RowKey?, mark: WriteMark) throws {
+        guard mark.id.commitLSN >= trimmedLSN else { return }
+        recordDeletion(of: RowKey(table: Self.passageTables + key.table, bytes: key.bytes), mark, newKey: newKey)
         if recentBytes >= limitBytes { try makeRun() }
     }
 

@@ -116,6 +116,8 @@ public struct ReferenceMeanings: Sendable {
         fileprivate let context: CausalContext
         /// What the target has ended, and the source too.
         fileprivate let matched: Set<OperationID>
+        /// Where the group has taken rows so far.
+        fileprivate let ways: [RowKey: RowKey?]
 
         /// The target's key of the row that a number of the source means in an operation; `nil` when one of both sides has no
         /// such row any more.
@@ -124,7 +126,7 @@ public struct ReferenceMeanings: Sendable {
             let former = meanings.former[key]?.first { former in
                 !context.includes(commitLSN: former.id.commitLSN) && !matched.contains(former.id)
             }
-            if let former { return former.key }
+            if let former { return former.key.flatMap { ways[$0] ?? $0 } }
             return key
         }
     }
@@ -133,6 +135,6 @@ public struct ReferenceMeanings: Sendable {
     ///   - context: of the transaction that refers to rows.
     ///   - effects: of what came before in the group.
     public func moment(in context: CausalContext, after effects: GroupEffects) -> Moment {
-        Moment(meanings: self, context: context, matched: effects.matched)
+        Moment(meanings: self, context: context, matched: effects.matched, ways: former.isEmpty ? [:] : effects.ways)
     }
 }

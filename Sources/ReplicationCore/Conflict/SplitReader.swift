@@ -233,6 +233,10 @@ public struct SplitReader: Sendable {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
                 history.endGeneration(of: key)
                 let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: clock.time)
+                if table.isReferenced {
+                    let newKey = isMove ? RowOperation.newKey(of: change, table, chunk.arena) : nil
+                    try history.recordPassage(of: key, to: newKey, mark: mark)
+                }
                 try history.recordNumber(change, mark: mark, table: table, arena: chunk.arena)
                 // The other side has seen all of this transaction: what does not outlast it means nothing there.
                 echoes.removeAll { $0.key == key }

@@ -58,8 +58,11 @@ public struct SplitResolver: Sendable {
             try update(scene, &effects, &resolution)
         case .delete:
             let (endsRow, met) = try end(operation.key, scene, &effects)
-            if endsRow { resolution.steps.append(.delete(operation.key)) }
-            try noteRival(met, scene, &resolution)
+            if endsRow {
+                resolution.steps.append(.delete(operation.key))
+                if table.isReferenced { effects.pass(operation.key, to: nil) }
+            }
+            try noteRival(met, scene, effects, &resolution)
         case .move(let newKey):
             try move(to: newKey, scene, &effects, &resolution)
         }
@@ -121,12 +124,13 @@ public struct SplitResolver: Sendable {
     ) throws {
         let key = scene.operation.key
         let (endsRow, met) = try end(key, scene, &effects)
-        try noteRival(met, scene, &resolution)
+        try noteRival(met, scene, effects, &resolution)
         let obstacle = try openDeletion(of: newKey, scene, effects)
-        resolution.successor = try successor(newKey, obstacle, scene)
+        resolution.successor = try successor(newKey, obstacle, scene, effects)
         // The two have crossed: it is the row that ends.
         if endsRow, resolution.successor == key { resolution.successor = nil }
         let isFree = !effects.isPresent(newKey) && obstacle == nil
+        if endsRow, scene.table.isReferenced { effects.pass(key, to: resolution.successor) }
         if endsRow, isFree {
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
             return effects.create(newKey)
@@ -139,21 +143,22 @@ public struct SplitResolver: Sendable {
 
     /// The row lives on here under another key, and what refers to it with it.
     private func noteRival(
-        _ met: LocalHistory.Deletion?, _ scene: Scene, _ resolution: inout Resolution
+        _ met: LocalHistory.Deletion?, _ scene: Scene, _ effects: GroupEffects, _ resolution: inout Resolution
     ) throws {
         guard scene.table.isReferenced, let met, let newKey = met.newKey else { return }
-        resolution.rival = try scene.history.laterKey(of: newKey, after: met.mark.id)
+        resolution.rival = try scene.history.laterKey(of: newKey, after: met.mark.id).flatMap(effects.key(ofRowFrom:))
         // Of two moves of one row; both sides pick the same one.
         if case .move = scene.operation.kind { resolution.isRivalYielding = remoteWinsTies }
     }
 
     /// The row that a changed key brings, or what this side had made of its own one with that key.
     private func successor(
-        _ newKey: RowKey, _ obstacle: LocalHistory.Deletion?, _ scene: Scene
+        _ newKey: RowKey, _ obstacle: LocalHistory.Deletion?, _ scene: Scene, _ effects: GroupEffects
     ) throws -> RowKey? {
         guard scene.table.isReferenced else { return nil }
         guard let obstacle else { return newKey }
         return try obstacle.newKey.flatMap { try scene.history.laterKey(of: $0, after: obstacle.mark.id) }
+            .flatMap(effects.key(ofRowFrom:))
     }
 
     /// The first local delete that the remote side had not seen and has not made itself.

@@ -26,10 +26,12 @@ extension SplitGroupApplier {
         var isNoted = false
     }
 
-    func settle(_ decision: SplitDecision) async throws {
+    /// - Parameter knownLSN: to where the target had been read when it was decided.
+    func settle(_ decision: SplitDecision, _ knownLSN: LSN) async throws {
         guard !decision.ended.isEmpty, let policy = settings.policy else { return }
         let referrers = SplitReferrers(policy: policy)
         let tables = policy.tables.keys.sorted()
+        try await hold(decision, knownLSN, policy)
         var doubts = Doubts()
         for ended in decision.ended.rows {
             let table = tables[ended.table]
@@ -93,11 +95,26 @@ extension SplitGroupApplier {
         case .made(let row):
             return decision.number(ofMade: row)
         case .rival(let key):
-            if let number = try await find(key, reference, lock: "FOR UPDATE") { return number }
-            // It was changed after all that is known so far.
-            if missedRivals.insert(key).inserted { throw SplitTouched() }
-            return nil
+            return try await find(key, reference, lock: "FOR UPDATE")
         }
+    }
+
+    /// Takes hold of rows that were found by what is known of the target's changed keys, and makes sure that they are those:
+    /// the key may have passed to another row since.
+    private func hold(_ decision: SplitDecision, _ knownLSN: LSN, _ policy: OwnershipPolicy) async throws {
+        let keys = decision.ended.unheldKeys(after: decision.effects)
+        if keys.isEmpty { return }
+        let tables = policy.tables.keys.sorted()
+        // In one order, so that two of us do not wait for each other.
+        for key in keys.sorted(by: { $0.table == $1.table ? $0.bytes.lexicographicallyPrecedes($1.bytes) : $0.table < $1.table }) {
+            guard let reference = SplitReference(to: tables[key.table], isRequired: false, policy: policy) else { continue }
+            _ = try await find(key, reference, lock: "FOR UPDATE")
+        }
+        try await barrier.pass()
+        let isKnown = try ledger.withHistory(of: side.opposite) { history, _ in
+            try keys.allSatisfy { try !history.hasEnded($0, since: knownLSN) }
+        }
+        guard isKnown else { throw SplitTouched() }
     }
 
     private func find(_ key: RowKey?, _ reference: SplitReference, lock: String) async throws -> String? {

@@ -9,8 +9,6 @@ final class SplitGroupApplier {
     private static let attempts = 5
 
     let connection: PostgresConnection
-    /// Rows that a group looked for by what is known of this side's own changed keys, in vain.
-    var missedRivals: Set<RowKey> = []
     /// Asked whose numbers the references are.
     private let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
@@ -94,7 +92,6 @@ final class SplitGroupApplier {
         on group: SplitGroup, isPart: Bool, _ write: (_ isFirst: Bool, _ allHot: Bool) async throws -> Void
     ) async throws {
         hasFollowed = false
-        missedRivals = []
         bringsRows = true
         var allHot = group.changeCount == 0
         // What was done before a part is worth more tries.
@@ -251,7 +248,7 @@ final class SplitGroupApplier {
                 return readLSN
             }
             for (place, steps) in decision.steps.enumerated() { decision.note(try await run(steps), ofPipeline: place) }
-            try await settle(decision)
+            try await settle(decision, knownLSN)
             if !bringsRows { try await requireNothingSince(knownLSN, locks) }
         }
         return decision.effects

@@ -32,7 +32,7 @@ extension ReferenceSimulation {
             }
         }
         var group = Group(count: count, meanings: meanings, sourceLSN: databases[side].endLSN)
-        if let again { (group.hasFollowed, group.missed) = (again.hasFollowed, again.missed) }
+        if let again { group.hasFollowed = again.hasFollowed }
         groups[side] = group
         note("\(side)->\(1 - side) asks for \(count)")
         return true
@@ -144,7 +144,6 @@ extension ReferenceSimulation {
         }
         let applied = work.edit.changes.count
         switch try settle(&group, &work, from: side) {
-        case .again: return beginAgain(group, from: side)
         case .waits: return false
         case .done: break
         }
@@ -169,7 +168,7 @@ extension ReferenceSimulation {
         let former = try readers[side].history.formerRows(of: [key])[key]?.first { former in
             !context.includes(commitLSN: former.id.commitLSN) && !effects.matched.contains(former.id)
         }
-        if let former { return former.key }
+        if let former { return former.key.flatMap(effects.key(ofRowFrom:)) }
         return effects.isPresent(key) ? key : nil
     }
 
@@ -206,25 +205,24 @@ extension ReferenceSimulation {
 
     // MARK: settling
 
-    private enum Settled { case done, waits, again }
+    private enum Settled { case done, waits }
 
     private mutating func settle(_ group: inout Group, _ work: inout ReferenceWork, from side: Int) throws -> Settled {
         let target = 1 - side
+        // Whoever has those keys by now, the history knows of it.
+        if !options.faults.skipsLastBarrier, !group.ended.unheldKeys(after: group.effects).isEmpty {
+            guard try hasPassed(databases[target].endLSN, target) else { return .waits }
+        }
         for ended in group.ended.rows {
             let number: Int
             switch ended.row {
             case .number(let known): number = Int(known) ?? -1
             case .made(let row): number = options.faults.forgetsMadeRows ? -1 : work.made[row] ?? -1
             case .rival(let key):
-                if let row = work.edit.rows.hotels[ReferenceTables.value(key)] {
-                    work.touched.insert(key)
-                    work.ended.insert(ReferenceTables.value(key))
-                    number = row.number
-                } else if group.missed.insert(key).inserted {
-                    return .again
-                } else {
-                    continue
-                }
+                guard let row = work.edit.rows.hotels[ReferenceTables.value(key)] else { continue }
+                work.touched.insert(key)
+                work.ended.insert(ReferenceTables.value(key))
+                number = row.number
             }
             let other = ended.other.flatMap { work.edit.rows.hotels[ReferenceTables.value($0)]?.number }
             let rooms = work.edit.rows.rooms(with: number)

@@ -17,6 +17,11 @@ import Testing
         for seed in (part * each)..<((part + 1) * each) { try ReferenceSimulation.run(seed: seed, length: length) }
     }
 
+    /// Rare ones, found by longer runs; `SplitReferenceScriptTests` says what happens in them.
+    @Test(arguments: [438_672, 587_673] as [UInt64]) func aSeedThatOnceFailedPasses(seed: UInt64) throws {
+        try ReferenceSimulation.run(seed: seed, length: 80, options: ReferenceOptions(isTraced: true))
+    }
+
     struct Mutation: Sendable, CustomTestStringConvertible {
         var testDescription: String
         var options = ReferenceOptions()
