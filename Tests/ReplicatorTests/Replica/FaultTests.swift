@@ -146,7 +146,7 @@ import Testing
         let state = DirectionState()
         let running = start(settings, state)
         try await waitUntil("the worker has seen it") {
-            try await source.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%confirmed_flush_lsn IS NULL AND wal_status%'").rowCount > 0
+            try await source.execute("SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%confirmed_flush_lsn IS NULL AND wal_status%'").rowCount > 0
         }
         _ = try await holder.execute("COMMIT")
         _ = try await made
