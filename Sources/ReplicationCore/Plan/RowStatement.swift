@@ -41,18 +41,19 @@ public struct RowStatement: Sendable, Equatable {
         }
         let table = plan.table.sql
         let values = shape.written.map { (SQLText.identifier(plan.columns[$0].name), parameter($0)) }
-        let condition = shape.compared.map { index in
+        let comparisons = shape.compared.map { index in
             let name = SQLText.identifier(plan.columns[index].name)
             guard shape.isWholeRow else { return "\(name) = \(parameter(index))" }
             // As bytes: some types have no equality, others one that lives elsewhere or takes different values as equal.
             guard let type = plan.columns[index].typeName else { return "\(name) IS NOT DISTINCT FROM \(parameter(index))" }
             return "pg_catalog.record_image_eq(ROW(\(name)::\(type)), ROW(\(parameter(index))))"
         }.joined(separator: " AND ")
+        // Nothing to compare finds no row, rather than any: only of a table without columns are all rows the same.
+        let condition = !comparisons.isEmpty ? comparisons : plan.sourceWidth == 0 ? "true" : "false"
         // Without a key, equal rows cannot be told apart; exactly one of them is changed.
         let found =
             shape.isWholeRow
-            ? "(tableoid, ctid) = (SELECT tableoid, ctid FROM \(plan.onlyTable) WHERE \(condition.isEmpty ? "true" : condition)"
-                + " LIMIT 1)"
+            ? "(tableoid, ctid) = (SELECT tableoid, ctid FROM \(plan.onlyTable) WHERE \(condition) LIMIT 1)"
             : condition
         switch shape.kind {
         case .insert:
