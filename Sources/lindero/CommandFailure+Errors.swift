@@ -84,6 +84,16 @@ extension CommandFailure {
                 nextStep: "Run `lindero verify --repair`: it compares the row with the source's and, with --execute, mends it; then "
                     + "`lindero quarantine discard \(id)`. To write the old values all the same: `lindero quarantine retry --force \(id)`.",
                 exit: .blocked)
+        case .withheld(let id, let reason):
+            self.init(
+                "quarantine", "Change \(id) is not applied: \(reason). It stays in quarantine.", place: place,
+                nextStep: "If it is to travel, say so in lindero.yaml and run `lindero quarantine retry \(id)` again; if not, "
+                    + "`lindero quarantine discard \(id)`.")
+        case .outdated(let id, let reason):
+            self.init(
+                "quarantine", "Change \(id) is not applied: \(reason). It stays in quarantine.", place: place,
+                nextStep: "Run `lindero verify --repair`: it compares the row with the source's and, with --execute, mends it; then "
+                    + "`lindero quarantine discard \(id)`.")
         case .cannotBeRead(let id):
             self.init("quarantine", "Change \(id) cannot be read: its row in lindero.quarantine was altered.", place: place, nextStep: list)
         }

@@ -8,21 +8,28 @@ import ReplicationCore
 /// retry of an earlier change has written is not: that is what retrying in order does.
 struct QuarantineAge {
     let store: QuarantineStore
-    let plan: RelationPlan
+    let kept: KeptChange
+    private var plan: RelationPlan { kept.plan }
 
+    init(store: QuarantineStore, kept: KeptChange) {
+        self.store = store
+        self.kept = kept
+    }
+
+    /// - Parameter stored: the change as it is in quarantine, whose key is compared with those of others there.
     /// - Throws: `QuarantineError.superseded`.
-    func requireNewest(_ stored: QuarantineStore.Stored, row: RowChange, id: Int64) async throws {
+    func requireNewest(_ stored: QuarantineStore.Stored, id: Int64) async throws {
         // Found by all its values, the row has not changed.
         guard case .key(let key) = plan.identity else { return }
-        if row.shape.kind != .insert { try await requireOlderRow(stored, row: row, id: id) }
+        if kept.row.shape.kind != .insert { try await requireOlderRow(id) }
         try await requireUndecided(stored, key: key, id: id)
     }
 
     /// Holds the row until the change is applied.
-    private func requireOlderRow(_ stored: QuarantineStore.Stored, row: RowChange, id: Int64) async throws {
-        let compared = row.shape.compared
+    private func requireOlderRow(_ id: Int64) async throws {
+        let compared = kept.row.shape.compared
         let condition = compared.enumerated().map { "t.\(SQLText.identifier(plan.columns[$1].name)) = $\($0 + 2)" }
-        let found = row.cells.suffix(compared.count)
+        let found = kept.row.cells.suffix(compared.count)
         let isNewer = try await store.connection.query(
             """
             SELECT (pg_catalog.age(t.xmin) < pg_catalog.age(q.xmin)
@@ -31,7 +38,7 @@ struct QuarantineAge {
                 WHERE e.id < q.id AND e.direction = q.direction AND e.state = 'applied' AND e.xmin = t.xmin)
             FROM \(plan.onlyTable) t, lindero.quarantine q
             WHERE q.id = $1::bigint AND \(condition.joined(separator: " AND ")) FOR UPDATE OF t
-            """, [.text("\(id)")] + found.map { stored.arena.parameter($0) },
+            """, [.text("\(id)")] + found.map { kept.arena.parameter($0) },
             parameterTypes: [OID.text] + compared.map { plan.columns[$0].typeOID }
         ).rows.contains { $0[0] == "t" }
         if isNewer { throw QuarantineError.superseded(id, "its row was written after the change was set aside") }
@@ -57,6 +64,7 @@ struct QuarantineAge {
     }
 
     private struct Value {
+        var typeOID: UInt32
         var kind: Cell.Kind
         var bytes: [UInt8]
     }
@@ -70,14 +78,16 @@ struct QuarantineAge {
                     guard let index = stored.relation.columns.firstIndex(where: { $0.name == name }), index < tuple.cells.count
                     else { return nil }
                     let cell = stored.arena.cells[tuple.firstCell + index]
-                    return Value(kind: cell.kind, bytes: Array(stored.arena.bytes[cell.offset..<(cell.offset + Int(cell.length))]))
+                    return Value(
+                        typeOID: stored.relation.columns[index].typeOID, kind: cell.kind,
+                        bytes: Array(stored.arena.bytes[cell.offset..<(cell.offset + Int(cell.length))]))
                 })
         }
         return keys
     }
 
-    /// Two that came in different forms, or do not say, are taken for the same: to ask once too often harms nothing.
+    /// Two that came in different forms or types, or do not say, are taken for the same: to ask once too often harms nothing.
     private static func mayBeEqual(_ left: [Value], _ right: [Value]) -> Bool {
-        zip(left, right).allSatisfy { $0.kind != $1.kind || $0.kind == .unchanged || $0.bytes == $1.bytes }
+        zip(left, right).allSatisfy { $0.kind != $1.kind || $0.typeOID != $1.typeOID || $0.kind == .unchanged || $0.bytes == $1.bytes }
     }
 }

@@ -40,6 +40,10 @@ public enum QuarantineError: Error, Sendable {
     case refused(Int64, String)
     /// The target has something newer, which the change would write over; why that is known.
     case superseded(Int64, String)
+    /// By the rules of today nothing of it travels; why.
+    case withheld(Int64, String)
+    /// It speaks of columns that are not there any more, so that only the source knows what its row should be; which.
+    case outdated(Int64, String)
     case cannotBeRead(Int64)
 }
 
@@ -181,20 +185,13 @@ public struct QuarantineStore {
     }
 
     private func apply(_ stored: Stored, id: Int64, settings: DirectionSettings, force: Bool) async throws {
-        let table = try await CatalogReader.tables(connection, matching: [stored.relation.name]).first
-        let plan: RelationPlan
-        do {
-            plan = try RelationPlan.make(relation: stored.relation, target: table, isBinary: stored.isBinary) { settings.travels(stored.relation.name, $0) }
-        } catch {
-            throw QuarantineError.refused(id, "\(error)")
-        }
-        guard case .apply(let row) = RowChange.resolve(stored.change, plan: plan, arena: stored.arena) else { return }
-        if !force { try await QuarantineAge(store: self, plan: plan).requireNewest(stored, row: row, id: id) }
-        let statement = RowStatement(shape: row.shape, plan: plan)
+        let kept = try await KeptChange.make(stored, id: id, settings: settings, target: connection)
+        if !force { try await QuarantineAge(store: self, kept: kept).requireNewest(stored, id: id) }
+        let statement = RowStatement(shape: kept.row.shape, plan: kept.plan)
         let result: PostgresResult
         do {
             result = try await connection.query(
-                statement.sql, row.cells.map { stored.arena.parameter($0) }, parameterTypes: statement.parameterTypes)
+                statement.sql, kept.row.cells.map { kept.arena.parameter($0) }, parameterTypes: statement.parameterTypes)
             // What waits for the commit is refused as well.
             _ = try await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         } catch {
