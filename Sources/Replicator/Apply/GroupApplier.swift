@@ -244,6 +244,10 @@ final class GroupApplier {
                 }
             }
             try await run(&batch)
+            // The last piece of a large one may hold its end alone.
+            if span.commitLSN == late.commitLSN, span.isCommitted, span.changes.isEmpty {
+                try await late.ask(after: nil, isLast: true, executor)
+            }
             guard span.isCommitted else { return }
             try await commitExactly(span, chunk)
             if span.twoPhase != nil { return }
