@@ -81,7 +81,6 @@ struct StatusReport: Sendable {
     }
 
     private static func quarantine(_ loaded: LoadedConfiguration) async throws -> [(database: String, openCount: Int)] {
-        guard loaded.configuration.backend == .replica else { return [] }
         var found: [(database: String, openCount: Int)] = []
         for target in try loaded.others() {
             let count = try? await target.connected { try await QuarantineStore(connection: $0).openCount() }

@@ -24,10 +24,10 @@ struct GuestPair {
     }
 
     /// Writes lindero.yaml anew, as a person would while the worker runs.
-    func write(rule: String, ddl: String = "pause") throws {
+    func write(rule: String, ddl: String = "pause", backend: String = "replica") throws {
         try """
             version: 1
-            backend: replica
+            backend: \(backend)
             databases:
               bot: { url: env:DATABASE_URL }
               sync: { url: env:SYNC_DATABASE_URL }

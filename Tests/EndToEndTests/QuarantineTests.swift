@@ -236,6 +236,32 @@ import Testing
         try await pair.remove()
     }
 
+    /// What waits since the databases were a replica is seen and given up as before; applied it is no more.
+    @Test(arguments: [("split", "A split applies no change"), ("shared", "Nothing is applied to sync")])
+    func inAnotherBackendWhatWaitsIsListedAndGivenUp(backend: String, why: String) async throws {
+        let (pair, worker) = try await makeRefused(1, by: ["INSERT INTO public.guest VALUES (5, 'bad', 'ok')"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try pair.write(rule: "on_error: quarantine, match: [id], columns: { bot: \"*\" }", backend: backend)
+        let list = try await pair.quarantine("list")
+        #expect(list.exitCode == 3)
+        #expect(list.output.contains("insert guest"), "\(list.output)\(list.errors)")
+        let status = try await pair.command(["status"])
+        #expect(status.output.contains("quarantine: 1 change that sync refused"), "\(status.output)\(status.errors)")
+        let id = try #require(try await pair.target.execute("SELECT min(id) FROM lindero.quarantine").firstValue)
+        let shown = try await pair.quarantine("show", id, "--show-values")
+        #expect(shown.output.contains("new.name = bad"), "\(shown.output)\(shown.errors)")
+        let retry = try await pair.quarantine("retry", id)
+        #expect(retry.exitCode == 2)
+        #expect(retry.errors.contains(why) && retry.errors.contains("lindero quarantine discard \(id)"), "\(retry.errors)")
+        #expect(try await name(5, on: pair) == nil)
+        #expect(try await pair.quarantine("discard", id).exitCode == 0)
+        let empty = try await pair.quarantine("list")
+        #expect(empty.exitCode == 0)
+        #expect(empty.output.contains("Nothing is in quarantine."))
+        try await pair.remove()
+    }
+
     @Test func withoutThePermissionTheDirectionStopsBeforeTheTransaction() async throws {
         let pair = try await makePair(onError: "stop")
         let worker = try pair.run()

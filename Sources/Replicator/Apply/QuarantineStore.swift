@@ -80,7 +80,7 @@ public struct QuarantineStore {
     ///
     /// - Throws: `QuarantineError`.
     public func show(_ id: Int64) async throws -> (change: QuarantinedChange, values: [QuarantinedValue]) {
-        guard let change = try await read("WHERE id = $1::text::bigint", [.text("\(id)")]).first else {
+        guard try await exists(), let change = try await read("WHERE id = $1::text::bigint", [.text("\(id)")]).first else {
             throw QuarantineError.unknown(id)
         }
         let stored = try await stored(id)
@@ -113,7 +113,10 @@ public struct QuarantineStore {
     }
 
     /// Gives a change up; it stays on record.
-    public func discard(_ id: Int64) async throws { try await decide(id, .discarded) }
+    public func discard(_ id: Int64) async throws {
+        guard try await exists() else { throw QuarantineError.unknown(id) }
+        try await decide(id, .discarded)
+    }
 
     private func requireOpen(_ id: Int64) async throws {
         _ = try await connection.query("SELECT 1 FROM lindero.quarantine WHERE id = $1::text::bigint FOR UPDATE", [.text("\(id)")])

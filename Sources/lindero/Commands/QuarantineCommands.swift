@@ -19,31 +19,50 @@ struct QuarantineGroup: AsyncParsableCommand {
         subcommands: [QuarantineList.self, QuarantineShow.self, QuarantineRetry.self, QuarantineDiscard.self])
 }
 
-/// The targets whose quarantine a command looks at, each with its direction.
-private enum QuarantinePlace {
-    static func all(_ global: GlobalOptions) async throws -> [DirectionSettings] {
-        let plan = try await WorkerPlan.make(try await LoadedConfiguration.current(global))
-        let settings = plan.tasks.compactMap { task -> DirectionSettings? in
-            if case .replica(let settings) = task { settings } else { nil }
-        }
-        guard !settings.isEmpty else {
-            throw CommandFailure(
-                "quarantine", "There is no quarantine in the backend \(plan.backend.rawValue): nothing is applied to another database.",
-                nextStep: "Run `lindero status`.", exit: .blocked)
-        }
-        return settings
+/// The databases whose quarantine a command looks at: in every backend those that a replica has, or once had, as its target.
+private struct QuarantinePlace {
+    let loaded: LoadedConfiguration
+    let databases: [Database]
+
+    init(_ global: GlobalOptions) async throws {
+        loaded = try await LoadedConfiguration.current(global)
+        databases = try loaded.others()
+        guard databases.isEmpty else { return }
+        throw CommandFailure(
+            "quarantine", "There is no quarantine: \(loaded.path) names no database that changes are applied to.",
+            place: loaded.path, nextStep: "Run `lindero status`.", exit: .blocked)
     }
 
-    /// The one target; with several, the change's number alone would not say which.
-    static func one(_ global: GlobalOptions, target: String?) async throws -> DirectionSettings {
-        let all = try await all(global)
-        let found = target.map { name in all.filter { $0.targetName == name } } ?? all
-        guard found.count == 1, let settings = found.first else {
-            let names = all.map(\.targetName).joined(separator: ", ")
+    /// The one database; with several, the change's number alone would not say which.
+    func one(_ target: String?) throws -> Database {
+        let found = target.map { name in databases.filter { $0.name == name } } ?? databases
+        guard found.count == 1, let database = found.first else {
+            let names = databases.map(\.name).joined(separator: ", ")
             throw CommandFailure(
                 "quarantine", "Which target is meant?", nextStep: "Give --target with one of: \(names).", exit: .blocked)
         }
-        return settings
+        return database
+    }
+
+    /// The direction that applies to the database, for a change that is to be applied as it would.
+    func direction(to database: Database, ids: [Int64]) async throws -> DirectionSettings {
+        let plan = try await WorkerPlan.make(loaded)
+        for case .replica(let settings) in plan.tasks where settings.targetName == database.name { return settings }
+        let numbers = ids.map { "\($0)" }.joined(separator: " ")
+        let discard = "`lindero quarantine discard \(numbers)`."
+        switch plan.backend {
+        case .split:
+            throw CommandFailure(
+                "quarantine",
+                "A split applies no change from quarantine: \(database.name) has gone on by itself since, and would send what was written as its own.",
+                place: database.place,
+                nextStep: "Run `lindero verify --repair`: it compares the rows and, with --execute, mends them; then " + discard,
+                exit: .blocked)
+        case .shared, .replica:
+            throw CommandFailure(
+                "quarantine", "Nothing is applied to \(database.name) in the backend \(plan.backend.rawValue), nor out of its quarantine.",
+                place: database.place, nextStep: "If it is to stay so: " + discard, exit: .blocked)
+        }
     }
 }
 
@@ -62,8 +81,8 @@ struct QuarantineList: LinderoCommand {
 
     func perform() async throws {
         var changes: [QuarantinedChange] = []
-        for settings in try await QuarantinePlace.all(global) {
-            changes += try await PostgresConnection.with(settings.target) { connection in
+        for database in try await QuarantinePlace(global).databases {
+            changes += try await database.connected { connection in
                 let store = QuarantineStore(connection: connection)
                 return try await store.exists() ? try await store.list(onlyOpen: !all) : []
             }
@@ -105,8 +124,7 @@ struct QuarantineShow: LinderoCommand {
     var showValues = false
 
     func perform() async throws {
-        let settings = try await QuarantinePlace.one(global, target: target)
-        let (change, values) = try await PostgresConnection.with(settings.target) { connection in
+        let (change, values) = try await QuarantinePlace(global).one(target).connected { connection in
             try await QuarantineStore(connection: connection).show(id)
         }
         let fields: [(String, JSONValue)] = values.map { value in
@@ -134,7 +152,8 @@ struct QuarantineRetry: LinderoCommand {
     static let configuration = CommandConfiguration(
         commandName: "retry", abstract: "Apply changes now; each commits together with its mark.",
         discussion: """
-            A row that was written since its change was set aside is left alone: `lindero verify --repair` knows what it should be.
+            A row that was written since its change was set aside is left alone: `lindero verify --repair` knows what it should be. \
+            So are changes that the rules or the tables of today say otherwise of, and all of them in a split.
 
             Example:
               lindero quarantine retry 7 8
@@ -152,7 +171,8 @@ struct QuarantineRetry: LinderoCommand {
     var force = false
 
     func perform() async throws {
-        let settings = try await QuarantinePlace.one(global, target: target)
+        let place = try await QuarantinePlace(global)
+        let settings = try await place.direction(to: try place.one(target), ids: ids)
         try await PostgresConnection.with(QuarantineStore.options(settings.target)) { connection in
             for id in ids { try await QuarantineStore(connection: connection).retry(id, settings: settings, force: force) }
         }
@@ -179,8 +199,7 @@ struct QuarantineDiscard: LinderoCommand {
     var target: String?
 
     func perform() async throws {
-        let settings = try await QuarantinePlace.one(global, target: target)
-        try await PostgresConnection.with(settings.target) { connection in
+        try await QuarantinePlace(global).one(target).connected { connection in
             for id in ids { try await QuarantineStore(connection: connection).discard(id) }
         }
         answer(.object([("discarded", .array(ids.map { .integer($0) }))]), lines: ["Discarded: \(ids.count).", "Next: lindero quarantine list --all"])
