@@ -236,6 +236,25 @@ import Testing
         try await pair.remove()
     }
 
+    /// Each of them takes another pass over their transaction.
+    @Test func manyOfOneTransactionAreWarnedOf() async throws {
+        let pair = try await makePair(onError: "quarantine")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute(
+            "INSERT INTO public.guest SELECT i, CASE WHEN i < 10 THEN 'bad' ELSE 'Ana' END, 'ok' FROM generate_series(1, 20) i")
+        try await waitUntil("the rest is there") { try await name(20, on: pair) == "Ana" }
+        #expect(!worker.errors.contains("many changes of one transaction"))
+        _ = try await pair.source.execute("INSERT INTO public.guest SELECT i, 'bad', 'ok' FROM generate_series(21, 31) i")
+        try await worker.waitForErrors("many changes of one transaction")
+        try await waitUntil("all are set aside", timeoutSeconds: 60) {
+            try await pair.target.execute("SELECT count(*) FROM lindero.quarantine").firstValue == "20"
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
     /// What waits since the databases were a replica is seen and given up as before; applied it is no more.
     @Test(arguments: [("split", "A split applies no change"), ("shared", "Nothing is applied to sync")])
     func inAnotherBackendWhatWaitsIsListedAndGivenUp(backend: String, why: String) async throws {

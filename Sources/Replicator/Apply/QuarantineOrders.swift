@@ -21,6 +21,9 @@ struct QuarantineOrders: Sendable {
         reasons.updateValue(reason, forKey: Place(commitLSN: change.commitLSN, position: change.position)) == nil
     }
 
+    /// How many changes of a source transaction are to be set aside.
+    func count(of commitLSN: LSN) -> Int { reasons.keys.count { $0.commitLSN == commitLSN } }
+
     /// Forgets what lies behind the progress: it will not come again.
     mutating func forget(upTo durableLSN: LSN) {
         reasons = reasons.filter { $0.key.commitLSN >= durableLSN }

@@ -76,6 +76,9 @@ public struct DirectionSupervisor: Sendable {
         var resumedAtMilliseconds: Int64 = 0
     }
 
+    /// From so many on somebody should know that it is no matter of a few bad rows.
+    private static let manyOfOneTransaction = 10
+
     /// What lasted this long was more than another failed attempt.
     private static let lastingMilliseconds: Int64 = 30_000
 
@@ -173,6 +176,14 @@ public struct DirectionSupervisor: Sendable {
                 "direction": "\(settings.name)", "change": "\(change)", "reason": "\(reason.text)",
                 "next": "lindero quarantine list",
             ])
+        if attempt.quarantine.count(of: change.commitLSN) == Self.manyOfOneTransaction {
+            logger.warning(
+                "many changes of one transaction are refused, and each takes another pass over it while the slot keeps WAL",
+                metadata: [
+                    "direction": "\(settings.name)", "table": "\(change.table)",
+                    "next": "mend what refuses them on \(settings.targetName), or set on_error: stop",
+                ])
+        }
         return true
     }
 
