@@ -1,3 +1,4 @@
+import PostgresClient
 import TestSupport
 import Testing
 
@@ -114,6 +115,42 @@ import Testing
             sync: key("sea", "bay") + "COMMIT;" + hotel("sea") + room("s-1", in: "sea") + "COMMIT;" + key("sea", "gulf")
                 + hotel("peak") + "COMMIT;" + key("peak", "crag"))
         #expect(rooms == "b-1 bay, b-2 crag, r-1 crag first, r-3 bay first, r-4 crag first, r-6 bay first, s-1 gulf")
+    }
+
+    /// A row that the group does not hold passes its key to another one while the group waits for something else: what was
+    /// decided about its references is decided again.
+    @Test func aKeyThatPassesOnAfterTheDecisionIsLookedAtAgain() async throws {
+        let pair = try await scenes.scene(onDelete: "nullify")
+        _ = try await pair.bot.execute(hotel("inn"))
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(SplitReferenceTests.codes)
+        try await pair.waitUntilEqual(SplitReferenceTests.rooms)
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute(room("b-1", in: "hill") + key("hill", "peak"))
+        _ = try await pair.sync.execute("BEGIN;" + gone("hill") + gone("inn") + "COMMIT")
+        let client = try await PostgresConnection.connect(ConnectionOptions(pair.environment["DATABASE_URL"] ?? ""))
+        // As a foreign key does that a row is just made under.
+        _ = try await client.execute("BEGIN; SELECT 1 FROM public.hotels WHERE code = 'inn' FOR KEY SHARE")
+        worker = try await pair.startStreaming()
+        try await waitUntil("the delete waits, decided") {
+            try await pair.bot.execute("""
+                SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM%hotels%' AND pid <> pg_backend_pid()
+                """).firstValue == "1"
+        }
+        _ = try await pair.bot.execute("BEGIN;" + key("peak", "crag") + key("sea", "peak") + "COMMIT")
+        _ = try await client.execute("COMMIT")
+        await client.close()
+        try await waitUntil("both sides know of the last key") {
+            try await pair.values("SELECT string_agg(code, ' ' ORDER BY code) FROM hotels") == Array(repeating: "city crag peak", count: 2)
+        }
+        try await pair.waitUntilEqual(SplitReferenceTests.rooms, timeoutSeconds: 20)
+        let rooms = try await pair.values(SplitReferenceTests.rooms)[0]
+        #expect(rooms == "b-1 crag, r-2 city first, r-3 peak first, r-5 city first, r-6 peak first")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
     }
 
     /// How many rooms each hotel has.

@@ -1,4 +1,3 @@
-import Foundation
 import PostgresClient
 import TestSupport
 import Testing
@@ -220,78 +219,5 @@ extension SplitReferenceTests {
             rooms == "b-1 peak, r-1 peak first, r-2 city first, r-3 sea first, r-4 peak first, r-5 city first, r-6 sea first, "
                 + "s-1 peak, s-2 peak")
         await pair.remove()
-    }
-}
-
-/// Whatever both sides do to rows and to what refers to them, they end alike.
-@Suite struct SplitReferenceChaosTests {
-    private let scenes = SplitReferenceTests()
-
-    @Test(arguments: ["nullify", "delete", "keep"])
-    func bothSidesEndWithTheSameReferences(onDelete: String) async throws {
-        let seed = ProcessInfo.processInfo.environment["LINDERO_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0..<1_000_000)
-        print("split references, \(onDelete): LINDERO_SEED=\(seed)")
-        let pair = try await scenes.scene(onDelete: onDelete)
-        var random = SeededGenerator(seed: seed)
-        var worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(SplitReferenceTests.rooms)
-        for round in 0..<3 {
-            for step in 0..<60 {
-                if step == 20 {
-                    worker.kill9()
-                    _ = try await worker.wait()
-                }
-                let isBot = random.below(2) == 0
-                let statement = write(&random, name: isBot ? "bot" : "sync", number: round * 100 + step)
-                do {
-                    _ = try await (isBot ? pair.bot : pair.sync).execute(statement)
-                } catch {
-                    // A key that is taken, or a hotel with rooms: as for any application.
-                    let state = error.sqlState?.rawValue ?? "none"
-                    try #require(["23503", "23505", "40P01"].contains(state), "\(error)")
-                }
-            }
-            worker = try await pair.startStreaming()
-            for (side, name) in [(pair.bot, "bot"), (pair.sync, "sync")] {
-                _ = try await side.execute("INSERT INTO hotels (code) VALUES ('\(name) ends \(round)')")
-            }
-            try await waitUntil("each side has the other's last write") {
-                try await pair.values("SELECT count(*) FROM hotels WHERE code LIKE '% ends \(round)'") == ["2", "2"]
-            }
-            for query in [SplitReferenceTests.codes, SplitReferenceTests.rooms] {
-                do {
-                    try await pair.waitUntilEqual(query, timeoutSeconds: 12)
-                } catch {
-                    Issue.record("round \(round): \(try await pair.values(query)) \(worker.errors.suffix(500))")
-                    throw error
-                }
-            }
-        }
-        #expect(worker.errors.contains("error") == false, "\(worker.errors)")
-        worker.kill9()
-        await pair.remove()
-    }
-
-    private func write(_ random: inout SeededGenerator, name: String, number: Int) -> String {
-        let code = "h\(random.below(8))"
-        let room = "r-\(random.below(12))"
-        let (own, value) = name == "bot" ? ("notes", "'bot \(number)'") : ("price", "\(number)")
-        let hotel = "(SELECT id FROM hotels WHERE code = '\(code)')"
-        switch random.below(10) {
-        case 0, 1: return "INSERT INTO hotels (code) VALUES ('\(code)')"
-        case 2: return "UPDATE rooms SET \"hotelId\" = NULL WHERE \"hotelId\" = \(hotel); DELETE FROM hotels WHERE code = '\(code)'"
-        case 3: return "DELETE FROM rooms WHERE \"hotelId\" = \(hotel); DELETE FROM hotels WHERE code = '\(code)'"
-        case 4:
-            let other = "h\(random.below(8))"
-            if random.below(2) == 0 { return "UPDATE hotels SET code = '\(other)' WHERE code = '\(code)'" }
-            // In one transaction another one takes its place, and is referred to at once.
-            return "UPDATE hotels SET code = 'from \(name) \(number)' WHERE code = '\(code)';"
-                + "UPDATE hotels SET code = '\(code)' WHERE code = '\(other)';"
-                + "INSERT INTO rooms (number, \"hotelId\", \(own)) VALUES ('swap \(name) \(number)', \(hotel), \(value))"
-        case 5: return "DELETE FROM rooms WHERE number = '\(room)'"
-        case 6, 7: return "INSERT INTO rooms (number, \"hotelId\", \(own)) VALUES ('\(room)', \(hotel), \(value))"
-        case 8: return "UPDATE rooms SET \"hotelId\" = \(hotel) WHERE number = '\(room)'"
-        default: return "UPDATE rooms SET \(own) = \(value) WHERE number = '\(room)'"
-        }
     }
 }

@@ -100,6 +100,7 @@ import Testing
         worker.kill9()
         _ = try await worker.wait()
         let row = "WHERE \"bookingId\" = 'b-1'"
+        let before = try await pair.values(Self.moment)
         for (side, word) in [(pair.bot, "bot"), (pair.sync, "sync")] {
             _ = try await side.execute(
                 "UPDATE public.\"Reservas\" SET phone = '\(word)', \"guestName\" = '\(word)', visits = visits + 10 \(row)")
@@ -110,6 +111,7 @@ import Testing
         }
         _ = try await pair.bot.execute("UPDATE public.\"Reservas\" SET phone = 'gone' WHERE \"bookingId\" = 'b-9'")
         _ = try await pair.sync.execute("DELETE FROM public.\"Reservas\" WHERE \"bookingId\" = 'b-9'")
+        let after = try await pair.values(Self.moment)
         worker = try await pair.startStreaming()
         try await waitUntil("both directions have caught up") {
             try await pair.values("SELECT phone FROM public.\"Reservas\" \(row)") == ["sync", "sync"]
@@ -128,7 +130,28 @@ import Testing
         #expect(
             logs[1] == "arrivalDate column prefer bot settled, phone column last_write bot settled, "
                 + "phone insert_insert last_write bot settled, phone update_delete row_ended bot settled")
+        for (side, column, other) in [(0, "guestName", 1), (1, "arrivalDate", 0)] {
+            let (kept, lost) = (Self.names[side], Self.names[other])
+            let record = try await (side == 0 ? pair.bot : pair.sync).execute("""
+                SELECT concat_ws(' ', direction, schema_name, table_name, row_key, winner, loser, kept_value, lost_value),
+                  \(Self.lies("kept", within: before[side], after[side])) AND \(Self.lies("lost", within: before[other], after[other]))
+                FROM lindero.conflict WHERE column_name = '\(column)' AND kind = 'column'
+                """).rows[0]
+            let values = side == 0 ? "bot sync" : "2026-12-24 2027-01-01"
+            #expect(record[0] == "\(lost)->\(kept) public Reservas {\"bookingId\": \"b-1\"} \(kept) \(lost) \(values)")
+            #expect(record[1] == "t", "both commits, where and when they were")
+        }
         await pair.remove()
+    }
+
+    private static let names = ["bot", "sync"]
+    /// Where a side's log ends, and when that is.
+    private static let moment = "SELECT pg_current_wal_insert_lsn() || ' ' || clock_timestamp()"
+
+    /// Whether what is recorded of a write, `kept` or `lost`, is a commit between two moments of its side.
+    private static func lies(_ which: String, within first: String?, _ last: String?) -> String {
+        let moments = [first, last].map { ($0 ?? "").split(separator: " ", maxSplits: 1).map(String.init) }
+        return "\(which)_lsn BETWEEN '\(moments[0][0])' AND '\(moments[1][0])' AND \(which)_at BETWEEN '\(moments[0][1])' AND '\(moments[1][1])'"
     }
 }
 

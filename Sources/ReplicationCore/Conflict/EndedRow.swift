@@ -30,7 +30,12 @@ public struct EndedRow: Sendable, Equatable {
         case end
         /// All of them are.
         case tellAll
+        /// The source, which alone writes them, tells what they mean.
+        case leave
     }
+
+    /// Whose services write the references.
+    public enum Writer: Sendable { case both, source, target }
 
     /// `SplitTable.id`.
     public let table: Int
@@ -50,7 +55,18 @@ public struct EndedRow: Sendable, Equatable {
     /// - Parameters:
     ///   - number: of the row, on the target.
     ///   - otherNumber: of the other one; `nil` when that is not there.
-    public func settlement(number: String, otherNumber: String?) -> Settlement {
+    public func settlement(number: String, otherNumber: String?, writer: Writer = .both) -> Settlement {
+        let settlement = settlement(number, otherNumber)
+        switch (writer, row, settlement) {
+        // To a row that the target has moved may refer what meant another one, onto which it was moved: only who wrote it can
+        // tell. What the target writes of it does not travel.
+        case (.source, .rival, _), (.source, _, .tellAgain): return .leave
+        case (.target, .rival, .tellAgain): return .tellAll
+        case (.both, _, _), (.source, _, _), (.target, _, _): return settlement
+        }
+    }
+
+    private func settlement(_ number: String, _ otherNumber: String?) -> Settlement {
         switch (outcome, row, otherNumber) {
         // The source has deleted it, and what its own rows said of it means nothing there.
         case (.stays, .rival, _): .tellAll
@@ -101,18 +117,16 @@ public struct EndedRows: Sendable {
     public mutating func note(
         _ operation: RowOperation, _ resolution: Resolution, _ table: SplitTable, in context: CausalContext
     ) -> Int? {
+        guard table.isReferenced else { return nil }
+        noteEnd(operation, resolution, table.id, context)
         var made: Int?
-        if table.isReferenced {
-            noteEnd(operation, resolution, table.id, context)
-            if case .made(let row)? = known[operation.key], resolution.steps.contains(.delete(operation.key)) { made = row }
-        }
         for step in resolution.steps {
             switch step {
             case .insert(let key, _):
-                guard table.isReferenced else { continue }
                 known[key] = .made(madeCount)
                 madeCount += 1
-            case .delete(let key): known[key] = nil
+            case .delete(let key):
+                if case .made(let row)? = known.removeValue(forKey: key) { made = row }
             case .move(let key, let newKey, _): known[newKey] = known.removeValue(forKey: key)
             case .update: break
             }

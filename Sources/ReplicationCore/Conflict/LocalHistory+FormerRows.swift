@@ -41,7 +41,7 @@ extension LocalHistory {
     /// only what this side did counts, but the row is where both have left it.
     private func ends(of key: RowKey) throws -> [Deletion] {
         let own = try deletions(of: key)
-        let passages = try deletions(of: RowKey(table: Self.passageTables + key.table, bytes: key.bytes))
+        let passages = try deletions(of: Kind.passage.place(key))
         if passages.isEmpty { return own }
         return own.isEmpty ? passages : (own + passages).sorted { $0.mark.id < $1.mark.id }
     }

@@ -16,10 +16,18 @@ public struct LocalHistory: Sendable {
         var sizeBytes = 0
     }
 
-    /// No table has this number, nor a greater one.
-    private static let numberTables = 1 << 30
-    /// The same of our own direction.
-    static let passageTables = 1 << 29
+    /// What is kept beside the operations on rows. It lies among them, under a key of its own: so it is found, goes to files
+    /// and is forgotten as they are.
+    enum Kind: Int {
+        /// What our own direction has made of a row, under the row's key.
+        case passage = 1
+        /// Which rows have had a number, under that.
+        case number
+
+        /// - Parameter key: where this kind's entry would lie, were it an operation on a row.
+        func place(_ key: RowKey) -> RowKey { RowKey(table: rawValue << 29 + key.table, bytes: key.bytes) }
+    }
+
     /// Stands for all references of a row: no column has this number.
     private static let referenceColumn = Int(Int32.max)
     /// A look-up asks each of them.
@@ -70,14 +78,14 @@ public struct LocalHistory: Sendable {
         try deletions(of: Self.place(ofNumber: number, in: table)).compactMap { gone in gone.newKey.map { ($0, gone.mark.id) } }
     }
 
-    /// Where it is noted what keys the rows of a number had: as if the number were a key of a table of its own. Integers
-    /// of two and four bytes are what the same ones of eight are: what refers to a row may be wider than its key.
+    /// Where it is noted what keys the rows of a number had. Integers of two and four bytes are what the same ones of eight
+    /// are: what refers to a row may be wider than its key.
     private static func place(ofNumber number: [UInt8], in table: Int) -> RowKey {
-        guard number.count == 2 || number.count == 4, let first = number.first else {
-            return RowKey(table: numberTables + table, values: [number])
+        var bytes = number
+        if number.count == 2 || number.count == 4, let first = number.first {
+            bytes = Array(repeating: first & 0x80 == 0 ? 0 : 0xFF, count: 8 - number.count) + number
         }
-        let sign: UInt8 = first & 0x80 == 0 ? 0 : 0xFF
-        return RowKey(table: numberTables + table, values: [Array(repeating: sign, count: 8 - number.count) + number])
+        return Kind.number.place(RowKey(table: table, values: [bytes]))
     }
 
     /// Whether this side has written any row's references, unseen by a remote transaction with this context.
@@ -151,7 +159,7 @@ public struct LocalHistory: Sendable {
     /// - Throws: what the storage throws.
     mutating func recordPassage(of key: RowKey, to newKey: RowKey?, mark: WriteMark) throws {
         guard mark.id.commitLSN >= trimmedLSN else { return }
-        recordDeletion(of: RowKey(table: Self.passageTables + key.table, bytes: key.bytes), mark, newKey: newKey)
+        recordDeletion(of: Kind.passage.place(key), mark, newKey: newKey)
         if recentBytes >= limitBytes { try makeRun() }
     }
 

@@ -46,7 +46,8 @@ public struct ReferenceMeanings: Sendable {
     /// An operation holds a number.
     ///
     /// - Returns: whether the source has to be asked whose it is.
-    public mutating func note(_ number: Number, at id: OperationID) -> Bool {
+    public mutating func note(_ number: Number, in operation: RowOperation) -> Bool {
+        let id = operation.referenceID
         guard let known = meanings[number]?.holders else {
             meanings[number] = Meaning(holders: id...id, ownBytes: number.bytes)
             return true
@@ -70,14 +71,13 @@ public struct ReferenceMeanings: Sendable {
     public mutating func goBack(in source: LocalHistory) throws {
         meant.removeAll(keepingCapacity: true)
         for (number, var meaning) in meanings {
-            let former =
-                rules.goesBack
-                ? try source.formerKeys(ofNumber: meaning.ownBytes, in: number.table).drop { $0.until < meaning.holders.lowerBound }
-                : []
+            var former = rules.goesBack ? try source.formerKeys(ofNumber: meaning.ownBytes, in: number.table) : []
+            former.removeAll { $0.until < meaning.holders.lowerBound }
             // The first that outlasted all of them is the last that any can mean.
             let last = former.firstIndex { $0.until > meaning.holders.upperBound }
-            meaning.formerKeys = Array(last.map { former[...$0] } ?? former)
-            meant.formUnion(meaning.formerKeys.map(\.key))
+            if let last { former.removeSubrange((last + 1)...) }
+            meaning.formerKeys = former
+            meant.formUnion(former.map(\.key))
             if last == nil, let key = meaning.key { meant.insert(key) }
             meanings[number] = meaning
         }
@@ -121,8 +121,8 @@ public struct ReferenceMeanings: Sendable {
 
         /// The target's key of the row that a number of the source means in an operation; `nil` when one of both sides has no
         /// such row any more.
-        public func key(of number: Number, at id: OperationID) -> RowKey? {
-            guard let key = meanings.meanings[number]?.key(at: id) else { return nil }
+        public func key(of number: Number, in operation: RowOperation) -> RowKey? {
+            guard let key = meanings.meanings[number]?.key(at: operation.referenceID) else { return nil }
             let former = meanings.former[key]?.first { former in
                 !context.includes(commitLSN: former.id.commitLSN) && !matched.contains(former.id)
             }
@@ -137,4 +137,10 @@ public struct ReferenceMeanings: Sendable {
     public func moment(in context: CausalContext, after effects: GroupEffects) -> Moment {
         Moment(meanings: self, context: context, matched: effects.matched, ways: former.isEmpty ? [:] : effects.ways)
     }
+}
+
+extension RowOperation {
+    /// As of when its references mean what they mean. An echo tells what a row has at the end of a transaction all of which
+    /// the other side has seen.
+    fileprivate var referenceID: OperationID { kind == .echo ? OperationID(commitLSN: id.commitLSN, position: .max) : id }
 }

@@ -41,15 +41,16 @@ public struct SplitResolver: Sendable {
     /// - Parameters:
     ///   - table: the layout of the operation's relation.
     ///   - history: of the local database, read past the barrier.
+    ///   - required: for a table that has such references.
     /// - Throws: what the history's storage throws.
     public func resolve(
         _ operation: RowOperation, of transaction: SplitTransaction, table: SplitTable,
-        against history: LocalHistory, effects: inout GroupEffects
+        against history: LocalHistory, effects: inout GroupEffects, required: RequiredReferences? = nil
     ) throws -> Resolution {
         let scene = Scene(
             operation: operation, mark: transaction.mark(of: operation), context: transaction.context,
             table: table,
-            history: history)
+            history: history, required: required)
         var resolution = Resolution()
         switch operation.kind {
         case .insert:
@@ -75,6 +76,15 @@ public struct SplitResolver: Sendable {
         var context: CausalContext
         var table: SplitTable
         var history: LocalHistory
+        var required: RequiredReferences?
+
+        /// Whether a row that the operation would make has to wait.
+        var mustWait: Bool { required.map { !$0.missing.isEmpty } ?? false }
+        /// Columns that can be written.
+        var columns: [Int] {
+            guard let missing = required?.missing, !missing.isEmpty else { return operation.columns }
+            return operation.columns.filter { !missing.contains($0) }
+        }
     }
 
     // MARK: rows
@@ -88,8 +98,8 @@ public struct SplitResolver: Sendable {
         if effects.isPresent(key) {
             let writes = try decide(scene, key, effects, &resolution)
             if !writes.isEmpty { resolution.steps.append(.update(key, writes)) }
-        } else {
-            resolution.steps.append(.insert(key, plain(scene)))
+        } else if !scene.mustWait {
+            resolution.steps.append(.insert(key, scene.required?.makesRow == true ? whole(scene) : plain(scene)))
             effects.create(key)
         }
     }
@@ -100,6 +110,10 @@ public struct SplitResolver: Sendable {
         guard effects.isPresent(key), deletion == nil || !rules.deleteWins else {
             // An echo is no write of anybody's.
             if scene.operation.kind == .echo { return }
+            // It may be of a row that had to wait, and still has to.
+            if deletion == nil, let required = scene.required, scene.mustWait || required.makesRow {
+                return try insert(key, scene, &effects, &resolution)
+            }
             return drop(scene, key, against: deletion, &resolution)
         }
         let writes = try decide(scene, key, effects, &resolution)
@@ -132,6 +146,7 @@ public struct SplitResolver: Sendable {
         let isFree = !effects.isPresent(newKey) && obstacle == nil
         if endsRow, scene.table.isReferenced { effects.pass(key, to: resolution.successor) }
         if endsRow, isFree {
+            // With what it refers to here already, where it has to wait for more.
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
             return effects.create(newKey)
         }
@@ -201,14 +216,19 @@ public struct SplitResolver: Sendable {
 
     /// All columns of a row that is new here.
     private func plain(_ scene: Scene) -> [ColumnWrite] {
-        scene.operation.columns.map { ColumnWrite(column: $0, value: .remote) }
+        scene.columns.map { ColumnWrite(column: $0, value: .remote) }
+    }
+
+    /// The same of an update that brings all of them.
+    private func whole(_ scene: Scene) -> [ColumnWrite] {
+        scene.table.valueColumns.map { ColumnWrite(column: $0, value: .remote) }
     }
 
     private func decide(
         _ scene: Scene, _ key: RowKey, _ effects: GroupEffects, _ resolution: inout Resolution
     ) throws -> [ColumnWrite] {
         var writes: [ColumnWrite] = []
-        for index in scene.operation.columns {
+        for index in scene.columns {
             guard case .shared(let column) = scene.table.columns[index].role else {
                 writes.append(ColumnWrite(column: index, value: .remote))
                 continue

@@ -42,25 +42,52 @@ struct SplitReferenceChecks {
         }
     }
 
-    /// Whether one side may point the column at a row while the other deletes that.
+    /// Whether one side may point the column at a row while that goes on the other.
     private func canMissRow(_ column: String) -> Bool {
         guard let referenced = ownership.references[column].flatMap({ policy.tables[$0] }) else { return false }
         return table.sides.contains { side in
-            referenced.deleteOwners.contains(side) && ownership.mayWrite(column, side: table.other(side))
+            mayEnd(referenced, on: side, path: []) && ownership.mayWrite(column, side: table.other(side))
         }
     }
 
-    /// A column that may not be empty, where the row that it refers to is gone already.
+    /// Whether rows may go on a side without the other one's doing: deleted, or by `on_delete` where a delete arrives.
+    private func mayEnd(_ ownership: TableOwnership, on side: String, path: Set<QualifiedName>) -> Bool {
+        if ownership.deleteOwners.contains(side) { return true }
+        guard ownership.onDelete == .delete, !path.contains(ownership.table) else { return false }
+        return ownership.references.values.compactMap { policy.tables[$0] }.contains { referenced in
+            mayEnd(referenced, on: table.other(side), path: path.union([ownership.table]))
+        }
+    }
+
+    /// A column that may not be empty, where the row that it refers to is gone already, or not there yet.
     private func required(_ side: SplitSide) -> [PreflightFinding] {
         guard ownership.onDelete != .nullify, let description = side.tables[name] else { return [] }
         return ownership.references.keys.sorted().compactMap { column in
-            guard description.column(column)?.isNotNull == true, canMissRow(column) else { return nil }
-            if ownership.onDelete == .keep {
-                return PreflightFinding(
+            guard description.column(column)?.isNotNull == true else { return nil }
+            let dropNotNull = "ALTER TABLE \(name.sql) ALTER COLUMN \(SQLText.identifier(column)) DROP NOT NULL;"
+            func finding(_ problem: String, fix: String) -> PreflightFinding {
+                PreflightFinding(
                     .blocker, .foreignKeyAction, database: side.name, object: "\(name).\(column)",
-                    "\"\(column)\" of \(name) is NOT NULL, and of a row that the other side has deleted there is no number to write",
-                    fix: "on_delete: delete under tables.\(TablePattern.text(for: name)); or ALTER TABLE \(name.sql) ALTER COLUMN "
-                        + "\(SQLText.identifier(column)) DROP NOT NULL;")
+                    "\"\(column)\" of \(name) is NOT NULL, and \(problem)", fix: fix)
+            }
+            if ownership.references[column] == name {
+                return finding("a row that refers to itself has no number to write before it is there", fix: dropNotNull)
+            }
+            guard canMissRow(column) else { return nil }
+            if ownership.onDelete == .keep {
+                return finding(
+                    "of a row that the other side has deleted there is no number to write",
+                    fix: "on_delete: delete under tables.\(TablePattern.text(for: name)); or \(dropNotNull)")
+            }
+            if ownership.isReferenced {
+                return finding(
+                    "a row may have to wait until it refers to one that is there: what refers to \(name) would not find it meanwhile, and "
+                        + "is not told again", fix: dropNotNull)
+            }
+            if side.facts[name]?.foreignKeys.contains(where: { $0.columns == [column] }) != true, let referenced = ownership.references[column] {
+                return finding(
+                    "without a foreign key a delete leaves rows that refer to nothing, which could not be made on the other side",
+                    fix: "ALTER TABLE \(name.sql) ADD FOREIGN KEY (\(SQLText.identifier(column))) REFERENCES \(referenced.sql);")
             }
             if description.replicaIdentity == .full || description.kind != .ordinary { return nil }
             return PreflightFinding(

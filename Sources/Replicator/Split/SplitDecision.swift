@@ -19,6 +19,8 @@ struct SplitDecision {
     private struct Brought: Sendable {
         var id: OperationID
         var definition: Int
+        /// That have values of the operation.
+        var columns: Set<Int>
         /// Whether it has references.
         var refers: Bool
         /// Whether it can stay as it is: it is no row with another key, and each row that it refers to was there, and no
@@ -53,7 +55,8 @@ struct SplitDecision {
             let isExact = operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
                 && missingReferences(of: operation, target, chunk.chunk.arena, moment(in: transaction)).isEmpty
             brought[lock.key] = Brought(
-                id: operation.id, definition: lock.definition, refers: !target.references.isEmpty, isExact: isExact)
+                id: operation.id, definition: lock.definition, columns: Set(operation.columns),
+                refers: !target.references.isEmpty, isExact: isExact)
         }
     }
 
@@ -84,9 +87,9 @@ struct SplitDecision {
                 let arena = item.chunk.chunk.arena
                 guard let statements = targets[operation.relation] else { continue }
                 let moment = moment(in: transaction)
-                guard let operation = adapted(operation, statements.target, arena, moment) else { continue }
                 let resolution = try resolver.resolve(
-                    operation, of: transaction, table: statements.target.table, against: history, effects: &effects)
+                    operation, of: transaction, table: statements.target.table, against: history, effects: &effects,
+                    required: required(operation, statements.target, arena, moment))
                 let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
                 if let row = ended.note(operation, resolution, statements.target.table, in: transaction.context) {
                     asked[row] = (pipelines.count, add(statements.lock(operation.key), rows: nil, change, &names))
@@ -124,11 +127,19 @@ struct SplitDecision {
         _ moment: SplitReferences.Moment, _ change: FailedChange, _ names: inout SplitStatementNames
     ) {
         switch step {
-        case .insert(let key, _):
+        case .insert(let key, let writes):
             if let row = brought.removeValue(forKey: key) {
                 // It is there already, just as this operation wants it.
-                let isExact = row.id == operation.id && row.isExact
-                if isExact, missingReferences(of: operation, statements.target, arena, moment).isEmpty { return }
+                let isSame = row.id == operation.id
+                if isSame, row.isExact, missingReferences(of: operation, statements.target, arena, moment).isEmpty { return }
+                // Or it becomes so, and keeps its number: others may have come to refer to it.
+                if row.columns.isSubset(of: writes.lazy.map(\.column)) {
+                    let others = isSame ? writes.filter { statements.target.references[$0.column] != nil } : writes
+                    if !others.isEmpty {
+                        add(statements.step(.update(key, others), operation, arena, moment), rows: 1, change, &names)
+                    }
+                    return
+                }
                 add(statements.delete(key), rows: 1, change, &names)
             }
         case .move(_, let newKey, _):
@@ -137,6 +148,9 @@ struct SplitDecision {
             break
         }
         add(statements.step(step, operation, arena, moment), rows: 1, change, &names)
+        if case .insert(let key, let writes) = step, let own = statements.ownReferences(of: key, writes, operation, arena, moment) {
+            add(own, rows: 1, change, &names)
+        }
     }
 
     // MARK: references
@@ -153,7 +167,7 @@ struct SplitDecision {
         var missing: Set<Int> = []
         for (column, reference) in target.references {
             guard let bytes = target.bytes(column, operation, arena) else { continue }
-            if let key = moment.key(of: bytes, in: reference, at: operation.id), isHere(key) { continue }
+            if let key = moment.key(of: bytes, reference, in: operation), isHere(key) { continue }
             missing.insert(column)
         }
         return missing
@@ -165,32 +179,14 @@ struct SplitDecision {
         return row.isExact && !row.isDropped
     }
 
-    /// An operation without the references that it can't have yet: where a column may be empty it is, else it stays as it
-    /// is, and a row that would be new is not made before a later change tells what it refers to.
-    private func adapted(
+    /// What is known of references that may not be empty; `nil` where there are none.
+    private func required(
         _ operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena, _ moment: SplitReferences.Moment
-    ) -> RowOperation? {
+    ) -> RequiredReferences? {
         let required = target.references.filter { $0.value.isRequired }
-        if required.isEmpty || operation.kind == .delete { return operation }
+        if required.isEmpty || operation.kind == .delete { return nil }
         let missing = missingReferences(of: operation, target, arena, moment).filter { required[$0] != nil }
-        let isKnown: Bool
-        switch operation.kind {
-        case .move(let newKey): isKnown = effects.isPresent(operation.key) || effects.isPresent(newKey)
-        case .insert, .update, .echo, .delete: isKnown = effects.isPresent(operation.key)
-        }
-        var adapted = operation
-        if isKnown {
-            adapted.columns.removeAll { missing.contains($0) }
-            let isNothing = adapted.columns.isEmpty && !operation.columns.isEmpty && adapted.kind.isUpdate
-            return isNothing ? nil : adapted
-        }
-        if !missing.isEmpty { return nil }
-        // It may be a row that could not be made before.
-        if case .update = operation.kind, target.isWhole(operation, arena) {
-            adapted.kind = .insert
-            adapted.columns = target.table.valueColumns
-        }
-        return adapted
+        return RequiredReferences(missing: missing, of: operation, table: target.table, arena: arena)
     }
 
     @discardableResult
@@ -202,15 +198,6 @@ struct SplitDecision {
         pipelines.append(current)
         current = SplitSteps()
         return place
-    }
-}
-
-extension RowOperation.Kind {
-    fileprivate var isUpdate: Bool {
-        switch self {
-        case .update, .echo: true
-        case .insert, .delete, .move: false
-        }
     }
 }
 

@@ -38,24 +38,19 @@ extension SplitGroupApplier {
             guard let reference = SplitReference(to: table, isRequired: false, policy: policy),
                 let number = try await number(of: ended, reference, decision)
             else { continue }
-            var start = SplitStatement()
-            _ = start.add(.text(number), 0)
             let place = try await find(ended.other, reference, lock: "FOR KEY SHARE")
-            let consequences: [SplitStatement]
-            switch ended.settlement(number: number, otherNumber: place) {
-            case .move:
-                _ = start.add(place.map { .text($0) } ?? .null, 0)
-                consequences = referrers.moves(from: table).map { start.with(sql: $0) }
-            case .tellAll:
-                consequences = referrers.all(to: table).map { start.with(sql: $0.repetition) }
-            case .tellAgain:
-                try await look(for: number, in: referrers.all(to: table), ended, policy, &doubts)
-                continue
-            case .end:
-                consequences = referrers.consequences(of: table).map { start.with(sql: $0) }
-                try await look(for: number, in: referrers.kept(to: table), ended, policy, &doubts)
+            for column in referrers.columns(to: table) {
+                let writer = column.writer(from: settings.sourceName, to: settings.targetName)
+                let settlement = ended.settlement(number: number, otherNumber: place, writer: writer)
+                if settlement == .tellAgain || settlement == .end && column.referrer.onDelete == .keep {
+                    try await look(for: number, in: column, ended, policy, &doubts)
+                }
+                var start = SplitStatement()
+                _ = start.add(.text(number), 0)
+                if settlement == .move { _ = start.add(place.map { .text($0) } ?? .null, 0) }
+                let statements = referrers.statements(settlement, column).map { start.with(sql: $0) }
+                try await write(statements, isNoted: &doubts.isNoted)
             }
-            try await write(consequences, isNoted: &doubts.isNoted)
         }
         try await tellAgain(&doubts)
     }
@@ -128,39 +123,35 @@ extension SplitGroupApplier {
     /// Rows that may have come to refer to the row without the source's knowledge: there they may mean another one, or
     /// nothing. What they refer to is written again, now that the source's change is known.
     private func look(
-        for number: String, in columns: [SplitReferrers.Column], _ ended: EndedRow, _ policy: OwnershipPolicy,
+        for number: String, in column: SplitReferrers.Column, _ ended: EndedRow, _ policy: OwnershipPolicy,
         _ doubts: inout Doubts
     ) async throws {
         let hasWritten = ledger.withHistory(of: side.opposite) { history, _ in
             history.hasWrittenReferences(since: ended.context)
         }
-        guard hasWritten else { return }
-        let tables = policy.tables.keys.sorted()
-        for column in columns {
-            guard let table = tables.firstIndex(of: column.referrer.table) else { continue }
-            // The rows as they are now, whatever is written to them from here on.
-            var asked = SplitStatement("DECLARE lindero_referrers NO SCROLL CURSOR FOR " + column.rows)
-            _ = asked.add(.text(number), 0)
-            let fetch = SplitStatement("FETCH \(Self.rowLimit) FROM lindero_referrers")
-            doubts.isKnown = false
-            var statements = [asked, fetch]
-            while true {
-                var steps = SplitSteps()
-                let places = statements.map { steps.add($0, &names, isBinary: targets.isBinary) }
-                let rows = try await run(steps)[places[places.count - 1]]
-                for row in 0..<rows.rowCount {
-                    let values = column.referrer.match.indices.map { rows.bytes(row: row, column: $0) }
-                    doubts.rows.append(
-                        Doubts.Doubt(
-                            column: column, key: RowKey(table: table, values: values), number: number, context: ended.context))
-                }
-                if doubts.rows.count >= Self.rowLimit { try await tellAgain(&doubts) }
-                if rows.rowCount < Self.rowLimit { break }
-                statements = [fetch]
+        guard hasWritten, let table = policy.tables.keys.sorted().firstIndex(of: column.referrer.table) else { return }
+        // The rows as they are now, whatever is written to them from here on.
+        var asked = SplitStatement("DECLARE lindero_referrers NO SCROLL CURSOR FOR " + column.rows)
+        _ = asked.add(.text(number), 0)
+        let fetch = SplitStatement("FETCH \(Self.rowLimit) FROM lindero_referrers")
+        doubts.isKnown = false
+        var statements = [asked, fetch]
+        while true {
+            var steps = SplitSteps()
+            let places = statements.map { steps.add($0, &names, isBinary: targets.isBinary) }
+            let rows = try await run(steps)[places[places.count - 1]]
+            for row in 0..<rows.rowCount {
+                let values = column.referrer.match.indices.map { rows.bytes(row: row, column: $0) }
+                doubts.rows.append(
+                    Doubts.Doubt(
+                        column: column, key: RowKey(table: table, values: values), number: number, context: ended.context))
             }
-            var end = SplitSteps()
-            end.add(SplitStatement("CLOSE lindero_referrers"), &names)
-            try await run(end)
+            if doubts.rows.count >= Self.rowLimit { try await tellAgain(&doubts) }
+            if rows.rowCount < Self.rowLimit { break }
+            statements = [fetch]
         }
+        var end = SplitSteps()
+        end.add(SplitStatement("CLOSE lindero_referrers"), &names)
+        try await run(end)
     }
 }

@@ -13,8 +13,8 @@ final class SplitGroupApplier {
     private let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
     private var sourceBarrier: SplitBarrier
-    /// Whether the group that is being applied was begun again for rows that it came to refer to.
-    private var hasFollowed = false
+    /// Whether the group that is being applied will not be begun again.
+    private var isLastTry = false
     /// The side that is read.
     let side: Side
     let settings: DirectionSettings
@@ -91,17 +91,17 @@ final class SplitGroupApplier {
     func insist(
         on group: SplitGroup, isPart: Bool, _ write: (_ isFirst: Bool, _ allHot: Bool) async throws -> Void
     ) async throws {
-        hasFollowed = false
         bringsRows = true
         var allHot = group.changeCount == 0
         // What was done before a part is worth more tries.
         let attempts = isPart ? 4 * Self.attempts : Self.attempts
         for attempt in 1...attempts {
+            isLastTry = attempt == attempts
             do {
                 return try await write(attempt == 1, allHot)
             } catch {
                 try await (isPart ? rollBackPart() : rollBack())
-                guard attempt < attempts, Self.isWorthAnotherTry(error) else { throw error }
+                guard !isLastTry, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
                 if isPart { try await prepareStatements() }
                 // One by one it is known which operation it was, and often there is nothing wrong with it. Rows that are
@@ -240,10 +240,8 @@ final class SplitGroupApplier {
             try await barrier.pass()
             let knownLSN = try ledger.withHistory(of: side.opposite) { history, readLSN in
                 guard try parts.isUntouched(history) else { throw SplitTouched() }
-                if try decision.follow(in: history), !hasFollowed {
-                    hasFollowed = true
-                    throw SplitTouched()
-                }
+                // In the end it goes on: what refers to rows that are not held is told again, should they go meanwhile.
+                if try decision.follow(in: history), !isLastTry { throw SplitTouched() }
                 try decision.decide(parts.hot, resolver, history, targets, &names)
                 return readLSN
             }

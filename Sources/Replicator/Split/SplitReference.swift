@@ -60,36 +60,36 @@ struct SplitReference: Sendable {
 struct SplitReferrers: Sendable {
     let policy: OwnershipPolicy
 
-    /// Statements that carry out `on_delete`, in order. `$1`: the number that the deleted row had on the target.
-    func consequences(of table: QualifiedName) -> [String] { consequences(of: table, numbers: "$1", path: [table]) }
-
-    private func consequences(of table: QualifiedName, numbers: String, path: Set<QualifiedName>) -> [String] {
-        columns(to: table).flatMap { referrer, column -> [String] in
-            let rows = "\(SQLText.identifier(column)) IN (\(numbers))"
-            switch referrer.onDelete {
-            case .keep:
-                return []
-            case .nullify:
-                return ["UPDATE \(referrer.table.sql) SET \(SQLText.identifier(column)) = NULL WHERE \(rows)"]
-            case .delete:
-                var steps: [String] = []
-                if let own = referrer.surrogate, referrer.isReferenced, !path.contains(referrer.table) {
-                    // Those that refer to these go first: afterwards nobody knows them any more.
-                    steps = consequences(
-                        of: referrer.table, numbers: "SELECT \(SQLText.identifier(own)) FROM \(referrer.table.sql) WHERE \(rows)",
-                        path: path.union([referrer.table]))
-                }
-                return steps + ["DELETE FROM \(referrer.table.sql) WHERE \(rows)"]
-            }
+    /// What is done about a column's references to a row, but for those of which each is looked at. `$1`: the number that the
+    /// row had on the target; `$2`: the one that they are to have.
+    func statements(_ settlement: EndedRow.Settlement, _ column: Column) -> [String] {
+        switch settlement {
+        case .leave, .tellAgain: []
+        case .move: [column.write("$2", where: "= $1")]
+        case .tellAll: [column.repetition]
+        case .end: consequences(in: column, numbers: "$1", path: [])
         }
     }
 
-    /// Statements after a key change onto a row that was there already. `$1`: the number that the old row had; `$2`: the
-    /// one that it has now.
-    func moves(from table: QualifiedName) -> [String] {
-        columns(to: table).map { referrer, column in
-            let name = SQLText.identifier(column)
-            return "UPDATE \(referrer.table.sql) SET \(name) = $2 WHERE \(name) = $1"
+    /// Carries out `on_delete`, in order.
+    private func consequences(in column: Column, numbers: String, path: Set<QualifiedName>) -> [String] {
+        let referrer = column.referrer
+        switch referrer.onDelete {
+        case .keep:
+            return []
+        case .nullify:
+            return [column.write("NULL", where: "IN (\(numbers))")]
+        case .delete:
+            var steps: [String] = []
+            let rows = "\(column.sql) IN (\(numbers))"
+            if let own = referrer.surrogate, referrer.isReferenced, !path.contains(referrer.table) {
+                // Those that refer to these go first: afterwards nobody knows them any more.
+                let gone = "SELECT \(SQLText.identifier(own)) FROM \(referrer.table.sql) WHERE \(rows)"
+                steps = columns(to: referrer.table).flatMap {
+                    consequences(in: $0, numbers: gone, path: path.union([referrer.table]))
+                }
+            }
+            return steps + ["DELETE FROM \(referrer.table.sql) WHERE \(rows)"]
         }
     }
 
@@ -97,10 +97,21 @@ struct SplitReferrers: Sendable {
     struct Column: Sendable {
         var referrer: TableOwnership
         var name: String
-        private var sql: String { SQLText.identifier(name) }
+        fileprivate var sql: String { SQLText.identifier(name) }
+
+        /// Whose services write it, in a direction.
+        func writer(from source: String, to target: String) -> EndedRow.Writer {
+            let comes = referrer.travels(name, from: source, to: target, backend: .split)
+            let leaves = referrer.travels(name, from: target, to: source, backend: .split)
+            return comes == leaves ? .both : comes ? .source : .target
+        }
+
+        fileprivate func write(_ value: String, where condition: String) -> String {
+            "UPDATE \(referrer.table.sql) SET \(sql) = \(value) WHERE \(sql) \(condition)"
+        }
 
         /// Says once more what rows refer to (`SplitNote.consequences`). `$1`: the number.
-        var repetition: String { "UPDATE \(referrer.table.sql) SET \(sql) = \(sql) WHERE \(sql) = $1" }
+        var repetition: String { write(sql, where: "= $1") }
 
         /// The rows that hold a number, by their match columns. `$1`: the number.
         var rows: String {
@@ -120,15 +131,9 @@ struct SplitReferrers: Sendable {
         }
     }
 
-    /// Columns whose values mean nothing once the row is gone, and stay.
-    func kept(to table: QualifiedName) -> [Column] { all(to: table).filter { $0.referrer.onDelete == .keep } }
-    func all(to table: QualifiedName) -> [Column] {
-        columns(to: table).map { Column(referrer: $0, name: $1) }
-    }
-
-    private func columns(to table: QualifiedName) -> [(TableOwnership, String)] {
+    func columns(to table: QualifiedName) -> [Column] {
         policy.tables.values.sorted { $0.table < $1.table }.flatMap { ownership in
-            ownership.references.filter { $0.value == table }.keys.sorted().map { (ownership, $0) }
+            ownership.references.filter { $0.value == table }.keys.sorted().map { Column(referrer: ownership, name: $0) }
         }
     }
 }

@@ -38,7 +38,7 @@ struct SplitReferences: Sendable {
                     guard let bytes = target.bytes(column, operation, item.chunk.chunk.arena) else { continue }
                     references.tables[reference.tableID] = reference
                     let number = ReferenceMeanings.Number(table: reference.tableID, bytes: bytes)
-                    if references.meanings.note(number, at: operation.id) {
+                    if references.meanings.note(number, in: operation) {
                         asked.append((number, reference, target.columns[column].typeOID))
                     }
                 }
@@ -97,7 +97,7 @@ struct SplitReferences: Sendable {
 
 extension ReferenceMeanings.Moment {
     /// The target's key of the row that a number of the source means in an operation; `nil` when there is none.
-    func key(of bytes: [UInt8], in reference: SplitReference, at id: OperationID) -> RowKey? {
-        key(of: ReferenceMeanings.Number(table: reference.tableID, bytes: bytes), at: id)
+    func key(of bytes: [UInt8], _ reference: SplitReference, in operation: RowOperation) -> RowKey? {
+        key(of: ReferenceMeanings.Number(table: reference.tableID, bytes: bytes), in: operation)
     }
 }

@@ -70,13 +70,6 @@ struct SplitTarget: Sendable {
         return Array(arena.bytes[cell.offset..<(cell.offset + Int(cell.length))])
     }
 
-    /// Whether an operation brings every value of its row.
-    func isWhole(_ operation: RowOperation, _ arena: ChangeArena) -> Bool {
-        table.valueColumns.allSatisfy { column in
-            arena.cells[operation.newCell(column, table: table, arena: arena)].kind != .unchanged
-        }
-    }
-
     var keyList: String { key.map(name).joined(separator: ", ") }
 }
 
@@ -175,7 +168,7 @@ final class SplitStatements: Sendable {
             return insert(key, writes.map(\.column), operation, arena, references)
         case .update(let key, let writes):
             var statement = SplitStatement()
-            let assignments = assignments(writes, operation, arena, references, &statement)
+            let assignments = assignments(writes, of: key, operation, arena, references, &statement)
             statement.sql = "UPDATE \(target.sql) SET \(assignments) WHERE \(condition(key, &statement))"
             return statement
         case .delete(let key):
@@ -185,11 +178,20 @@ final class SplitStatements: Sendable {
             var assignments = zip(target.key, newKey.values).map { column, value in
                 "\(target.name(column)) = \(statement.add(parameter(value), target.columns[column].typeOID))"
             }
-            if !writes.isEmpty { assignments.append(self.assignments(writes, operation, arena, references, &statement)) }
+            if !writes.isEmpty { assignments.append(self.assignments(writes, of: newKey, operation, arena, references, &statement)) }
             statement.sql =
                 "UPDATE \(target.sql) SET \(assignments.joined(separator: ", ")) WHERE \(condition(key, &statement))"
             return statement
         }
+    }
+
+    /// What a row that was just made refers to, where that is the row itself; `nil` where it is not.
+    func ownReferences(
+        of key: RowKey, _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena,
+        _ references: SplitReferences.Moment
+    ) -> SplitStatement? {
+        let own = writes.filter { refersToItself($0.column, key, operation, arena, references) }
+        return own.isEmpty ? nil : step(.update(key, own), operation, arena, references)
     }
 
     func delete(_ key: RowKey) -> SplitStatement {
@@ -207,6 +209,11 @@ final class SplitStatements: Sendable {
         var values = zip(target.key, key.values).map { statement.add(parameter($1), target.columns[$0].typeOID) }
         for column in columns {
             names.append(target.name(column))
+            // Not before it is there.
+            if refersToItself(column, key, operation, arena, references) {
+                values.append("NULL")
+                continue
+            }
             let value = newValue(column, operation, arena, references, &statement)
             if isBrought, target.references[column] != nil {
                 values.append("coalesce(\(value), \(sent(column, operation, arena, &statement)))")
@@ -224,9 +231,10 @@ final class SplitStatements: Sendable {
         return statement
     }
 
+    /// - Parameter key: that the row has afterwards.
     private func assignments(
-        _ writes: [ColumnWrite], _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment,
-        _ statement: inout SplitStatement
+        _ writes: [ColumnWrite], of key: RowKey, _ operation: RowOperation, _ arena: ChangeArena,
+        _ references: SplitReferences.Moment, _ statement: inout SplitStatement
     ) -> String {
         var assignments: [String] = []
         for write in writes {
@@ -234,6 +242,8 @@ final class SplitStatements: Sendable {
             let type = target.columns[write.column].typeOID
             let value: String
             switch write.value {
+            case .remote where refersToItself(write.column, key, operation, arena, references):
+                value = target.number.map(SQLText.identifier) ?? "NULL"
             case .remote:
                 value = newValue(write.column, operation, arena, references, &statement)
             case .sum:
@@ -317,9 +327,17 @@ final class SplitStatements: Sendable {
         _ statement: inout SplitStatement
     ) -> String {
         guard let reference = target.references[column] else { return sent(column, operation, arena, &statement) }
-        let key = target.bytes(column, operation, arena).flatMap { references.key(of: $0, in: reference, at: operation.id) }
+        let key = target.bytes(column, operation, arena).flatMap { references.key(of: $0, reference, in: operation) }
         return key.map { reference.number($0, isBinary: isBinary, &statement) }
             ?? statement.add(.null, target.columns[column].typeOID)
+    }
+
+    /// Whether what a column refers to is the row itself, which is not found by a key that it gets now.
+    private func refersToItself(
+        _ column: Int, _ key: RowKey, _ operation: RowOperation, _ arena: ChangeArena, _ references: SplitReferences.Moment
+    ) -> Bool {
+        guard let reference = target.references[column], reference.tableID == key.table else { return false }
+        return target.bytes(column, operation, arena).flatMap { references.key(of: $0, reference, in: operation) } == key
     }
 
     private func sent(

@@ -135,6 +135,41 @@ import Testing
         #expect(await blockers(scene) == ["foreign_key_action - t.up"])
     }
 
+    private static let chain = """
+        CREATE TABLE hotels (id serial PRIMARY KEY, code text NOT NULL UNIQUE, up int REFERENCES hotels);
+        CREATE TABLE rooms (id serial PRIMARY KEY, number text NOT NULL UNIQUE, "hotelId" int REFERENCES hotels);
+        CREATE TABLE beds (name text PRIMARY KEY, "roomId" int NOT NULL REFERENCES rooms);
+        ALTER TABLE hotels REPLICA IDENTITY FULL;
+        ALTER TABLE rooms REPLICA IDENTITY FULL;
+        ALTER TABLE beds REPLICA IDENTITY FULL;
+        """
+
+    @Test func aColumnOfAChainThatMayNotBeEmptyIsNamed() async throws {
+        func tables(beds: String) -> String {
+            """
+            hotels: { match: [code], insert: bot, delete: bot, references: { up: hotels }, columns: { bot: '*' } }
+            rooms: { match: [number], insert: sync, delete: bot, references: { hotelId: hotels }, on_delete: delete, columns: { sync: '*' } }
+            beds: { match: [name], insert: bot, delete: bot, references: { roomId: rooms }, on_delete: \(beds), columns: { bot: '*' } }
+            """
+        }
+        // Rooms go on sync, which may not delete them, when the delete of their hotel arrives; bot puts beds into them.
+        let keep = try await scene(Self.chain, tables(beds: "keep"))
+        #expect(await blockers(keep) == ["foreign_key_action bot beds.roomId", "foreign_key_action sync beds.roomId"])
+        let delete = try await scene(Self.chain, tables(beds: "delete"))
+        #expect(await blockers(delete) == [])
+        // A room that waits for its hotel: beds in it would come before.
+        for side in [PreflightScene.Side.source, .target] {
+            try await delete.run(on: side, "ALTER TABLE rooms ALTER COLUMN \"hotelId\" SET NOT NULL; ALTER TABLE hotels ALTER COLUMN up SET NOT NULL")
+        }
+        #expect(
+            await blockers(delete).sorted()
+                == ["hotels.up", "rooms.hotelId"].flatMap { column in ["bot", "sync"].map { "foreign_key_action \($0) \(column)" } }.sorted())
+        for finding in await delete.report().blockers {
+            try await delete.run(on: finding.database == "bot" ? .source : .target, try #require(finding.fix))
+        }
+        #expect(await blockers(delete) == [])
+    }
+
     @Test func cascadesStayWithinWhatTheSideMayDo() async throws {
         let tables = """
             hotels: { match: [code], insert: sync, delete: bot, columns: { sync: '*' } }

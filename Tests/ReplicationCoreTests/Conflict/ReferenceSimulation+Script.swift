@@ -2,15 +2,6 @@
 
 /// Runs whose steps are told one by one.
 extension ReferenceSimulation {
-    /// With hotels that clients give other codes and delete, foreign keys, and `last_write`.
-    static func scripted(_ onDelete: OnDelete, options: ReferenceOptions) throws -> ReferenceSimulation {
-        for seed: UInt64 in 0..<1_000 {
-            let simulation = try ReferenceSimulation(seed: seed, length: 0, options: options)
-            if simulation.onDelete == onDelete, simulation.hasMoves, simulation.hasDeletes { return simulation }
-        }
-        throw SimulationFailure(seed: 0, length: 0, what: "no seed brings \(onDelete)", trace: [])
-    }
-
     /// A client's transaction, from its first change to its commit.
     mutating func client(_ side: Int, _ write: (inout ReferenceEdit) -> Void) {
         var edit = ReferenceEdit(rows: databases[side].rows)
@@ -31,9 +22,30 @@ extension ReferenceSimulation {
     }
 }
 
+/// In the words of hotels and their rooms.
 extension ReferenceEdit {
+    private static func hotel(_ code: Int) -> ReferencePlace { ReferencePlace(ReferenceShape.hotels, code) }
+
+    mutating func insertHotel(_ code: Int, number: Int, _ identity: Int) {
+        insert(Self.hotel(code), ReferenceDatabase.Row(number: number, identity: identity))
+    }
+
+    mutating func updateHotel(_ code: Int, to newCode: Int) { update(Self.hotel(code), to: newCode) }
+    mutating func deleteHotel(_ code: Int) { delete(Self.hotel(code)) }
+
     mutating func insertRoom(_ key: Int, in code: Int) {
-        guard let hotel = rows.hotels[code] else { return }
-        insertRoom(key, ReferenceDatabase.Room(number: hotel.number, meant: hotel.identity))
+        let hotel = rows[Self.hotel(code)]
+        insert(
+            ReferencePlace(ReferenceShape.rooms, key),
+            ReferenceDatabase.Row(number: 0, identity: -1, reference: hotel?.number, meant: hotel?.identity))
+    }
+}
+
+extension ReferenceSimulation {
+    /// The code of the hotel that a room is in.
+    func hotel(ofRoom key: Int, on side: Int) -> Int? {
+        let rows = databases[side].rows
+        let room = rows[ReferencePlace(ReferenceShape.rooms, key)]
+        return rows.place(of: room?.reference, in: ReferenceShape.hotels)?.key
     }
 }

@@ -2,7 +2,7 @@
 
 /// Clients of the reference simulation: transactions that stay open for a while, on few rows.
 extension ReferenceSimulation {
-    static let codeCount = 4, roomCount = 3
+    private static let keyCount = 4
 
     mutating func stepWriter(_ side: Int) {
         if databases[side].writer != nil {
@@ -23,7 +23,7 @@ extension ReferenceSimulation {
         let database = databases[side]
         if write(side, &edit), let touched = touched(edit, database) {
             open.written.formUnion(touched.rows)
-            if hasForeignKeys { open.referred.formUnion(touched.hotels) }
+            if hasForeignKeys { open.referred.formUnion(touched.referred) }
             open.rows = edit.rows
             open.changes += edit.changes
             for change in edit.changes { note("\(side) \(change)") }
@@ -39,106 +39,138 @@ extension ReferenceSimulation {
         to open: ReferenceDatabase.OpenTransaction, _ committed: ReferenceDatabase.Rows
     ) -> ReferenceDatabase.Rows {
         var rows = committed
-        for key in open.written {
-            let value = ReferenceTables.value(key)
-            if key.table == ReferenceTables.hotels {
-                rows.hotels[value] = open.rows.hotels[value]
-            } else {
-                rows.rooms[value] = open.rows.rooms[value]
-            }
-        }
+        for place in open.written { rows[place] = open.rows[place] }
         return rows
     }
 
     /// What the changes take hold of; `nil` where the applier does, which makes a client wait, or do something else.
     private func touched(
         _ edit: ReferenceEdit, _ database: ReferenceDatabase
-    ) -> (rows: Set<RowKey>, hotels: Set<Int>)? {
-        var rows: Set<RowKey> = []
-        var hotels: Set<Int> = []
+    ) -> (rows: Set<ReferencePlace>, referred: Set<ReferencePlace>)? {
+        var rows: Set<ReferencePlace> = []
+        var referred: Set<ReferencePlace> = []
         for change in edit.changes {
-            for key in [change.old, change.new].compactMap({ $0?[0] }) { rows.insert(ReferenceTables.key(change.table, key)) }
-            if change.table == ReferenceTables.rooms { edit.rows.code(of: change.new?[1]).map { _ = hotels.insert($0) } }
-            if change.table == ReferenceTables.hotels, change.old?[0].map(database.kept.contains) == true { return nil }
+            for key in [change.logged.old, change.logged.new].compactMap({ $0?[0] }) { rows.insert(ReferencePlace(change.table, key)) }
+            if let parent = shape.tables[change.table].parent, let place = edit.rows.place(of: change.row?.reference, in: parent) {
+                referred.insert(place)
+            }
+            if change.endsKey, let key = change.logged.old?[0], database.kept.contains(ReferencePlace(change.table, key)) { return nil }
         }
-        return rows.isDisjoint(with: database.held) ? (rows, hotels) : nil
+        return rows.isDisjoint(with: database.held) ? (rows, referred) : nil
     }
 
     private mutating func write(_ side: Int, _ edit: inout ReferenceEdit) -> Bool {
-        let (code, room) = (random.below(Self.codeCount), random.below(Self.roomCount))
-        switch random.below(13) {
-        case 0, 1:
-            guard edit.rows.hotels[code] == nil else { return false }
-            edit.insertHotel(code, ReferenceDatabase.Hotel(number: takeNumber(side, edit.rows), identity: identities.make()))
-        case 2, 3:
-            guard hasDeletes, let hotel = edit.rows.hotels[code] else { return false }
-            if hasForeignKeys { leave(hotel.number, &edit) }
-            edit.deleteHotel(code)
-            databases[side].freed.append(hotel.number)
-        case 4, 5: return move(side, code, &edit)
-        case 6:
-            guard let hotel = edit.rows.hotels[code] else { return false }
-            // Another number, and rooms along with it.
-            let number = takeNumber(side, edit.rows)
-            edit.updateHotel(code, to: code, number: number)
-            for room in edit.rows.rooms(with: hotel.number) {
-                edit.updateRoom(room, ReferenceDatabase.Room(number: number, meant: edit.rows.rooms[room]?.meant))
-            }
-            databases[side].freed.append(hotel.number)
-        case 7:
-            guard hasDeletes, edit.rows.rooms[room] != nil else { return false }
-            edit.deleteRoom(room)
-        case 8:
-            let newRoom = random.below(Self.roomCount)
-            guard let old = edit.rows.rooms[room], edit.rows.rooms[newRoom] == nil else { return false }
-            edit.updateRoom(room, to: newRoom, old)
-        default:
-            let value = random.chance(90) ? reference(edit.rows) : ReferenceDatabase.Room()
-            guard let value else { return false }
-            if edit.rows.rooms[room] == nil { edit.insertRoom(room, value) } else { edit.updateRoom(room, value) }
+        // What refers to something is written more often.
+        let index = random.chance(50) ? random.below(shape.tables.count) : 1 + random.below(shape.tables.count - 1)
+        let place = ReferencePlace(index, random.below(Self.keyCount))
+        let table = shape.tables[index]
+        guard edit.rows[place] != nil else { return random.chance(70) && insert(side, place, &edit) }
+        switch random.below(10) {
+        case ..<2: return hasDeletes && delete(side, place, &edit)
+        case ..<4: return move(side, place, &edit)
+        case 4: return table.isReferenced && renumber(side, place, &edit)
+        default: return table.mayRefer(side) && refer(place, &edit)
         }
+    }
+
+    private mutating func insert(_ side: Int, _ place: ReferencePlace, _ edit: inout ReferenceEdit) -> Bool {
+        let table = shape.tables[place.table]
+        let number = table.isReferenced ? takeNumber(side, place.table, edit.rows) : 0
+        var row = ReferenceDatabase.Row(number: number, identity: identities.make())
+        if table.mayRefer(side), table.isRequired || random.chance(90), let reference = reference(from: place.table, edit.rows) {
+            (row.reference, row.meant) = reference
+        }
+        if table.isRequired, row.reference == nil { return false }
+        edit.insert(place, row)
+        return true
+    }
+
+    private mutating func refer(_ place: ReferencePlace, _ edit: inout ReferenceEdit) -> Bool {
+        let isEmptied = !shape.tables[place.table].isRequired && random.chance(10)
+        guard isEmptied || !edit.rows.tables[shape.tables[place.table].parent ?? 0].isEmpty else { return false }
+        let reference = isEmptied ? nil : reference(from: place.table, edit.rows)
+        edit.update(place) { ($0.reference, $0.meant) = (reference?.number, reference?.meant) }
+        return true
+    }
+
+    /// Another number, and what refers to the row along with it.
+    private mutating func renumber(_ side: Int, _ place: ReferencePlace, _ edit: inout ReferenceEdit) -> Bool {
+        guard let old = edit.rows[place]?.number else { return false }
+        let number = takeNumber(side, place.table, edit.rows)
+        edit.update(place) { $0.number = number }
+        for table in shape.referrers(to: place.table) {
+            for referring in edit.rows.places(referringTo: old, in: table) {
+                guard shape.tables[table].mayRefer(side) else { return false }
+                edit.update(referring) { $0.reference = number }
+            }
+        }
+        databases[side].freed[place.table].append(old)
         return true
     }
 
     /// A key that changes, or two rows that change places.
-    private mutating func move(_ side: Int, _ code: Int, _ edit: inout ReferenceEdit) -> Bool {
-        let newCode = random.below(Self.codeCount)
-        guard hasMoves, edit.rows.hotels[code] != nil, code != newCode else { return false }
-        if edit.rows.hotels[newCode] == nil {
-            edit.updateHotel(code, to: newCode)
+    private mutating func move(_ side: Int, _ place: ReferencePlace, _ edit: inout ReferenceEdit) -> Bool {
+        let newPlace = ReferencePlace(place.table, random.below(Self.keyCount))
+        let table = shape.tables[place.table]
+        guard hasMoves || !table.isReferenced, place != newPlace else { return false }
+        // A changed key may make a row, and nobody else can say what that refers to.
+        if table.isRequired, !table.mayRefer(side) { return false }
+        if edit.rows[newPlace] == nil {
+            edit.update(place, to: newPlace.key)
         } else {
-            let between = Self.codeCount + side
-            edit.updateHotel(code, to: between)
-            edit.updateHotel(newCode, to: code)
-            edit.updateHotel(between, to: newCode)
+            let between = ReferencePlace(place.table, Self.keyCount + side)
+            edit.update(place, to: between.key)
+            edit.update(newPlace, to: place.key)
+            edit.update(between, to: newPlace.key)
         }
         return true
     }
 
-    /// Rooms leave a hotel that is to go.
-    private mutating func leave(_ number: Int, _ edit: inout ReferenceEdit) {
-        for room in edit.rows.rooms(with: number) {
-            switch random.below(3) {
-            case 0: edit.deleteRoom(room)
-            case 1: edit.updateRoom(room, ReferenceDatabase.Room())
-            default:
-                let other = reference(edit.rows).flatMap { $0.number == number ? nil : $0 }
-                edit.updateRoom(room, other ?? ReferenceDatabase.Room())
+    // MARK: rows that go
+
+    /// False where it can't go, because of what refers to it.
+    private mutating func delete(_ side: Int, _ place: ReferencePlace, _ edit: inout ReferenceEdit) -> Bool {
+        guard let number = edit.rows[place]?.number else { return false }
+        // As CASCADE and SET NULL do: what refers to it goes afterwards.
+        let comesFirst = random.chance(30)
+        if comesFirst { edit.delete(place) }
+        for table in shape.referrers(to: place.table) where hasForeignKeys {
+            for referring in edit.rows.places(referringTo: number, in: table) where referring != place {
+                guard leave(side, referring, number, &edit) else { return false }
             }
         }
+        if !comesFirst { edit.delete(place) }
+        if shape.tables[place.table].isReferenced { databases[side].freed[place.table].append(number) }
+        return true
     }
 
-    private mutating func reference(_ rows: ReferenceDatabase.Rows) -> ReferenceDatabase.Room? {
-        let codes = rows.hotels.keys.sorted()
-        guard !codes.isEmpty, let hotel = rows.hotels[codes[random.below(codes.count)]] else { return nil }
-        return ReferenceDatabase.Room(number: hotel.number, meant: hotel.identity)
+    /// A row leaves one that is to go.
+    private mutating func leave(_ side: Int, _ place: ReferencePlace, _ number: Int, _ edit: inout ReferenceEdit) -> Bool {
+        let table = shape.tables[place.table]
+        let way = random.below(3)
+        // Of rows that refer to each other in a circle nobody would be the first.
+        if way == 0 || !table.mayRefer(side) { return table.parent != place.table && delete(side, place, &edit) }
+        let other = way == 1 ? nil : reference(from: place.table, edit.rows).flatMap { $0.number == number ? nil : $0 }
+        if other == nil, table.isRequired { return delete(side, place, &edit) }
+        edit.update(place) { ($0.reference, $0.meant) = (other?.number, other?.meant) }
+        return true
     }
 
-    /// A new number, or one that is free again, and that no room holds.
-    private mutating func takeNumber(_ side: Int, _ rows: ReferenceDatabase.Rows) -> Int {
-        let free = databases[side].freed.filter { number in
-            (rows.code(of: number) ?? databases[side].rows.code(of: number)) == nil && rows.rooms(with: number).isEmpty
-                && databases[side].rows.rooms(with: number).isEmpty
+    private mutating func reference(from table: Int, _ rows: ReferenceDatabase.Rows) -> (number: Int, meant: Int)? {
+        guard let parent = shape.tables[table].parent else { return nil }
+        let keys = rows.tables[parent].keys.sorted()
+        guard !keys.isEmpty, let row = rows[ReferencePlace(parent, keys[random.below(keys.count)])] else { return nil }
+        return (row.number, row.identity)
+    }
+
+    /// A new number, or one that is free again, and that no row holds.
+    private mutating func takeNumber(_ side: Int, _ table: Int, _ rows: ReferenceDatabase.Rows) -> Int {
+        let all = [rows, databases[side].rows]
+        let free = databases[side].freed[table].filter { number in
+            all.allSatisfy { rows in
+                rows.place(of: number, in: table) == nil
+                    && shape.referrers(to: table).allSatisfy { rows.places(referringTo: number, in: $0).isEmpty }
+            }
         }
         if random.chance(60), let number = free.last { return number }
         databases[side].nextNumber += 1
@@ -149,8 +181,7 @@ extension ReferenceSimulation {
         guard let open = databases[side].writer else { return }
         databases[side].writer = nil
         if open.changes.isEmpty { return }
-        let rows = visible(to: open, databases[side].rows)
-        databases[side].rows = rows
+        databases[side].rows = visible(to: open, databases[side].rows)
         let time = databases[side].clock
         let commitLSN = databases[side].append(open.changes, commitTime: time, origin: nil, notes: [])
         note("\(side) commits \(commitLSN) at \(time)")

@@ -8,6 +8,8 @@ struct ReferenceFaults: Sendable {
     var skipsSourceBarrier = false
     /// Rows that came to be meant are not held.
     var neverFollows = false
+    /// Those that came to be meant while others were taken hold of are not held.
+    var followsOnce = false
     /// Rows that nobody held are taken for what the history knew before.
     var skipsLastBarrier = false
     var omitsTellingAgain = false
@@ -16,17 +18,19 @@ struct ReferenceFaults: Sendable {
     /// The number of a row that a group makes and ends is not asked for.
     var forgetsMadeRows = false
     var omitsMoves = false
+    /// Whose references they are is not looked at.
+    var forgetsOwners = false
     var omitsOnDelete = false
     var omitsConsequencesNote = false
 }
 
-struct ReferenceOptions: Sendable {
+struct ReferenceOptions: SimulationChoices {
     var rules = ReferenceRules()
     var faults = ReferenceFaults()
     var isTraced = false
 }
 
-/// Which hotel a row is: what has become one row is one.
+/// Which row of the world a row is: what has become one is one.
 struct ReferenceIdentities {
     private var parents: [Int] = []
 
@@ -45,13 +49,16 @@ struct ReferenceIdentities {
     func areSame(_ first: Int, _ second: Int) -> Bool { root(first) == root(second) }
 }
 
-/// Two databases with references, their clients and one worker, step by step in an order that the seed decides. The real core
-/// decides what becomes of rows, which ones numbers mean, and what becomes of references; the simulation does what a target's
-/// statements do.
+/// Two databases with references, their clients and one worker. The real core decides what becomes of rows, which ones
+/// numbers mean, and what becomes of references; the simulation does what a target's statements do.
 ///
-/// Not in it: references that may not be empty, or that one side owns; rows that clients leave referring to nothing where keys
-/// change as well; numbers that are used again while something still holds them; transactions in parts; chains of tables.
-struct ReferenceSimulation {
+/// Not in it: numbers that are used again while something still holds them, and rows that clients leave referring to nothing
+/// where keys change as well; rows that are referred to before they are made, in one transaction; transactions in parts, which a group that has references refuses (`SplitItem.isDivisible`).
+struct ReferenceSimulation: Simulation {
+    static let suite = "SplitReferenceSimulationTests"
+    /// How often a group begins again, at most, as the applier's.
+    static let attempts = 5
+
     struct Pending {
         var transaction: SplitTransaction
         var chunk: ChangeChunk
@@ -67,83 +74,65 @@ struct ReferenceSimulation {
         var barrierLSN: LSN?
         var effects = GroupEffects()
         var ended = EndedRows()
-        /// Whether it was begun again for rows that it came to refer to.
-        var hasFollowed = false
+        var attempt = 1
     }
-
-    enum OnDelete: CaseIterable { case nullify, delete, keep }
 
     let seed: UInt64
     let length: Int
     let options: ReferenceOptions
     var random: SplitMix
     var databases: [ReferenceDatabase]
+    let shape: ReferenceShape
     let layouts: [[SplitTable]]
     let resolvers: [SplitResolver]
-    let onDelete: OnDelete
-    /// Whether clients see to it that no room refers to a hotel that they delete.
+    /// Whether clients see to it that no row refers to one that they delete.
     let hasForeignKeys: Bool
     /// Whether clients delete anything.
     let hasDeletes: Bool
-    /// Whether they give hotels other codes. Where such changes cross, rows may go.
+    /// Whether they give rows that are referred to other keys. Where such changes cross, rows may go.
     let hasMoves: Bool
     let historyLimitBytes: Int
     var identities = ReferenceIdentities()
     // The worker's memory, by the side that is read: gone after a crash.
     var readers: [SplitReader] = []
     var places = [0, 0]
+    /// Changes that were read of a transaction which comes in two pieces.
+    var firstPart = [0, 0]
     var pending: [[Pending]] = [[], []]
     var groups: [Group?] = [nil, nil]
     var isDead = [false, false]
     var trace: [String] = []
 
     init(seed: UInt64, length: Int, options: ReferenceOptions) throws {
+        try self.init(seed: seed, length: length, options: options, shape: nil)
+    }
+
+    /// - Parameter scripted: which tables it has, with clients that may do everything, under foreign keys.
+    init(seed: UInt64, length: Int, options: ReferenceOptions, shape scripted: ReferenceShape?) throws {
         (self.seed, self.length, self.options) = (seed, length, options)
         var random = SplitMix(state: seed)
-        let policy =
-            random.chance(70) ? SharedColumnRule(policy: .lastWrite) : SharedColumnRule(policy: .prefer, side: random.chance(50) ? "bot" : "sync")
-        layouts = try (0..<2).map { try ReferenceTables.layouts(policy, source: $0) }
-        resolvers = (0..<2).map { SplitResolver(local: ReferenceTables.sides[$0], remote: ReferenceTables.sides[1 - $0]) }
-        onDelete = OnDelete.allCases[random.below(3)]
-        hasDeletes = random.chance(75)
-        hasMoves = random.chance(75)
-        hasForeignKeys = hasMoves || random.chance(50)
+        hasDeletes = scripted != nil || random.chance(75)
+        hasMoves = scripted != nil || random.chance(75)
+        hasForeignKeys = scripted != nil || hasMoves && hasDeletes || random.chance(50)
+        shape = scripted ?? ReferenceShape(&random, hasDeletes: hasDeletes, hasForeignKeys: hasForeignKeys)
+        layouts = try [shape.layouts(source: 0), shape.layouts(source: 1)]
+        resolvers = (0..<2).map { SplitResolver(local: ReferenceShape.sides[$0], remote: ReferenceShape.sides[1 - $0]) }
         historyLimitBytes = random.chance(30) ? 400 + random.below(3_000) : 1 << 20
         // Numbers of the two sides overlap, and mean other rows.
-        databases = (0..<2).map { ReferenceDatabase(clock: Int64(random.below(60)), nextNumber: 10 * (1 + $0)) }
+        databases = (0..<2).map { [shape] in
+            ReferenceDatabase(tableCount: shape.tables.count, clock: Int64(random.below(60)), nextNumber: 10 * (1 + $0))
+        }
         self.random = random
         startWorker()
     }
 
-    /// Runs to the end and checks it.
-    static func run(seed: UInt64, length: Int, options: ReferenceOptions = ReferenceOptions()) throws {
-        var simulation = try ReferenceSimulation(seed: seed, length: length, options: options)
-        do {
-            for _ in 0..<(12 + simulation.random.below(length)) { try simulation.step() }
-            try simulation.drain()
-            try simulation.check()
-        } catch let error as SimulationFailure {
-            throw error
-        } catch {
-            throw simulation.failure("\(error)")
-        }
-    }
-
-    func failure(_ what: String) -> SimulationFailure {
-        SimulationFailure(seed: seed, length: length, what: what, trace: trace, suite: "SplitReferenceSimulationTests")
-    }
-
-    mutating func note(_ what: @autoclosure () -> String) {
-        if options.isTraced { trace.append(what()) }
-    }
-
     // MARK: steps
 
-    private mutating func step() throws {
+    mutating func step() throws {
         let side = random.below(2)
         switch random.below(100) {
         case ..<40: stepWriter(side)
-        case ..<60: if !isDead[side] { _ = try read(side) }
+        case ..<60: if !isDead[side] { _ = try read(side, part: random.chance(20) ? 1 + random.below(3) : .max) }
         case ..<84: if !isDead[side] { _ = try stepApplier(from: side) }
         case ..<86: abort(from: side)
         case ..<90: try recordIdle(from: side, withNote: random.chance(50))
@@ -164,6 +153,7 @@ struct ReferenceSimulation {
     private mutating func startWorker() {
         readers = (0..<2).map(makeReader)
         places = (0..<2).map(start)
+        firstPart = [0, 0]
         pending = [[], []]
         groups = [nil, nil]
     }
@@ -174,6 +164,7 @@ struct ReferenceSimulation {
         release(1 - side)
         readers[side] = makeReader(side)
         places[side] = start(side)
+        firstPart[side] = 0
         pending[side] = []
         groups[side] = nil
     }
@@ -181,11 +172,11 @@ struct ReferenceSimulation {
     private func makeReader(_ side: Int) -> SplitReader {
         SplitReader.restart(
             ownOrigin: Self.origin(into: side), outgoing: databases[1 - side].incoming, incoming: databases[side].incoming,
-            tableIDs: Dictionary(uniqueKeysWithValues: ReferenceTables.names.enumerated().map { ($1, $0) }),
+            tableIDs: Dictionary(uniqueKeysWithValues: shape.names().enumerated().map { ($1, $0) }),
             historyLimitBytes: historyLimitBytes, storage: .memory())
     }
 
-    static func origin(into side: Int) -> String { "lindero_into_\(ReferenceTables.sides[side])" }
+    static func origin(into side: Int) -> String { "lindero_into_\(ReferenceShape.sides[side])" }
 
     private func start(_ side: Int) -> Int {
         let log = databases[side].log
@@ -206,19 +197,46 @@ struct ReferenceSimulation {
 
     // MARK: reading
 
-    mutating func read(_ side: Int) throws -> Bool {
+    /// - Parameter part: how many changes of the transaction come now, if there are more.
+    mutating func read(_ side: Int, part: Int = .max) throws -> Bool {
         guard !hasRead(side) else { return false }
         var chunk = databases[side].log[places[side]].chunk
-        places[side] += 1
         if options.faults.hidesNumbersOfDeletes {
             for change in chunk.changes where change.kind == .delete { chunk.arena.cells[change.old.firstCell + 1].kind = .null }
         }
+        cut(&chunk, side, part: part)
         let layouts = layouts[side]
         for transaction in try readers[side].read(chunk, tableOf: { layouts[$0] }) {
             pending[side].append(Pending(transaction: transaction, chunk: chunk))
         }
         if pending[side].isEmpty { readers[1 - side].history.trim(to: readers[side].seen.lsn) }
         return true
+    }
+
+    /// What comes of a transaction now: all of it, its first piece, or the rest.
+    private mutating func cut(_ chunk: inout ChangeChunk, _ side: Int, part: Int) {
+        let first = firstPart[side]
+        let whole = chunk.transactions[0]
+        firstPart[side] = 0
+        if first > 0 {
+            chunk.transactions[0].changes = first..<whole.changes.upperBound
+            chunk.transactions[0].precedingCount = first
+            keepNotes(&chunk.transactions[0]) { $0 > first }
+        } else if part < whole.changes.count {
+            chunk.transactions[0].changes = 0..<part
+            chunk.transactions[0].endLSN = .zero
+            keepNotes(&chunk.transactions[0]) { $0 <= part }
+            chunk.endLSN = .zero
+            firstPart[side] = part
+            return
+        }
+        places[side] += 1
+    }
+
+    private func keepNotes(_ span: inout TransactionSpan, where isKept: (Int) -> Bool) {
+        let kept = span.notePositions.indices.filter { isKept(span.notePositions[$0]) }
+        span.notes = kept.map { span.notes[$0] }
+        span.notePositions = kept.map { span.notePositions[$0] }
     }
 
     /// Whether everything that the side's log holds has been read.
@@ -282,58 +300,5 @@ struct ReferenceSimulation {
             if !isBusy { return }
         }
         throw failure("the streams do not fall silent")
-    }
-
-    func check() throws {
-        for side in 0..<2 {
-            guard hasRead(side), pending[side].isEmpty, groups[side] == nil else {
-                throw failure("side \(side) came to rest with work left")
-            }
-            guard readers[side].history.isEmpty, readers[side].history.sizeBytes == 0 else {
-                throw failure("the history of side \(side) keeps what both have seen")
-            }
-        }
-        let both = databases.map(\.rows)
-        let words = both.map { rows in
-            let hotels = rows.hotels.keys.sorted().map(String.init).joined(separator: " ")
-            let rooms = rows.rooms.keys.sorted().map { "\($0) in \(rows.code(of: rows.rooms[$0]?.number).map(String.init) ?? "-")" }
-            return "hotels \(hotels); rooms \(rooms.joined(separator: ", "))"
-        }
-        guard words[0] == words[1] else { throw failure("the sides differ, \(onDelete), \(hasForeignKeys): \(words[0]) | \(words[1])") }
-        for code in both[0].hotels.keys {
-            guard let first = both[0].hotels[code], let second = both[1].hotels[code], identities.areSame(first.identity, second.identity)
-            else { throw failure("hotel \(code) is not the same on both sides") }
-        }
-        for side in 0..<2 { try checkReferences(both[side], side) }
-    }
-
-    /// What a direction has written means the hotel that the source's writer meant as soon as anybody sees it.
-    func checkArrived(_ changes: some Sequence<ReferenceDatabase.Change>, on side: Int) throws {
-        let rows = databases[side].rows
-        for key in changes.lazy.filter({ $0.table == ReferenceTables.rooms }).compactMap({ $0.new?[0] }) {
-            guard let room = rows.rooms[key], let code = rows.code(of: room.number), let hotel = rows.hotels[code] else { continue }
-            guard let meant = room.meant, identities.areSame(meant, hotel.identity) else {
-                throw failure("room \(key) of side \(side) came to refer to another hotel than its writer meant: \(code), \(onDelete)")
-            }
-        }
-    }
-
-    /// A reference means the hotel that its writer meant, or none; and none only where that is gone.
-    func checkReferences(_ rows: ReferenceDatabase.Rows, _ side: Int) throws {
-        for (key, room) in rows.rooms {
-            guard let meant = room.meant else {
-                if rows.code(of: room.number) != nil { throw failure("room \(key) of side \(side) refers to what nobody meant") }
-                continue
-            }
-            guard let code = rows.code(of: room.number) else {
-                if room.number != nil, onDelete != .keep, hasForeignKeys { throw failure("room \(key) of side \(side) keeps a number of nobody's, \(onDelete)") }
-                let isThere = rows.hotels.values.contains { identities.areSame($0.identity, meant) }
-                if isThere, !hasDeletes, !hasMoves { throw failure("room \(key) of side \(side) has lost its hotel, \(onDelete)") }
-                continue
-            }
-            guard let hotel = rows.hotels[code], identities.areSame(hotel.identity, meant) else {
-                throw failure("room \(key) of side \(side) refers to another hotel than its writer meant: \(code), \(onDelete)")
-            }
-        }
     }
 }

@@ -58,6 +58,7 @@ enum SimulatedRow {
     static func key(_ values: Values) -> Int { values[key] ?? -1 }
 
     /// A value as the stream carries it: two bytes.
+    static func bytes(_ value: Int) -> [UInt8] { [UInt8(truncatingIfNeeded: value >> 8), UInt8(truncatingIfNeeded: value)] }
     static func value(_ bytes: [UInt8]?) -> Int? { bytes.map { value($0[0], $0[1]) } }
 
     static func value(_ high: UInt8, _ low: UInt8) -> Int {
@@ -68,6 +69,7 @@ enum SimulatedRow {
 /// A change as a database logs it.
 struct SimulatedChange {
     var kind: Change.Kind
+    var relation = 0
     var old: SimulatedRow.Values?
     var new: SimulatedRow.Values?
 
@@ -84,7 +86,7 @@ struct SimulatedTransaction {
     var chunk: ChangeChunk
 
     init(
-        commitLSN: LSN, endLSN: LSN, commitTime: Int64, origin: String?, notes: [[UInt8]],
+        commitLSN: LSN, endLSN: LSN, commitTime: Int64, origin: String?, notes: [[UInt8]], notePositions: [Int] = [],
         changes: [SimulatedChange]
     ) {
         self.endLSN = endLSN
@@ -94,15 +96,14 @@ struct SimulatedTransaction {
             let new = change.new.map { Self.put($0, into: &chunk.arena) }
             chunk.changes.append(
                 Change(
-                    kind: change.kind, relation: 0, old: old,
+                    kind: change.kind, relation: change.relation, old: old,
                     new: new ?? TupleReference(firstCell: 0, count: 0)))
         }
-        chunk.transactions = [
-            TransactionSpan(
-                xid: 1, commitLSN: commitLSN, endLSN: endLSN,
-                commitTime: PostgresTime(microseconds: commitTime),
-                origin: origin, notes: notes, changes: 0..<changes.count)
-        ]
+        var span = TransactionSpan(
+            xid: 1, commitLSN: commitLSN, endLSN: endLSN, commitTime: PostgresTime(microseconds: commitTime),
+            origin: origin, notes: notes, changes: 0..<changes.count)
+        span.notePositions = notePositions
+        chunk.transactions = [span]
         chunk.endLSN = endLSN
     }
 
@@ -114,8 +115,7 @@ struct SimulatedTransaction {
                 continue
             }
             arena.cells.append(Cell(kind: .binary, offset: arena.bytes.count, length: 2))
-            arena.bytes.append(UInt8(truncatingIfNeeded: value >> 8))
-            arena.bytes.append(UInt8(truncatingIfNeeded: value))
+            arena.bytes += SimulatedRow.bytes(value)
         }
         return TupleReference(firstCell: first, count: values.count)
     }

@@ -1,6 +1,6 @@
 @testable import ReplicationCore
 
-struct SimulationOptions: Sendable {
+struct SimulationOptions: SimulationChoices {
     var rules = ResolutionRules()
     var faults = WorkerFaults()
     var isTraced = false
@@ -8,22 +8,10 @@ struct SimulationOptions: Sendable {
     var hasMoves = false
 }
 
-/// What a run of the simulation found.
-struct SimulationFailure: Error, CustomStringConvertible {
-    var seed: UInt64
-    var length: Int
-    var what: String
-    var trace: [String]
-    var suite = "SplitSimulationTests"
-
-    var description: String {
-        "\(what) (LINDERO_SPLIT_SEED=\(seed) LINDERO_SPLIT_LENGTH=\(length) swift test --filter \(suite))"
-            + trace.map { "\n    " + $0 }.joined()
-    }
-}
-
 /// Two databases, their clients and one worker, step by step in an order that the seed decides.
-struct SplitSimulation {
+struct SplitSimulation: Simulation {
+    static let suite = "SplitSimulationTests"
+
     var random: SplitMix
     let seed: UInt64
     let length: Int
@@ -78,33 +66,9 @@ struct SplitSimulation {
         if options.hasMoves, self.random.chance(50) { try widen() }
     }
 
-    /// Runs to the end and checks it.
-    ///
-    /// - Parameter length: of the run, in steps, at most and about.
-    static func run(seed: UInt64, length: Int, options: SimulationOptions = SimulationOptions()) throws {
-        var simulation = try SplitSimulation(seed: seed, length: length, options: options)
-        do {
-            for _ in 0..<(12 + simulation.random.below(length)) { try simulation.step() }
-            try simulation.drain()
-            try simulation.check()
-        } catch let error as SimulationFailure {
-            throw error
-        } catch {
-            throw simulation.failure("\(error)")
-        }
-    }
-
-    func failure(_ what: String) -> SimulationFailure {
-        SimulationFailure(seed: seed, length: length, what: what, trace: trace)
-    }
-
-    mutating func note(_ what: @autoclosure () -> String) {
-        if options.isTraced { trace.append(what()) }
-    }
-
     // MARK: steps
 
-    private mutating func step() throws {
+    mutating func step() throws {
         let side = random.below(2)
         if options.hasMoves, random.chance(6) { try stepOwners() }
         switch random.below(100) {
@@ -191,7 +155,7 @@ struct SplitSimulation {
 
     // MARK: the end
 
-    private mutating func drain() throws {
+    mutating func drain() throws {
         isDead = [false, false]
         for side in 0..<2 { commitWriter(side) }
         note("writers stopped")
@@ -209,7 +173,7 @@ struct SplitSimulation {
         throw failure("the streams do not fall silent")
     }
 
-    private func check() throws {
+    func check() throws {
         try checkLosers()
         let expected = truth.rows()
         for side in 0..<2 {
@@ -262,9 +226,4 @@ struct SplitSimulation {
     static func words(_ row: SimulatedRow.Values?) -> String {
         row.map { $0.map { $0.map(String.init) ?? "NULL" }.joined(separator: " ") } ?? "absent"
     }
-}
-
-extension SplitMix {
-    mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 1) % bound }
-    mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
 }
