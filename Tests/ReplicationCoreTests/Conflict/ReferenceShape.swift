@@ -4,10 +4,10 @@
 ///
 /// Each table has a key that is the same on both sides, a number of each side's own, and perhaps a column that holds such
 /// numbers of another table, or of its own.
-struct ReferenceShape {
-    enum OnDelete: CaseIterable { case nullify, delete, keep }
+struct ReferenceShape: Sendable {
+    enum OnDelete: CaseIterable, Sendable { case nullify, delete, keep }
 
-    struct Table {
+    struct Table: Sendable {
         var name: String
         /// The table whose rows it refers to, and what becomes of those references.
         var parent: Int?
@@ -37,10 +37,12 @@ struct ReferenceShape {
     let tables: [Table]
 
     /// Rooms in hotels.
-    static func pair(_ onDelete: OnDelete) -> ReferenceShape {
-        ReferenceShape(tables: [
-            Table(name: "hotels", isReferenced: true), Table(name: "rooms", parent: hotels, onDelete: onDelete),
-        ])
+    ///
+    /// - Parameter owner: whose services alone write in which one a room is.
+    static func pair(_ onDelete: OnDelete, owner: String? = nil) -> ReferenceShape {
+        var rooms = Table(name: "rooms", parent: hotels, onDelete: onDelete)
+        if let owner { rooms.owner = .owned(by: owner) }
+        return ReferenceShape(tables: [Table(name: "hotels", isReferenced: true), rooms])
     }
 
     private init(tables: [Table]) { self.tables = tables }

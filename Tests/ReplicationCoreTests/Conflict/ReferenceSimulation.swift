@@ -28,6 +28,8 @@ struct ReferenceOptions: SimulationChoices {
     var rules = ReferenceRules()
     var faults = ReferenceFaults()
     var isTraced = false
+    /// Which tables there are, with clients that may do everything, under foreign keys; `nil`: as the seed says.
+    var shape: ReferenceShape?
 }
 
 /// Which row of the world a row is: what has become one is one.
@@ -104,17 +106,12 @@ struct ReferenceSimulation: Simulation {
     var trace: [String] = []
 
     init(seed: UInt64, length: Int, options: ReferenceOptions) throws {
-        try self.init(seed: seed, length: length, options: options, shape: nil)
-    }
-
-    /// - Parameter scripted: which tables it has, with clients that may do everything, under foreign keys.
-    init(seed: UInt64, length: Int, options: ReferenceOptions, shape scripted: ReferenceShape?) throws {
         (self.seed, self.length, self.options) = (seed, length, options)
         var random = SplitMix(state: seed)
-        hasDeletes = scripted != nil || random.chance(75)
-        hasMoves = scripted != nil || random.chance(75)
-        hasForeignKeys = scripted != nil || hasMoves && hasDeletes || random.chance(50)
-        shape = scripted ?? ReferenceShape(&random, hasDeletes: hasDeletes, hasForeignKeys: hasForeignKeys)
+        hasDeletes = options.shape != nil || random.chance(75)
+        hasMoves = options.shape != nil || random.chance(75)
+        hasForeignKeys = options.shape != nil || hasMoves && hasDeletes || random.chance(50)
+        shape = options.shape ?? ReferenceShape(&random, hasDeletes: hasDeletes, hasForeignKeys: hasForeignKeys)
         layouts = try [shape.layouts(source: 0), shape.layouts(source: 1)]
         resolvers = (0..<2).map { SplitResolver(local: ReferenceShape.sides[$0], remote: ReferenceShape.sides[1 - $0]) }
         historyLimitBytes = random.chance(30) ? 400 + random.below(3_000) : 1 << 20

@@ -5,9 +5,11 @@ import Testing
 /// What the model check of references has found, and what is too rare for it, in as few steps as it takes.
 @Suite struct SplitReferenceScriptTests {
     private func scene(
-        _ onDelete: ReferenceShape.OnDelete, _ options: ReferenceOptions = ReferenceOptions(isTraced: true)
+        _ onDelete: ReferenceShape.OnDelete, _ options: ReferenceOptions = ReferenceOptions(isTraced: true), owner: String? = nil
     ) throws -> ReferenceSimulation {
-        try ReferenceSimulation(seed: 0, length: 0, options: options, shape: .pair(onDelete))
+        var options = options
+        options.shape = .pair(onDelete, owner: owner)
+        return try ReferenceSimulation(seed: 0, length: 0, options: options)
     }
 
     /// Seed 438672 of length 80, of the check as it was then. One side deletes a hotel while the other one gives it another
@@ -79,6 +81,35 @@ import Testing
         try run.checkReferences(run.databases[0].rows, 0)
         try run.drain()
         try run.check()
+    }
+
+    /// Seed 25098 of length 80. One side moves a hotel onto one of the other side, which moves the first one elsewhere: of
+    /// references to the row that has both by then only their owner knows which they mean.
+    private func hotelsMergeThatOneOwnerRefersTo(_ options: ReferenceOptions) throws {
+        var run = try scene(.keep, options, owner: "sync")
+        let (first, second) = (run.identities.make(), run.identities.make())
+        let third = run.identities.make()
+        run.client(1) {
+            $0.insertHotel(0, number: 2, first)
+            $0.insertRoom(0, in: 0)
+        }
+        run.client(0) { $0.insertHotel(3, number: 1, second) }
+        run.client(0) { $0.updateHotel(3, to: 0) }
+        run.client(1) {
+            $0.insertHotel(3, number: 3, third)
+            $0.insertRoom(1, in: 3)
+        }
+        run.client(1) { $0.updateHotel(3, to: 1) }
+        try run.drain()
+        try run.check()
+        for side in 0..<2 { #expect([0, 1].map { run.hotel(ofRoom: $0, on: side) } == [0, 1]) }
+    }
+
+    @Test func nobodyButTheirOwnerMovesReferences() throws {
+        try hotelsMergeThatOneOwnerRefersTo(ReferenceOptions(isTraced: true))
+        var options = ReferenceOptions()
+        options.faults.forgetsOwners = true
+        #expect(throws: SimulationFailure.self) { try hotelsMergeThatOneOwnerRefersTo(options) }
     }
 
     /// A room comes in a hotel whose code the target changes while rows are taken hold of, and again while they are taken hold

@@ -22,8 +22,10 @@ import Testing
         var testDescription: String
         var options = ReferenceOptions()
 
-        init(_ name: String, _ fault: (inout ReferenceFaults) -> Void) {
+        /// - Parameter shape: where it is met more often.
+        init(_ name: String, in shape: ReferenceShape? = nil, _ fault: (inout ReferenceFaults) -> Void) {
             testDescription = name
+            options.shape = shape
             fault(&options.faults)
         }
 
@@ -39,11 +41,10 @@ import Testing
         Mutation("a delete does not say whose number it was") { $0.hidesNumbersOfDeletes = true },
         Mutation("answers are believed before the source is read") { $0.skipsSourceBarrier = true },
         Mutation("what the target did before the barrier is not looked at") { $0.neverFollows = true },
-        Mutation("what the source has not seen is not told again") { $0.omitsTellingAgain = true },
+        Mutation("what the source has not seen is not told again", in: .pair(.keep)) { $0.omitsTellingAgain = true },
         Mutation("nothing is told where a delete meets a changed key") { $0.omitsTellingAll = true },
         Mutation("a row that a group makes and ends has no number") { $0.forgetsMadeRows = true },
         Mutation("references stay with the row that is not chosen") { $0.omitsMoves = true },
-        Mutation("references that the other side owns are moved as well") { $0.forgetsOwners = true },
         Mutation("on_delete is not carried out") { $0.omitsOnDelete = true },
         Mutation("consequences do not travel") { $0.omitsConsequencesNote = true },
     ]
