@@ -58,12 +58,25 @@ extension LibPQSession {
         guard mode == .copyOut else { throw .protocolViolation("no COPY out is open") }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(min(minimumBytes, 1 << 20) + 8_192)
+        var isSocketRead = false
+        var hasRested = false
         while bytes.isEmpty || bytes.count < minimumBytes {
             switch try takeCopyData(into: &bytes) {
-            case .data: continue
+            case .data:
+                isSocketRead = false
+                hasRested = false
             case .wouldBlock:
-                try wait(reading: true, writing: false)
+                if isSocketRead {
+                    // The server sends 8 kB at a time, and each would wake this thread.
+                    if !bytes.isEmpty && !hasRested {
+                        Self.rest(isShort: false)
+                        hasRested = true
+                    } else {
+                        try wait(reading: true, writing: false)
+                    }
+                }
                 try consume()
+                isSocketRead = true
             case .end:
                 mode = .idle
                 _ = try lastResult()

@@ -118,7 +118,7 @@ public struct SplitTable: Sendable, Equatable {
         func number(_ tuple: TupleReference) -> [UInt8]? {
             guard tuple.count > 0 else { return nil }
             return arena.withCell(tuple.firstCell + numberIndex) { cell, bytes in
-                cell.kind == .text || cell.kind == .binary ? Array(bytes) : nil
+                cell.hasValue ? Array(bytes) : nil
             }
         }
         switch change.kind {

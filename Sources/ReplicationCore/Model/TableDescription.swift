@@ -76,6 +76,8 @@ public struct ColumnDescription: Sendable, Equatable {
     /// The base type as a cast names it, without modifier; `nil` when a cast from text may read it otherwise than a
     /// text parameter does.
     public var castName: String?
+    /// What its default B-tree index finds equal values by, `OPERATOR(schema.=)`; `nil` for what `=` stands for by itself.
+    public var equality: String?
     /// `typtype` of the base type: b base, c composite, e enum, r range, m multirange.
     public var baseKind: String
     /// `typcategory` of the base type; `A` is an array.
@@ -88,7 +90,7 @@ public struct ColumnDescription: Sendable, Equatable {
 
     public init(
         name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
-        baseArrayOID: UInt32 = 0, castName: String? = nil, baseKind: String = "b", category: String = "", isNotNull: Bool = false,
+        baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil, baseKind: String = "b", category: String = "", isNotNull: Bool = false,
         isGenerated: Bool = false, identity: Identity = .none, defaultExpression: String? = nil
     ) {
         self.name = name
@@ -98,6 +100,7 @@ public struct ColumnDescription: Sendable, Equatable {
         self.baseTypeOID = baseTypeOID
         self.baseArrayOID = baseArrayOID
         self.castName = castName
+        self.equality = equality
         self.baseKind = baseKind
         self.category = category
         self.isNotNull = isNotNull

@@ -45,7 +45,7 @@ public struct BulkStatement: Sendable {
         }.joined(separator: ", ")
         let rows = "(SELECT \(arrays)) AS s"
         let found = key.enumerated().map { offset, column in
-            "t.\(name(column)) = s.v\(shape.written.count + offset)"
+            "t.\(name(column)) \(plan.columns[column].equality) s.v\(shape.written.count + offset)"
         }.joined(separator: " AND ")
         switch shape.kind {
         case .insert:
@@ -78,12 +78,16 @@ extension RelationPlan {
 public struct RowSource: Sendable, Equatable {
     /// Index of the chunk in the group; -1 for a row in `GroupPlan.mergedRows`.
     public var chunk: Int32
+    /// Half the width: a group has two of these for each row, and what the planner holds should fit the caches. A chunk has
+    /// fewer cells than bytes, and a message of the protocol is below 2 GB.
+    private var place: Int32
+
     /// First cell of the tuple, or index of the merged row.
-    public var first: Int
+    public var first: Int { Int(place) }
 
     public init(chunk: Int32, first: Int) {
         self.chunk = chunk
-        self.first = first
+        place = Int32(first)
     }
 
     var isMerged: Bool { chunk < 0 }
@@ -106,6 +110,8 @@ public struct GroupPlan: Sendable {
     public var steps: [Step] = []
     /// Rows whose cells come from several tuples, cell by cell in the source's column order.
     public var mergedRows: [[CellLocation]] = []
+    /// Every definition that was changed and has a plan, also where nothing is left to do.
+    public var definitions: [Int] = []
     /// Source changes that the steps stand for.
     public var changeCount = 0
     public var ignoredCount = 0

@@ -81,6 +81,7 @@ public struct GroupPlanner {
         let index = tables.count
         let same = relation.flatMap { relation in tables.firstIndex { $0.relation?.table == relation.table } }
         tableOf[definition] = index
+        if relation != nil { plan.definitions.append(definition) }
         tables.append(TableNet(definition: definition, relation: relation))
         firstOf.append(same ?? index)
         usedOf.append(index)

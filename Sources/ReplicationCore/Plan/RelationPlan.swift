@@ -1,5 +1,7 @@
 /// How one definition of a source table is applied to its table on the target: which columns, found by which key.
-public struct RelationPlan: Sendable {
+///
+/// Never changes: who is handed one for each change shares it.
+public final class RelationPlan: Sendable {
     public struct Column: Sendable, Equatable {
         /// Position in the stream's tuples.
         public var sourceIndex: Int
@@ -11,6 +13,8 @@ public struct RelationPlan: Sendable {
         /// Type of an array parameter and of its elements; 0 when the column cannot travel in arrays.
         public var arrayOID: UInt32
         public var elementOID: UInt32
+        /// What finds its values by an index.
+        public var equality = "="
         /// What the elements are cast to: text is read by the server, as a text parameter would be.
         public var elementCast: String?
     }
@@ -41,6 +45,23 @@ public struct RelationPlan: Sendable {
     public let firesTriggers: Bool
     /// Whether children inherit from the target's table: a change of it must not reach them.
     public let isOrdinary: Bool
+
+    private init(
+        table: QualifiedName, columns: [Column], identity: Identity, sendsFullOldRow: Bool, withheldCount: Int,
+        copiedUpTo: LSN, sourceWidth: Int, isBulk: Bool, isBinary: Bool, firesTriggers: Bool, isOrdinary: Bool
+    ) {
+        self.table = table
+        self.columns = columns
+        self.identity = identity
+        self.sendsFullOldRow = sendsFullOldRow
+        self.withheldCount = withheldCount
+        self.copiedUpTo = copiedUpTo
+        self.sourceWidth = sourceWidth
+        self.isBulk = isBulk
+        self.isBinary = isBinary
+        self.firesTriggers = firesTriggers
+        self.isOrdinary = isOrdinary
+    }
 
     /// The table in SQL, without the tables that inherit from it.
     public var onlyTable: String { (isOrdinary ? "ONLY " : "") + table.sql }
@@ -119,6 +140,7 @@ extension RelationPlan.Column {
         name = column.name
         typeOID = column.baseTypeOID
         typeName = column.castName
+        if let equality = column.equality { self.equality = equality }
         if isBinary {
             // Arrays of arrays do not exist: an array column has no array parameter in binary form.
             arrayOID = column.category == "A" ? 0 : column.baseArrayOID

@@ -43,7 +43,7 @@ public struct RowStatement: Sendable, Equatable {
         let values = shape.written.map { (SQLText.identifier(plan.columns[$0].name), parameter($0)) }
         let comparisons = shape.compared.map { index in
             let name = SQLText.identifier(plan.columns[index].name)
-            guard shape.isWholeRow else { return "\(name) = \(parameter(index))" }
+            guard shape.isWholeRow else { return "\(name) \(plan.columns[index].equality) \(parameter(index))" }
             // As bytes: some types have no equality, others one that lives elsewhere or takes different values as equal.
             guard let type = plan.columns[index].typeName else { return "\(name) IS NOT DISTINCT FROM \(parameter(index))" }
             return "pg_catalog.record_image_eq(ROW(\(name)::\(type)), ROW(\(parameter(index))))"

@@ -9,7 +9,7 @@ struct TableNet {
     }
 
     private struct Row {
-        var hash: UInt64
+        var hash: UInt32
         var effect: Effect
         /// `values` may have unchanged TOAST values.
         var isPartial: Bool
@@ -115,16 +115,25 @@ struct TableNet {
         guard let relation, !rows.isEmpty else { return }
         let all = Array(relation.columns.indices)
         // In the order in which the source made them: so they lie on disk.
-        let inserts = rows.filter { $0.effect == .insert || $0.effect == .replace }.map(\.values)
-        sortByKey(chunks)
-        let deletes = rows.filter { $0.effect == .delete || $0.effect == .replace }.map(\.key)
-        if !deletes.isEmpty { append(.delete, written: [], deletes, to: &plan) }
-        let key = Set(relation.keyColumns)
-        let writable = all.filter { !key.contains($0) }
-        emitUpdates(writable, chunks, into: &plan)
+        let inserts = sources(\.values) { $0 == .insert || $0 == .replace }
+        // Of all that come, these are mostly none or all.
+        if inserts.count < rows.count || rows.contains(where: { $0.effect == .replace }) {
+            sortByKey(chunks)
+            let deletes = sources(\.key) { $0 == .delete || $0 == .replace }
+            if !deletes.isEmpty { append(.delete, written: [], deletes, to: &plan) }
+            let key = Set(relation.keyColumns)
+            emitUpdates(all.filter { !key.contains($0) }, chunks, into: &plan)
+        }
         if !inserts.isEmpty { append(.insert, written: all, inserts, to: &plan) }
         rows.removeAll(keepingCapacity: true)
         slots.removeAll(keepingCapacity: true)
+    }
+
+    private func sources(_ source: KeyPath<Row, RowSource>, where isMeant: (Effect) -> Bool) -> [RowSource] {
+        var found: [RowSource] = []
+        found.reserveCapacity(rows.count { isMeant($0.effect) })
+        for row in rows where isMeant(row.effect) { found.append(row[keyPath: source]) }
+        return found
     }
 
     /// Neighbours in the key are mostly neighbours on disk: the target then finds each page in its caches.
@@ -180,7 +189,7 @@ struct TableNet {
 
     // MARK: the hash table
 
-    private func find(_ key: RowSource, _ hash: UInt64, _ chunks: [ChangeChunk]) -> Int? {
+    private func find(_ key: RowSource, _ hash: UInt32, _ chunks: [ChangeChunk]) -> Int? {
         guard !slots.isEmpty else { return nil }
         let mask = slots.count - 1
         var slot = Int(truncatingIfNeeded: hash) & mask
@@ -210,7 +219,7 @@ struct TableNet {
     }
 
     /// FNV-1a over the key's bytes; `nil` when a key cell has no value. A key is never a merged row.
-    private func hash(of row: RowSource, _ chunks: [ChangeChunk]) -> UInt64? {
+    private func hash(of row: RowSource, _ chunks: [ChangeChunk]) -> UInt32? {
         var result: UInt64 = 0xcbf2_9ce4_8422_2325
         for index in keyIndexes {
             let isComplete = chunks[Int(row.chunk)].arena.withCell(row.first + index) { cell, bytes in
@@ -221,7 +230,7 @@ struct TableNet {
             if !isComplete { return nil }
         }
         // The low bits choose the slot; FNV's are weak for keys that differ in their last byte only.
-        return result ^ (result >> 32)
+        return UInt32(truncatingIfNeeded: result ^ (result >> 32))
     }
 
     private func sameKey(_ left: RowSource, _ right: RowSource, _ chunks: [ChangeChunk]) -> Bool {

@@ -41,12 +41,20 @@ public enum TypeCompatibility {
         return source.baseTypeOID == target.baseTypeOID && hasPortableBinary(source) && hasPortableBinary(target)
     }
 
-    /// Whether a table as the stream defines it may be read from a binary one. Of a user's type the stream tells no
-    /// more than an OID of the source: the target's column decides.
-    public static func travelsInBinary(_ relation: RelationMessage, to target: TableDescription) -> Bool {
+    /// Whether a table as the stream defines it may be read from a binary one.
+    ///
+    /// Of a user's type the stream tells no more than an OID of the source. One that is not known may be an enum, whose label
+    /// would be read as a number: then the target's column must be one that reads labels, or text.
+    ///
+    /// - Parameter userTypes: a column of the source for each of its own types that is known, by the type's OID.
+    public static func travelsInBinary(
+        _ relation: RelationMessage, to target: TableDescription, userTypes: [UInt32: ColumnDescription] = [:]
+    ) -> Bool {
         relation.columns.allSatisfy { source in
             guard let column = target.column(source.name) else { return true }
-            return hasPortableBinary(column) && (source.typeOID >= firstUserOID || source.typeOID == column.baseTypeOID)
+            if let known = userTypes[source.typeOID] { return isBinarySafe(source: known, target: column) }
+            if source.typeOID >= firstUserOID { return column.baseKind == "e" || text.contains(column.baseTypeOID) }
+            return hasPortableBinary(column) && source.typeOID == column.baseTypeOID
         }
     }
 }

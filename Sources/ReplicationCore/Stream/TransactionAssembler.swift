@@ -8,10 +8,25 @@ public struct TransactionAssembler: Sendable {
     private var chunk = ChangeChunk()
     /// Complete chunks that go before it.
     private var finished: [ChangeChunk] = []
+    /// How much the last chunk had that had rows.
+    private var last = (bytes: 0, cells: 0, changes: 0)
     /// The transaction being read; its changes end where the chunk's do.
     private var open: TransactionSpan?
 
     public init(cutBytes: Int = 4 << 20) { self.cutBytes = cutBytes }
+
+    /// Makes room for what a read has brought, by what the last chunk was: growing bit by bit copies it again and again.
+    ///
+    /// - Parameters:
+    ///   - bytes: of the rows in it, at most; a row has no more cells.
+    ///   - messages: how many it is, at least as many as its changes.
+    public mutating func reserve(bytes: Int, messages: Int) {
+        guard chunk.arena.bytes.count < bytes, last.bytes > 0 else { return }
+        func share(_ count: Int) -> Int { count * bytes / last.bytes * 9 / 8 + 4 }
+        chunk.arena.bytes.reserveCapacity(chunk.arena.bytes.count + bytes)
+        chunk.arena.cells.reserveCapacity(chunk.arena.cells.count + min(share(last.cells), bytes))
+        chunk.changes.reserveCapacity(chunk.changes.count + min(share(last.changes), messages))
+    }
 
     /// Where the decoder puts values.
     public var arena: ChangeArena {
@@ -187,6 +202,9 @@ public struct TransactionAssembler: Sendable {
     private mutating func exchange(with next: ChangeChunk) -> ChangeChunk {
         var result = chunk
         result.relations = relations
+        if !result.arena.bytes.isEmpty {
+            last = (result.arena.bytes.count, result.arena.cells.count, result.changes.count)
+        }
         chunk = next
         if next.changes.isEmpty { relations.forgetSuperseded() }
         return result
@@ -239,11 +257,11 @@ public struct TransactionAssembler: Sendable {
         // The last entry is for a tail of truncations, which have no cells.
         let firstCell = min(chunk.changes[first...].lazy.map(\.lowestCell).min() ?? .max, chunk.arena.cells.count)
         let cells = chunk.arena.cells[firstCell...]
-        let firstByte = cells.first { $0.kind == .text || $0.kind == .binary }?.offset ?? chunk.arena.bytes.count
+        let firstByte = cells.first(where: \.hasValue)?.offset ?? chunk.arena.bytes.count
         tail.arena.bytes = Array(chunk.arena.bytes[firstByte...])
         tail.arena.cells = cells.map { cell in
             var moved = cell
-            if cell.kind == .text || cell.kind == .binary { moved.offset -= firstByte }
+            if cell.hasValue { moved.offset -= firstByte }
             return moved
         }
         let firstTruncation = chunk.changes[first...].first { $0.kind == .truncate }?.relation

@@ -39,6 +39,9 @@ public struct Cell: Sendable, Equatable {
     public var length: Int32
     public var kind: Kind
 
+    /// Whether there are bytes of it.
+    public var hasValue: Bool { kind == .text || kind == .binary }
+
     public init(kind: Kind, offset: Int = 0, length: Int32 = 0) {
         self.kind = kind
         self.offset = offset

@@ -4,6 +4,9 @@
 /// messages carry a transaction id. Row values go into the caller's arena in one piece per tuple; on an error the
 /// arena is as it was before.
 public struct PGOutputDecoder: Sendable {
+    /// What comes at least before a row's columns: message kind, relation, kind of the row, number of columns.
+    public static let rowHeadBytes = 8
+
     /// The `proto_version` that was asked for.
     public let protocolVersion: Int
     /// Whether `streaming 'parallel'` was asked for: stream aborts then carry a position and a time.

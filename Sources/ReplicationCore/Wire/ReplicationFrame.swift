@@ -5,6 +5,9 @@ public enum ReplicationFrame: Sendable, Equatable {
     /// Sign of life; the server wants an answer at once if `replyRequested`.
     case keepalive(endLSN: LSN, sentAt: PostgresTime, replyRequested: Bool)
 
+    /// What comes before the payload of WAL data: kind, two positions, a time.
+    public static let dataHeadBytes = 25
+
     /// Parses the envelope that fills `range` of `bytes`.
     public init(_ bytes: [UInt8], _ range: Range<Int>) throws(WireError) {
         guard range.lowerBound >= 0, range.upperBound <= bytes.count, !range.isEmpty else {

@@ -134,15 +134,20 @@ final class GroupApplier {
         }
         // A group that is prepared has its plans, and was made with them.
         if !group.isCurrent(builder), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
-        for (position, chunk) in group.chunks.enumerated() {
+        try await resolve(group.chunks) { try await applyFitting(PreparedGroup(chunks: $0)) }
+        try await applyFitting(group)
+    }
+
+    /// Makes the plans that are missing. Where a table does not fit, whatever comes before it is applied first.
+    private func resolve(_ chunks: [ChangeChunk], applying apply: ([ChangeChunk]) async throws -> Void) async throws {
+        for (position, chunk) in chunks.enumerated() {
             let misfit = try await builder.plans.resolve(
                 chunk.usedDefinitions, in: chunk.relations, on: executor.connection)
             guard let misfit else { continue }
-            if position > 0 { try await applyFitting(PreparedGroup(chunks: Array(group.chunks[..<position]))) }
+            if position > 0 { try await apply(Array(chunks[..<position])) }
             try await applyExactly(chunk, before: misfit.definition)
             throw ApplyError.schemaDiffers(misfit.mismatch)
         }
-        try await applyFitting(group)
     }
 
     private func applyFitting(_ group: PreparedGroup) async throws {
@@ -158,9 +163,16 @@ final class GroupApplier {
                 await executor.rollBack()
                 try await forgetStatements()
                 builder.counters.fallbacks += 1
+                // The reason may be that a table is no longer what it was.
+                builder.plans.forgetAll()
+                try await resolve(group.chunks, applying: applyExactly)
             }
         }
-        for chunk in group.chunks { try await applyExactly(chunk, before: nil) }
+        try await applyExactly(group.chunks)
+    }
+
+    private func applyExactly(_ chunks: [ChangeChunk]) async throws {
+        for chunk in chunks { try await applyExactly(chunk, before: nil) }
     }
 
     private func forgetStatements() async throws {

@@ -74,14 +74,20 @@ struct GroupExecutor: Sendable {
             whenSent()
             return try await commit(group.chunks, with: batch, asksConstraints: group.firesTriggers)
         }
+        let last = group.work.lastIndex { !$0.isCheck }
+        var check = StepBatch()
         for (position, work) in group.work.enumerated() {
-            let isLast = position == group.work.count - 1
             switch work {
-            case .statements(let batch): try await run(batch, whenSent: isLast ? whenSent : nil)
-            case .copy(let copy): try await run(copy, whenSent: isLast ? whenSent : nil)
+            case .statements(let batch): try await run(batch, whenSent: position == last ? whenSent : nil)
+            case .copy(let copy): try await run(copy, whenSent: position == last ? whenSent : nil)
+            case .check(let batch): check = batch
             }
         }
-        if group.chunks.last?.isOpenEnded == false { try await commit(group.chunks) }
+        if group.chunks.last?.isOpenEnded == false {
+            try await commit(group.chunks, with: check)
+        } else {
+            try await run(check)
+        }
     }
 
     private mutating func run(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws {

@@ -4,28 +4,43 @@ import ReplicationCore
 /// Plans of the tables in the stream, made from the target's catalog when a definition is first used.
 struct PlanCache: Sendable {
     enum Entry: Sendable {
-        case plan(RelationPlan)
+        case plan(RelationPlan, TargetShape)
         /// The table is not part of this direction.
         case ignored
     }
 
     let settings: DirectionSettings
     let isBinary: Bool
+    /// Types of the source's own, as its catalog showed them when the stream began.
+    let userTypes: [UInt32: ColumnDescription]
     /// Where each table's copy ended, for tables whose copy is newer than the slot.
     let copiedUpTo: [QualifiedName: LSN]
     private var entries: [Int: Entry] = [:]
 
-    init(settings: DirectionSettings, isBinary: Bool, copiedUpTo: [QualifiedName: LSN]) {
+    init(
+        settings: DirectionSettings, isBinary: Bool, userTypes: [UInt32: ColumnDescription] = [:],
+        copiedUpTo: [QualifiedName: LSN]
+    ) {
         self.settings = settings
         self.isBinary = isBinary
+        self.userTypes = userTypes
         self.copiedUpTo = copiedUpTo
     }
 
     /// A plan made by an earlier `resolve`; `nil` for a table that is not part of the direction.
     func plan(_ definition: Int) -> RelationPlan? {
-        guard case .plan(let plan)? = entries[definition] else { return nil }
+        guard case .plan(let plan, _)? = entries[definition] else { return nil }
         return plan
     }
+
+    /// What the table of a plan was when it was made.
+    func shape(_ definition: Int) -> TargetShape? {
+        guard case .plan(_, let shape)? = entries[definition] else { return nil }
+        return shape
+    }
+
+    /// Has every plan made anew: a table may have been altered.
+    mutating func forgetAll() { entries = [:] }
 
     /// Whether `resolve` would have nothing to do.
     func hasAll(_ definitions: [Int]) -> Bool { definitions.allSatisfy { entries[$0] != nil } }
@@ -43,6 +58,8 @@ struct PlanCache: Sendable {
         let missing = definitions.filter { entries[$0] == nil }
         if missing.isEmpty { return nil }
         let names = missing.compactMap { history[$0]?.name }.filter(settings.includes)
+        // First the shapes: what is altered in between no longer has the one that is known of it.
+        let shapes = names.isEmpty ? [:] : try await TargetShape.read(target, names)
         let tables = names.isEmpty ? [] : try await CatalogReader.tables(target, matching: names)
         for definition in missing {
             guard let relation = history[definition] else { throw StreamError.unexpected("a change of a definition that is gone") }
@@ -61,10 +78,11 @@ struct PlanCache: Sendable {
                     isBinary: isBinary, allowsBulk: try await Self.allowsBulk(table, on: target),
                     match: settings.backend == .split ? settings.policy?.tables[relation.name]?.match : nil
                 ) { settings.travels(relation.name, $0) }
-                if isBinary, let table, !TypeCompatibility.travelsInBinary(relation, to: table) {
+                if isBinary, let table, !TypeCompatibility.travelsInBinary(relation, to: table, userTypes: userTypes) {
                     throw ApplyError.needsText(relation.name)
                 }
-                entries[definition] = .plan(plan)
+                let made = TargetShape(oid: table?.oid ?? 0, text: "")
+                entries[definition] = .plan(plan, shapes[relation.name] ?? made)
             } catch let mismatch as SchemaMismatch {
                 return (definition, mismatch)
             }

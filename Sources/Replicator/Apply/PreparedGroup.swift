@@ -6,6 +6,10 @@ enum GroupWork: Sendable {
     case statements(StepBatch)
     /// Many inserts: what a COPY takes costs the server a third less than the same rows in arrays.
     case copy(RowCopy)
+    /// Whether all that came before may stand.
+    case check(StepBatch)
+
+    var isCheck: Bool { if case .check = self { true } else { false } }
 }
 
 /// The rows of one COPY; they are encoded while they are sent.

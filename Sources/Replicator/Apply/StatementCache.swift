@@ -7,6 +7,7 @@ struct StatementCache: Sendable {
         case row(RowStatement.Shape, definition: Int)
         case bulk(BulkStatement.Shape)
         case fused([FusedStatement.Part])
+        case shapes
 
         var isFused: Bool {
             if case .fused = self { true } else { false }
@@ -60,6 +61,9 @@ struct StatementCache: Sendable {
         }
         return name(.fused(parts), &batch) { FusedStatement.sql(parts, plans: plans) }
     }
+
+    /// The name of `TargetShape.check`; its first use adds the preparation to `batch`.
+    mutating func nameOfShapeCheck(batch: inout StepBatch) -> String { name(.shapes, &batch) { TargetShape.check } }
 
     /// Has what was refused as one statement go another way from now on: the target may mind what it cannot see in it.
     mutating func avoid(_ statements: [[FusedStatement.Part]]) {

@@ -40,6 +40,11 @@ struct StepBatch: Sendable {
         steps.append(step)
     }
 
+    /// Adds a statement that only looks whether what came before may stand.
+    mutating func addCheck(_ name: String, _ parameters: [PostgresParameter]) {
+        steps.append(.execute(name: name, parameters: parameters, binaryResult: false))
+    }
+
     /// Adds a statement for all that a source transaction changes and for the progress.
     mutating func addFused(_ name: String, _ parts: [FusedStatement.Part], _ parameters: [PostgresParameter]) {
         fused.append((steps.count, parts))

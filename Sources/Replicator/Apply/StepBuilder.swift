@@ -72,7 +72,14 @@ struct StepBuilder: Sendable {
             }
             if batch.isFull { flush() }
         }
-        flush()
+        if work.isEmpty {
+            addShapeCheck(of: plan.definitions, to: &batch)
+            flush()
+        } else {
+            flush()
+            addShapeCheck(of: plan.definitions, to: &batch)
+            if !batch.isEmpty { work.append(.check(batch)) }
+        }
         var done = ApplyCounters()
         done.changes = plan.changeCount
         done.ignored = plan.ignoredCount
@@ -81,6 +88,14 @@ struct StepBuilder: Sendable {
         return PreparedGroup(
             chunks: chunks, work: work, counters: done, firesTriggers: firesTriggers,
             statementsGeneration: statements.generation)
+    }
+
+    /// Asks whether the tables of a plan still are what they were when it was made.
+    private mutating func addShapeCheck(of definitions: [Int], to batch: inout StepBatch) {
+        let shapes = Set(definitions.compactMap { plans.shape($0) })
+        if shapes.isEmpty { return }
+        let name = statements.nameOfShapeCheck(batch: &batch)
+        batch.addCheck(name, TargetShape.parameters(shapes.sorted { $0.oid < $1.oid }))
     }
 
     /// A group made as ready as it can be without asking the target, and the builder afterwards.

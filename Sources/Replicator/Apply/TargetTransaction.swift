@@ -296,6 +296,8 @@ enum OID {
     static let timestamptz: UInt32 = 1184
     static let bigint: UInt32 = 20
     static let pgLSN: UInt32 = 3220
+    static let oidArray: UInt32 = 1028
+    static let textArray: UInt32 = 1009
 }
 
 /// Network byte order, as binary parameters want it.

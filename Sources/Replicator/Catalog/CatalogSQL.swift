@@ -30,6 +30,15 @@ enum CatalogSQL {
                       SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = 'pg_catalog.text'::pg_catalog.regtype
                         AND c.casttarget = b.oid AND c.castmethod = 'f' AND c.oid >= 16384)
                     THEN pg_catalog.format_type(b.oid, -1) END AS cast_name,
+               CASE WHEN b.oid >= 16384 THEN (
+                 SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+                 FROM pg_catalog.pg_opclass c
+                      JOIN pg_catalog.pg_am method ON method.oid = c.opcmethod AND method.amname = 'btree'
+                      JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amoplefttype = b.oid
+                           AND m.amoprighttype = b.oid AND m.amopstrategy = 3
+                      JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+                      JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+                 WHERE c.opcdefault AND c.opcintype = b.oid) END AS equality,
                a.attnotnull AS is_not_null, a.attgenerated <> '' AS is_generated, a.attidentity AS identity,
                pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default
         FROM pg_catalog.pg_attribute a

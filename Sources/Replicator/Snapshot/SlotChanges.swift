@@ -22,7 +22,6 @@ struct SlotChanges {
 
     /// More rows than this are sooner copied again.
     static let mostKeys = 250_000
-    static let mostKeyBytes = 64 << 20
 
     let settings: DirectionSettings
     let questions: [QualifiedName: Question]
@@ -30,7 +29,7 @@ struct SlotChanges {
     let until: LSN
 
     private var relations: [UInt32: RelationMessage] = [:]
-    private var answers: [QualifiedName: Answer] = [:]
+    private(set) var answers: [QualifiedName: Answer] = [:]
     private var keyBytes: [QualifiedName: Int] = [:]
     private var commitLSN: LSN?
     private var isOver = false
@@ -128,11 +127,16 @@ struct SlotChanges {
             guard let key = Self.key(tuple, of: relation, question.key, arena), !key.isEmpty else {
                 return answers[relation.name] = .beyondRepair
             }
-            if keys.insert(key).inserted { keyBytes[relation.name, default: 0] += key.reduce(64) { $0 + $1.utf8.count } }
+            if keys.insert(key).inserted { keyBytes[relation.name, default: 0] += key.reduce(96) { $0 + 16 + $1.utf8.count } }
         }
-        let isSmall = keys.count <= Self.mostKeys && (keyBytes[relation.name] ?? 0) <= Self.mostKeyBytes
+        // Nothing else waits in memory meanwhile; but for the statements the keys are written out again.
+        let isSmall = keys.count <= Self.mostKeys && heldBytes <= settings.replication.memoryLimitBytes / 4
         answers[relation.name] = isSmall ? .keys(keys) : .beyondRepair
+        if !isSmall { keyBytes[relation.name] = nil }
     }
+
+    /// Of all tables.
+    private var heldBytes: Int { keyBytes.values.reduce(0, +) }
 
     /// `nil` when a column of the key has no value here.
     private static func key(

@@ -8,12 +8,13 @@ struct SplitBulkWriter {
     /// - Parameter whenSent: called, if all goes well, when the target has all of it and is still at work.
     /// - Throws: `ApplyError.missingRow`, `ApplyError.refused`, `PostgresError`.
     func run(_ work: [GroupWork], whenSent: @escaping @Sendable () -> Void) async throws {
-        if work.isEmpty { whenSent() }
+        let last = work.lastIndex { !$0.isCheck }
+        if last == nil { whenSent() }
         for (position, part) in work.enumerated() {
-            let isLast = position == work.count - 1
             switch part {
-            case .statements(let batch): try await run(batch, whenSent: isLast ? whenSent : nil)
-            case .copy(let copy): try await run(copy, whenSent: isLast ? whenSent : nil)
+            case .statements(let batch): try await run(batch, whenSent: position == last ? whenSent : nil)
+            case .copy(let copy): try await run(copy, whenSent: position == last ? whenSent : nil)
+            case .check(let batch): try await run(batch)
             }
         }
     }

@@ -333,6 +333,7 @@ final class SplitGroupApplier {
         _ = try await connection.execute("DEALLOCATE ALL")
         names.forget()
         builder.statements.forget()
+        builder.plans.forgetAll()
         hasStatements = false
     }
 

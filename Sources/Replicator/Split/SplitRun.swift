@@ -99,9 +99,9 @@ struct SplitRun: Sendable {
         }
         var isBinary = allowsBinary
         for side in Side.allCases {
-            let isPortable = try await settings[reading: side].supportsBinary(
+            let types = try await settings[reading: side].binaryTypes(
                 source: links[side].control, target: links[side.opposite].control)
-            isBinary = isBinary && isPortable
+            isBinary = isBinary && types != nil
         }
         let echoed = try await echoedTables(links)
         for side in Side.allCases {

@@ -66,7 +66,7 @@ struct SplitTarget: Sendable {
     /// An operation's new value of a column; `nil` is NULL.
     func bytes(_ column: Int, _ operation: RowOperation, _ arena: ChangeArena) -> [UInt8]? {
         let cell = arena.cells[operation.newCell(column, table: table, arena: arena)]
-        guard cell.kind == .text || cell.kind == .binary else { return nil }
+        guard cell.hasValue else { return nil }
         return Array(arena.bytes[cell.offset..<(cell.offset + Int(cell.length))])
     }
 

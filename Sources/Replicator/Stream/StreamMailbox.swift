@@ -6,8 +6,11 @@ import Synchronization
 /// The reader asks `isFull` before it reads on; so the bound is passed by one read at most.
 final class StreamMailbox: Sendable {
     private struct State {
-        var chunks: [ChangeChunk] = []
-        var sizeBytes = 0
+        private(set) var chunks: [ChangeChunk] = []
+        private(set) var sizeBytes = 0
+        private var changeCount = 0
+        /// How many of them are groups of their own.
+        private var aloneCount = 0
         var isClosed = false
         /// The applier waits for the next chunk.
         var isAwaited = false
@@ -16,8 +19,8 @@ final class StreamMailbox: Sendable {
         var isQuiet = false
         /// What comes is old, and more of it is on its way.
         var isBacklog = false
-        /// The applier could go on, and waits for a fuller group.
-        var isFilling = false
+        /// The applier could go on, and waits for a group that reaches one of these.
+        var filling: GroupLimits?
         /// Lends the applier to the reader; there while it waits for what comes next.
         var lending: Lending?
         /// The reader has it, and whether the applier has looked meanwhile and is to look again.
@@ -26,12 +29,29 @@ final class StreamMailbox: Sendable {
         /// The reader has left something with the applier that it must see to itself.
         var hasLeft = false
 
-        mutating func removeLast() { sizeBytes -= chunks.removeLast().sizeBytes }
+        mutating func append(_ chunk: ChangeChunk) {
+            count(chunk, 1)
+            chunks.append(chunk)
+        }
+
+        mutating func removeLast() { count(chunks.removeLast(), -1) }
+
+        mutating func removeFirst(_ number: Int) -> [ChangeChunk] {
+            let first = Array(chunks[..<number])
+            chunks.removeFirst(number)
+            for chunk in first { count(chunk, -1) }
+            return first
+        }
+
+        private mutating func count(_ chunk: borrowing ChangeChunk, _ sign: Int) {
+            sizeBytes += sign * chunk.sizeBytes
+            changeCount += sign * chunk.changes.count
+            if chunk.standsAlone { aloneCount += sign }
+        }
 
         /// Whether a group taken now would end at a limit, or at something that stands alone.
         func isFull(_ limits: GroupLimits, _ limitBytes: Int) -> Bool {
-            sizeBytes >= min(limits.bytes, limitBytes) || chunks.contains(where: \.standsAlone)
-                || chunks.reduce(0) { $0 + $1.changes.count } >= limits.changes
+            sizeBytes >= min(limits.bytes, limitBytes) || aloneCount > 0 || changeCount >= limits.changes
         }
     }
 
@@ -72,23 +92,22 @@ final class StreamMailbox: Sendable {
     func holds(_ bytes: Int) -> Bool { state.withLock { $0.sizeBytes >= bytes } }
 
     /// Whether the applier waits for a fuller group, and so for the end of the backlog.
-    var isFilling: Bool { state.withLock { $0.isFilling } }
+    var isFilling: Bool { state.withLock { $0.filling != nil } }
 
     /// Whether the applier has not come for what is here, or wants more of it: then messages may gather. A few transactions
     /// are no reason: it may come for them while the reader rests, and find only what had been read before.
-    var isBehind: Bool { state.withLock { $0.isFilling || !$0.isAwaited && $0.sizeBytes >= Self.gatheringBytes } }
+    var isBehind: Bool { state.withLock { $0.filling != nil || !$0.isAwaited && $0.sizeBytes >= Self.gatheringBytes } }
 
-    func put(_ chunk: consuming ChangeChunk) {
-        let sizeBytes = chunk.sizeBytes
-        let boxed = chunk
+    func put(_ chunk: ChangeChunk) {
         let isNews = state.withLock { state in
-            if boxed.isPosition, let last = state.chunks.last, last.isPosition { state.removeLast() }
+            if chunk.isPosition, let last = state.chunks.last, last.isPosition { state.removeLast() }
             // What is to be taken back need not be applied first.
-            while boxed.retracts, let last = state.chunks.last, last.isEarly { state.removeLast() }
-            state.chunks.append(boxed)
-            state.sizeBytes += sizeBytes
+            while chunk.retracts, let last = state.chunks.last, last.isEarly { state.removeLast() }
+            state.append(chunk)
+            // Who waits for a full group would look, and wait again.
+            if let limits = state.filling, !state.isFull(limits, limitBytes) { return false }
             // The server tells its position after each transaction that it has sent.
-            return state.lending == nil || !boxed.isPosition
+            return state.lending == nil || !chunk.isPosition
         }
         if isNews { arrival.notify() }
     }
@@ -110,7 +129,7 @@ final class StreamMailbox: Sendable {
                 !state.isClosed
             else { return nil }
             // The chunk's own is later.
-            (state.chunks, state.sizeBytes) = ([], 0)
+            _ = state.removeFirst(state.chunks.count)
             state.isLent = true
             return lending
         }
@@ -133,7 +152,7 @@ final class StreamMailbox: Sendable {
     func note(isBacklog: Bool) {
         let isWaitedFor = state.withLock { state in
             state.isBacklog = isBacklog
-            return state.isFilling && !isBacklog
+            return state.filling != nil && !isBacklog
         }
         if isWaitedFor { arrival.notify() }
     }
@@ -193,8 +212,10 @@ final class StreamMailbox: Sendable {
     private func mustFill(_ limits: GroupLimits) -> Bool {
         let isCancelled = Task.isCancelled
         return state.withLock { state in
-            state.isFilling = state.isBacklog && !state.isClosed && !state.hasLeft && !isCancelled && !state.isFull(limits, limitBytes)
-            return state.isFilling
+            let mustWait =
+                state.isBacklog && !state.isClosed && !state.hasLeft && !isCancelled && !state.isFull(limits, limitBytes)
+            state.filling = mustWait ? limits : nil
+            return mustWait
         }
     }
 
@@ -209,7 +230,7 @@ final class StreamMailbox: Sendable {
             state.mustWake = state.isLent
             if state.isLent { return nil }
             let taken = Self.attempt(&state, limits, isCancelled: isCancelled)
-            (state.isFilling, state.isQuiet, state.hasLeft) = (false, false, false)
+            (state.filling, state.isQuiet, state.hasLeft) = (nil, false, false)
             state.isAwaited = taken == nil
             state.wantsQuiet = taken == nil && (state.wantsQuiet || untilQuiet)
             if taken != nil { state.lending = nil }
@@ -262,10 +283,7 @@ final class StreamMailbox: Sendable {
             if chunk.standsAlone { break }
         }
         guard count > 0 else { return [] }
-        let taken = Array(state.chunks[..<count])
-        state.chunks.removeFirst(count)
-        state.sizeBytes -= sizeBytes
-        return taken
+        return state.removeFirst(count)
     }
 }
 

@@ -124,6 +124,10 @@ struct StreamReader {
 
     private func read(_ batch: ReplicationBatch, _ life: inout Life) async throws {
         var reportedBytes = 0
+        if life.streamed?.isInSegment != true {
+            let rowBytes = batch.bytes.count - batch.messages.count * (ReplicationFrame.dataHeadBytes + PGOutputDecoder.rowHeadBytes)
+            life.assembler.reserve(bytes: max(0, rowBytes), messages: batch.messages.count)
+        }
         for range in batch.messages {
             if range.lowerBound - reportedBytes >= Self.readBytes {
                 reportedBytes = range.lowerBound

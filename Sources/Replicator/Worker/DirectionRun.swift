@@ -29,12 +29,12 @@ struct DirectionRun: Sendable {
             try await PostgresConnection.with(settings.source) { source in
                 let check = SourceCheck(settings: settings, connection: source)
                 let (startLSN, slot) = try await position(target: target, check: check)
-                var isBinary = false
-                if allowsBinary { isBinary = try await settings.supportsBinary(source: source, target: target) }
+                var types: [UInt32: ColumnDescription]?
+                if allowsBinary { types = try await settings.binaryTypes(source: source, target: target) }
                 let spill = try await makeSpill()
                 do {
                     try await stream(
-                        from: startLSN, slot: slot, isBinary: isBinary, spill: spill, source: source, target: target,
+                        from: startLSN, slot: slot, binaryTypes: types, spill: spill, source: source, target: target,
                         check: check)
                     await spill?.folder.close()
                 } catch {
@@ -66,9 +66,10 @@ struct DirectionRun: Sendable {
     }
 
     private func stream(
-        from startLSN: LSN, slot: SourceCheck.Slot, isBinary: Bool, spill: StreamSpill?, source: PostgresConnection,
-        target: PostgresConnection, check: SourceCheck
+        from startLSN: LSN, slot: SourceCheck.Slot, binaryTypes: [UInt32: ColumnDescription]?, spill: StreamSpill?,
+        source: PostgresConnection, target: PostgresConnection, check: SourceCheck
     ) async throws {
+        let isBinary = binaryTypes != nil
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
         var copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
         let newestCopy = copied.values.max() ?? .zero
@@ -105,7 +106,8 @@ struct DirectionRun: Sendable {
                 stream: stream, mailbox: mailbox, state: state, senderTimeoutMilliseconds: senderTimeoutMilliseconds,
                 limits: settings.replication.groupLimits, spill: spill,
                 earlyFrom: isTwoPhase ? nil : max(startLSN, newestCopy, exactUpTo, earlyFrom), isTwoPhase: isTwoPhase)
-            let plans = PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: copied)
+            let plans = PlanCache(
+                settings: settings, isBinary: isBinary, userTypes: binaryTypes ?? [:], copiedUpTo: copied)
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
                 exactUpTo: exactUpTo, quarantine: quarantine, late: late, worker: worker, backlogSequence: backlogSequence,

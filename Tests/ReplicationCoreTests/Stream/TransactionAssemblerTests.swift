@@ -46,6 +46,31 @@ import Testing
         #expect(second.words(second.changes[2].new) == ["fourth", "4"])
     }
 
+    /// By what it was, one byte of a row might hold any number of cells, and of changes.
+    @Test func roomIsMadeForNoMoreThanCanCome() throws {
+        var script = StreamScript()
+        try script.table(1, "Reservas", key: ["id"], columns: ["id"])
+        try script.table(2, "Leads", key: [], columns: [])
+        try script.begin()
+        for _ in 0..<1_000 { try script.insert(2, []) }
+        try script.insert(1, ["x"])
+        try script.commit()
+        let first = try script.take()
+        #expect(first.changes.count == 1_001)
+
+        script.assembler.reserve(bytes: 1_000, messages: 3)
+        let changeBytes = MemoryLayout<Change>.stride
+        #expect(script.assembler.sizeBytes >= 1_000)
+        #expect(script.assembler.sizeBytes < 2 * (1_000 * (1 + MemoryLayout<Cell>.stride)) + 3 * changeBytes)
+        try script.begin()
+        for _ in 0..<1_000 { try script.insert(2, []) }
+        try script.insert(1, ["a"])
+        try script.commit()
+        let second = try script.take()
+        #expect(second.changes.count == 1_001)
+        #expect(second.words(second.changes[1_000].new) == ["a"])
+    }
+
     @Test func truncationsInTheTailKeepTheirTables() throws {
         var script = StreamScript()
         try script.table(1, "Reservas", key: ["id"], columns: ["id"])

@@ -84,6 +84,19 @@ import Testing
         #expect(taken == [4])
     }
 
+    @Test(.timeLimit(.minutes(1))) func groupThatWaitsToBeFullEndsAtAPieceThatComes() async {
+        let mailbox = mailbox([chunk(changes: 4)])
+        mailbox.note(isBacklog: true)
+        let taken = await group(mailbox, GroupLimits(bytes: .max, changes: 100)) {
+            mailbox.put(chunk(changes: 7, endLSN: .zero))
+        }
+        #expect(taken == [4])
+        // What is taken is not counted twice: the piece alone is no longer what makes the mailbox full.
+        #expect(sizes(mailbox, .none) == [[7]])
+        mailbox.put(chunk(changes: 4))
+        #expect(mailbox.takeNow(GroupLimits(bytes: .max, changes: 10)) == nil)
+    }
+
     @Test(.timeLimit(.minutes(1))) func pieceOfALargeTransactionIsNotWaitedWith() {
         let mailbox = mailbox([chunk(changes: 4), chunk(changes: 7, endLSN: .zero)])
         mailbox.note(isBacklog: true)

@@ -1,0 +1,57 @@
+import PostgresClient
+import ReplicationCore
+
+/// What a table of the target was when it was planned for.
+///
+/// A plan is made once, and the table may be altered meanwhile. A COPY tells the server no types: a bigint's bytes are read as
+/// a numeric without an error. And a trigger that fires is to see every change. So whatever goes in bulk asks, as its last
+/// step, whether its tables are what they were: from then to the commit its own locks hold off whoever would alter them.
+struct TargetShape: Sendable, Hashable {
+    let oid: UInt32
+    /// The columns with their types, and how much fires for replicated rows.
+    let text: String
+
+    static func read(
+        _ connection: PostgresConnection, _ names: [QualifiedName]
+    ) async throws(PostgresError) -> [QualifiedName: TargetShape] {
+        let result = try await connection.query(
+            """
+            SELECT n.nspname, c.relname, c.oid::text, \(shape(of: "c.oid")) FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))
+            """,
+            [.text(SQLText.arrayLiteral(names.map(\.schema))), .text(SQLText.arrayLiteral(names.map(\.name)))])
+        var shapes: [QualifiedName: TargetShape] = [:]
+        for row in result.rows {
+            guard let oid = row[2].flatMap({ UInt32($0) }), let text = row[3] else { continue }
+            shapes[QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")] = TargetShape(oid: oid, text: text)
+        }
+        return shapes
+    }
+
+    /// A statement that fails (22012) unless every table still has its shape; with `parameters`.
+    static let check: (text: String, parameterTypes: [UInt32]) = (
+        """
+        SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 0)::int
+        FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS e(oid, shape) WHERE e.shape IS DISTINCT FROM \(shape(of: "e.oid"))
+        """, [OID.oidArray, OID.textArray]
+    )
+
+    static func parameters(_ shapes: [TargetShape]) -> [PostgresParameter] {
+        [
+            .text("{" + shapes.map { "\($0.oid)" }.joined(separator: ",") + "}"),
+            .text(SQLText.arrayLiteral(shapes.map(\.text))),
+        ]
+    }
+
+    private static func shape(of oid: String) -> String {
+        """
+        pg_catalog.concat(
+          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.atttypid), ', ' ORDER BY a.attnum)
+           FROM pg_catalog.pg_attribute a WHERE a.attrelid = \(oid) AND a.attnum > 0 AND NOT a.attisdropped), '; ',
+          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE t.tgenabled IN ('R', 'A') AND t.tgrelid IN (
+             SELECT \(oid) UNION ALL SELECT p.relid FROM pg_catalog.pg_partition_tree(\(oid)) p)), ' ',
+          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite r WHERE r.ev_class = \(oid) AND r.ev_enabled IN ('R', 'A')))
+        """
+    }
+}
