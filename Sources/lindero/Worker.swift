@@ -36,6 +36,7 @@ struct Worker: Sendable {
             Job(task: task, members: task.directions.map { Member(settings: $0, state: DirectionState()) })
         }
         let members = jobs.flatMap(\.members)
+        await LeftSpillFiles.remove(base: plan.loaded?.configuration.replication.spillDirectory)
         await endFeed()
         let work = Task { try await runAll(jobs) }
         stopRequest.onRequest { stop(members, work) }

@@ -79,6 +79,27 @@ import Testing
         await session.close()
     }
 
+    @Test func filesOfAKilledWorkerGoAtTheNextStartThatNeedsNone() async throws {
+        let scene = try await Scene(script: Self.guest)
+        let session = try await scene.session()
+        var worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await session.execute("BEGIN; \(Self.rows(1, 10_000))")
+        try await waitUntil("it spills") { !scene.files.isEmpty }
+        worker.kill9()
+        #expect(try await worker.wait() == 128 + SIGKILL)
+        #expect(!scene.files.isEmpty)
+        try scene.inner.folder.write(
+            BadInputScene.file(tables: "\"*\": { columns: { bot: \"*\" } }", replication: "streaming: off, spill_dir: \(scene.base)"))
+        worker = try scene.inner.start()
+        try await worker.waitForErrors("streaming")
+        #expect(scene.folders.isEmpty)
+        _ = try await session.execute("ROLLBACK")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        await session.close()
+    }
+
     private static let held = """
         SELECT count(*) FROM pg_locks WHERE relation = 'guest'::regclass AND mode = 'RowExclusiveLock' AND granted
           AND pid <> pg_backend_pid()

@@ -18,6 +18,20 @@ final class SpillFolder: Sendable {
     /// Where folders are made unless the configuration says otherwise: on disk, for `/tmp` is often memory.
     static var defaultBase: String { "/var/tmp/lindero-\(geteuid())" }
 
+    /// Removes what dead workers left, for a start that may need no folder itself: in `base`, and where folders are made
+    /// by default. A base that is not there or that others may write to is left alone.
+    static func sweep(base: String?) async {
+        let queue = DispatchQueue(label: "lindero.spill.sweep")
+        for base in Set([base ?? defaultBase, defaultBase]) {
+            try? await blocking(on: queue) { () throws(SpillError) in
+                let descriptor = try openBase(base, makesIt: false)
+                defer { Glibc.close(descriptor) }
+                try lock(descriptor, of: base)
+                removeDead(in: base)
+            }
+        }
+    }
+
     /// Makes the folder, and removes those of dead workers.
     static func open(base: String?, direction: String) async throws -> SpillFolder {
         let queue = DispatchQueue(label: "lindero.spill.open")
@@ -27,12 +41,9 @@ final class SpillFolder: Sendable {
     }
 
     private init(base: String, direction: String) throws(SpillError) {
-        let descriptor = try Self.openBase(base)
+        let descriptor = try Self.openBase(base, makesIt: true)
         defer { Glibc.close(descriptor) }
-        // One at a time: a folder that is made but not yet locked would look dead.
-        while flock(descriptor, LOCK_EX) != 0 {
-            if errno != EINTR { throw .last(base, "locked") }
-        }
+        try Self.lock(descriptor, of: base)
         Self.removeDead(in: base)
         let plain = String(
             direction.unicodeScalars.map {
@@ -161,9 +172,11 @@ final class SpillFolder: Sendable {
             ? nil : ("does not exist and can't be made", false)
     }
 
-    /// Makes the base if need be, and makes sure that nobody else can put something there.
-    private static func openBase(_ base: String) throws(SpillError) -> CInt {
-        guard mkdir(base, 0o700) == 0 || errno == EEXIST else { throw .last(base, "made") }
+    /// Makes sure that nobody else can put something into the base.
+    private static func openBase(_ base: String, makesIt: Bool) throws(SpillError) -> CInt {
+        if makesIt {
+            guard mkdir(base, 0o700) == 0 || errno == EEXIST else { throw .last(base, "made") }
+        }
         let descriptor = Glibc.open(base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         guard descriptor >= 0 else { throw .last(base, "opened as a folder") }
         var facts = stat()
@@ -172,6 +185,13 @@ final class SpillFolder: Sendable {
             throw .unusable(folder: base, why: "belongs to another user, or others may write to it")
         }
         return descriptor
+    }
+
+    /// One at a time: a folder that is made but not yet locked would look dead.
+    private static func lock(_ descriptor: CInt, of base: String) throws(SpillError) {
+        while flock(descriptor, LOCK_EX) != 0 {
+            if errno != EINTR { throw .last(base, "locked") }
+        }
     }
 
     private static func removeDead(in base: String) {

@@ -46,6 +46,19 @@ import Testing
         await next.close()
     }
 
+    @Test func startThatNeedsNoFolderRemovesWhatADeadWorkerLeftAndMakesNone() async throws {
+        let base = Base()
+        await SpillFolder.sweep(base: base.path)
+        #expect(!FileManager.default.fileExists(atPath: base.path))
+        let living = try await SpillFolder.open(base: base.path, direction: "a->b")
+        let dead = "\(base.path)/a__b-dead.spill"
+        try FileManager.default.createDirectory(atPath: dead, withIntermediateDirectories: true)
+        try Data("rows".utf8).write(to: URL(fileURLWithPath: "\(dead)/77"))
+        await SpillFolder.sweep(base: base.path)
+        #expect(base.folders.map { "\(base.path)/\($0)" } == [living.path])
+        await living.close()
+    }
+
     @Test func folderThatOthersMayWriteToIsRefused() async throws {
         let base = Base()
         try FileManager.default.createDirectory(atPath: base.path, withIntermediateDirectories: true)
