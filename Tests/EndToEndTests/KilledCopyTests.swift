@@ -61,6 +61,28 @@ import Testing
         #expect(try await worker.wait() == 0)
     }
 
+    @Test func slotThatIsGoneWhenTheCopyGoesOnIsNamed() async throws {
+        let scene = try await BadInputScene(
+            script: "", tables: "stay: { columns: { bot: \"*\" } }", replication: "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 8MB }")
+        _ = try await scene.source.execute(
+            "CREATE TABLE stay (id int PRIMARY KEY, v text); INSERT INTO stay SELECT i, repeat('x', 500) FROM generate_series(1, 30000) i")
+        let worker = try scene.start()
+        try await waitUntil("pieces are there: \(worker.errors)", timeoutSeconds: 30) {
+            (try? await scene.target.execute("SELECT count(*) >= 3 FROM lindero.table_copy_chunk").firstValue) == "t"
+        }
+        worker.kill9()
+        #expect(try await worker.wait() == 128 + SIGKILL)
+        let slots = "FROM pg_replication_slots WHERE database = current_database()"
+        try await waitUntil("its sessions are gone") {
+            try await scene.source.execute("SELECT count(*) \(slots) AND NOT temporary AND NOT active").firstValue == "1"
+        }
+        let slot = try await scene.source.execute("SELECT slot_name \(slots) AND NOT temporary").firstValue ?? ""
+        _ = try await scene.source.execute("SELECT pg_drop_replication_slot('\(slot)')")
+        let outcome = try await scene.run(["run", "--http", "none"])
+        expectComplaint(outcome, exit: 2, says: ["Replication slot \(slot) does not exist on bot", "lindero migrate --down"])
+        #expect(!outcome.errors.contains("Publication"), "\(outcome.errors)")
+    }
+
     /// - Returns: how many transactions it has written.
     private static func write(_ url: String, seed: UInt64) async throws -> Int {
         let connection = try await BadInputScene.connect(url)

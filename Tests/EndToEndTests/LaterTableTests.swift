@@ -1,3 +1,4 @@
+import Glibc
 import PostgresClient
 import TestSupport
 import Testing
@@ -41,5 +42,76 @@ import Testing
         let outcome = try await scene.run(["run", "--http", "none"])
         expectComplaint(outcome, exit: 2, says: ["added", "lindero check"])
         _ = try await scene.source.execute("UPDATE added SET v = 'still allowed'")
+    }
+
+    // MARK: a later table whose copy is killed
+
+    private static let guestAlone = "guest: { columns: { bot: \"*\" } }"
+    private static let pieces = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 8MB }, heartbeat: 200ms"
+
+    /// A worker that was killed while it copied a table of 24 MB that came later; `guest` streamed before.
+    private func killedInItsCopy() async throws -> BadInputScene {
+        let scene = try await BadInputScene(replication: Self.pieces)
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        try await scene.waitUntilEqual()
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        _ = try await scene.source.execute(
+            "CREATE TABLE added (id int PRIMARY KEY, v text); INSERT INTO added SELECT i, repeat('x', 500) FROM generate_series(1, 40000) i")
+        try scene.folder.write(BadInputScene.file(tables: Self.both, replication: Self.pieces))
+        let worker = try scene.start()
+        try await waitUntil("five pieces are there: \(worker.errors)", timeoutSeconds: 30) {
+            try await scene.target.execute("SELECT count(*) >= 5 FROM lindero.table_copy_chunk").firstValue == "t"
+        }
+        worker.kill9()
+        #expect(try await worker.wait() == 128 + SIGKILL)
+        _ = try await scene.source.execute(
+            """
+            UPDATE added SET v = 'changed' WHERE id IN (7, 39999); DELETE FROM added WHERE id IN (8, 39998);
+            INSERT INTO added VALUES (-1, 'new'); UPDATE added SET id = -id WHERE id BETWEEN 100 AND 200
+            """)
+        return scene
+    }
+
+    private func expectWhole(_ scene: BadInputScene, _ worker: RunningLindero) async throws {
+        let digest = "SELECT count(*) || ' ' || sum(hashtext(a::text)::bigint) FROM added a"
+        try await waitUntil("the table is equal: \(worker.errors)", timeoutSeconds: 30) {
+            try await scene.source.execute(digest).firstValue == scene.target.execute(digest).firstValue
+        }
+        let indexes = "SELECT string_agg(indexdef, ' ') FROM pg_indexes WHERE tablename = 'added'"
+        let built = try await scene.target.execute(indexes).firstValue
+        #expect(try await scene.source.execute(indexes).firstValue == built)
+    }
+
+    @Test func addedTableWhoseCopyWasKilledGoesOnWithThePiecesItHas() async throws {
+        let scene = try await killedInItsCopy()
+        let check = try await scene.run(["check"])
+        #expect(check.exitCode == 0, "\(check.output)")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        #expect(worker.errors.contains("keeping copied parts"), "\(worker.errors)")
+        try await expectWhole(scene, worker)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
+    @Test func piecesThatTheStreamPassedByAreNotKept() async throws {
+        let scene = try await killedInItsCopy()
+        // Without the table for a while: the slot forgets what changed in it.
+        try scene.folder.write(BadInputScene.file(tables: Self.guestAlone, replication: Self.pieces))
+        let without = try scene.start()
+        try await without.waitForErrors("streaming")
+        _ = try await scene.source.execute("INSERT INTO guest VALUES (77, 'b'); UPDATE added SET v = 'unseen' WHERE id = 9")
+        try await scene.waitUntilEqual()
+        without.terminate()
+        #expect(try await without.wait() == 0, "\(without.errors)")
+        try scene.folder.write(BadInputScene.file(tables: Self.both, replication: Self.pieces))
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        #expect(worker.errors.contains("copying a table from its beginning again"), "\(worker.errors)")
+        try await expectWhole(scene, worker)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
     }
 }

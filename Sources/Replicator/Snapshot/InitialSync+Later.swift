@@ -36,6 +36,7 @@ extension InitialSync {
         try requirePublished(tables.filter { finished[$0.name] != nil }, cover)
         let new = tables.filter { finished[$0.name] == nil || known.unfinishedTables.contains($0.name.sql) }
         guard !new.isEmpty else { return }
+        try await requireSlot(source)
         try await TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
             .add(new, known: tables)
     }
@@ -63,6 +64,7 @@ extension InitialSync {
             }
         }
         guard !unfinished.isEmpty else { return }
+        try await requireSlot(source)
         try await CopyGate(settings: settings).enter(target)
         try await addition.add(unfinished, known: tables)
     }

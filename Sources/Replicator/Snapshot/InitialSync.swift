@@ -48,6 +48,7 @@ public struct InitialSync: Sendable {
         if let known, isResumed, known.isPrepared {
             return try await addNew(among: tables, known, source: source, target: target)
         }
+        if isResumed { try await requireSlot(source) }
         let finished = try await TableCopyState.read(target, direction: settings.name)
         state.set(.copying)
         let objects = ReplicationObjects(settings: settings, source: source)
@@ -75,6 +76,11 @@ public struct InitialSync: Sendable {
         }
         try await finish(schema, targets: targets, source: source, target: target)
         try await record.markPrepared()
+    }
+
+    /// Nothing is copied for a slot that is gone.
+    func requireSlot(_ source: PostgresConnection) async throws {
+        _ = try await SourceCheck(settings: settings, connection: source).slot(allowsTwoPhase: true)
     }
 
     /// Finished parts of tables that are not finished; whatever else is noted is forgotten.

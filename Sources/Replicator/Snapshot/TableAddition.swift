@@ -25,8 +25,8 @@ struct TableAddition {
             try await TwoPhaseStart.requireNoCopy(settings, source: source, of: pending.map(\.name))
         }
         try requireIdentity(pending)
-        try await discardParts(of: pending)
-        try await sync.requireEmpty(pending, on: target, after: try await rename(among: finished))
+        let kept = try await keptParts(of: pending)
+        try await sync.requireEmpty(pending.filter { kept[$0.name] == nil }, on: target, after: try await rename(among: finished))
         state.set(.copying)
         logger.notice("adding tables", metadata: ["tables": "\(tables.map { "\($0.name)" }.joined(separator: ", "))"])
         try await ReplicationObjects(settings: settings, source: source).addToPublication(tables)
@@ -42,20 +42,28 @@ struct TableAddition {
             try await SnapshotRun(
                 settings: settings, state: state, logger: logger, source: source, target: target,
                 targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-            ).run(pending, kept: [:], finished: finished, startLSN: .zero)
+            ).run(pending, kept: kept, finished: finished, startLSN: .zero)
         }
         try await sync.finish(schema, targets: targets, source: source, target: target)
         try await record.noteUnfinished([])
     }
 
-    /// Parts of a copy that was killed are copied again: their rows are Lindero's, the table was empty before.
-    private func discardParts(of tables: [TableDescription]) async throws {
+    /// Parts of a copy that was killed stay while the slot still has every change since they were read. Once the direction
+    /// has streamed without the table, those are gone; then so are the parts' rows, which are Lindero's: the table was empty.
+    private func keptParts(of tables: [TableDescription]) async throws -> [QualifiedName: ChunkLedger.Kept] {
         let ledger = ChunkLedger(connection: target, direction: settings.name)
-        let parts = try await ledger.read()
-        for table in tables where parts[table.name] != nil {
-            _ = try await target.execute("TRUNCATE \(table.name.sql)")
-            try await ledger.forget(table.name)
+        let names = Set(tables.map(\.name))
+        let parts = try await ledger.read().filter { names.contains($0.key) }
+        guard !parts.isEmpty else { return [:] }
+        let slot = try await SourceCheck(settings: settings, connection: source).slot(allowsTwoPhase: true)
+        for (name, stale) in parts where stale.snapshotLSN < slot.confirmedLSN {
+            logger.notice(
+                "copying a table from its beginning again",
+                metadata: ["table": "\(name)", "reason": "changes since its first part have passed"])
+            _ = try await target.execute("TRUNCATE \(name.sql)")
+            try await ledger.forget(name)
         }
+        return parts.filter { $0.value.snapshotLSN >= slot.confirmedLSN }
     }
 
     /// Published without one, PostgreSQL would refuse the service's own updates.
