@@ -54,6 +54,8 @@ let package = Package(
                 .embedInCode("0014_moved_service.up.sql"), .embedInCode("0014_moved_service.down.sql"),
                 .embedInCode("0015_replica_identity.up.sql"), .embedInCode("0015_replica_identity.down.sql"),
                 .embedInCode("0016_repair.up.sql"), .embedInCode("0016_repair.down.sql"),
+                .embedInCode("0017_table_left.up.sql"), .embedInCode("0017_table_left.down.sql"),
+                .embedInCode("0018_column_left.up.sql"), .embedInCode("0018_column_left.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -64,6 +64,12 @@ public enum Migrations {
         Migration(
             version: 16, name: "repair", up: text(PackageResources._016_repair_up_sql),
             down: text(PackageResources._016_repair_down_sql)),
+        Migration(
+            version: 17, name: "table_left", up: text(PackageResources._017_table_left_up_sql),
+            down: text(PackageResources._017_table_left_down_sql)),
+        Migration(
+            version: 18, name: "column_left", up: text(PackageResources._018_column_left_up_sql),
+            down: text(PackageResources._018_column_left_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

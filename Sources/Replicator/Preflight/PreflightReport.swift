@@ -60,6 +60,8 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case identityStays = "identity_stays"
         case unloggedTable = "unlogged_table"
         case rowSecurity = "row_security"
+        case tableLeft = "table_left"
+        case columnLeft = "column_left"
         case tableMissing = "table_missing"
         case columnMissing = "column_missing"
         case typeMismatch = "type_mismatch"

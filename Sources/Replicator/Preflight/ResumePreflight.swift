@@ -45,5 +45,7 @@ public struct ResumePreflight: Sendable {
             "SELECT applied_lsn::text FROM lindero.direction WHERE name = $1", [.text(settings.name)])
         guard let applied = row.firstValue.flatMap({ LSN($0) }) else { return }
         try await check.verify(slot: slot, appliedLSN: max(applied, known.startLSN))
+        try await LeftTables(settings: settings, target: target).requireNone()
+        try await LeftColumns(settings: settings, target: target).requireNone()
     }
 }

@@ -6,6 +6,11 @@ struct ChunkLedger {
     let connection: PostgresConnection
     let direction: String
 
+    /// `$n`: names of columns that the copy did not carry.
+    private static func leftColumns(_ parameter: String) -> String {
+        "(SELECT coalesce(pg_catalog.jsonb_object_agg(name, '0/0'::text), '{}') FROM pg_catalog.unnest(\(parameter)::text[]) name)"
+    }
+
     /// The finished parts of one table: all of one snapshot.
     struct Kept: Sendable {
         var snapshotLSN: LSN
@@ -38,15 +43,17 @@ struct ChunkLedger {
     }
 
     /// Notes a finished part. In the transaction that writes its data.
-    func note(_ part: CopyPart, snapshotLSN: LSN, rows: Int, bytes: Int) async throws {
+    ///
+    /// - Parameter staying: columns that it did not carry.
+    func note(_ part: CopyPart, staying: [String], snapshotLSN: LSN, rows: Int, bytes: Int) async throws {
         let name = part.table.name
         let figures: [PostgresParameter] = [.text(snapshotLSN.description), .text("\(rows)"), .text("\(bytes)")]
         guard let stretch = part.stretch else {
             _ = try await connection.query(
                 """
-                INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
-                VALUES ($1, $2, $3, $4::pg_catalog.pg_lsn, $5::bigint, $6::bigint)
-                """, key(name) + figures)
+                INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_columns)
+                VALUES ($1, $2, $3, $4::pg_catalog.pg_lsn, $5::bigint, $6::bigint, \(Self.leftColumns("$7")))
+                """, key(name) + figures + [.text(SQLText.arrayLiteral(staying))])
             return
         }
         _ = try await connection.query(
@@ -62,15 +69,15 @@ struct ChunkLedger {
     }
 
     /// Turns a table's parts into a finished table.
-    func finish(_ table: QualifiedName) async throws {
+    func finish(_ table: QualifiedName, staying: [String]) async throws {
         let result = try await connection.query(
             """
             WITH parts AS (DELETE FROM lindero.table_copy_chunk
                            WHERE direction = $1 AND schema_name = $2 AND table_name = $3 RETURNING snapshot_lsn, rows, bytes)
-            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
-            SELECT $1, $2, $3, pg_catalog.max(snapshot_lsn), pg_catalog.sum(rows), pg_catalog.sum(bytes) FROM parts
-            HAVING pg_catalog.min(snapshot_lsn) = pg_catalog.max(snapshot_lsn)
-            """, key(table))
+            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_columns)
+            SELECT $1, $2, $3, pg_catalog.max(snapshot_lsn), pg_catalog.sum(rows), pg_catalog.sum(bytes), \(Self.leftColumns("$4"))
+            FROM parts HAVING pg_catalog.min(snapshot_lsn) = pg_catalog.max(snapshot_lsn)
+            """, key(table) + [.text(SQLText.arrayLiteral(staying))])
         guard result.affectedRows == 1 else {
             throw PostgresError.protocolViolation("the parts of \(table) show different snapshots")
         }

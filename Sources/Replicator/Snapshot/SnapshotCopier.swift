@@ -63,16 +63,17 @@ struct SnapshotCopier: Sendable {
         }
         let columns = CopyColumns(part.table, to: destination, settings: settings)
         let ledger = ChunkLedger(connection: target, direction: settings.name)
+        let staying = settings.stayingColumns(of: part.table.name)
         do {
             _ = try await target.execute("BEGIN")
             try await source.beginCopyOut(columns.source(of: part))
             try await target.beginCopyIn(columns.target(of: part.table.name))
             let bytes = try await pump(from: source, to: target) { queue.add(bytes: $0, of: item) }
             let rows = try await target.endCopyIn()
-            try await ledger.note(part, snapshotLSN: snapshotLSN, rows: rows, bytes: bytes)
+            try await ledger.note(part, staying: staying, snapshotLSN: snapshotLSN, rows: rows, bytes: bytes)
             _ = try await target.execute("COMMIT")
             guard queue.finish(item, rows: rows) else { return }
-            if part.stretch != nil { try await ledger.finish(part.table.name) }
+            if part.stretch != nil { try await ledger.finish(part.table.name, staying: staying) }
             queue.finishTable()
         } catch {
             // The connections end with the job; the server rolls back what is open.

@@ -87,7 +87,8 @@ struct SnapshotRun {
             progress.sizeDone += max(0, layout.sizeBytes - rest.reduce(0) { $0 + $1.sizeBytes })
             parts += rest
             if rest.isEmpty {
-                try await ChunkLedger(connection: target, direction: settings.name).finish(table.name)
+                try await ChunkLedger(connection: target, direction: settings.name)
+                    .finish(table.name, staying: settings.stayingColumns(of: table.name))
                 progress.tablesDone += 1
             }
         }

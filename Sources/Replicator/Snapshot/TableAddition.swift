@@ -96,7 +96,8 @@ extension TableAddition {
         _ = try await target.query(
             """
             INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
-            VALUES ($1, $2, $3, '0/0', 0, 0) ON CONFLICT DO NOTHING
+            VALUES ($1, $2, $3, '0/0', 0, 0)
+            ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = NULL, left_columns = '{}'
             """, [.text(settings.name), .text(table.schema), .text(table.name)])
     }
 }

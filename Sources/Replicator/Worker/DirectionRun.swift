@@ -29,6 +29,8 @@ struct DirectionRun: Sendable {
             try await PostgresConnection.with(settings.source) { source in
                 let check = SourceCheck(settings: settings, connection: source)
                 let (startLSN, slot) = try await position(target: target, check: check)
+                try await LeftTables(settings: settings, target: target).follow()
+                try await LeftColumns(settings: settings, target: target).follow()
                 var types: [UInt32: ColumnDescription]?
                 if allowsBinary { types = try await settings.binaryTypes(source: source, target: target) }
                 let spill = try await makeSpill()

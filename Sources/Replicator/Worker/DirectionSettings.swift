@@ -52,6 +52,11 @@ public struct DirectionSettings: Sendable {
         }
     }
 
+    /// Columns of a table that the rules know and that do not travel.
+    func stayingColumns(of table: QualifiedName) -> [String] {
+        (policy?.tables[table]?.columns.keys.filter { !travels(table, $0) } ?? []).sorted()
+    }
+
     /// Whether a refused change of the table is set aside rather than stop the direction.
     func quarantines(_ table: QualifiedName) -> Bool { policy?.tables[table]?.onError == .quarantine }
 

@@ -32,6 +32,8 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case preparedLeft = "prepared_left"
         case preparedGone = "prepared_gone"
         case tableInUse = "table_in_use"
+        case tableLeft = "table_left"
+        case columnLeft = "column_left"
         case splitWritten = "split_written"
     }
 
