@@ -72,35 +72,22 @@ struct PlanCache: Sendable {
                 return (definition, SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }))
             }
             let table = tables.first { $0.name == relation.name }
+            // Made since: nothing has this shape, so that what goes in bulk asks again.
+            let shape = shapes[relation.name] ?? TargetShape(oid: table?.oid ?? 0, text: "", fires: false)
             do {
                 let plan = try RelationPlan.make(
                     relation: relation, target: table, copiedUpTo: copiedUpTo[relation.name] ?? .zero,
-                    isBinary: isBinary, allowsBulk: try await Self.allowsBulk(table, on: target),
+                    isBinary: isBinary, allowsBulk: !shape.fires,
                     match: settings.backend == .split ? settings.policy?.tables[relation.name]?.match : nil
                 ) { settings.travels(relation.name, $0) }
                 if isBinary, let table, !TypeCompatibility.travelsInBinary(relation, to: table, userTypes: userTypes) {
                     throw ApplyError.needsText(relation.name)
                 }
-                let made = TargetShape(oid: table?.oid ?? 0, text: "")
-                entries[definition] = .plan(plan, shapes[relation.name] ?? made)
+                entries[definition] = .plan(plan, shape)
             } catch let mismatch as SchemaMismatch {
                 return (definition, mismatch)
             }
         }
         return nil
-    }
-
-    /// Triggers that fire for replicated rows must see every change as the source made it; the server's own for a
-    /// constraint among them, where somebody had them fire always.
-    private static func allowsBulk(_ table: TableDescription?, on target: PostgresConnection) async throws -> Bool {
-        guard let table else { return true }
-        let firing = try await target.query(
-            """
-            SELECT 1 FROM pg_catalog.pg_trigger WHERE tgenabled IN ('R', 'A')
-              AND tgrelid IN (SELECT $1::text::oid UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree($1::text::oid::regclass))
-            UNION ALL
-            SELECT 1 FROM pg_catalog.pg_rewrite WHERE ev_class = $1::text::oid AND ev_enabled IN ('R', 'A') LIMIT 1
-            """, [.text("\(table.oid)")])
-        return firing.rowCount == 0
     }
 }

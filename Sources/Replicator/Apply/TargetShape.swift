@@ -10,13 +10,17 @@ struct TargetShape: Sendable, Hashable {
     let oid: UInt32
     /// The columns with their types, and how much fires for replicated rows.
     let text: String
+    /// Whether triggers or rules of it fire for replicated rows, and so must see every change as the source made it; the
+    /// server's own triggers for a constraint among them, where somebody had them fire always.
+    let fires: Bool
 
     static func read(
         _ connection: PostgresConnection, _ names: [QualifiedName]
     ) async throws(PostgresError) -> [QualifiedName: TargetShape] {
         let result = try await connection.query(
             """
-            SELECT n.nspname, c.relname, c.oid::text, \(shape(of: "c.oid")) FROM pg_catalog.pg_class c
+            SELECT n.nspname, c.relname, c.oid::text, \(shape(of: "c.oid")), (\(firing(of: "c.oid")) > 0)::text
+            FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))
             """,
@@ -24,7 +28,8 @@ struct TargetShape: Sendable, Hashable {
         var shapes: [QualifiedName: TargetShape] = [:]
         for row in result.rows {
             guard let oid = row[2].flatMap({ UInt32($0) }), let text = row[3] else { continue }
-            shapes[QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")] = TargetShape(oid: oid, text: text)
+            shapes[QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")] = TargetShape(
+                oid: oid, text: text, fires: row[4] == "true")
         }
         return shapes
     }
@@ -48,10 +53,15 @@ struct TargetShape: Sendable, Hashable {
         """
         pg_catalog.concat(
           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.atttypid), ', ' ORDER BY a.attnum)
-           FROM pg_catalog.pg_attribute a WHERE a.attrelid = \(oid) AND a.attnum > 0 AND NOT a.attisdropped), '; ',
-          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE t.tgenabled IN ('R', 'A') AND t.tgrelid IN (
-             SELECT \(oid) UNION ALL SELECT p.relid FROM pg_catalog.pg_partition_tree(\(oid)) p)), ' ',
-          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite r WHERE r.ev_class = \(oid) AND r.ev_enabled IN ('R', 'A')))
+           FROM pg_catalog.pg_attribute a WHERE a.attrelid = \(oid) AND a.attnum > 0 AND NOT a.attisdropped), '; ', \(firing(of: oid)))
+        """
+    }
+
+    private static func firing(of oid: String) -> String {
+        """
+        ((SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE t.tgenabled IN ('R', 'A') AND t.tgrelid IN (
+            SELECT \(oid) UNION ALL SELECT p.relid FROM pg_catalog.pg_partition_tree(\(oid)) p))
+         + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite r WHERE r.ev_class = \(oid) AND r.ev_enabled IN ('R', 'A')))
         """
     }
 }
