@@ -112,9 +112,6 @@ final class StreamMailbox: Sendable {
         if isNews { arrival.notify() }
     }
 
-    /// What the reader may do in the applier's place, from now until a take returns.
-    func lend(_ lending: Lending?) { state.withLock { $0.lending = lending } }
-
     /// Has a chunk applied here and now, on the reader's thread, if the applier does nothing but wait for it and it is small:
     /// waking a thread for it takes a good part of the time in which the target applies it.
     ///
@@ -189,18 +186,17 @@ final class StreamMailbox: Sendable {
     ///
     /// - Parameter untilQuiet: whether to return once the reader says that none has come for a while. No timer is set
     ///   for that: setting and stopping one for each transaction cost more than the rest of the wait.
-    /// - Parameter lending: what the reader may do meanwhile in the applier's place.
+    /// - Parameter lending: what the reader may do in the applier's place, from when it waits until it returns.
     /// - Parameter patienceMilliseconds: how long to wait for a full group while there is a backlog and it keeps coming. The
     ///   stream is what is slow then: the target, doing less for more changes at once, leaves the machine to it.
     func takeBlocking(
         _ limits: GroupLimits, untilQuiet: Bool, patienceMilliseconds: Int = 0, lending: Lending? = nil
     ) -> Taken {
-        lend(lending)
         let end = patienceMilliseconds == 0 ? 0 : Monotonic.milliseconds() + Int64(patienceMilliseconds)
         while true {
             if end != 0, case let left = end - Monotonic.milliseconds(), left > 0, mustFill(limits) {
                 arrival.block(timeoutMilliseconds: Int(left))
-            } else if let taken = attempt(limits, untilQuiet: untilQuiet) {
+            } else if let taken = attempt(limits, untilQuiet: untilQuiet, lending: lending) {
                 return taken
             } else {
                 arrival.block()
@@ -223,7 +219,7 @@ final class StreamMailbox: Sendable {
     func wake() { arrival.notify() }
 
     /// - Returns: what a take comes to; `nil` when it has to wait.
-    private func attempt(_ limits: GroupLimits, untilQuiet: Bool) -> Taken? {
+    private func attempt(_ limits: GroupLimits, untilQuiet: Bool, lending: Lending? = nil) -> Taken? {
         let isCancelled = Task.isCancelled
         let taken = state.withLock { state -> Taken? in
             // The applier is not its own until the reader gives it back.
@@ -233,7 +229,8 @@ final class StreamMailbox: Sendable {
             (state.filling, state.isQuiet, state.hasLeft) = (nil, false, false)
             state.isAwaited = taken == nil
             state.wantsQuiet = taken == nil && (state.wantsQuiet || untilQuiet)
-            if taken != nil { state.lending = nil }
+            // In one step with the look: lent before it, it would find there what the reader has left for later.
+            state.lending = taken == nil ? lending : nil
             return taken
         }
         if case .chunks = taken { space.notify() }
