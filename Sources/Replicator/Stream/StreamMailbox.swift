@@ -118,9 +118,7 @@ final class StreamMailbox: Sendable {
     /// - Parameter whileWaiting: called now and then while the target does not answer.
     /// - Returns: whether it is taken; else it is to be put.
     func offer(_ chunk: ChangeChunk, whileWaiting: () -> Void) -> Bool {
-        guard !chunk.standsAlone, !chunk.isEarly, chunk.heartbeat == nil, !chunk.changes.isEmpty,
-            chunk.changes.count <= Self.lentChanges, chunk.sizeBytes <= Self.lentBytes
-        else { return false }
+        guard Self.mayBeLent(chunk) else { return false }
         let lending = state.withLock { state -> Lending? in
             guard let lending = state.lending, state.chunks.allSatisfy(\.isPosition), !state.hasLeft, !state.isBacklog,
                 !state.isClosed
@@ -143,6 +141,11 @@ final class StreamMailbox: Sendable {
         }
         if isAwaited { arrival.notify() }
         return true
+    }
+
+    static func mayBeLent(_ chunk: ChangeChunk) -> Bool {
+        !chunk.standsAlone && !chunk.isEarly && chunk.heartbeat == nil && !chunk.changes.isEmpty
+            && chunk.changes.count <= lentChanges && chunk.sizeBytes <= lentBytes
     }
 
     /// What the reader sees of the stream: whether what comes is old, and comes without a break.

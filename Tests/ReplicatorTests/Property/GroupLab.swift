@@ -170,18 +170,10 @@ final class GroupLab {
         await target.close()
     }
 
-    /// Offers a chunk as the reader does; `nil` when the mailbox would not let it.
+    /// Has a chunk applied as the reader does; `nil` when the mailbox would not let it.
     private func applyLent(_ chunks: [ChangeChunk], _ applier: GroupApplier) -> Bool? {
-        let mailbox = StreamMailbox(limitBytes: .max)
-        nonisolated(unsafe) let applier = applier
-        let isApplied = Mutex(false)
-        mailbox.lend { chunk, whileWaiting in
-            let result = applier.applyLent(chunk, patienceMilliseconds: 100, whileWaiting: whileWaiting)
-            isApplied.withLock { $0 = result }
-            return result ? .applied(isSettled: true) : .leftToApplier
-        }
-        guard chunks.count == 1, mailbox.offer(chunks[0], whileWaiting: {}) else { return nil }
-        return isApplied.withLock { $0 }
+        guard chunks.count == 1, StreamMailbox.mayBeLent(chunks[0]) else { return nil }
+        return applier.applyLent(chunks[0], patienceMilliseconds: 100, whileWaiting: {})
     }
 
     private func connectToApply() async throws -> PostgresConnection {
