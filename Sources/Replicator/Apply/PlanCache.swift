@@ -62,14 +62,17 @@ struct PlanCache: Sendable {
         let shapes = names.isEmpty ? [:] : try await TargetShape.read(target, names)
         let tables = names.isEmpty ? [] : try await CatalogReader.tables(target, matching: names)
         for definition in missing {
-            guard let relation = history[definition] else { throw StreamError.unexpected("a change of a definition that is gone") }
+            guard let relation = history[definition] else {
+                throw StreamError.unexpected("a change of a definition that is gone")
+            }
             guard settings.includes(relation.name) else {
                 entries[definition] = .ignored
                 continue
             }
             let unowned = settings.unownedColumns(relation)
             guard unowned.isEmpty else {
-                return (definition, SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }))
+                let problems = unowned.map { SchemaMismatch.Problem.unownedColumn($0) }
+                return (definition, SchemaMismatch(table: relation.name, problems: problems))
             }
             let table = tables.first { $0.name == relation.name }
             // Made since: nothing has this shape, so that what goes in bulk asks again.
@@ -80,7 +83,9 @@ struct PlanCache: Sendable {
                     isBinary: isBinary, allowsBulk: !shape.fires,
                     match: settings.backend == .split ? settings.policy?.tables[relation.name]?.match : nil
                 ) { settings.travels(relation.name, $0) }
-                if isBinary, let table, !TypeCompatibility.travelsInBinary(relation, to: table, userTypes: userTypes) {
+                if isBinary, let table,
+                    !TypeCompatibility.travelsInBinary(relation, to: table, userTypes: userTypes)
+                {
                     throw ApplyError.needsText(relation.name)
                 }
                 entries[definition] = .plan(plan, shape)

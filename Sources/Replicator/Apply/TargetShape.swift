@@ -22,9 +22,13 @@ struct TargetShape: Sendable, Hashable {
             SELECT n.nspname, c.relname, c.oid::text, \(shape(of: "c.oid")), (\(firing(of: "c.oid")) > 0)::text
             FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))
+            WHERE (n.nspname, c.relname) IN (
+              SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))
             """,
-            [.text(SQLText.arrayLiteral(names.map(\.schema))), .text(SQLText.arrayLiteral(names.map(\.name)))])
+            [
+                .text(SQLText.arrayLiteral(names.map(\.schema))),
+                .text(SQLText.arrayLiteral(names.map(\.name))),
+            ])
         var shapes: [QualifiedName: TargetShape] = [:]
         for row in result.rows {
             guard let oid = row[2].flatMap({ UInt32($0) }), let text = row[3] else { continue }

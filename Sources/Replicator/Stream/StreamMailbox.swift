@@ -96,7 +96,9 @@ final class StreamMailbox: Sendable {
 
     /// Whether the applier has not come for what is here, or wants more of it: then messages may gather. A few transactions
     /// are no reason: it may come for them while the reader rests, and find only what had been read before.
-    var isBehind: Bool { state.withLock { $0.filling != nil || !$0.isAwaited && $0.sizeBytes >= Self.gatheringBytes } }
+    var isBehind: Bool {
+        state.withLock { $0.filling != nil || !$0.isAwaited && $0.sizeBytes >= Self.gatheringBytes }
+    }
 
     func put(_ chunk: ChangeChunk) {
         let isNews = state.withLock { state in
@@ -143,6 +145,7 @@ final class StreamMailbox: Sendable {
         return true
     }
 
+    /// Whether a chunk is one that the reader may apply, whatever the applier does.
     static func mayBeLent(_ chunk: ChangeChunk) -> Bool {
         !chunk.standsAlone && !chunk.isEarly && chunk.heartbeat == nil && !chunk.changes.isEmpty
             && chunk.changes.count <= lentChanges && chunk.sizeBytes <= lentBytes
