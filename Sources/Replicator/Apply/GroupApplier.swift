@@ -7,15 +7,15 @@ import ReplicationCore
 /// that everything before the bad one is committed and the bad one is known. While the target works on a group, the
 /// next one is planned and encoded. Used by one task, or by one that it waits for; after an error it is spent.
 final class GroupApplier {
-    private let settings: DirectionSettings
-    private var builder: StepBuilder
-    private var executor: GroupExecutor
+    let settings: DirectionSettings
+    var builder: StepBuilder
+    var executor: GroupExecutor
     /// Source transactions that committed up to here are applied in exact order.
     private let exactUpTo: LSN
     /// Changes that are known to be refused, and may be set aside.
-    private let quarantine: QuarantineOrders
+    let quarantine: QuarantineOrders
     /// Names the change that a source transaction was refused for at its end.
-    private var late: LateRefusal
+    var late: LateRefusal
     /// What has arrived in the meantime, if anything.
     private let lookAhead: @Sendable () -> [ChangeChunk]?
     private var ahead: PreparedGroup?
@@ -175,7 +175,7 @@ final class GroupApplier {
         for chunk in chunks { try await applyExactly(chunk, before: nil) }
     }
 
-    private func forgetStatements() async throws {
+    func forgetStatements() async throws {
         try await executor.forgetStatements()
         builder.statements.forget()
     }
@@ -238,24 +238,11 @@ final class GroupApplier {
             if let misfit, chunk.changes[span.changes].contains(where: { chunk.definitions(of: $0).contains(misfit) }) {
                 return
             }
-            var batch = StepBatch()
-            for index in span.changes {
-                if let reason = quarantine[span, index] {
-                    builder.setAside(index, in: span, chunk: chunk, direction: settings.name, because: reason, to: &batch)
-                } else {
-                    try builder.requireWhole(index, in: span, chunk: chunk)
-                    builder.add(index, in: span, chunk: chunk, to: &batch)
-                }
-                if span.commitLSN == late.commitLSN {
-                    let change = batch.expectations.last?.change
-                    try await run(&batch)
-                    let isLast = span.isCommitted && index == span.changes.upperBound - 1
-                    try await late.ask(after: change, isLast: isLast, executor)
-                } else if batch.isFull {
-                    try await run(&batch)
-                }
+            if quarantine.holds(span.commitLSN) {
+                try await applySettingAside(span, of: chunk)
+            } else {
+                try await applyInOrder(span, of: chunk)
             }
-            try await run(&batch)
             // The last piece of a large one may hold its end alone.
             if span.commitLSN == late.commitLSN, span.isCommitted, span.changes.isEmpty {
                 try await late.ask(after: nil, isLast: true, executor)
@@ -265,6 +252,28 @@ final class GroupApplier {
             if span.twoPhase != nil { return }
         }
         if misfit == nil, !chunk.isOpenEnded { try await executor.commit([chunk]) }
+    }
+
+    private func applyInOrder(_ span: TransactionSpan, of chunk: ChangeChunk) async throws {
+        var batch = StepBatch()
+        for index in span.changes {
+            try builder.requireWhole(index, in: span, chunk: chunk)
+            builder.add(index, in: span, chunk: chunk, to: &batch)
+            if span.commitLSN == late.commitLSN {
+                let change = batch.expectations.last?.change
+                try await run(&batch)
+                try await askLate(after: index, change, span)
+            } else if batch.isFull {
+                try await run(&batch)
+            }
+        }
+        try await run(&batch)
+    }
+
+    /// Asks what waits for the end of a source transaction that was refused there, after one of its changes.
+    func askLate(after index: Int, _ change: FailedChange?, _ span: TransactionSpan) async throws {
+        let isLast = span.isCommitted && index == span.changes.upperBound - 1
+        try await late.ask(after: change, isLast: isLast, executor)
     }
 
     private func commitExactly(_ span: TransactionSpan, _ chunk: ChangeChunk) async throws {

@@ -15,14 +15,36 @@ struct QuarantineOrders: Sendable {
     }
 
     private var reasons: [Place: Reason] = [:]
+    /// Tells that a change is set aside.
+    var tell: @Sendable (FailedChange, Reason) -> Void = { _, _ in }
+
+    /// The change that an error is about, and why it may be set aside; `nil` for what has to stop the direction.
+    static func order(for error: any Error, _ settings: DirectionSettings) -> (change: FailedChange, reason: Reason)? {
+        let (change, reason): (FailedChange?, Reason)
+        switch error {
+        case ApplyError.missingRow(let failed):
+            (change, reason) = (failed, Reason(text: "no row was found on \(settings.targetName)"))
+        case ApplyError.incompleteRow(let failed):
+            (change, reason) = (failed, Reason(text: "a value was not sent"))
+        case ApplyError.refused(let failed, let cause) where cause.isOfRow:
+            (change, reason) = (failed, Reason(sqlState: cause.sqlState?.rawValue, text: "\(cause)"))
+        default:
+            return nil
+        }
+        guard let change, change.kind != .truncate, settings.quarantines(change.table) else { return nil }
+        return (change, reason)
+    }
 
     /// Notes a refused change; false when it was noted before, so that setting it aside did not help.
     mutating func add(_ change: FailedChange, because reason: Reason) -> Bool {
         reasons.updateValue(reason, forKey: Place(commitLSN: change.commitLSN, position: change.position)) == nil
     }
 
-    /// How many changes of a source transaction are to be set aside.
+    /// How many changes of a source transaction were noted.
     func count(of commitLSN: LSN) -> Int { reasons.keys.count { $0.commitLSN == commitLSN } }
+
+    /// Whether any of a source transaction was noted.
+    func holds(_ commitLSN: LSN) -> Bool { !reasons.isEmpty && count(of: commitLSN) > 0 }
 
     /// Forgets what lies behind the progress: it will not come again.
     mutating func forget(upTo durableLSN: LSN) {

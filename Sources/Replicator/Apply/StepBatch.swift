@@ -31,7 +31,7 @@ struct StepBatch: Sendable {
     }
 
     mutating func deallocate(name: String) {
-        steps.append(.query(sql: "DEALLOCATE \(SQLText.identifier(name))", parameters: [], parameterTypes: []))
+        add("DEALLOCATE \(SQLText.identifier(name))")
     }
 
     mutating func add(_ step: PipelineStep, sizeBytes: Int, rows: Int?, change: FailedChange?) {
@@ -39,6 +39,9 @@ struct StepBatch: Sendable {
         self.sizeBytes += sizeBytes
         steps.append(step)
     }
+
+    /// Adds a statement of the transaction's own, which stands for no change.
+    mutating func add(_ sql: String) { steps.append(.query(sql: sql, parameters: [], parameterTypes: [])) }
 
     /// Adds a statement that only looks whether what came before may stand.
     mutating func addCheck(_ name: String, _ parameters: [PostgresParameter]) {

@@ -31,6 +31,7 @@ public struct DirectionSupervisor: Sendable {
     /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
     public func run() async throws {
         var attempt = Attempt(settings: settings)
+        attempt.quarantine.tell = tell
         while !state.isDraining && !Task.isCancelled {
             do {
                 try await prepare()
@@ -110,16 +111,14 @@ public struct DirectionSupervisor: Sendable {
             attempt.allowsBinary = false
             logger.info("values travel as text", metadata: ["direction": "\(settings.name)", "table": "\(table)"])
         case ApplyError.missingRow(let change):
-            guard setAside(change, nil, &attempt) else { throw Self.missingRow(change, settings) }
+            guard setAside(for: error, &attempt) else { throw Self.missingRow(change, settings) }
         case ApplyError.incompleteRow(let change):
-            guard setAside(change, nil, &attempt, because: "a value was not sent") else {
-                throw Self.incompleteRow(change, settings)
-            }
+            guard setAside(for: error, &attempt) else { throw Self.incompleteRow(change, settings) }
         case ApplyError.refused(let change, let cause):
             // A definition that changed under a prepared statement mends itself when plans are made anew.
             attempt.failuresAtLSN += 1
             if cause.isSchemaChange, attempt.failuresAtLSN < 3 { return }
-            guard setAside(change, cause, &attempt) else { throw Self.refused(change, cause, settings) }
+            guard setAside(for: error, &attempt) else { throw Self.refused(change, cause, settings) }
         case ApplyError.refusedLate(let commitLSN, let cause):
             guard attempt.lateLSN != commitLSN else { throw Self.refused(nil, cause, settings) }
             attempt.lateLSN = commitLSN
@@ -162,29 +161,30 @@ public struct DirectionSupervisor: Sendable {
     }
 
     /// Orders a refused change into the quarantine, if its table allows that and it was not tried before.
-    private func setAside(
-        _ change: FailedChange?, _ cause: PostgresError?, _ attempt: inout Attempt, because text: String? = nil
-    ) -> Bool {
-        guard let change, change.kind != .truncate, settings.quarantines(change.table), cause?.isOfRow != false else { return false }
-        let reason = QuarantineOrders.Reason(
-            sqlState: cause?.sqlState?.rawValue, text: text ?? cause.map { "\($0)" } ?? "no row was found on \(settings.targetName)")
-        guard attempt.quarantine.add(change, because: reason) else { return false }
+    private func setAside(for error: any Error, _ attempt: inout Attempt) -> Bool {
+        guard let (change, reason) = QuarantineOrders.order(for: error, settings),
+            attempt.quarantine.add(change, because: reason)
+        else { return false }
         attempt.exactUpTo = max(attempt.exactUpTo, change.commitLSN)
-        logger.error(
-            "a change goes into quarantine",
-            metadata: [
-                "direction": "\(settings.name)", "change": "\(change)", "reason": "\(reason.text)",
-                "next": "lindero quarantine list",
-            ])
+        tell(change, reason)
         if attempt.quarantine.count(of: change.commitLSN) == Self.manyOfOneTransaction {
             logger.warning(
-                "many changes of one transaction are refused, and each takes another pass over it while the slot keeps WAL",
+                "many changes of one transaction are refused at its end, and each takes another pass over it while the slot keeps WAL",
                 metadata: [
                     "direction": "\(settings.name)", "table": "\(change.table)",
                     "next": "mend what refuses them on \(settings.targetName), or set on_error: stop",
                 ])
         }
         return true
+    }
+
+    @Sendable private func tell(_ change: FailedChange, _ reason: QuarantineOrders.Reason) {
+        logger.error(
+            "a change goes into quarantine",
+            metadata: [
+                "direction": "\(settings.name)", "change": "\(change)", "reason": "\(reason.text)",
+                "next": "lindero quarantine list",
+            ])
     }
 
     private func recover(from error: PostgresError, _ attempt: inout Attempt, canGoOn: Bool) async throws {
