@@ -28,7 +28,9 @@ struct QuarantineAge {
     /// Holds the row until the change is applied.
     private func requireOlderRow(_ id: Int64) async throws {
         let compared = kept.row.shape.compared
-        let condition = compared.enumerated().map { "t.\(SQLText.identifier(plan.columns[$1].name)) = $\($0 + 2)" }
+        let condition = compared.enumerated().map { place, index in
+            "t.\(SQLText.identifier(plan.columns[index].name)) \(plan.columns[index].equality) $\(place + 2)"
+        }
         let found = kept.row.cells.suffix(compared.count)
         let isNewer = try await store.connection.query(
             """

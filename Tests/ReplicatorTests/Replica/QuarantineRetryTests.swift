@@ -36,6 +36,26 @@ import Testing
         return (pair, try await id(pair))
     }
 
+    /// `=` without a schema is none of an extension's.
+    @Test(
+        .enabled("ltree comes with PostgreSQL's contrib, which this server was built without") {
+            try await PostgresCluster.shared("source").execute("SELECT 1 FROM pg_available_extensions WHERE name = 'ltree'").rowCount == 1
+        })
+    func aRowIsFoundByAKeyOfAnExtensionsType() async throws {
+        let pair = try await ReplicaPair(
+            "CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext; CREATE TABLE t (id ext.ltree PRIMARY KEY, v text)",
+            policy: Self.policy(columns: ["id", "v"]))
+        _ = try await pair.target.execute("ALTER TABLE t ADD CONSTRAINT nobody_bad CHECK (v <> 'bad')")
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES ('a.b', 'ok'), ('a.c', 'ok')", state)
+            try await pair.apply("UPDATE t SET v = 'bad' WHERE id::text = 'a.b'", state)
+        }
+        _ = try await pair.target.execute("ALTER TABLE t DROP CONSTRAINT nobody_bad")
+        try await retry(id(pair), pair, policy: Self.policy(columns: ["id", "v"]))
+        #expect(try await pair.rows("SELECT v FROM t ORDER BY id::text", on: pair.target) == [["bad"], ["ok"]])
+        #expect(try await pair.rows(Self.states, on: pair.target) == [["applied"]])
+    }
+
     private func id(_ pair: ReplicaPair) async throws -> Int64 {
         try #require(try await pair.rows("SELECT id FROM lindero.quarantine", on: pair.target).first?[0].flatMap { Int64($0) })
     }
