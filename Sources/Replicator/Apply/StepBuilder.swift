@@ -11,6 +11,8 @@ struct BulkLimits: Sendable {
     var copiedRows = 200
     /// About what one statement's arrays may take: libpq and the server handle what fits their caches faster.
     var statementBytes = 256 << 10
+    /// What one statement's rows may never pass, however large the group: the server refuses a message of 1 GB.
+    var mostBytes = 64 << 20
     /// A row from this size on is encoded when it is sent, so that a group does not hold it twice.
     var heldRowBytes = 16 << 10
     /// A row from this size on is encoded before: what is too large to be sent is then refused before anything is.
@@ -207,13 +209,21 @@ struct StepBuilder: Sendable {
                 chunks: chunks))
     }
 
-    /// How many rows go into one statement, by the size of the first few.
+    /// How many rows go into one statement, by the size of the first few: only where a group has enough for it can others,
+    /// larger ones, make too much of them.
     private func rowsPerStatement(
         _ rows: ArraySlice<RowSource>, _ columns: [RelationPlan.Column], _ group: GroupPlan, _ chunks: [ChangeChunk]
     ) -> Int {
         let sample = rows.prefix(16)
         let sizeBytes = sizeBytes(of: sample, columns, group, chunks)
-        return max(1, limits.statementBytes * sample.count / max(1, sizeBytes))
+        let count = max(1, limits.statementBytes * sample.count / max(1, sizeBytes))
+        guard chunks.reduce(0, { $0 + $1.sizeBytes }) > limits.mostBytes else { return count }
+        var total = 0
+        let fitting = rows.prefix(count).prefix { row in
+            total += self.sizeBytes(of: [row], columns, group, chunks)
+            return total <= limits.mostBytes
+        }
+        return max(1, fitting.count)
     }
 
     private func sizeBytes(
