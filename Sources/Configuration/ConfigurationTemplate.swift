@@ -56,7 +56,7 @@ public enum ConfigurationTemplate {
           # spill_dir: /var/lib/lindero  # where they wait once memory is short (default: /var/tmp/lindero-UID)
           copy:
             jobs: 2                      # connections that copy, and later build indexes, at the same time
-            # rate_limit: 50MB           # a second, all jobs together (default: off)
+            # rate_limit: 50MB           # a second of what COPY sends, all jobs together; dead rows and columns that stay are read besides (default: off)
             chunk_size: 128MiB           # larger tables are copied in pieces, each of them kept after a kill
             index_memory: 256MiB         # maintenance_work_mem for each index built, unless the server's is larger
           omit_foreign_columns: false    # true: a target made by Lindero lacks columns that do not travel

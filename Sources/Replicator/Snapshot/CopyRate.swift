@@ -1,6 +1,7 @@
 import Synchronization
 
-/// Holds all jobs together under so many bytes a second.
+/// Holds all jobs together under so many bytes a second of what COPY sends. What the source reads for them and does not send,
+/// dead rows and columns that stay behind, comes on top.
 final class CopyRate: Sendable {
     let bytesPerSecond: Int
     /// When everything let through so far is paid for, in milliseconds.
