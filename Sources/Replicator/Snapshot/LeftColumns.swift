@@ -29,22 +29,28 @@ struct LeftColumns {
     func follow() async throws {
         guard settings.backend == .replica, let policy = settings.policy else { return }
         try await requireNone()
-        for table in policy.tables.keys.sorted() {
-            _ = try await target.query(
-                """
-                UPDATE lindero.table_copy t SET left_columns = fresh.columns
-                FROM (SELECT coalesce(pg_catalog.jsonb_object_agg(name, coalesce(c.left_columns ->> name,
-                        (SELECT greatest(applied_lsn, start_lsn)::text FROM lindero.direction WHERE name = $1)))
-                        FILTER (WHERE name IS NOT NULL), '{}') AS columns
-                      FROM lindero.table_copy c LEFT JOIN pg_catalog.unnest($4::text[]) name ON true
-                      WHERE c.direction = $1 AND c.schema_name = $2 AND c.table_name = $3) fresh
-                WHERE t.direction = $1 AND t.schema_name = $2 AND t.table_name = $3 AND t.left_columns <> fresh.columns
-                """,
-                [
-                    .text(settings.name), .text(table.schema), .text(table.name),
-                    .text(SQLText.arrayLiteral(settings.stayingColumns(of: table))),
-                ])
-        }
+        let tables = policy.tables.keys.sorted()
+        let staying = tables.flatMap { table in settings.stayingColumns(of: table).map { (table: table, name: $0) } }
+        _ = try await target.query(
+            """
+            UPDATE lindero.table_copy t SET left_columns = fresh.columns
+            FROM (SELECT c.schema_name, c.table_name, coalesce(pg_catalog.jsonb_object_agg(s.name, coalesce(c.left_columns ->> s.name,
+                    (SELECT greatest(applied_lsn, start_lsn)::text FROM lindero.direction WHERE name = $1)))
+                    FILTER (WHERE s.name IS NOT NULL), '{}') AS columns
+                  FROM lindero.table_copy c
+                  JOIN ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS k(schema, name)
+                    ON (c.schema_name, c.table_name) = (k.schema, k.name)
+                  LEFT JOIN ROWS FROM (pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::text[]))
+                    AS s(schema, "table", name) ON (c.schema_name, c.table_name) = (s.schema, s."table")
+                  WHERE c.direction = $1 GROUP BY c.schema_name, c.table_name) fresh
+            WHERE t.direction = $1 AND (t.schema_name, t.table_name) = (fresh.schema_name, fresh.table_name)
+              AND t.left_columns <> fresh.columns
+            """,
+            [
+                settings.name, SQLText.arrayLiteral(tables.map(\.schema)), SQLText.arrayLiteral(tables.map(\.name)),
+                SQLText.arrayLiteral(staying.map(\.table.schema)), SQLText.arrayLiteral(staying.map(\.table.name)),
+                SQLText.arrayLiteral(staying.map(\.name)),
+            ].map { .text($0) })
     }
 
     private func read() async throws -> [Column] {
