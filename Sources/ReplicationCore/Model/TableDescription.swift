@@ -71,6 +71,8 @@ public struct ColumnDescription: Sendable, Equatable {
     public var typeOID: UInt32
     /// The type under all domains.
     public var baseTypeOID: UInt32
+    /// The base type's modifier (`atttypmod`, or the domain's); -1 for none.
+    public var baseModifier: Int32
     /// `typarray` of the base type; 0 when it has none.
     public var baseArrayOID: UInt32
     /// The base type as a cast names it, without modifier; `nil` when a cast from text may read it otherwise than a
@@ -90,14 +92,15 @@ public struct ColumnDescription: Sendable, Equatable {
 
     public init(
         name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
-        baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil, baseKind: String = "b", category: String = "", isNotNull: Bool = false,
-        isGenerated: Bool = false, identity: Identity = .none, defaultExpression: String? = nil
+        baseModifier: Int32 = -1, baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil, baseKind: String = "b",
+        category: String = "", isNotNull: Bool = false, isGenerated: Bool = false, identity: Identity = .none, defaultExpression: String? = nil
     ) {
         self.name = name
         self.number = number
         self.type = type
         self.typeOID = typeOID
         self.baseTypeOID = baseTypeOID
+        self.baseModifier = baseModifier
         self.baseArrayOID = baseArrayOID
         self.castName = castName
         self.equality = equality

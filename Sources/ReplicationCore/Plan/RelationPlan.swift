@@ -92,7 +92,9 @@ public final class RelationPlan: Sendable {
                 if source.isKey { problems.append(.generatedKey(source.name)) }
                 continue
             }
-            if !TypeCompatibility.fits(sourceOID: source.typeOID, target: column) {
+            if !TypeCompatibility.fits(sourceOID: source.typeOID, target: column)
+                || TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: column) == .alters
+            {
                 problems.append(.typeDiffers(source.name, targetType: column.type))
             }
             if source.isKey { key.append(columns.count) }

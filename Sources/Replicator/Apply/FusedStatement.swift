@@ -49,9 +49,9 @@ enum FusedStatement {
     private static func silence(_ plans: [RelationPlan]) -> String {
         if plans.isEmpty { return "" }
         func name(_ plan: RelationPlan) -> String { "\(SQLText.literal(plan.table.sql))::pg_catalog.regclass" }
+        let tables = plans.map(name).joined(separator: ", ")
         let trees = plans.filter { !$0.isOrdinary }.map { "SELECT relid FROM pg_catalog.pg_partition_tree(\(name($0)))" }
-        let isOfTree = trees.isEmpty ? "" : " OR tgrelid IN (\(trees.joined(separator: " UNION ALL ")))"
-        return " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgenabled IN ('R', 'A') "
-            + "AND (tgrelid IN (\(plans.map(name).joined(separator: ", ")))\(isOfTree)))"
+        let lists = trees.isEmpty ? [tables] : [tables, trees.joined(separator: " UNION ALL ")]
+        return " WHERE NOT EXISTS (SELECT \(TargetShape.firingTriggers(of: lists)))"
     }
 }

@@ -12,7 +12,7 @@ struct KeptValues {
 
     /// What a binary value is.
     private enum Form {
-        case type(UInt32)
+        case type(UInt32, modifier: Int32)
         /// An enum's: its label.
         case label
     }
@@ -20,17 +20,28 @@ struct KeptValues {
     /// - Throws: `QuarantineError.outdated` for bytes of a type that nobody knows any more.
     func readable(_ stored: QuarantineStore.Stored, in table: TableDescription?) async throws -> QuarantineStore.Stored {
         var readable = stored
-        for (index, column) in stored.relation.columns.enumerated() {
-            guard settings.travels(stored.relation.name, column.name), let today = table?.column(column.name), !today.isGenerated
-            else { continue }
+        let name = stored.relation.name
+        let kept = stored.relation.columns.enumerated().compactMap { index, column -> (index: Int, today: ColumnDescription, cells: [Int])? in
+            guard settings.travels(name, column.name), let today = table?.column(column.name), !today.isGenerated else { return nil }
             let cells = [stored.change.old, stored.change.new].filter { index < $0.count }.map { $0.firstCell + index }
                 .filter { stored.arena.cells[$0].kind == .binary }
-            if cells.isEmpty { continue }
-            switch try await form(of: column, today: today, in: stored.relation.name) {
+            return cells.isEmpty ? nil : (index, today, cells)
+        }
+        let columns = stored.relation.columns
+        let known = try await forms(
+            of: Set(kept.filter { $0.today.baseKind != "e" }.map { columns[$0.index].typeOID }).filter { $0 >= TypeCompatibility.firstUserOID })
+        for (index, today, cells) in kept {
+            let column = columns[index]
+            let isBuiltIn = column.typeOID < TypeCompatibility.firstUserOID
+            switch isBuiltIn ? .type(column.typeOID, modifier: column.typeModifier) : today.baseKind == "e" ? .label : known[column.typeOID] {
+            case nil:
+                throw QuarantineError.outdated(
+                    id, "its value for column \(name).\(column.name) is of a type that \(settings.sourceName) does not have any more")
             case .label:
                 for cell in cells { readable.arena.cells[cell].kind = .text }
-            case .type(let type):
+            case .type(let type, let modifier):
                 readable.relation.columns[index].typeOID = type
+                readable.relation.columns[index].typeModifier = modifier
                 if type == today.baseTypeOID { continue }
                 for cell in cells { try await write(cell, of: type, into: &readable.arena) }
             }
@@ -39,26 +50,29 @@ struct KeptValues {
     }
 
     /// A user's type has a number of the source's: it is an enum, or a domain, whose bytes are those of what is under it.
-    private func form(of column: RelationMessage.Column, today: ColumnDescription, in table: QualifiedName) async throws -> Form {
-        if column.typeOID < TypeCompatibility.firstUserOID { return .type(column.typeOID) }
-        if today.baseKind == "e" { return .label }
-        let base = try await PostgresConnection.with(settings.source) { source in
+    private func forms(of types: Set<UInt32>) async throws -> [UInt32: Form] {
+        if types.isEmpty { return [:] }
+        let found = try await PostgresConnection.with(settings.source) { source in
             try await source.query(
                 """
                 WITH RECURSIVE under AS (
-                  SELECT oid, typtype, typbasetype FROM pg_catalog.pg_type WHERE oid = $1::text::oid
-                  UNION ALL SELECT t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_type t, under u
-                  WHERE u.typtype = 'd' AND t.oid = u.typbasetype)
-                SELECT oid::text, typtype::text FROM under WHERE typtype <> 'd'
-                """, [.text("\(column.typeOID)")]
-            ).rows.first.map { ($0[0].flatMap { UInt32($0) }, $0[1]) }
+                  SELECT oid AS kept, oid, typtype, typbasetype, typtypmod AS modifier FROM pg_catalog.pg_type
+                  WHERE oid IN (SELECT * FROM pg_catalog.unnest($1::text::oid[]))
+                  UNION ALL SELECT u.kept, t.oid, t.typtype, t.typbasetype, greatest(u.modifier, t.typtypmod)
+                  FROM pg_catalog.pg_type t, under u WHERE u.typtype = 'd' AND t.oid = u.typbasetype)
+                SELECT kept::text, oid::text, typtype::text, modifier::text FROM under WHERE typtype <> 'd'
+                """, [.text("{" + types.map { "\($0)" }.joined(separator: ",") + "}")])
         }
-        if base?.1 == "e" { return .label }
-        guard let type = base?.0, type < TypeCompatibility.firstUserOID else {
-            throw QuarantineError.outdated(
-                id, "its value for column \(table).\(column.name) is of a type that \(settings.sourceName) does not have any more")
+        var forms: [UInt32: Form] = [:]
+        for row in found.rows {
+            guard let kept = row[0].flatMap({ UInt32($0) }), let type = row[1].flatMap({ UInt32($0) }) else { continue }
+            if row[2] == "e" {
+                forms[kept] = .label
+            } else if type < TypeCompatibility.firstUserOID {
+                forms[kept] = .type(type, modifier: row[3].flatMap { Int32($0) } ?? -1)
+            }
         }
-        return .type(type)
+        return forms
     }
 
     private func write(_ cell: Int, of type: UInt32, into arena: inout ChangeArena) async throws {

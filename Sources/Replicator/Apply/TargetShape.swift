@@ -56,15 +56,20 @@ struct TargetShape: Sendable, Hashable {
     private static func shape(of oid: String) -> String {
         """
         pg_catalog.concat(
-          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.atttypid), ', ' ORDER BY a.attnum)
+          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
            FROM pg_catalog.pg_attribute a WHERE a.attrelid = \(oid) AND a.attnum > 0 AND NOT a.attisdropped), '; ', \(firing(of: oid)))
         """
     }
 
+    /// `FROM` and `WHERE` of the triggers that fire for replicated rows, of tables whose OIDs these lists and queries give.
+    static func firingTriggers(of tables: [String]) -> String {
+        "FROM pg_catalog.pg_trigger t WHERE t.tgenabled IN ('R', 'A') AND ("
+            + tables.map { "t.tgrelid IN (\($0))" }.joined(separator: " OR ") + ")"
+    }
+
     private static func firing(of oid: String) -> String {
         """
-        ((SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE t.tgenabled IN ('R', 'A') AND t.tgrelid IN (
-            SELECT \(oid) UNION ALL SELECT p.relid FROM pg_catalog.pg_partition_tree(\(oid)) p))
+        ((SELECT pg_catalog.count(*) \(firingTriggers(of: [oid, "SELECT p.relid FROM pg_catalog.pg_partition_tree(\(oid)) p"])))
          + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite r WHERE r.ev_class = \(oid) AND r.ev_enabled IN ('R', 'A')))
         """
     }

@@ -18,14 +18,14 @@ enum CatalogSQL {
 
     /// `$1`: oids of tables. Domains are followed down to the type under them all.
     static let columns = """
-        WITH RECURSIVE domain(type, base) AS (
-            SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'
+        WITH RECURSIVE domain(type, base, modifier) AS (
+            SELECT oid, typbasetype, typtypmod FROM pg_catalog.pg_type WHERE typtype = 'd'
             UNION ALL
-            SELECT domain.type, t.typbasetype
+            SELECT domain.type, t.typbasetype, t.typtypmod
             FROM domain JOIN pg_catalog.pg_type t ON t.oid = domain.base AND t.typtype = 'd')
         SELECT a.attrelid AS table, a.attname AS name, a.attnum AS number,
                pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.atttypid AS type_oid,
-               b.oid AS base_oid, b.typarray AS array_oid, b.typtype AS base_kind, b.typcategory AS category,
+               b.oid AS base_oid, coalesce(domain.modifier, a.atttypmod) AS modifier, b.typarray AS array_oid, b.typtype AS base_kind, b.typcategory AS category,
                CASE WHEN b.oid <> 'pg_catalog.regclass'::pg_catalog.regtype AND NOT EXISTS (
                       SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = 'pg_catalog.text'::pg_catalog.regtype
                         AND c.casttarget = b.oid AND c.castmethod = 'f' AND c.oid >= 16384)

@@ -65,6 +65,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case tableMissing = "table_missing"
         case columnMissing = "column_missing"
         case typeMismatch = "type_mismatch"
+        case typeNarrower = "type_narrower"
         case targetKey = "target_key"
         case targetGenerated = "target_generated"
         case identityAlways = "identity_always"

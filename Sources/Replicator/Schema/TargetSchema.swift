@@ -77,7 +77,8 @@ struct TargetSchema {
             let isUserType = column.baseTypeOID >= TypeCompatibility.firstUserOID
             let fits =
                 isUserType ? same.type == column.type : TypeCompatibility.fits(sourceOID: column.baseTypeOID, target: same)
-            return fits ? nil : .typeDiffers(column.name, targetType: same.type)
+            let narrowing = TypeNarrowing.of(source: column.baseTypeOID, modifier: column.baseModifier, target: same)
+            return fits && narrowing != .alters ? nil : .typeDiffers(column.name, targetType: same.type)
         }
     }
 }

@@ -137,6 +137,29 @@ import Testing
         #expect(await scene.report().blockers == [])
     }
 
+    @Test func narrowerTypesAreNamedAndTheFixMendsThem() async throws {
+        let scene = try await PreflightScene.make(
+            script: """
+                CREATE DOMAIN price AS numeric; CREATE TABLE t (id int PRIMARY KEY, n numeric, p price, w timestamptz, a numeric(9,3)[],
+                  v text, d numeric(9,2), same numeric(9,2), wider numeric(5,1))
+                """)
+        try await scene.run(
+            on: .target,
+            """
+            ALTER TABLE t ALTER n TYPE numeric(10,2), ALTER p TYPE numeric(9,2), ALTER w TYPE timestamptz(0), ALTER a TYPE numeric(9,1)[],
+              ALTER v TYPE varchar(3), ALTER d TYPE numeric(5,2), ALTER wider TYPE numeric(9,2)
+            """)
+        func narrower(_ severity: PreflightFinding.Severity) async -> [PreflightFinding] {
+            await scene.report().findings.filter { $0.code == .typeNarrower && $0.severity == severity }
+        }
+        #expect(await narrower(.blocker).compactMap(\.object).sorted() == ["t.a", "t.n", "t.p", "t.w"])
+        #expect(await narrower(.warning).compactMap(\.object).sorted() == ["t.d", "t.v"])
+        #expect(await narrower(.blocker).first { $0.object == "t.n" }?.message.contains("numeric(10,2) here and numeric in bot") == true)
+        for finding in await narrower(.blocker) + narrower(.warning) { try await scene.run(on: .target, finding.fix ?? "") }
+        #expect(await scene.finding(.typeNarrower) == nil)
+        #expect(await scene.report().blockers == [])
+    }
+
     @Test func enumOfAnotherNameIsAnotherType() async throws {
         let scene = try await PreflightScene.make(
             script:
