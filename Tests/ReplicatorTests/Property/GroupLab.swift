@@ -26,6 +26,12 @@ final class GroupLab {
         var early = 0
         /// Those that had to give way.
         var retracted = 0
+        /// Times that the stream began anew: for a refused change, a table that did not fit, and as text.
+        var refused = 0
+        var mended = 0
+        var asText = 0
+        /// Changes in the quarantine.
+        var quarantined = 0
     }
 
     struct Differs: Error, CustomStringConvertible {
@@ -44,21 +50,37 @@ final class GroupLab {
     private let isStreaming: Bool
     private let observer: PostgresConnection
     /// What the source held after each of its transactions.
-    private var states: [(lsn: LSN, contents: String)] = []
+    private var states: [(lsn: LSN, contents: String, refused: String)] = []
 
     init(binary: Bool, streaming: Bool = false) async throws {
         isBinary = binary
         isStreaming = streaming
-        let pair = try await ReplicaPair(RandomTransactions.schema)
+        let pair = try await ReplicaPair(
+            RandomTransactions.schema, targetSchema: RandomTransactions.schema + RandomTransactions.wariness)
         source = pair.source
         observer = pair.target
         if streaming { _ = try await source.execute("SET logical_decoding_work_mem = '64kB'") }
-        settings = pair.settings
+        var all = pair.settings
+        all.policy = Self.policy(of: try await CatalogReader.tables(source))
+        settings = all
         let settings = settings
         try await PostgresConnection.with(settings.target) { target in
             _ = try await Migrator(connection: target).migrate()
             try await DirectionRecord(connection: target, settings: settings).create(systemIdentifier: "1", startLSN: .zero)
         }
+    }
+
+    /// All of it comes from one side, and one table lets the stream go on.
+    private static func policy(of tables: [TableDescription]) -> OwnershipPolicy {
+        let rules = tables.map { table in
+            let columns = table.columns.map(\.name) + (table.name.name == "grown" ? ["c1", "c2", "c3"] : [])
+            var rule = TableOwnership(
+                table: table.name, match: [], insertOwners: ["bot"], deleteOwners: ["bot"], privateColumns: [],
+                columns: Dictionary(columns.map { ($0, .owned(by: "bot")) }, uniquingKeysWith: { first, _ in first }))
+            if table.name.name == "wary" { rule.onError = .quarantine }
+            return rule
+        }
+        return OwnershipPolicy(tables: Dictionary(rules.map { ($0.table, $0) }, uniquingKeysWith: { first, _ in first }))
     }
 
     func close() async {
@@ -76,24 +98,45 @@ final class GroupLab {
     /// Runs the scripts on the source, and their stream on the target in groups that `seed` decides.
     func check(scripts: [String], seed: UInt64, wholeGroup: Bool, outcome: inout Outcome) async throws {
         states = []
+        for side in [source, observer] { _ = try await side.execute(RandomTransactions.grown) }
+        _ = try await observer.execute("TRUNCATE lindero.quarantine")
+        var life = Life()
+        if isBinary {
+            life.binaryTypes = try await settings.binaryTypes(source: source, target: observer)
+            #expect(life.binaryTypes != nil)
+        }
         // Each stream begins with nothing, so that its seed alone brings it back.
         try await record(RandomTransactions.clear)
         for script in scripts { try await record(script) }
-        let messages = try await stream()
         var random = SeededGenerator(seed: seed)
-        var life = Life(durable: .zero, exactUpTo: .zero)
+        var messages = try await stream(binary: life.binaryTypes != nil)
         let cutBytes = wholeGroup ? 1 << 20 : random.pick([1 << 20, 3_000, 300])
         // A piece of a large transaction that failed in bulk is streamed again, and then applied in exact order.
         repeat {
+            let wasBinary = life.binaryTypes != nil
             try await apply(messages, cutBytes: cutBytes, wholeGroup: wholeGroup, &random, &life, &outcome)
+            if wasBinary, life.binaryTypes == nil { messages = try await stream(binary: false) }
         } while !life.isDone
+        _ = try await source.execute("SELECT pg_replication_slot_advance('\(settings.slot)', pg_current_wal_insert_lsn())")
+        try await checkQuarantine(&outcome)
+    }
+
+    /// Nothing is dropped in silence: what is missing in the end, waits.
+    private func checkQuarantine(_ outcome: inout Outcome) async throws {
+        let waiting = try await observer.query("SELECT count(*)::text FROM lindero.quarantine").firstValue.flatMap { Int($0) } ?? 0
+        outcome.quarantined += waiting
+        let missing = states.last?.refused.split(separator: ",").count ?? 0
+        #expect(waiting >= missing)
     }
 
     /// From one start of the applier to its end or failure.
     private struct Life {
-        var durable: LSN
-        var exactUpTo: LSN
+        var durable = LSN.zero
+        var exactUpTo = LSN.zero
         var allowsEarly = true
+        var quarantine = QuarantineOrders()
+        /// `nil` for a stream of text.
+        var binaryTypes: [UInt32: ColumnDescription]?
         var isDone = false
     }
 
@@ -104,17 +147,19 @@ final class GroupLab {
             // Refused at the commit by a deferred constraint: nothing happened.
             _ = try? await source.execute("ROLLBACK")
         }
-        let state = try await source.query("SELECT pg_current_wal_insert_lsn()::text, (\(RandomTransactions.contents))")
+        let refused = try await source.query(RandomTransactions.refused).firstValue ?? ""
+        let state = try await source.query(
+            "SELECT pg_current_wal_insert_lsn()::text, (\(RandomTransactions.contents(without: refused)))")
         let row = try #require(state.rows.first)
-        states.append((try #require(row[0].flatMap { LSN($0) }), row[1] ?? ""))
+        states.append((try #require(row[0].flatMap { LSN($0) }), row[1] ?? "", refused))
     }
 
-    /// The slot's messages, consumed.
-    private func stream() async throws -> [(lsn: LSN, bytes: [UInt8])] {
+    /// The slot's messages; they stay there, since the stream may begin anew in another form.
+    private func stream(binary: Bool) async throws -> [(lsn: LSN, bytes: [UInt8])] {
         let result = try await source.query(
             """
-            SELECT data, lsn FROM pg_logical_slot_get_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '2',
-              'publication_names', 'p', 'binary', '\(isBinary)', 'messages', 'true', 'streaming', '\(isStreaming ? "on" : "off")')
+            SELECT data, lsn FROM pg_logical_slot_peek_binary_changes('\(settings.slot)', NULL, NULL, 'proto_version', '2',
+              'publication_names', 'p', 'binary', '\(binary)', 'messages', 'true', 'streaming', '\(isStreaming ? "on" : "off")')
             """, binaryResult: true)
         return (0..<result.rowCount).compactMap { row in
             guard let lsn = result.bytes(row: row, column: 1), let data = result.bytes(row: row, column: 0) else { return nil }
@@ -136,8 +181,10 @@ final class GroupLab {
             group(chunks, wholeGroup: wholeGroup, &random).map { ($0, !wholeGroup && random.chance(60)) })
         let applier = GroupApplier(
             connection: target, settings: settings, state: DirectionState(),
-            plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), startLSN: life.durable,
-            exactUpTo: life.exactUpTo,
+            plans: PlanCache(
+                settings: settings, isBinary: life.binaryTypes != nil, userTypes: life.binaryTypes ?? [:], copiedUpTo: [:]),
+            startLSN: life.durable,
+            exactUpTo: life.exactUpTo, quarantine: life.quarantine,
             limits: BulkLimits(
                 guardedChanges: random.pick([0, 3, 32]), fusesAtOnce: random.chance(50), copiedRows: random.pick([1, 4, 200]),
                 statementBytes: random.pick([1, 256 << 10])),
@@ -158,16 +205,38 @@ final class GroupLab {
                 if next.chunks.last?.isOpenEnded == false, applier.appliedLSN > .zero { try await compare(at: applier.appliedLSN, &outcome) }
             }
             life.isDone = true
-        } catch ApplyError.bulkFailed(let upTo) {
-            life = Life(durable: applier.appliedLSN, exactUpTo: upTo)
-        } catch ApplyError.tooEarly {
-            life = Life(durable: applier.appliedLSN, exactUpTo: life.exactUpTo, allowsEarly: false)
+        } catch {
+            try await handle(error, &life, &outcome)
         }
+        life.durable = applier.appliedLSN
         let counters = applier.takeCounters()
         outcome.fallbacks += counters.fallbacks
         outcome.fused += counters.fused
         outcome.inBulk += counters.changes
         await target.close()
+    }
+
+    /// What the supervisor does, and a person with what it says.
+    private func handle(_ error: any Error, _ life: inout Life, _ outcome: inout Outcome) async throws {
+        life.allowsEarly = true
+        switch error {
+        case ApplyError.bulkFailed(let upTo): life.exactUpTo = upTo
+        case ApplyError.tooEarly: life.allowsEarly = false
+        case ApplyError.needsText:
+            life.binaryTypes = nil
+            outcome.asText += 1
+        case ApplyError.schemaDiffers(let mismatch):
+            let table = try await CatalogReader.tables(source, matching: [mismatch.table]).first
+            for problem in mismatch.problems {
+                _ = try await observer.execute(MendingSQL.statement(for: problem, table: mismatch.table, source: table))
+            }
+            outcome.mended += 1
+        default:
+            guard let (change, reason) = QuarantineOrders.order(for: error, settings), life.quarantine.add(change, because: reason)
+            else { throw error }
+            life.exactUpTo = max(life.exactUpTo, change.commitLSN)
+            outcome.refused += 1
+        }
     }
 
     /// Has a chunk applied as the reader does; `nil` when the mailbox would not let it.
@@ -177,9 +246,8 @@ final class GroupLab {
     }
 
     private func connectToApply() async throws -> PostgresConnection {
-        var options = settings.target
-        options.settings += [(name: "session_replication_role", value: "replica")]
-        let target = try await PostgresConnection.connect(options)
+        let target = try await PostgresConnection.connect(settings.applyOptions)
+        try await DirectionRun.commitAsynchronously(target)
         // The session before may still be on its way out.
         try await waitUntil("the origin is free") {
             do {
@@ -230,7 +298,7 @@ final class GroupLab {
 
     private func compare(at lsn: LSN, _ outcome: inout Outcome) async throws {
         guard let state = states.first(where: { $0.lsn >= lsn }) else { throw NoState(lsn: lsn) }
-        let found = try await observer.query(RandomTransactions.contents).firstValue ?? ""
+        let found = try await observer.query(RandomTransactions.contents(without: state.refused)).firstValue ?? ""
         outcome.comparisons += 1
         if found != state.contents { throw Differs(lsn: lsn, expected: state.contents, found: found) }
     }

@@ -47,6 +47,8 @@ import Testing
             #expect(outcome.lent > 0 && outcome.left > 0)
             #expect(outcome.cutTransactions > 0)
             #expect(outcome.ahead > 0)
+            #expect(outcome.refused > 0 && outcome.quarantined > outcome.refused)
+            #expect(outcome.mended > 0 && (outcome.asText > 0) == binary)
             #expect((outcome.streamed > 0 && outcome.spills > 0) == streaming)
             #expect((outcome.early > 0 && outcome.retracted > 0) == streaming)
         }
