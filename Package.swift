@@ -46,7 +46,8 @@ let package = Package(
                 .embedInCode("0006_quarantine.up.sql"), .embedInCode("0006_quarantine.down.sql"),
                 .embedInCode("0007_applied_lsn.up.sql"), .embedInCode("0007_applied_lsn.down.sql"),
                 .embedInCode("0008_audited_side.up.sql"), .embedInCode("0008_audited_side.down.sql"),
-                .embedInCode("0009_direction_history.up.sql"), .embedInCode("0009_direction_history.down.sql"),
+                .embedInCode("0009_direction_history.up.sql"),
+                .embedInCode("0009_direction_history.down.sql"),
                 .embedInCode("0010_conflict.up.sql"), .embedInCode("0010_conflict.down.sql"),
                 .embedInCode("0011_sequence_split.up.sql"), .embedInCode("0011_sequence_split.down.sql"),
                 .embedInCode("0012_verification.up.sql"), .embedInCode("0012_verification.down.sql"),
@@ -106,7 +107,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ConfigurationTests",
-            dependencies: ["Configuration", "ReplicationCore", "Replicator", "PostgresClient", "TestSupport"],
+            dependencies: [
+                "Configuration", "ReplicationCore", "Replicator", "PostgresClient", "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "ReplicatorTests",
@@ -115,13 +118,15 @@ let package = Package(
         .testTarget(
             name: "ObservabilityTests",
             dependencies: [
-                "Observability", "ReplicationCore", "TestSupport", .product(name: "FlyingFox", package: "FlyingFox"),
+                "Observability", "ReplicationCore", "TestSupport",
+                .product(name: "FlyingFox", package: "FlyingFox"),
             ],
             swiftSettings: strict),
         .testTarget(
             name: "SharedBackendTests",
             dependencies: [
-                "SharedBackend", "Replicator", "ReplicationCore", "PostgresClient", "Migrations", "TestSupport",
+                "SharedBackend", "Replicator", "ReplicationCore", "PostgresClient", "Migrations",
+                "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(

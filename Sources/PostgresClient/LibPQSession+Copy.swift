@@ -10,7 +10,9 @@ extension LibPQSession {
     func beginCopy(_ sql: String, _ wanted: Mode) throws(PostgresError) {
         guard PQsendQuery(try idle(), sql) == 1 else { throw notSent() }
         try flush()
-        guard let result = try nextResult() else { throw .protocolViolation("the server did not answer to COPY") }
+        guard let result = try nextResult() else {
+            throw .protocolViolation("the server did not answer to COPY")
+        }
         let status = result.status
         switch (status, wanted) {
         case (PGRES_COPY_OUT, .copyOut), (PGRES_COPY_IN, .copyIn), (PGRES_COPY_BOTH, .stream): mode = wanted
