@@ -107,6 +107,41 @@ import Testing
         try await end(pair, worker)
     }
 
+    /// The side that changes keys makes no rows, but where the other one has deleted the row, there is a new one.
+    @Test func aChangedKeyOfADeletedRowMakesOneWithTheFillOfItsOwner() async throws {
+        func tables(_ fill: String) -> String {
+            """
+              rooms:
+                match: [id]
+                insert: sync
+                delete: sync
+                \(fill)
+                columns:
+                  bot: [id, remark]
+                  sync: [floor]
+
+            """
+        }
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.rooms (id int PRIMARY KEY, remark text, floor text NOT NULL);", tables: tables(""))
+        _ = try await pair.bot.execute("INSERT INTO public.rooms VALUES (1, 'a', 'ground'), (2, 'b', 'first')")
+        var worker = try pair.run()
+        #expect(try await worker.wait() == 2, "\(worker.errors)")
+        #expect(worker.errors.contains("\"floor\" of rooms does not travel here, is NOT NULL"), "\(worker.errors)")
+        try pair.write(tables: tables("fill: { floor: unknown }"))
+        worker = try await pair.startStreaming()
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute("UPDATE public.rooms SET id = 11 WHERE id = 1")
+        _ = try await pair.sync.execute("DELETE FROM public.rooms WHERE id = 1")
+        worker = try await pair.startStreaming()
+        try await waitUntil("the new row is everywhere") {
+            try await pair.values("SELECT string_agg(r::text, ' ' ORDER BY id) FROM public.rooms r")
+                == Array(repeating: "(2,b,first) (11,a,unknown)", count: 2)
+        }
+        try await end(pair, worker)
+    }
+
     @Test func aRowThatOneSideMadeAndDeletedIsGoneThoughTheOtherMadeItToo() async throws {
         let pair = try await SplitPair(
             schema: "CREATE TABLE public.notes (id int PRIMARY KEY, mine text, theirs text); ALTER TABLE public.notes REPLICA IDENTITY FULL;",

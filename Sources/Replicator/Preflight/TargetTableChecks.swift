@@ -139,8 +139,10 @@ struct TargetTableChecks {
         in twin: TableDescription, _ ownership: TableOwnership, source table: TableDescription
     ) -> [PreflightFinding] {
         let isSplit = configuration.backend == .split
-        // Where the other side makes no rows, none arrive.
-        if isSplit, !ownership.insertOwners.contains(self.source) { return [] }
+        // Where the other side makes no rows, nor changes their keys, none arrive: of a row that is gone here a changed key makes
+        // a new one.
+        let makesRows = ownership.insertOwners.contains(source) || ownership.match.contains { ownership.mayWrite($0, side: source) }
+        if isSplit, !makesRows { return [] }
         return twin.columns.compactMap { column in
             let isWritten =
                 travels(column.name, ownership) && table.column(column.name).map { !$0.isGenerated } ?? false
