@@ -57,6 +57,7 @@ let package = Package(
                 .embedInCode("0016_repair.up.sql"), .embedInCode("0016_repair.down.sql"),
                 .embedInCode("0017_table_left.up.sql"), .embedInCode("0017_table_left.down.sql"),
                 .embedInCode("0018_column_left.up.sql"), .embedInCode("0018_column_left.down.sql"),
+                .embedInCode("0019_split_table.up.sql"), .embedInCode("0019_split_table.down.sql"),
             ],
             swiftSettings: strict),
         .target(

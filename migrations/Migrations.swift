@@ -70,6 +70,9 @@ public enum Migrations {
         Migration(
             version: 18, name: "column_left", up: text(PackageResources._018_column_left_up_sql),
             down: text(PackageResources._018_column_left_down_sql)),
+        Migration(
+            version: 19, name: "split_table", up: text(PackageResources._019_split_table_up_sql),
+            down: text(PackageResources._019_split_table_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

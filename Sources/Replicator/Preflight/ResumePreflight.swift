@@ -24,10 +24,9 @@ public struct ResumePreflight: Sendable {
                 }
             }
         } catch let failure as ReplicationFailure where failure.isBlocker {
-            let code = PreflightFinding.Code(rawValue: failure.code.rawValue) ?? .slotMissing
             return [
                 PreflightFinding(
-                    .blocker, code, database: settings.sourceName, object: settings.slot, "\(settings.name): \(failure.message)",
+                    .blocker, .of(failure), database: settings.sourceName, object: settings.slot, "\(settings.name): \(failure.message)",
                     fix: failure.nextStep)
             ]
         } catch {}
@@ -47,5 +46,29 @@ public struct ResumePreflight: Sendable {
         try await check.verify(slot: slot, appliedLSN: max(applied, known.startLSN))
         try await LeftTables(settings: settings, target: target).requireNone()
         try await LeftColumns(settings: settings, target: target).requireNone()
+    }
+}
+
+/// The same for what both directions of a split have carried so far.
+public struct SplitResumePreflight: Sendable {
+    let settings: SplitSettings
+
+    public init(settings: SplitSettings) { self.settings = settings }
+
+    public func findings() async -> [PreflightFinding] {
+        do {
+            try await PostgresConnection.with(settings.options(.other)) {
+                try await SplitMembers(settings: settings, other: $0).requireNone()
+            }
+        } catch let failure as ReplicationFailure where failure.isBlocker {
+            return [PreflightFinding(.blocker, .of(failure), database: settings.name(.other), failure.message, fix: failure.nextStep)]
+        } catch {}
+        return []
+    }
+}
+
+extension PreflightFinding.Code {
+    fileprivate static func of(_ failure: ReplicationFailure) -> PreflightFinding.Code {
+        PreflightFinding.Code(rawValue: failure.code.rawValue) ?? .slotMissing
     }
 }

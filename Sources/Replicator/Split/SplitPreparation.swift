@@ -32,6 +32,7 @@ struct SplitPreparation: Sendable {
             _ = try await PostgresConnection.with(settings.options(side)) { try await Migrator(connection: $0).migrate() }
         }
         if try await hasBegun() {
+            try await followMembers()
             try await followOwnership()
             for side in Side.allCases { states[side].noteStart() }
             return
@@ -45,6 +46,7 @@ struct SplitPreparation: Sendable {
                 try await begin(origin: origin, other: other)
             }
         }
+        try await followMembers()
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
     }
 
@@ -52,6 +54,10 @@ struct SplitPreparation: Sendable {
         try await PostgresConnection.with(settings.options(.other)) {
             try await SplitProgressStore(connection: $0, direction: forward.name).read() != nil
         }
+    }
+
+    private func followMembers() async throws {
+        try await PostgresConnection.with(settings.options(.other)) { try await SplitMembers(settings: settings, other: $0).follow() }
     }
 
     /// Copies what is not there yet, and streams as a replica until nothing is behind.

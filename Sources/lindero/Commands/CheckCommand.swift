@@ -23,11 +23,13 @@ struct CheckCommand: LinderoCommand {
         let loaded = try await LoadedConfiguration.current(global)
         var connections: [String: ConnectionOptions] = [:]
         for database in try loaded.databases() { connections[database.name] = database.options }
-        let directions = await directions(loaded)
+        let tasks = await tasks(loaded)
+        let directions = tasks.flatMap(\.directions)
         let preflight = Preflight(
             configuration: loaded.configuration, connections: connections, ownSlots: Set(directions.map(\.slot)))
         var findings = await preflight.run().findings + (await guardFindings(loaded))
         for direction in directions { findings += await ResumePreflight(settings: direction).findings() }
+        for case .split(let settings) in tasks { findings += await SplitResumePreflight(settings: settings).findings() }
         let report = PreflightReport(findings: findings)
         answer(
             .object([
@@ -59,9 +61,8 @@ struct CheckCommand: LinderoCommand {
 
     /// What a worker would keep running: slots of ours that exist already need no free place. Without a connection there
     /// are none to name; the report says that it cannot connect.
-    private func directions(_ loaded: LoadedConfiguration) async -> [DirectionSettings] {
-        guard let plan = try? await WorkerPlan.make(loaded) else { return [] }
-        return plan.tasks.flatMap(\.directions)
+    private func tasks(_ loaded: LoadedConfiguration) async -> [WorkerPlan.Task] {
+        (try? await WorkerPlan.make(loaded))?.tasks ?? []
     }
 
     private func json(_ finding: PreflightFinding, path: String) -> JSONValue {

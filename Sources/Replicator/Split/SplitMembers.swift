@@ -1,0 +1,139 @@
+import PostgresClient
+import ReplicationCore
+
+/// What a split has carried so far. Changes of a table that has left the configuration pass by, as a private column's values
+/// do, and both directions go on: so it is noted before anything streams what stays behind. What travels again has missed
+/// something, on both sides.
+struct SplitMembers {
+    let settings: SplitSettings
+    /// Where it is kept.
+    let other: PostgresConnection
+
+    private struct Member {
+        var table: QualifiedName
+        var privateColumns: Set<String>
+        var leftAt: String?
+    }
+
+    private var direction: String { settings[reading: .origin].name }
+    private var tables: [QualifiedName: TableOwnership] { settings[reading: .origin].policy?.tables ?? [:] }
+
+    /// Refuses what is back and has missed something; alters nothing.
+    func requireNone() async throws { try requireNone(try await read()) }
+
+    /// Refuses what is back and has missed something, then notes what travels from now on.
+    func follow() async throws {
+        let members = try await read()
+        try requireNone(members)
+        let known = Dictionary(members.map { ($0.table, $0) }, uniquingKeysWith: { first, _ in first })
+        for (table, ownership) in tables {
+            // What is private while services move is so again afterwards.
+            let privateColumns = ownership.privateColumns
+            guard known[table]?.privateColumns != privateColumns else { continue }
+            _ = try await other.query(
+                """
+                INSERT INTO lindero.split_table (direction, schema_name, table_name, private_columns)
+                VALUES ($1, $2, $3, $4::text[])
+                ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET private_columns = EXCLUDED.private_columns
+                """,
+                [
+                    .text(direction), .text(table.schema), .text(table.name),
+                    .text(SQLText.arrayLiteral(privateColumns.sorted())),
+                ])
+        }
+        for member in members where tables[member.table] == nil && member.leftAt == nil {
+            _ = try await other.query(
+                "UPDATE lindero.split_table SET left_at = now() WHERE direction = $1 AND schema_name = $2 AND table_name = $3",
+                [.text(direction), .text(member.table.schema), .text(member.table.name)])
+        }
+    }
+
+    /// The split is over, and the forward direction a replica's: what stayed behind still does.
+    func end() async throws {
+        _ = try await other.query(
+            """
+            UPDATE lindero.table_copy c SET left_at_lsn = coalesce(c.left_at_lsn, '0/0') FROM lindero.split_table s
+            WHERE s.left_at IS NOT NULL AND s.direction = $1
+              AND (c.direction, c.schema_name, c.table_name) = (s.direction, s.schema_name, s.table_name)
+            """, [.text(direction)])
+        for table in tables.keys.sorted() {
+            _ = try await other.query(
+                """
+                UPDATE lindero.table_copy SET left_columns =
+                  (SELECT coalesce(pg_catalog.jsonb_object_agg(name, '0/0'), '{}') FROM pg_catalog.unnest($4::text[]) name) || left_columns
+                WHERE direction = $1 AND schema_name = $2 AND table_name = $3
+                """,
+                [
+                    .text(direction), .text(table.schema), .text(table.name),
+                    .text(SQLText.arrayLiteral(settings.copy.stayingColumns(of: table))),
+                ])
+        }
+        _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
+    }
+
+    private func read() async throws -> [Member] {
+        // `check` may look at a database that an older Lindero brought into the split.
+        guard try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_table') IS NOT NULL").rowCount > 0 else {
+            return []
+        }
+        var members: [Member] = []
+        let rows = try await other.query(
+            """
+            SELECT schema_name, table_name, pg_catalog.date_trunc('second', left_at)::text, name
+            FROM lindero.split_table LEFT JOIN pg_catalog.unnest(private_columns) name ON true
+            WHERE direction = $1 ORDER BY 1, 2, 4
+            """, [.text(direction)]
+        ).rows
+        for row in rows {
+            let table = QualifiedName(schema: row[0] ?? "", name: row[1] ?? "")
+            if members.last?.table != table { members.append(Member(table: table, privateColumns: [], leftAt: row[2])) }
+            if let column = row[3] { members[members.count - 1].privateColumns.insert(column) }
+        }
+        return members
+    }
+
+    private func requireNone(_ members: [Member]) throws {
+        let back = members.filter { $0.leftAt != nil && tables[$0.table] != nil }
+        if !back.isEmpty { throw failure(tables: back) }
+        let columns = members.flatMap { member -> [ColumnName] in
+            guard let ownership = tables[member.table] else { return [] }
+            return member.privateColumns.subtracting(ownership.privateColumns).sorted()
+                .filter { ownership.columns[$0] != nil }.map { ColumnName(table: member.table, column: $0) }
+        }
+        if !columns.isEmpty { throw failure(columns: columns) }
+    }
+
+    private func place(_ table: QualifiedName) -> String {
+        "WHERE direction = \(SQLText.literal(direction)) AND schema_name = \(SQLText.literal(table.schema)) AND table_name = "
+            + "\(SQLText.literal(table.name));"
+    }
+
+    /// Both sides write, so that neither is to be emptied and copied.
+    private func failure(tables back: [Member]) -> ReplicationFailure {
+        let forget = back.map { "UPDATE lindero.split_table SET left_at = NULL \(place($0.table))" }.joined(separator: " ")
+        return ReplicationFailure(
+            .tableLeft,
+            "The split has run without " + back.map { "\($0.table) since \($0.leftAt ?? "")" }.joined(separator: ", ")
+                + ", which had left `tables:` and is back: what either side wrote there meanwhile is missing on the other one.",
+            nextStep: "Run on \(settings.name(.other)): \(forget) Then `lindero run`, and beside it \(repair(back.map(\.table))), which makes "
+                + "both sides alike where an owner or a policy decides, and names what is left for a person. Or leave them out of `tables:`.",
+            isBlocker: true)
+    }
+
+    private func failure(columns: [ColumnName]) -> ReplicationFailure {
+        let forget = columns.map { column in
+            "UPDATE lindero.split_table SET private_columns = pg_catalog.array_remove(private_columns, \(SQLText.literal(column.column))) "
+                + place(column.table)
+        }.joined(separator: " ")
+        return ReplicationFailure(
+            .columnLeft,
+            "The split has run while " + columns.map { "column \"\($0.column)\" of \($0.table)" }.joined(separator: ", ")
+                + " was private, which lindero.yaml lets travel now: the other side lacks its older values, or has old ones.",
+            nextStep: "Run on \(settings.name(.other)): \(forget) Then `lindero run`, and beside it \(repair(columns.map(\.table))), which "
+                + "brings them. Or keep it `private`.", isBlocker: true)
+    }
+
+    private func repair(_ tables: [QualifiedName]) -> String {
+        "`lindero verify \(Set(tables).sorted().map { "\($0)" }.joined(separator: " ")) --repair --execute`"
+    }
+}
