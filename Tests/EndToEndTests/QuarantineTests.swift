@@ -209,6 +209,37 @@ import Testing
         try await pair.remove()
     }
 
+    /// The third write of row 1 is begun on the target before a unique key refuses it: what that leaves in the row tells nothing of age.
+    @Test func aRowThatIsNewerIsKnownAlsoWhereAFurtherUpdateWasTakenBack() async throws {
+        let unique = "ALTER TABLE public.guest ADD CONSTRAINT alone EXCLUDE (m WITH =) WHERE (name = 'twice')"
+        let pair = try await GuestPair(
+            schema: Self.schema, targetSchema: Self.schema + "ALTER TABLE public.guest ADD CONSTRAINT nobody_bad CHECK (name <> 'bad');" + unique,
+            rule: "on_error: quarantine, columns: { bot: \"*\" }")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming")
+        _ = try await pair.source.execute(
+            "INSERT INTO public.guest SELECT i, CASE WHEN i = 9 THEN 'twice' ELSE 'Ana' END, 'ok' FROM generate_series(1, 9) i")
+        try await waitUntil("they are there") { try await name(9, on: pair) == "twice" }
+        // Runs of one, two and four changes: the refused one and the newer one are in the third, the last write is in the fourth.
+        func update(_ id: Int, _ name: String) -> String { "UPDATE public.guest SET name = '\(name)' WHERE id = \(id);" }
+        _ = try await pair.source.execute(
+            "BEGIN;" + update(2, "a") + update(3, "b") + update(4, "c") + update(1, "bad") + update(1, "newer") + update(5, "d")
+                + update(6, "e") + update(1, "twice") + "COMMIT; INSERT INTO public.guest VALUES (100, 'last', 'ok')")
+        try await waitUntil("it went on") { try await name(100, on: pair) == "last" }
+        #expect(try await pair.target.execute("SELECT count(*) FROM lindero.quarantine").firstValue == "2")
+        #expect(try await name(1, on: pair) == "newer")
+        _ = try await pair.target.execute("ALTER TABLE public.guest DROP CONSTRAINT nobody_bad, DROP CONSTRAINT alone")
+        let ids = try await pair.target.execute("SELECT min(id), max(id) FROM lindero.quarantine").rows[0]
+        let refused = try await pair.quarantine("retry", ids[0] ?? "")
+        #expect(refused.exitCode == 2 && refused.errors.contains("was written after"), "\(refused.output)\(refused.errors)")
+        #expect(try await name(1, on: pair) == "newer")
+        #expect(try await pair.quarantine("retry", ids[1] ?? "").exitCode == 0)
+        #expect(try await name(1, on: pair) == "twice")
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        try await pair.remove()
+    }
+
     @Test func inOrderAllIsAppliedAndOutOfOrderNothingOldIs() async throws {
         let (pair, worker) = try await makeRefused(
             6,

@@ -32,7 +32,7 @@ public enum TypeNarrowing: Sendable, Equatable {
             return room.after < wanted.after ? .alters : room.before < wanted.before ? .refuses : nil
         case interval where from == interval:
             let (wanted, room) = (intervalRoom(modifier), intervalRoom(target.baseModifier))
-            return room.precision < wanted.precision || room.fields & wanted.fields != wanted.fields ? .alters : nil
+            return room.finest < wanted.finest || room.digits < wanted.digits ? .alters : nil
         case char where from != char && texts.contains(from):
             // Filled up with blanks.
             return .alters
@@ -55,9 +55,14 @@ public enum TypeNarrowing: Sendable, Equatable {
         return ((packed >> 16 & 0xffff) - scale, scale)
     }
 
-    private static func intervalRoom(_ modifier: Int32) -> (fields: Int32, precision: Int32) {
-        if modifier < 0 { return (0x7fff, 6) }
-        let precision = modifier & 0xffff
-        return ((modifier >> 16) & 0x7fff, precision == 0xffff ? 6 : precision)
+    /// The bits of an interval's fields, from years to seconds.
+    private static let intervalFields: [Int32] = [0x4, 0x2, 0x8, 0x400, 0x800, 0x1000]
+
+    /// The finest field that is kept, and digits of seconds: those before the first that is named are kept, too.
+    private static func intervalRoom(_ modifier: Int32) -> (finest: Int, digits: Int32) {
+        let fields = modifier < 0 ? 0x7fff : modifier >> 16
+        let finest = intervalFields.lastIndex { fields & $0 != 0 } ?? 0
+        if finest < intervalFields.count - 1 { return (finest, 0) }
+        return (finest, modifier < 0 || modifier & 0xffff == 0xffff ? 6 : modifier & 0xffff)
     }
 }

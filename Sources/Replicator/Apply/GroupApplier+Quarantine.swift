@@ -9,6 +9,7 @@ import ReplicationCore
 /// gone well since the last refusal, and a pass is linear in the transaction's changes.
 extension GroupApplier {
     private static let savepoint = "lindero_run"
+    private static let keptSavepoint = "lindero_kept"
     private static let longestRun = 1_024
 
     func applySettingAside(_ span: TransactionSpan, of chunk: ChangeChunk) async throws {
@@ -43,7 +44,9 @@ extension GroupApplier {
     }
 
     /// - Parameter releasing: whether the run before has left its savepoint.
-    /// - Returns: where the next run begins: a batch may be full before.
+    /// - Returns: where the next run begins: a batch may be full before, and what is set aside is the last of its run, behind a
+    ///   savepoint of its own. So it has a transaction number between those of the rows before and behind it, by which
+    ///   `QuarantineAge` tells them apart: numbers of commands it cannot compare where an update of a row was taken back.
     private func applyRun(
         _ run: Range<Int>, _ span: TransactionSpan, _ chunk: ChangeChunk, _ refused: inout [Int: QuarantineOrders.Reason],
         releasing: Bool
@@ -53,12 +56,16 @@ extension GroupApplier {
         batch.add("SAVEPOINT \(Self.savepoint)")
         var next = run.lowerBound
         while next < run.upperBound, !batch.isFull {
-            if let reason = try quarantine[span, next] ?? refused[next] ?? incompleteness(of: next, span, chunk, &refused) {
-                builder.setAside(next, in: span, chunk: chunk, direction: settings.name, because: reason, to: &batch)
-            } else {
-                builder.add(next, in: span, chunk: chunk, to: &batch)
-            }
+            let reason = try quarantine[span, next] ?? refused[next] ?? incompleteness(of: next, span, chunk, &refused)
             next += 1
+            guard let reason else {
+                builder.add(next - 1, in: span, chunk: chunk, to: &batch)
+                continue
+            }
+            batch.add("SAVEPOINT \(Self.keptSavepoint)")
+            builder.setAside(next - 1, in: span, chunk: chunk, direction: settings.name, because: reason, to: &batch)
+            batch.add("RELEASE SAVEPOINT \(Self.keptSavepoint)")
+            break
         }
         let change = batch.expectations.last?.change
         try await executor.run(batch)

@@ -134,7 +134,8 @@ final class GroupApplier {
         }
         // A group that is prepared has its plans, and was made with them.
         if !group.isCurrent(builder), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
-        try await resolve(group.chunks) { try await applyFitting(PreparedGroup(chunks: $0)) }
+        // What does not fit is the end of it: nothing is made ready for those behind, whose statements would seem to be there.
+        try await resolve(group.chunks) { try await applyFitting(PreparedGroup(chunks: $0), looksAhead: false) }
         try await applyFitting(group)
     }
 
@@ -150,13 +151,13 @@ final class GroupApplier {
         }
     }
 
-    private func applyFitting(_ group: PreparedGroup) async throws {
+    private func applyFitting(_ group: PreparedGroup, looksAhead: Bool = true) async throws {
         if group.chunks.mayGoInBulk(exactUpTo: exactUpTo) {
             // What has failed before had none, and may have left its transaction open.
             let hadPiece = group.failure == nil && executor.hasPiece
             do {
                 if let failure = group.failure { throw failure }
-                return try await applyInBulk(group)
+                return try await applyInBulk(group, looksAhead: looksAhead)
             } catch is ApplyError {
                 // What was applied of a large transaction is gone from memory: only the stream can bring it again.
                 guard !hadPiece else { throw ApplyError.bulkFailed(upTo: group.firstCommitLSN) }
@@ -182,11 +183,11 @@ final class GroupApplier {
 
     // MARK: bulk
 
-    private func applyInBulk(_ group: PreparedGroup) async throws {
+    private func applyInBulk(_ group: PreparedGroup, looksAhead: Bool) async throws {
         let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: appliedLSN)
         let next = AheadPlanning<(PreparedGroup, StepBuilder)> {
             [lookAhead, builder, skipUpTo = appliedLSN, exactUpTo] in
-            guard let chunks = lookAhead() else { return nil }
+            guard looksAhead, let chunks = lookAhead() else { return nil }
             let isBulk = chunks.mayGoInBulk(exactUpTo: exactUpTo)
             return { @Sendable in builder.preparingAhead(chunks, skipUpTo: skipUpTo, isBulk: isBulk) }
         }

@@ -4,8 +4,9 @@ import ReplicationCore
 /// Whether a change in quarantine is still the newest that is known of its row: the stream went on without it.
 ///
 /// The change's row in `lindero.quarantine` and the rows of its transaction were written by one transaction of the target, in the
-/// source's order. So a row that a later transaction has written, or the same one with a later command, is newer. One that the
-/// retry of an earlier change has written is not: that is what retrying in order does.
+/// source's order, and each change that was set aside by a subtransaction of its own. So a row that a later one has written is
+/// newer; of changes that an older Lindero set aside, also one that the same transaction has written with a later command. One
+/// that the retry of an earlier change has written is not: that is what retrying in order does.
 struct QuarantineAge {
     let store: QuarantineStore
     let kept: KeptChange

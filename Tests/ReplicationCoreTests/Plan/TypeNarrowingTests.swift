@@ -37,6 +37,12 @@ import Testing
         // year to month: 2 and 4.
         Case(source: iv, modifier: -1, target: iv, room: 6 << 16 | 0xffff, expected: .alters),
         Case(source: iv, modifier: 4 << 16 | 0xffff, target: iv, room: 6 << 16 | 0xffff),
+        // Fields before the first one stay: day to second (8, 0x400, 0x800, 0x1000) keeps the years, and so does second.
+        Case(source: iv, modifier: -1, target: iv, room: 0x1c08 << 16 | 0xffff), Case(source: iv, modifier: -1, target: iv, room: 0x1000 << 16 | 6),
+        Case(source: iv, modifier: 6 << 16 | 0xffff, target: iv, room: 8 << 16 | 0xffff),
+        Case(source: iv, modifier: 8 << 16 | 0xffff, target: iv, room: 6 << 16 | 0xffff, expected: .alters),
+        // Who has no seconds loses none of their digits.
+        Case(source: iv, modifier: 0x408 << 16 | 0xffff, target: iv, room: 0x7fff << 16 | 2),
         Case(source: 25, modifier: -1, target: 1043, room: 7, expected: .refuses),
         Case(source: 1043, modifier: 7, target: 1043, room: 9), Case(source: 1043, modifier: 9, target: 1043, room: 7, expected: .refuses),
         Case(source: 25, modifier: -1, target: 1042, room: 7, expected: .alters),

@@ -23,6 +23,23 @@ import Testing
         try await checkStreams(binary: binary, streaming: true)
     }
 
+    /// What random streams have found.
+    ///
+    /// - 1229328821: a table that does not fit ended a group while those behind it were made ready; their statements seemed to be
+    ///   there, and the rest of the group failed on one that was not.
+    @Test(arguments: [UInt64(1_229_328_821)])
+    func seedsThatOnceFailedStayRight(seed: UInt64) async throws {
+        for binary in [true, false] {
+            let lab = try await GroupLab(binary: binary)
+            var outcome = GroupLab.Outcome()
+            try await lab.check(seed: seed, transactions: Self.length(seed), outcome: &outcome)
+            #expect(outcome.comparisons > 0 && outcome.mended > 0)
+            await lab.close()
+        }
+    }
+
+    private static func length(_ seed: UInt64) -> Int { 14 + Int(seed % 5) * 12 }
+
     private func checkStreams(binary: Bool, streaming: Bool) async throws {
         let seed = Self.environment["LINDERO_PROPERTY_SEED"].flatMap { UInt64($0) }
         let count = seed == nil ? Self.environment["LINDERO_PROPERTY_STREAMS"].flatMap { Int($0) } ?? 60 : 1
@@ -32,7 +49,7 @@ import Testing
         for number in 0..<count {
             let seed = first &+ UInt64(number)
             do {
-                try await lab.check(seed: seed, transactions: 14 + Int(seed % 5) * 12, outcome: &outcome)
+                try await lab.check(seed: seed, transactions: Self.length(seed), outcome: &outcome)
             } catch {
                 Issue.record("seed \(seed), binary \(binary), streaming \(streaming): \(error); replay with LINDERO_PROPERTY_SEED=\(seed)")
                 return
