@@ -16,6 +16,9 @@ final class ConnectionThread: SerialExecutor {
         var queue: [Work] = []
         var staysAlive = false
         var isRunning = false
+        /// Signals that were announced, and that the thread has not taken. Whoever gives one holds no reference to us: with the
+        /// work that it has queued, the last one may go. So the thread does not end before it has them all.
+        var signals = 0
     }
 
     private let state = Mutex(State())
@@ -46,6 +49,7 @@ final class ConnectionThread: SerialExecutor {
     private func submit(_ work: Work) {
         let mustStart = state.withLock { state in
             state.queue.append(work)
+            if state.isRunning { state.signals += 1 }
             defer { state.isRunning = true }
             return !state.isRunning
         }
@@ -62,7 +66,7 @@ final class ConnectionThread: SerialExecutor {
         while true {
             let (batch, isOver) = takeQueue(endsWhenEmpty: false)
             if isOver { return }
-            if batch.isEmpty { signal.wait() }
+            if batch.isEmpty { takeSignal() }
             for work in batch { run(work) }
         }
     }
@@ -71,13 +75,19 @@ final class ConnectionThread: SerialExecutor {
         while true {
             let (batch, isOver) = takeQueue(endsWhenEmpty: true)
             if isOver { return }
+            if batch.isEmpty { takeSignal() }
             for work in batch { run(work) }
         }
     }
 
+    private func takeSignal() {
+        signal.wait()
+        state.withLock { $0.signals -= 1 }
+    }
+
     private func takeQueue(endsWhenEmpty: Bool) -> (batch: [Work], isOver: Bool) {
         state.withLock { state in
-            if state.queue.isEmpty && (endsWhenEmpty || !state.staysAlive) {
+            if state.queue.isEmpty && state.signals == 0 && (endsWhenEmpty || !state.staysAlive) {
                 state.isRunning = false
                 return ([], true)
             }

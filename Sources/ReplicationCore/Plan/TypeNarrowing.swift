@@ -33,10 +33,8 @@ public enum TypeNarrowing: Sendable, Equatable {
         case interval where from == interval:
             let (wanted, room) = (intervalRoom(modifier), intervalRoom(target.baseModifier))
             return room.finest < wanted.finest || room.digits < wanted.digits ? .alters : nil
-        case char where from != char && texts.contains(from):
-            // Filled up with blanks.
-            return .alters
-        case char where from == char, varchar where texts.contains(from), varbit where from == bit || from == varbit:
+        case char where texts.contains(from), varchar where texts.contains(from), varbit where from == bit || from == varbit:
+            // Filled up with blanks, a text stays equal to what it was, by the comparison of char and so by `verify`.
             return modifier < 0 || modifier > target.baseModifier ? .refuses : nil
         case bit where from == bit:
             return modifier != target.baseModifier ? .refuses : nil

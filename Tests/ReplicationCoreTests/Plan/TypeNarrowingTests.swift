@@ -45,7 +45,7 @@ import Testing
         Case(source: iv, modifier: 0x408 << 16 | 0xffff, target: iv, room: 0x7fff << 16 | 2),
         Case(source: 25, modifier: -1, target: 1043, room: 7, expected: .refuses),
         Case(source: 1043, modifier: 7, target: 1043, room: 9), Case(source: 1043, modifier: 9, target: 1043, room: 7, expected: .refuses),
-        Case(source: 25, modifier: -1, target: 1042, room: 7, expected: .alters),
+        Case(source: 25, modifier: -1, target: 1042, room: 7, expected: .refuses),
         Case(source: 1042, modifier: 7, target: 1042, room: 9), Case(source: 1042, modifier: 7, target: 25, room: -1),
         Case(source: 1560, modifier: 3, target: 1560, room: 5, expected: .refuses),
         Case(source: 1562, modifier: -1, target: 1562, room: 5, expected: .refuses),

@@ -6,7 +6,8 @@ import Testing
 @testable import Replicator
 
 /// The worker as plain roles: on the target PostgreSQL itself refuses a column that was not granted.
-@Suite struct PrivilegeTests {
+/// One at a time: the first grant of a parameter makes a row of the whole server, and two at once get in each other's way.
+@Suite(.serialized) struct PrivilegeTests {
     static let schema = #"CREATE TABLE "Reservas" (id int PRIMARY KEY, phone text, "crmNotes" text)"#
 
     /// The same direction, as roles with just the rights that the README names.
