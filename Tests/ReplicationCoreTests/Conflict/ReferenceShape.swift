@@ -38,11 +38,9 @@ struct ReferenceShape: Sendable {
 
     /// Rooms in hotels.
     ///
-    /// - Parameters:
-    ///   - isRequired: whether each room is in one.
-    ///   - owner: whose services alone write in which one a room is.
-    static func pair(_ onDelete: OnDelete, isRequired: Bool = false, owner: String? = nil) -> ReferenceShape {
-        var rooms = Table(name: "rooms", parent: hotels, onDelete: onDelete, isRequired: isRequired)
+    /// - Parameter owner: whose services alone write in which one a room is.
+    static func pair(_ onDelete: OnDelete, owner: String? = nil) -> ReferenceShape {
+        var rooms = Table(name: "rooms", parent: hotels, onDelete: onDelete)
         if let owner { rooms.owner = .owned(by: owner) }
         return ReferenceShape(tables: [Table(name: "hotels", isReferenced: true), rooms])
     }
