@@ -23,13 +23,10 @@ public struct ReferenceMeanings: Sendable {
         var key: RowKey?
         /// The number in the form of its own table.
         var ownBytes: [UInt8]
-        /// The keys of the rows that had it before, each with the operation that ended that; in order. `nil`: none had it.
-        var formerKeys: [(key: RowKey?, until: OperationID)] = []
+        /// The keys of the rows that had it before, each with the operation that ended that; in order.
+        var formerKeys: [(key: RowKey, until: OperationID)] = []
 
-        func key(at id: OperationID) -> RowKey? {
-            if let former = formerKeys.first(where: { $0.until > id }) { return former.key }
-            return key
-        }
+        func key(at id: OperationID) -> RowKey? { formerKeys.first { $0.until > id }?.key ?? key }
     }
 
     private var meanings: [Number: Meaning] = [:]
@@ -80,7 +77,7 @@ public struct ReferenceMeanings: Sendable {
             let last = former.firstIndex { $0.until > meaning.holders.upperBound }
             if let last { former.removeSubrange((last + 1)...) }
             meaning.formerKeys = former
-            meant.formUnion(former.compactMap(\.key))
+            meant.formUnion(former.map(\.key))
             if last == nil, let key = meaning.key { meant.insert(key) }
             meanings[number] = meaning
         }
