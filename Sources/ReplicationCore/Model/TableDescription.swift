@@ -92,8 +92,9 @@ public struct ColumnDescription: Sendable, Equatable {
 
     public init(
         name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
-        baseModifier: Int32 = -1, baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil, baseKind: String = "b",
-        category: String = "", isNotNull: Bool = false, isGenerated: Bool = false, identity: Identity = .none, defaultExpression: String? = nil
+        baseModifier: Int32 = -1, baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil,
+        baseKind: String = "b", category: String = "", isNotNull: Bool = false, isGenerated: Bool = false,
+        identity: Identity = .none, defaultExpression: String? = nil
     ) {
         self.name = name
         self.number = number

@@ -44,7 +44,7 @@ struct QuarantineOrders: Sendable {
     func count(of commitLSN: LSN) -> Int { reasons.keys.count { $0.commitLSN == commitLSN } }
 
     /// Whether any of a source transaction was noted.
-    func holds(_ commitLSN: LSN) -> Bool { !reasons.isEmpty && count(of: commitLSN) > 0 }
+    func holds(_ commitLSN: LSN) -> Bool { reasons.keys.contains { $0.commitLSN == commitLSN } }
 
     /// Forgets what lies behind the progress: it will not come again.
     mutating func forget(upTo durableLSN: LSN) {

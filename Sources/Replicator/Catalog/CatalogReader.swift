@@ -91,8 +91,8 @@ public enum CatalogReader {
         else { return nil }
         return ColumnDescription(
             name: name, number: position, type: type, typeOID: typeOID, baseTypeOID: baseOID,
-            baseModifier: number(row["modifier"]) ?? -1, baseArrayOID: arrayOID, castName: row["cast_name"], equality: row["equality"], baseKind: row["base_kind"] ?? "b",
-            category: row["category"] ?? "",
+            baseModifier: number(row["modifier"]) ?? -1, baseArrayOID: arrayOID, castName: row["cast_name"],
+            equality: row["equality"], baseKind: row["base_kind"] ?? "b", category: row["category"] ?? "",
             isNotNull: row["is_not_null"] == "t", isGenerated: row["is_generated"] == "t",
             identity: ColumnDescription.Identity(rawValue: row["identity"] ?? "") ?? .none,
             defaultExpression: row["default"])

@@ -6,6 +6,7 @@ import Testing
 @testable import Replicator
 
 /// The worker as plain roles: on the target PostgreSQL itself refuses a column that was not granted.
+///
 /// One at a time: the first grant of a parameter makes a row of the whole server, and two at once get in each other's way.
 @Suite(.serialized) struct PrivilegeTests {
     static let schema = #"CREATE TABLE "Reservas" (id int PRIMARY KEY, phone text, "crmNotes" text)"#
