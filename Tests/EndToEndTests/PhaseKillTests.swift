@@ -6,9 +6,12 @@ import Testing
 /// Operators that are killed: whoever comes after goes on where they were.
 @Suite struct PhaseKillTests {
     /// Runs a command again and again: killed as soon as each step is recorded, and once more a random moment later, until
-    /// it ends by itself.
+    /// it ends by itself. No step can end before it was seen here, however slow this machine looks: `Gates`.
+    ///
+    /// - Returns: how often it was killed: once for each step, or more.
     static func killed(_ arguments: [String], _ pair: SplitPair, _ worker: RunningLindero, _ random: inout some RandomNumberGenerator) async throws -> Int {
         var kills = 0
+        let gates = try await Gates(pair)
         var seen = try await begun(pair)
         while true {
             let process = try pair.start(arguments)
@@ -18,6 +21,7 @@ import Testing
             }
             if kills % 2 == 1 {
                 // Somewhere inside the step, or behind it.
+                try await gates.open()
                 let inside = ContinuousClock.now + .milliseconds(Int.random(in: 0...400, using: &random))
                 try await waitUntil("the moment comes") { ContinuousClock.now >= inside || process.child.exitCode != nil }
             }
@@ -26,11 +30,54 @@ import Testing
                 _ = try await process.wait()
                 kills += 1
                 // What it was doing is let be until something has come of it.
+                try await gates.open()
+                try await gates.waitUntilNobodyLeads()
                 seen = try await begun(pair)
                 continue
             }
             #expect(try await process.wait() == 0, "\(process.errors)")
+            try await gates.remove()
             return kills
+        }
+    }
+
+    /// Holds the end of every step until the test has seen its beginning.
+    struct Gates {
+        private let keeper: PostgresConnection
+
+        init(_ pair: SplitPair) async throws {
+            keeper = try await PostgresConnection.connect(ConnectionOptions(pair.url("bot", as: "postgres")))
+            _ = try await keeper.execute("""
+                CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS
+                  $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(7, NEW.move * 100 + NEW.number); RETURN NEW; END $$;
+                CREATE TRIGGER gate BEFORE UPDATE ON lindero.phase FOR EACH ROW EXECUTE FUNCTION public.gate();
+                SELECT pg_catalog.pg_advisory_lock(7, n) FROM pg_catalog.generate_series(100, 599) n
+                WHERE n NOT IN (SELECT move * 100 + number FROM lindero.phase WHERE ended_at IS NOT NULL)
+                """)
+        }
+
+        /// The steps that were begun may end.
+        func open() async throws {
+            _ = try await keeper.execute("""
+                SELECT pg_catalog.pg_advisory_unlock(7, l.objid::int) FROM pg_catalog.pg_locks l
+                WHERE l.locktype = 'advisory' AND l.classid = 7 AND l.granted AND l.pid = pg_catalog.pg_backend_pid()
+                  AND l.objid::int IN (SELECT move * 100 + number FROM lindero.phase)
+                """)
+        }
+
+        /// The server notices that an operator was killed when it has done what it was doing for it.
+        func waitUntilNobodyLeads() async throws {
+            try await waitUntil("the killed operator's session ends") {
+                try await keeper.execute("""
+                    SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+                    WHERE l.locktype = 'advisory' AND l.classid = x'4C696E64'::int AND l.objid = 1 AND d.datname = pg_catalog.current_database()
+                    """).rows.isEmpty
+            }
+        }
+
+        func remove() async throws {
+            _ = try await keeper.execute("DROP TRIGGER gate ON lindero.phase; DROP FUNCTION public.gate()")
+            await keeper.close()
         }
     }
 
