@@ -71,11 +71,12 @@ public struct LocalHistory: Sendable {
     }
 
     /// The keys of the rows that have had a number on this side, one after the other, each with the operation that took
-    /// either from the row, or deleted it, whoever did so; in order, as far as the other side may not know of it.
+    /// either from the row, or deleted it, whoever did so; in order, as far as the other side may not know of it. `nil`
+    /// stands for a time in which no row had the number.
     ///
     /// - Parameter number: what other rows know them by.
-    public func formerKeys(ofNumber number: [UInt8], in table: Int) throws -> [(key: RowKey, until: OperationID)] {
-        try deletions(of: Self.place(ofNumber: number, in: table)).compactMap { gone in gone.newKey.map { ($0, gone.mark.id) } }
+    public func formerKeys(ofNumber number: [UInt8], in table: Int) throws -> [(key: RowKey?, until: OperationID)] {
+        try deletions(of: Self.place(ofNumber: number, in: table)).map { ($0.newKey, $0.mark.id) }
     }
 
     /// Where it is noted what keys the rows of a number had. Integers of two and four bytes are what the same ones of eight
@@ -141,14 +142,22 @@ public struct LocalHistory: Sendable {
         if recentBytes >= limitBytes { try makeRun() }
     }
 
-    /// Takes note of whose number it was that a change has ended, with the row or apart from it. One of our own direction
-    /// does so as well.
+    /// Takes note of whose number it was that a change has ended, with the row or apart from it, and that nobody had the one
+    /// which it gives to a row. One of our own direction does so as well.
     ///
     /// - Throws: what the storage throws.
     mutating func recordNumber(_ change: Change, mark: WriteMark, table: SplitTable, arena: ChangeArena) throws {
-        guard mark.id.commitLSN >= trimmedLSN, let number = table.endedNumber(by: change, arena: arena) else { return }
-        let key = RowOperation.oldKey(of: change, table, arena)
-        recordDeletion(of: Self.place(ofNumber: number, in: table.id), mark, newKey: key)
+        guard mark.id.commitLSN >= trimmedLSN else { return }
+        if let number = table.endedNumber(by: change, arena: arena) {
+            let key = RowOperation.oldKey(of: change, table, arena)
+            recordDeletion(of: Self.place(ofNumber: number, in: table.id), mark, newKey: key)
+        }
+        if let number = table.begunNumber(by: change, arena: arena) {
+            var begin = mark
+            // A row may be referred to before it is made, if it is made in the same transaction.
+            begin.id.position = 0
+            recordDeletion(of: Self.place(ofNumber: number, in: table.id), begin, newKey: nil)
+        }
         if recentBytes >= limitBytes { try makeRun() }
     }
 

@@ -23,10 +23,13 @@ public struct ReferenceMeanings: Sendable {
         var key: RowKey?
         /// The number in the form of its own table.
         var ownBytes: [UInt8]
-        /// The keys of the rows that had it before, each with the operation that ended that; in order.
-        var formerKeys: [(key: RowKey, until: OperationID)] = []
+        /// The keys of the rows that had it before, each with the operation that ended that; in order. `nil`: none had it.
+        var formerKeys: [(key: RowKey?, until: OperationID)] = []
 
-        func key(at id: OperationID) -> RowKey? { formerKeys.first { $0.until > id }?.key ?? key }
+        func key(at id: OperationID) -> RowKey? {
+            if let former = formerKeys.first(where: { $0.until > id }) { return former.key }
+            return key
+        }
     }
 
     private var meanings: [Number: Meaning] = [:]
@@ -77,7 +80,7 @@ public struct ReferenceMeanings: Sendable {
             let last = former.firstIndex { $0.until > meaning.holders.upperBound }
             if let last { former.removeSubrange((last + 1)...) }
             meaning.formerKeys = former
-            meant.formUnion(former.map(\.key))
+            meant.formUnion(former.compactMap(\.key))
             if last == nil, let key = meaning.key { meant.insert(key) }
             meanings[number] = meaning
         }

@@ -115,20 +115,31 @@ public struct SplitTable: Sendable, Equatable {
     /// where they don't, or nothing of that happens.
     func endedNumber(by change: Change, arena: ChangeArena) -> [UInt8]? {
         guard let numberIndex else { return nil }
-        func number(_ tuple: TupleReference) -> [UInt8]? {
-            guard tuple.count > 0 else { return nil }
-            return arena.withCell(tuple.firstCell + numberIndex) { cell, bytes in
-                cell.hasValue ? Array(bytes) : nil
-            }
-        }
         switch change.kind {
         case .insert, .truncate: return nil
-        case .delete: return number(change.old)
+        case .delete: return number(change.old, arena)
         case .update:
             // An old row that tells its key alone has kept its number.
-            if RowOperation.changesKey(change, self, arena) { return number(change.old) ?? number(change.new) }
-            return RowOperation.isChanged(numberIndex, change, arena) ? number(change.old) : nil
+            if RowOperation.changesKey(change, self, arena) { return number(change.old, arena) ?? number(change.new, arena) }
+            return RowOperation.isChanged(numberIndex, change, arena) ? number(change.old, arena) : nil
         }
+    }
+
+    /// The same of the number that a change gives to a row.
+    func begunNumber(by change: Change, arena: ChangeArena) -> [UInt8]? {
+        guard numberIndex != nil else { return nil }
+        switch change.kind {
+        case .delete, .truncate: return nil
+        case .insert: return number(change.new, arena)
+        case .update:
+            guard let old = number(change.old, arena), let new = number(change.new, arena), old != new else { return nil }
+            return new
+        }
+    }
+
+    private func number(_ tuple: TupleReference, _ arena: ChangeArena) -> [UInt8]? {
+        guard let numberIndex, tuple.count > 0 else { return nil }
+        return arena.withCell(tuple.firstCell + numberIndex) { cell, bytes in cell.hasValue ? Array(bytes) : nil }
     }
 }
 

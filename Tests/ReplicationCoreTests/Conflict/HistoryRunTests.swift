@@ -105,6 +105,7 @@ import Testing
             SplitMeeting.update(SplitMeeting.row(1, [column: 7]), SplitMeeting.row(5, [column: 9])),
             SplitMeeting.update(SplitMeeting.row(5, [column: 9]), SplitMeeting.row(5, [column: -2])),
             SplitMeeting.delete(SplitMeeting.row(5, [column: -2])),
+            SimulatedChange(kind: .insert, new: SplitMeeting.row(5, [column: 6])),
         ]
         for (step, change) in changes.enumerated() {
             let id = OperationID(commitLSN: LSN(UInt64(step / 2 * 10 + 10)), position: step % 2)
@@ -116,12 +117,16 @@ import Testing
         }
         func formerKeys(_ number: Int64, bytes: Int = 2) throws -> [String] {
             let number = (0..<bytes).reversed().map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) }
-            return try history.formerKeys(ofNumber: number, in: 3).map { "\($0.key.values[0]?[1] ?? 0) until \($0.until.commitLSN) \($0.until.position)" }
+            return try history.formerKeys(ofNumber: number, in: 3).map { former in
+                "\(former.key.map { "\($0.values[0]?[1] ?? 0)" } ?? "nobody") until \(former.until.commitLSN) \(former.until.position)"
+            }
         }
         #expect(try formerKeys(7) == ["1 until 0/A 0", "2 until 0/14 0", "4 until 0/1E 0", "1 until 0/28 0"])
         #expect(try formerKeys(8) == ["3 until 0/A 1", "1 until 0/14 1", "3 until 0/1E 1"])
-        #expect(try formerKeys(9) == ["5 until 0/28 1"])
-        #expect(try formerKeys(-2) == ["5 until 0/32 0"])
+        #expect(try formerKeys(9) == ["nobody until 0/28 0", "5 until 0/28 1"])
+        // It is new from the beginning of its transaction.
+        #expect(try formerKeys(-2) == ["nobody until 0/28 0", "5 until 0/32 0"])
+        #expect(try formerKeys(6) == ["nobody until 0/32 0"])
         // A wider column holds the same numbers.
         for number in [7, 8, 9, -2] as [Int64] {
             #expect(try formerKeys(number, bytes: 4) == formerKeys(number))

@@ -39,6 +39,10 @@ extension ReferenceEdit {
             ReferencePlace(ReferenceShape.rooms, key),
             ReferenceDatabase.Row(number: 0, identity: -1, reference: hotel?.number, meant: hotel?.identity))
     }
+
+    mutating func renumberHotel(_ code: Int, to number: Int) { update(Self.hotel(code)) { $0.number = number } }
+    mutating func updateRoom(_ key: Int, to newKey: Int) { update(ReferencePlace(ReferenceShape.rooms, key), to: newKey) }
+    mutating func deleteRoom(_ key: Int) { delete(ReferencePlace(ReferenceShape.rooms, key)) }
 }
 
 extension ReferenceSimulation {

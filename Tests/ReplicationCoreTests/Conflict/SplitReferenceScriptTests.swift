@@ -158,4 +158,44 @@ import Testing
         options.faults.followsOnce = true
         #expect(throws: SimulationFailure.self) { try codesChangeAgainAndAgain(options) }
     }
+
+    /// Seeds 923490 (a new hotel) and 701215 (another number of one that was there) of length 80. A room keeps the number of a
+    /// hotel that is gone, gets another key, which carries the number along, and goes; only then another hotel gets the number.
+    @Test(arguments: [false, true]) func aNumberOfNobodysMeansNobodyWhoeverGetsItLater(isNewHotel: Bool) throws {
+        var run = try scene(.keep)
+        let identities = (0..<4).map { _ in run.identities.make() }
+        run.client(0) {
+            $0.insertHotel(3, number: 11, identities[0])
+            $0.insertHotel(5, number: 12, identities[1])
+            $0.insertHotel(0, number: 13, identities[2])
+            $0.insertRoom(2, in: 3)
+        }
+        try run.carry(from: 0)
+        run.client(0) { $0.deleteHotel(3) }
+        run.client(0) {
+            $0.updateRoom(2, to: 1)
+            // With it the group ends.
+            $0.deleteHotel(5)
+        }
+        run.client(0) { $0.deleteRoom(1) }
+        run.client(0) {
+            if isNewHotel {
+                $0.deleteHotel(0)
+                $0.insertHotel(0, number: 11, identities[3])
+            } else {
+                $0.renumberHotel(0, to: 11)
+            }
+        }
+        while try run.read(0) {}
+        var hasMoved = false
+        while true {
+            let hasRead = try run.read(1)
+            if try !run.stepApplier(from: 0), !hasRead { break }
+            hasMoved = hasMoved || run.databases[1].rows[ReferencePlace(ReferenceShape.rooms, 1)] != nil
+            try run.checkReferences(run.databases[1].rows, 1)
+        }
+        #expect(hasMoved)
+        try run.drain()
+        try run.check()
+    }
 }
