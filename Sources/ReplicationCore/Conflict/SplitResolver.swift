@@ -6,7 +6,8 @@
 /// 1. Begin, write the message with `SplitTransaction.appliedNote` of the group's last transaction, and lock every key
 ///    that its operations name: existing rows by `SELECT … FOR UPDATE`, a key that an insert or a changed key would bring
 ///    by bringing it (`INSERT … ON CONFLICT DO NOTHING`): only its entry in the unique index keeps local writers
-///    away. Say in a new `GroupEffects` what was there before.
+///    away. So is the key of any operation whose row is not there, where rows wait for what they refer to
+///    (`RequiredReferences`). Say in a new `GroupEffects` what was there before.
 /// 2. The barrier: with all locks held, commit a message on the target from another session (`synchronous_commit` on, so
 ///    that it is flushed, and with it all that was committed before), and wait until the target's own reader has read
 ///    past it. Then its `LocalHistory` knows every local commit on those rows, and what this direction did before.

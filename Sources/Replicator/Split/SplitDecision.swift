@@ -51,7 +51,7 @@ struct SplitDecision {
         guard let target = targets[lock.definition]?.target else { return }
         if !isBrought {
             if target.number != nil { ended.note(lock.key, number: number) }
-        } else if let (operation, transaction, chunk) = lock.creating {
+        } else if let (operation, transaction, chunk) = lock.bringing {
             let isExact = operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
                 && missingReferences(of: operation, target, chunk.chunk.arena, moment(in: transaction)).isEmpty
             brought[lock.key] = Brought(

@@ -8,7 +8,7 @@ extension SplitGroupApplier {
     func requireNothingSince(_ lsn: LSN, _ locks: SplitLocks) async throws {
         try await barrier.pass()
         let isUntouched = try ledger.withHistory(of: side.opposite) { history, _ in
-            try locks.locks.allSatisfy { try $0.creating == nil || history.isUntouched($0.key, since: CausalContext(lsn: lsn)) }
+            try locks.locks.allSatisfy { try $0.bringing == nil || history.isUntouched($0.key, since: CausalContext(lsn: lsn)) }
         }
         guard isUntouched else { throw SplitTouched() }
     }
@@ -20,23 +20,22 @@ extension SplitGroupApplier {
         let locks = locks.locks
         var decision = SplitDecision(references: references, after: effects)
         try await holdReferenced(references, except: Set(locks.map(\.key)), &decision)
-        var rest = locks[...]
+        var rest = locks.map { (lock: $0, naming: bringsRows ? $0.creating : nil) }[...]
         var isFirst = note != nil
         while isFirst || !rest.isEmpty {
             var steps = SplitSteps()
             if isFirst, let note { begin(note, &steps) }
             isFirst = false
             var asked: [(lock: SplitLocks.Lock, bring: Int?, look: Int)] = []
-            while let lock = rest.first, !steps.isFull {
+            while let (lock, naming) = rest.first, !steps.isFull {
                 rest = rest.dropFirst()
                 guard let statements = targets[lock.definition] else { continue }
-                let bring = (bringsRows ? lock.creating : nil).map { creating in
+                let bring = naming.map { naming in
                     steps.add(
                         statements.bring(
-                            lock.key, creating.operation, creating.chunk.chunk.arena,
-                            references.moment(in: creating.transaction.context, after: decision.effects)), &names,
-                        change: FailedChange(
-                            creating.operation, creating.transaction, creating.chunk, statements.target.table.name))
+                            lock.key, naming.operation, naming.chunk.chunk.arena,
+                            references.moment(in: naming.transaction.context, after: decision.effects)), &names,
+                        change: FailedChange(naming.operation, naming.transaction, naming.chunk, statements.target.table.name))
                 }
                 asked.append((lock, bring, steps.add(statements.lock(lock.key), &names)))
             }
@@ -51,6 +50,10 @@ extension SplitGroupApplier {
                 let isThere = results[look].rowCount == 1
                 // What kept it from being brought has gone before it could be locked.
                 if bring != nil, !isBrought, !isThere { throw SplitChanged.row }
+                if bring == nil, !isThere, bringsRows, let lock = lock.broughtWhole(targets) {
+                    rest.append((lock, lock.waiting))
+                    continue
+                }
                 decision.note(
                     lock, isThere: isThere, isBrought: isBrought, number: isThere ? results[look][row: 0, column: 0] : nil, targets)
             }

@@ -225,7 +225,7 @@ final class SplitGroupApplier {
     ) async throws -> GroupEffects {
         let references = try await references(of: parts.hot)
         let targets = targets
-        let locks = SplitLocks(parts.hot) { targets.depth(of: $0) }
+        let locks = SplitLocks(parts.hot, depth: { targets.depth(of: $0) }, mayWait: { targets.mayWait($0) })
         var decision: SplitDecision
         if references.isEmpty {
             decision = try await hold(locks, note, references, effects)

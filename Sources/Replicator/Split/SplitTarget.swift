@@ -70,6 +70,17 @@ struct SplitTarget: Sendable {
         return Array(arena.bytes[cell.offset..<(cell.offset + Int(cell.length))])
     }
 
+    /// An operation with all that the stream tells of its row; `nil` where that is too little for one.
+    func whole(_ operation: RowOperation, _ arena: ChangeArena) -> RowOperation? {
+        var whole = operation
+        if operation.kind == .delete { whole.new = operation.old }
+        whole.columns = table.valueColumns.filter {
+            arena.cells[whole.newCell($0, table: table, arena: arena)].kind != .unchanged
+        }
+        let isTold = references.allSatisfy { column, reference in !reference.isRequired || bytes(column, whole, arena) != nil }
+        return isTold ? whole : nil
+    }
+
     var keyList: String { key.map(name).joined(separator: ", ") }
 }
 

@@ -25,6 +25,15 @@ struct SplitTargets: Sendable {
         return referenced.map { depth(of: $0, path: path.union([table])) + 1 }.max() ?? 0
     }
 
+    /// Whether a definition's rows may have to wait for those that they refer to.
+    func mayWait(_ definition: Int) -> Bool {
+        guard let target = known[definition]?.target, target.references.values.contains(where: \.isRequired),
+            let ownership = settings.policy?.tables[target.table.name]
+        else { return false }
+        // Others make none, or may not take back what they have brought.
+        return ownership.insertOwners.contains(settings.sourceName) && ownership.deleteOwners.contains(settings.sourceName)
+    }
+
     /// Whether `resolve` would have nothing to do.
     func hasAll(_ group: SplitGroup) -> Bool {
         missing(group).isEmpty

@@ -38,9 +38,11 @@ struct ReferenceShape: Sendable {
 
     /// Rooms in hotels.
     ///
-    /// - Parameter owner: whose services alone write in which one a room is.
-    static func pair(_ onDelete: OnDelete, owner: String? = nil) -> ReferenceShape {
-        var rooms = Table(name: "rooms", parent: hotels, onDelete: onDelete)
+    /// - Parameters:
+    ///   - isRequired: whether each room is in one.
+    ///   - owner: whose services alone write in which one a room is.
+    static func pair(_ onDelete: OnDelete, isRequired: Bool = false, owner: String? = nil) -> ReferenceShape {
+        var rooms = Table(name: "rooms", parent: hotels, onDelete: onDelete, isRequired: isRequired)
         if let owner { rooms.owner = .owned(by: owner) }
         return ReferenceShape(tables: [Table(name: "hotels", isReferenced: true), rooms])
     }

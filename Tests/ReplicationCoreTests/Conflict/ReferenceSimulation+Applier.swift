@@ -74,7 +74,8 @@ extension ReferenceSimulation {
         var created: [RowKey: Bool] = [:]
         for pending in pending[side][..<group.count] {
             for operation in pending.transaction.operations {
-                created[operation.key] = (created[operation.key] ?? false) || operation.kind == .insert
+                let mayWait = shape.tables[operation.relation].isRequired && !options.faults.forgetsWaitingRows
+                created[operation.key] = created[operation.key] ?? false || operation.kind == .insert || mayWait
                 if case .move(let newKey) = operation.kind { created[newKey] = true }
             }
         }
@@ -196,6 +197,7 @@ extension ReferenceSimulation {
         switch step {
         case .insert(let key, let writes):
             let place = ReferencePlace(key)
+            if work.edit.rows[place] != nil, !options.faults.forgetsWaitingRows { throw failure("\(place) is there already") }
             var row = ReferenceDatabase.Row(number: 0, identity: identity ?? -1)
             if shape.tables[place.table].isReferenced {
                 work.database.nextNumber += 1

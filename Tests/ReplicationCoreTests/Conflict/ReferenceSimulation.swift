@@ -10,6 +10,8 @@ struct ReferenceFaults: Sendable {
     var neverFollows = false
     /// Those that came to be meant while others were taken hold of are not held.
     var followsOnce = false
+    /// Keys of rows that are not there for having to wait are held by nobody.
+    var forgetsWaitingRows = false
     /// Rows that nobody held are taken for what the history knew before.
     var skipsLastBarrier = false
     var omitsTellingAgain = false

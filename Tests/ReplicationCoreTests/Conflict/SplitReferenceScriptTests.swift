@@ -5,10 +5,11 @@ import Testing
 /// What the model check of references has found, and what is too rare for it, in as few steps as it takes.
 @Suite struct SplitReferenceScriptTests {
     private func scene(
-        _ onDelete: ReferenceShape.OnDelete, _ options: ReferenceOptions = ReferenceOptions(isTraced: true), owner: String? = nil
+        _ onDelete: ReferenceShape.OnDelete, _ options: ReferenceOptions = ReferenceOptions(isTraced: true), isRequired: Bool = false,
+        owner: String? = nil
     ) throws -> ReferenceSimulation {
         var options = options
-        options.shape = .pair(onDelete, owner: owner)
+        options.shape = .pair(onDelete, isRequired: isRequired, owner: owner)
         return try ReferenceSimulation(seed: 0, length: 0, options: options)
     }
 
@@ -197,5 +198,44 @@ import Testing
         #expect(hasMoved)
         try run.drain()
         try run.check()
+    }
+
+    /// Seed 446892 of length 80. A room waits, since its hotel is not there any more, and is deleted by its own side; while
+    /// that arrives, the other side makes a room of the same key. There it stood, and on the first side it was the deleted one.
+    private func aRoomIsMadeWhereOneWaits(_ options: ReferenceOptions) throws {
+        var run = try scene(.delete, options, isRequired: true)
+        let (first, second) = (run.identities.make(), run.identities.make())
+        let third = run.identities.make()
+        run.client(0) { $0.insertHotel(2, number: 1, third) }
+        try run.carry(from: 0)
+        run.client(1) {
+            $0.insertHotel(1, number: 2, first)
+            $0.insertRoom(3, in: 1)
+        }
+        run.client(0) { $0.insertHotel(1, number: 3, second) }
+        run.client(0) { $0.deleteHotel(1) }
+        try run.carry(from: 1)
+        #expect(run.databases[0].rows.tables[ReferenceShape.rooms].isEmpty)
+        run.client(1) {
+            $0.deleteHotel(1)
+            $0.deleteRoom(3)
+        }
+        #expect(try run.read(1))
+        // Asks and holds.
+        for _ in 0..<2 { #expect(try run.stepApplier(from: 1)) }
+        let isHeld = run.databases[0].held.contains(ReferencePlace(ReferenceShape.rooms, 3))
+        if !isHeld { run.client(0) { $0.insertRoom(3, in: 2) } }
+        try run.carry(from: 1)
+        if isHeld { run.client(0) { $0.insertRoom(3, in: 2) } }
+        try run.drain()
+        try run.check()
+        for side in 0..<2 { #expect(run.hotel(ofRoom: 3, on: side) == 2) }
+    }
+
+    @Test func theKeyOfARowThatWaitsIsHeld() throws {
+        try aRoomIsMadeWhereOneWaits(ReferenceOptions(isTraced: true))
+        var options = ReferenceOptions()
+        options.faults.forgetsWaitingRows = true
+        #expect(throws: SimulationFailure.self) { try aRoomIsMadeWhereOneWaits(options) }
     }
 }
