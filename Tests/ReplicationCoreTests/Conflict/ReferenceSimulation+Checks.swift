@@ -24,16 +24,25 @@ extension ReferenceSimulation {
         for side in 0..<2 { try checkReferences(both[side], side) }
     }
 
-    /// What a direction has written means the row that the source's writer meant as soon as anybody sees it.
+    /// What a direction has written means the row that the source's writer meant as soon as anybody sees it: that one where it
+    /// is there, though the source may have deleted it since, and else none.
     func checkArrived(_ changes: some Sequence<ReferenceDatabase.Change>, on side: Int) throws {
         let rows = databases[side].rows
         for change in changes {
             guard let key = change.logged.new?[0], let parent = shape.tables[change.table].parent,
-                let row = rows[ReferencePlace(change.table, key)], let place = rows.place(of: row.reference, in: parent),
-                let referred = rows[place]
+                let row = rows[ReferencePlace(change.table, key)]
             else { continue }
+            func failure(_ what: String) -> SimulationFailure {
+                self.failure("row \(key) of \(shape.tables[change.table].name), side \(side), \(what), \(conditions)")
+            }
+            let place = rows.place(of: row.reference, in: parent)
+            guard let referred = place.flatMap({ rows[$0] }) else {
+                let isThere = row.meant.map { meant in rows.tables[parent].values.contains { identities.areSame($0.identity, meant) } }
+                if isThere == true { throw failure("came without the row that its writer meant, though that is there") }
+                continue
+            }
             guard let meant = row.meant, identities.areSame(meant, referred.identity) else {
-                throw failure("row \(key) of \(shape.tables[change.table].name), side \(side), came to refer to another row than its writer meant: \(place), \(conditions)")
+                throw failure("came to refer to another row than its writer meant: \(place.map(\.description) ?? "none")")
             }
         }
     }
