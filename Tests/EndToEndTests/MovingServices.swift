@@ -42,6 +42,8 @@ struct MovingServices {
 
     let pair: SplitPair
 
+    init(_ pair: SplitPair) { self.pair = pair }
+
     init(schema: String, tables: String) async throws {
         pair = try await SplitPair(schema: schema, tables: tables, backend: "replica")
     }

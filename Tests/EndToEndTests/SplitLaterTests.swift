@@ -1,4 +1,5 @@
 import PostgresClient
+import Replicator
 import TestSupport
 import Testing
 
@@ -48,6 +49,16 @@ import Testing
         worker = try pair.run()
         #expect(try await worker.wait() == 2, "\(worker.errors)")
         #expect(worker.errors.contains("later"), "\(worker.errors)")
+        // It was refused, not carried: to leave it out for a while and do as told then is no return.
+        try pair.write(tables: notes)
+        try await stream(pair)
+        for (side, name) in [(pair.bot, "bot"), (pair.sync, "sync")] {
+            let advice = try #require(worker.errors.components(separatedBy: "on \(name): ").last?.components(separatedBy: ";").first)
+            _ = try await side.execute(advice)
+        }
+        try pair.write(tables: notes + Self.table("later", bot: "mine", sync: "theirs"))
+        try await stream(pair, bot: "INSERT INTO public.later (id, mine) VALUES (1, 'a')")
+        try await pair.waitUntilEqual("SELECT string_agg(l::text, ' ') FROM public.later l")
         await pair.remove()
     }
 
@@ -123,6 +134,95 @@ import Testing
             #expect(try await pair.values("SELECT \(column) FROM public.later") == ["c", "c"])
             await pair.remove()
         }
+    }
+
+    // MARK: from a replica, and back to one
+
+    private static let full = schema + "CREATE TABLE public.gone (id int PRIMARY KEY, mine text, theirs text);"
+        + ["notes", "later", "gone"].map { "ALTER TABLE public.\($0) REPLICA IDENTITY FULL;" }.joined()
+    private static let (notes, later) = (table("notes", bot: "mine", sync: "theirs"), table("later", bot: "mine", sync: "theirs"))
+    private static let closed = later.replacing("later:\n", with: "later:\n    private: [mine]\n")
+
+    /// As `stream`, in a replica.
+    private func replicate(_ pair: SplitPair, _ tables: String, _ script: String = "") async throws {
+        try pair.write(tables: tables, backend: "replica")
+        let worker = try pair.run()
+        try await worker.waitForErrors("streaming direction=bot->sync", timeoutSeconds: 60)
+        _ = try await pair.bot.execute(
+            "\(script); INSERT INTO public.notes (id, mine) SELECT coalesce(max(id), 0) + 1, 'last' FROM public.notes")
+        try await pair.waitUntilEqual("SELECT max(id) FROM public.notes", timeoutSeconds: 20)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
+    private func split(_ pair: SplitPair, _ tables: String, bot: String = "", sync: String = "") async throws {
+        try pair.write(tables: tables)
+        try await stream(pair, bot: bot, sync: sync)
+    }
+
+    private func end(_ pair: SplitPair) async throws {
+        _ = try await SplitEnd(settings: try await MovingServices(pair).settings(), logger: MovingServices.logger).run()
+        #expect(try await pair.sync.execute("SELECT count(*) FROM lindero.split_table").firstValue == "0")
+    }
+
+    private func refused(_ pair: SplitPair, _ tables: String, says words: [String]) async throws {
+        try pair.write(tables: tables, backend: "replica")
+        let outcome = try await pair.command(["run", "--http", "none"])
+        #expect(outcome.exitCode == 2, "\(outcome.errors)")
+        for word in words { #expect(outcome.errors.contains(word), "\(outcome.errors)") }
+    }
+
+    @Test func aTableThatTheReplicaLeftIsRefusedInTheSplitAndWholeAfterItIsMadeGood() async throws {
+        let both = Self.notes + Self.later
+        let pair = try await SplitPair(schema: Self.full, tables: both, backend: "replica")
+        _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1, 'a', 'b')")
+        try await replicate(pair, both)
+        try await replicate(pair, Self.notes, "UPDATE public.later SET mine = 'c'; INSERT INTO public.later VALUES (2, 'new', 'b')")
+        try await split(pair, Self.notes)
+        try pair.write(tables: both)
+        try await mend(pair, "table_left", says: ["later", "tables:", "lindero verify later --repair"])
+        try await repair(pair, "later")
+        try await split(pair, both, bot: "UPDATE public.later SET mine = 'd' WHERE id = 1", sync: "UPDATE public.later SET theirs = 'e' WHERE id = 1")
+        try await end(pair)
+        try await replicate(pair, both, "UPDATE public.later SET mine = 'f' WHERE id = 2")
+        let rows = "SELECT string_agg(l::text, ' ' ORDER BY id) FROM public.later l"
+        #expect(try await pair.values(rows).first == "(1,d,e) (2,f,b)")
+        try await pair.waitUntilEqual(rows)
+        // And into it again.
+        try await split(pair, both, bot: "UPDATE public.later SET mine = 'g' WHERE id = 1", sync: "UPDATE public.later SET theirs = 'h' WHERE id = 2")
+        try await pair.waitUntilEqual(rows)
+        #expect(try await pair.values(rows).first == "(1,g,e) (2,f,h)")
+        await pair.remove()
+    }
+
+    @Test func aColumnThatWasMadeGoodInTheSplitTravelsInTheReplicaAfterIt() async throws {
+        let open = Self.notes + Self.later
+        let pair = try await SplitPair(schema: Self.full, tables: open, backend: "replica")
+        _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1, 'a', 'b')")
+        try await replicate(pair, Self.notes + Self.closed)
+        try await split(pair, Self.notes + Self.closed, bot: "UPDATE public.later SET mine = 'c'")
+        try pair.write(tables: open)
+        try await mend(pair, "column_left", says: ["column \"mine\" of later", "lindero verify later --repair"])
+        try await repair(pair, "later")
+        try await end(pair)
+        try await replicate(pair, open, "UPDATE public.later SET theirs = 'd'")
+        #expect(try await pair.values("SELECT string_agg(l::text, ' ') FROM public.later l") == ["(1,c,d)", "(1,c,d)"])
+        await pair.remove()
+    }
+
+    @Test func whatTheSplitHasLeftIsRefusedInTheReplicaAfterIt() async throws {
+        let gone = Self.table("gone", bot: "mine", sync: "theirs")
+        let pair = try await SplitPair(schema: Self.full, tables: Self.notes)
+        _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1, 'a', 'b'); INSERT INTO public.gone VALUES (1, 'a', 'b')")
+        try await split(pair, Self.notes + Self.later + gone)
+        try await split(pair, Self.notes + Self.closed, bot: "UPDATE public.later SET mine = 'c'; UPDATE public.gone SET mine = 'c'")
+        try await end(pair)
+        try await refused(pair, Self.notes + Self.later, says: ["\"mine\" of later", "private"])
+        try await refused(pair, Self.notes + Self.closed + gone, says: ["gone", "TRUNCATE", "lindero.table_copy"])
+        // What stayed behind is in nobody's way.
+        try await replicate(pair, Self.notes + Self.closed, "UPDATE public.later SET theirs = 'd'")
+        #expect(try await pair.values("SELECT string_agg(l::text, ' ') FROM public.later l") == ["(1,c,d)", "(1,a,d)"])
+        await pair.remove()
     }
 
     @Test func withoutHeartbeatsSlotsMoveOnAllTheSame() async throws {

@@ -21,9 +21,19 @@ struct SplitMembers {
     /// Refuses what is back and has missed something; alters nothing.
     func requireNone() async throws { try requireNone(try await read()) }
 
+    /// Notes what travels from the beginning on.
+    func begin() async throws {
+        _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
+        try await follow()
+    }
+
     /// Refuses what is back and has missed something, then notes what travels from now on.
     func follow() async throws {
-        let members = try await read()
+        var members = try await read()
+        if members.isEmpty {
+            try await takeOverLeft()
+            members = try await read()
+        }
         try requireNone(members)
         let known = Dictionary(members.map { ($0.table, $0) }, uniquingKeysWith: { first, _ in first })
         for (table, ownership) in tables {
@@ -48,27 +58,46 @@ struct SplitMembers {
         }
     }
 
-    /// The split is over, and the forward direction a replica's: what stayed behind still does.
-    func end() async throws {
+    /// Tables that the replica before the split has streamed without are missed still.
+    private func takeOverLeft() async throws {
         _ = try await other.query(
             """
-            UPDATE lindero.table_copy c SET left_at_lsn = coalesce(c.left_at_lsn, '0/0') FROM lindero.split_table s
-            WHERE s.left_at IS NOT NULL AND s.direction = $1
+            INSERT INTO lindero.split_table (direction, schema_name, table_name, private_columns, left_at)
+            SELECT direction, schema_name, table_name, '{}', now() FROM lindero.table_copy WHERE direction = $1 AND left_at_lsn IS NOT NULL
+            """, [.text(direction)])
+    }
+
+    /// The split is over, and the forward direction a replica's: what stayed behind still does, what was made good no longer.
+    func end() async throws {
+        let members = try await read()
+        _ = try await other.query(
+            """
+            UPDATE lindero.table_copy c SET left_at_lsn = CASE WHEN s.left_at IS NOT NULL THEN coalesce(c.left_at_lsn, '0/0') END
+            FROM lindero.split_table s WHERE s.direction = $1
               AND (c.direction, c.schema_name, c.table_name) = (s.direction, s.schema_name, s.table_name)
             """, [.text(direction)])
-        for table in tables.keys.sorted() {
+        for (table, ownership) in tables {
+            let noted = members.first { $0.table == table }?.privateColumns ?? []
+            // What the other side owns was there all the time.
+            let missed = missing(noted, ownership).filter { ownership.owner(of: $0) != settings.name(.other) }
             _ = try await other.query(
                 """
-                UPDATE lindero.table_copy SET left_columns =
-                  (SELECT coalesce(pg_catalog.jsonb_object_agg(name, '0/0'), '{}') FROM pg_catalog.unnest($4::text[]) name) || left_columns
+                UPDATE lindero.table_copy c SET left_columns =
+                  (SELECT coalesce(pg_catalog.jsonb_object_agg(name, coalesce(c.left_columns ->> name, '0/0')), '{}')
+                   FROM pg_catalog.unnest($4::text[]) name)
                 WHERE direction = $1 AND schema_name = $2 AND table_name = $3
                 """,
                 [
                     .text(direction), .text(table.schema), .text(table.name),
-                    .text(SQLText.arrayLiteral(settings.copy.stayingColumns(of: table))),
+                    .text(SQLText.arrayLiteral(Set(settings.copy.stayingColumns(of: table) + missed).sorted())),
                 ])
         }
         _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
+    }
+
+    /// Of columns that were private, those that travel now.
+    private func missing(_ noted: Set<String>, _ ownership: TableOwnership) -> [String] {
+        noted.subtracting(ownership.privateColumns).filter { ownership.columns[$0] != nil }.sorted()
     }
 
     private func read() async throws -> [Member] {
@@ -97,8 +126,7 @@ struct SplitMembers {
         if !back.isEmpty { throw failure(tables: back) }
         let columns = members.flatMap { member -> [ColumnName] in
             guard let ownership = tables[member.table] else { return [] }
-            return member.privateColumns.subtracting(ownership.privateColumns).sorted()
-                .filter { ownership.columns[$0] != nil }.map { ColumnName(table: member.table, column: $0) }
+            return missing(member.privateColumns, ownership).map { ColumnName(table: member.table, column: $0) }
         }
         if !columns.isEmpty { throw failure(columns: columns) }
     }

@@ -32,8 +32,10 @@ struct SplitPreparation: Sendable {
             _ = try await PostgresConnection.with(settings.options(side)) { try await Migrator(connection: $0).migrate() }
         }
         if try await hasBegun() {
-            try await followMembers()
+            try await members { try await $0.requireNone() }
             try await followOwnership()
+            // Only now: what is refused before has not been carried.
+            try await members { try await $0.follow() }
             for side in Side.allCases { states[side].noteStart() }
             return
         }
@@ -46,7 +48,6 @@ struct SplitPreparation: Sendable {
                 try await begin(origin: origin, other: other)
             }
         }
-        try await followMembers()
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
     }
 
@@ -56,8 +57,8 @@ struct SplitPreparation: Sendable {
         }
     }
 
-    private func followMembers() async throws {
-        try await PostgresConnection.with(settings.options(.other)) { try await SplitMembers(settings: settings, other: $0).follow() }
+    private func members(_ body: (SplitMembers) async throws -> Void) async throws {
+        try await PostgresConnection.with(settings.options(.other)) { try await body(SplitMembers(settings: settings, other: $0)) }
     }
 
     /// Copies what is not there yet, and streams as a replica until nothing is behind.
@@ -189,8 +190,12 @@ struct SplitPreparation: Sendable {
             try await SplitProgressStore(connection: origin, direction: backward.name).begin(
                 SplitProgress(appliedLSN: otherLSN, context: CausalContext(lsn: originLSN)))
             try await record.markPrepared()
+            // Together: from here on the split may have carried something.
+            _ = try await other.execute("BEGIN")
+            try await SplitMembers(settings: settings, other: other).begin()
             try await SplitProgressStore(connection: other, direction: forward.name).begin(
                 SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
+            _ = try await other.execute("COMMIT")
         } catch {
             await walsender.close()
             throw error
