@@ -125,11 +125,14 @@ import Testing
         let pair = scene.pair
         _ = try await pair.bot.execute("INSERT INTO public.hotels (code) VALUES ('sea'), ('hill')")
         let (worker, transition) = try await scene.begin()
+        // Neither side has the other's hotel when it numbers its own.
+        worker.pause()
         for (side, code) in [(pair.bot, "bay"), (pair.sync, "fog")] {
             _ = try await side.execute(
                 "INSERT INTO public.hotels (code) VALUES ('\(code)'); "
                     + "INSERT INTO public.rooms (number, \"hotelId\") SELECT 'r-\(code)', id FROM public.hotels WHERE code = '\(code)'")
         }
+        worker.resume()
         try await transition.drain()
         let rooms = "SELECT string_agg(concat_ws(' ', r.number, h.code), ', ' ORDER BY r.number) FROM public.rooms r JOIN public.hotels h ON h.id = r.\"hotelId\""
         #expect(try await pair.values(rooms) == ["r-bay bay, r-fog fog", "r-bay bay, r-fog fog"])

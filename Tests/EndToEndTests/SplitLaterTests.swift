@@ -182,7 +182,7 @@ import Testing
         let pair = try await SplitPair(schema: Self.full, tables: both, backend: "replica")
         _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1, 'a', 'b')")
         try await replicate(pair, both)
-        try await replicate(pair, Self.notes, "UPDATE public.later SET mine = 'c'; INSERT INTO public.later VALUES (2, 'new', 'b')")
+        try await replicate(pair, Self.notes, "UPDATE public.later SET mine = 'c'; INSERT INTO public.later (id, mine) VALUES (2, 'new')")
         try await split(pair, Self.notes)
         try pair.write(tables: both)
         try await mend(pair, "table_left", says: ["later", "tables:", "lindero verify later --repair"])
@@ -194,7 +194,7 @@ import Testing
         try await end(pair)
         try await replicate(pair, both, "UPDATE public.later SET mine = 'f' WHERE id = 2")
         let rows = "SELECT string_agg(l::text, ' ' ORDER BY id) FROM public.later l"
-        #expect(try await pair.values(rows).first == "(1,d,e) (2,f,b)")
+        #expect(try await pair.values(rows).first == "(1,d,e) (2,f,)")
         try await pair.waitUntilEqual(rows)
         // And into it again.
         try await split(pair, both, bot: "UPDATE public.later SET mine = 'g' WHERE id = 1", sync: "UPDATE public.later SET theirs = 'h' WHERE id = 2")
