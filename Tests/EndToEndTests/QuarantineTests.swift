@@ -4,7 +4,7 @@ import Testing
 
 /// A change that the target refuses, where the table lets the stream go on.
 @Suite struct QuarantineTests {
-    private static let schema =
+    static let schema =
         "CREATE TYPE public.mood AS ENUM ('ok', 'sad'); CREATE TABLE public.guest (id int PRIMARY KEY, name text, m public.mood);"
 
     private func makePair(onError: String) async throws -> GuestPair {
@@ -159,7 +159,7 @@ import Testing
         try await pair.remove()
     }
 
-    private func name(_ id: Int, on pair: GuestPair) async throws -> String? {
+    func name(_ id: Int, on pair: GuestPair) async throws -> String? {
         try await pair.target.execute("SELECT name FROM public.guest WHERE id = \(id)").firstValue
     }
 

@@ -28,9 +28,10 @@ struct SplitPair {
     /// - Parameter tables: what lindero.yaml says under `tables:`.
     init(
         schema: String, tables: String = tables, backend: String = "split", gates: String = "", roles: [String] = ["", ""],
-        migrates: Bool = true, second: PostgresCluster? = nil
+        migrates: Bool = true, first: PostgresCluster? = nil, second: PostgresCluster? = nil
     ) async throws {
-        let botURL = try await PostgresCluster.shared("source").createDatabase(prefix: "sb")
+        let origin = if let first { first } else { try await PostgresCluster.shared("source") }
+        let botURL = try await origin.createDatabase(prefix: "sb")
         let other = if let second { second } else { try await PostgresCluster.shared("target") }
         let syncURL = try await other.createDatabase(prefix: "ss")
         bot = try await PostgresConnection.connect(ConnectionOptions(botURL))

@@ -259,6 +259,28 @@ extension SplitWorkerTests {
         await pair.remove()
     }
 
+    /// Commit times are in the stream: no policy asks the servers to keep them.
+    @Test func theLaterWriteIsKnownWhereServersKeepNoCommitTimes() async throws {
+        let server = try await PostgresCluster.start(settings: ["track_commit_timestamp": "off"])
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables, first: server, second: server)
+        _ = try await pair.bot.execute("INSERT INTO public.\"Reservas\" (\"bookingId\") VALUES ('one'), ('two')")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.kill9()
+        _ = try await worker.wait()
+        for (side, word, key) in [(pair.sync, "sync", "one"), (pair.bot, "bot", "one"), (pair.bot, "bot", "two"), (pair.sync, "sync", "two")] {
+            _ = try await side.execute("UPDATE public.\"Reservas\" SET phone = '\(word)' WHERE \"bookingId\" = '\(key)'")
+        }
+        #expect(try await !pair.command(["check"]).output.contains("track_commit_timestamp"))
+        worker = try await pair.startStreaming()
+        let phones = "SELECT string_agg(phone, ' ' ORDER BY \"bookingId\") FROM public.\"Reservas\""
+        try await waitUntil("the later ones stand") { try await pair.values(phones) == ["bot sync", "bot sync"] }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+        try await server.stop()
+    }
+
     @Test func aTruncationStopsTheSplitBeforeIt() async throws {
         let pair = try await scene()
         let worker = try await pair.startStreaming()
