@@ -68,6 +68,15 @@ import Testing
         #expect(rooms == "r-1 peak first, r-4 peak first, s-1 peak")
     }
 
+    /// The same where it has changed the key as well, before.
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func whatIsLeftBehindFollowsTheKeyThatIsLeft(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: key("hill", "peak") + "COMMIT; DELETE FROM hotels WHERE code = 'peak'", sync: key("hill", "top"),
+            reference: "")
+        #expect(rooms == "r-1 top first, r-4 top first")
+    }
+
     @Test(arguments: ["nullify", "delete", "keep"])
     func aReferenceDoesNotPassToANewRowWithTheSameKey(onDelete: String) async throws {
         let rooms = try await meet(

@@ -8,6 +8,9 @@ public struct EndedRow: Sendable, Equatable {
         case made(Int)
         /// The target had given it another key at the same time: by that key.
         case rival(RowKey)
+        /// The target had deleted it, whatever key the source gave it at the same time: by the number that it had then, as the
+        /// target's stream has it, and nobody since. Without a foreign key some may still hold that.
+        case left([UInt8])
     }
 
     enum Outcome: Sendable, Equatable {
@@ -60,7 +63,7 @@ public struct EndedRow: Sendable, Equatable {
         switch (writer, row, settlement) {
         // To a row that the target has moved may refer what meant another one, onto which it was moved: only who wrote it can
         // tell. What the target writes of it does not travel.
-        case (.source, .rival, _), (.source, _, .tellAgain): return .leave
+        case (.source, .rival, _), (.source, .left, _), (.source, _, .tellAgain): return .leave
         case (.target, .rival, .tellAgain): return .tellAll
         case (.both, _, _), (.source, _, _), (.target, _, _): return settlement
         }
@@ -68,6 +71,9 @@ public struct EndedRow: Sendable, Equatable {
 
     private func settlement(_ number: String, _ otherNumber: String?) -> Settlement {
         switch (outcome, row, otherNumber) {
+        // The row with the new key is theirs on the source, too.
+        case (.merges, .left, .some): .move
+        case (_, .left, _): .leave
         // The source has deleted it, and what its own rows said of it means nothing there.
         case (.stays, .rival, _): .tellAll
         case (.stays, _, _), (.stands, _, .some): .tellAgain
@@ -188,6 +194,7 @@ public struct EndedRows: Sendable {
                 }
             end(.rival(rival), outcome)
         }
+        if let number = resolution.leftNumber { end(.left(number), .merges(resolution.successor)) }
         guard let row = known[operation.key] else { return }
         for step in resolution.steps {
             switch step {

@@ -14,6 +14,8 @@ extension LocalHistory {
         var isMove: Bool { newKey != nil }
         /// The other side has deleted the same generation of the row, too.
         var isMatched = false
+        /// What other rows knew the row by, if they did, and this side itself has ended it.
+        var number: [UInt8]?
     }
 
     /// What a side did to one row, or a later part of it: then it goes on from what an older run says.
@@ -75,8 +77,9 @@ extension LocalHistory {
             writer.put(UInt32(truncatingIfNeeded: deletions.count))
             for deletion in deletions {
                 Self.put(deletion.mark, into: &writer)
-                writer.put(UInt8((deletion.isMatched ? 1 : 0) + (deletion.isMove ? 2 : 0)))
+                writer.put(UInt8((deletion.isMatched ? 1 : 0) + (deletion.isMove ? 2 : 0) + (deletion.number == nil ? 0 : 4)))
                 if let newKey = deletion.newKey { newKey.put(into: &writer) }
+                if let number = deletion.number { writer.put(number) }
             }
             writer.put(UInt32(truncatingIfNeeded: writes.count))
             for write in writes {
@@ -102,6 +105,7 @@ extension LocalHistory {
                 let flags = try cursor.take(UInt8.self)
                 var deletion = Deletion(mark: mark, isMatched: flags & 1 != 0)
                 if flags & 2 != 0 { deletion.newKey = try RowKey(&cursor) }
+                if flags & 4 != 0 { deletion.number = try cursor.takeBlock() }
                 deletions.append(deletion)
             }
             for _ in 0..<(try cursor.takeCount()) {

@@ -24,12 +24,31 @@ extension LocalHistory {
 
     /// What has become of a row after an operation of this side that left it with this key; `nil` when it is gone.
     func laterKey(of key: RowKey, after id: OperationID) throws -> RowKey? {
+        try fate(of: key, after: id).key
+    }
+
+    /// What has become of a row that this side has deleted, or given another key.
+    ///
+    /// - Parameter key: that it had before.
+    /// - Returns: its key by now, or, when it is gone, what others knew it by in the end, if this side itself has ended it and no
+    ///   other row has had that since.
+    func fate(of deletion: Deletion, from key: RowKey) throws -> (key: RowKey?, number: [UInt8]?) {
+        guard let newKey = deletion.newKey else { return (nil, try leftNumber(by: deletion, of: key)) }
+        return try fate(of: newKey, after: deletion.mark.id)
+    }
+
+    private func leftNumber(by deletion: Deletion, of key: RowKey) throws -> [UInt8]? {
+        guard let number = deletion.number else { return nil }
+        return try formerKeys(ofNumber: number, in: key.table).last?.until == deletion.mark.id ? number : nil
+    }
+
+    private func fate(of key: RowKey, after id: OperationID) throws -> (key: RowKey?, number: [UInt8]?) {
         var (current, last) = (key, id)
         while let next = try ends(of: current).first(where: { $0.mark.id > last }) {
-            guard let newKey = next.newKey else { return nil }
+            guard let newKey = next.newKey else { return (nil, try leftNumber(by: next, of: current)) }
             (current, last) = (newKey, next.mark.id)
         }
-        return current
+        return (current, nil)
     }
 
     /// Whether this side itself has taken a key from its row since it had been read to a position.

@@ -132,9 +132,9 @@ public struct LocalHistory: Sendable {
         case .insert, .update:
             recordWrites(operation, in: operation.key, mark, table, arena)
         case .delete:
-            recordDeletion(of: operation.key, mark, newKey: nil)
+            recordDeletion(of: operation.key, mark, newKey: nil, number: table.endedNumber(by: operation, arena: arena))
         case .move(let newKey):
-            recordDeletion(of: operation.key, mark, newKey: newKey)
+            recordDeletion(of: operation.key, mark, newKey: newKey, number: table.endedNumber(by: operation, arena: arena))
             recordWrites(operation, in: newKey, mark, table, arena)
         case .echo:
             break
@@ -271,10 +271,11 @@ public struct LocalHistory: Sendable {
         return runs.last { $0.mayHold(hash) }
     }
 
-    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?) {
+    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?, number: [UInt8]? = nil) {
         // Where it is: a row that is renamed again and again has many.
-        layers[top].entries[key, default: Entry()].end(Deletion(mark: mark, newKey: newKey))
-        noteSize(of: key, mark.id.commitLSN, contentBytes: MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0))
+        layers[top].entries[key, default: Entry()].end(Deletion(mark: mark, newKey: newKey, number: number))
+        let contentBytes = MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0) + (number.map { $0.count + 32 } ?? 0)
+        noteSize(of: key, mark.id.commitLSN, contentBytes: contentBytes)
     }
 
     private mutating func recordWrites(

@@ -161,10 +161,13 @@ public struct SplitResolver: Sendable {
     private func noteRival(
         _ met: LocalHistory.Deletion?, _ scene: Scene, _ effects: GroupEffects, _ resolution: inout Resolution
     ) throws {
-        guard scene.table.isReferenced, let met, let newKey = met.newKey else { return }
-        resolution.rival = try scene.history.laterKey(of: newKey, after: met.mark.id).flatMap(effects.key(ofRowFrom:))
+        guard scene.table.isReferenced, let met else { return }
+        let fate = try scene.history.fate(of: met, from: scene.operation.key)
+        resolution.rival = fate.key.flatMap(effects.key(ofRowFrom:))
+        guard case .move = scene.operation.kind else { return }
         // Of two moves of one row; both sides pick the same one.
-        if case .move = scene.operation.kind { resolution.isRivalYielding = remoteWinsTies }
+        resolution.isRivalYielding = remoteWinsTies
+        resolution.leftNumber = fate.number
     }
 
     /// The row that a changed key brings, or what this side had made of its own one with that key.

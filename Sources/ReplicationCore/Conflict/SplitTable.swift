@@ -125,7 +125,13 @@ public struct SplitTable: Sendable, Equatable {
         }
     }
 
-    /// The same of the number that a change gives to a row.
+    /// What rows of other tables have known the row by that an operation deletes, or gives another key.
+    func endedNumber(by operation: RowOperation, arena: ChangeArena) -> [UInt8]? {
+        // An old row that tells its key alone has kept its number.
+        number(operation.old, arena) ?? number(operation.new, arena)
+    }
+
+    /// The number that a change gives to a row.
     func begunNumber(by change: Change, arena: ChangeArena) -> [UInt8]? {
         guard numberIndex != nil else { return nil }
         switch change.kind {

@@ -91,6 +91,8 @@ extension SplitGroupApplier {
             return decision.number(ofMade: row)
         case .rival(let key):
             return try await find(key, reference, lock: "FOR UPDATE")
+        case .left(let number):
+            return try await ask(reference.unused(number, isBinary: targets.isBinary))
         }
     }
 
@@ -114,8 +116,13 @@ extension SplitGroupApplier {
 
     private func find(_ key: RowKey?, _ reference: SplitReference, lock: String) async throws -> String? {
         guard let key else { return nil }
+        return try await ask(reference.find(key, isBinary: targets.isBinary, lock: lock))
+    }
+
+    /// The one value that a statement finds, as text.
+    private func ask(_ statement: SplitStatement) async throws -> String? {
         var steps = SplitSteps()
-        let look = steps.add(reference.find(key, isBinary: targets.isBinary, lock: lock), &names)
+        let look = steps.add(statement, &names)
         let result = try await run(steps)[look]
         return result.rowCount == 1 ? result[row: 0, column: 0] : nil
     }

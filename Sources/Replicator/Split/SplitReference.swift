@@ -43,6 +43,16 @@ struct SplitReference: Sendable {
         return statement
     }
 
+    /// A number of the stream's as text, if no row has it. Its type is the column's.
+    func unused(_ number: [UInt8], isBinary: Bool) -> SplitStatement {
+        var statement = SplitStatement()
+        let (name, given) = (SQLText.identifier(self.number), statement.add(SplitStatements.parameter(number, isBinary: isBinary), 0))
+        statement.sql =
+            "SELECT coalesce((SELECT r.\(name) FROM \(table.sql) AS r WHERE false), \(given)) "
+            + "WHERE NOT EXISTS (SELECT FROM \(table.sql) AS r WHERE r.\(name) = \(given))"
+        return statement
+    }
+
     /// The number that the row has on the target; NULL when it is not there.
     func number(_ key: RowKey, isBinary: Bool, _ statement: inout SplitStatement) -> String {
         "(SELECT r.\(SQLText.identifier(number)) FROM \(table.sql) AS r WHERE \(condition(key, isBinary, &statement)))"

@@ -39,6 +39,8 @@ struct ReferenceDatabase {
         var logged: SimulatedChange
         /// Of the new row.
         var row: Row?
+        /// What it ends, or changes.
+        var former: Row?
         var table: Int { logged.relation }
 
         /// Whether others who hold the row's key alone are in its way: it ends the row, or takes its key or its number.
@@ -61,6 +63,8 @@ struct ReferenceDatabase {
     private(set) var endLSN = LSN(100)
     /// New rows, by operation.
     private var logged: [OperationID: Row] = [:]
+    /// What was there before, by operation.
+    private var former: [OperationID: Row] = [:]
     var clock: Int64 = 0
     var nextNumber: Int
     /// Numbers that rows have given up, by table.
@@ -82,6 +86,9 @@ struct ReferenceDatabase {
     /// An operation's new row.
     func row(of id: OperationID) -> Row? { logged[id] }
 
+    /// The row that an operation has ended, or changed.
+    func formerRow(of id: OperationID) -> Row? { former[id] }
+
     mutating func append(
         _ changes: [Change], commitTime: Int64, origin: String?, notes: [(position: Int, note: [SplitNote])]
     ) -> LSN {
@@ -89,7 +96,8 @@ struct ReferenceDatabase {
         endLSN = LSN(endLSN.rawValue + 10)
         if changes.isEmpty, notes.isEmpty { return commitLSN }
         for (position, change) in changes.enumerated() {
-            logged[OperationID(commitLSN: commitLSN, position: position)] = change.row
+            let id = OperationID(commitLSN: commitLSN, position: position)
+            (logged[id], former[id]) = (change.row, change.former)
         }
         log.append(
             SimulatedTransaction(
@@ -132,6 +140,6 @@ struct ReferenceEdit {
         _ kind: Change.Kind, _ table: Int, _ old: (key: Int, row: ReferenceDatabase.Row)?, _ new: (key: Int, row: ReferenceDatabase.Row)?
     ) {
         let values = [old, new].map { side in side.map { [$0.key, $0.row.number, $0.row.reference] as SimulatedRow.Values } }
-        changes.append(.init(logged: SimulatedChange(kind: kind, relation: table, old: values[0], new: values[1]), row: new?.row))
+        changes.append(.init(logged: SimulatedChange(kind: kind, relation: table, old: values[0], new: values[1]), row: new?.row, former: old?.row))
     }
 }

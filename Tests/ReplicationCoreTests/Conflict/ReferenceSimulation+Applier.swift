@@ -159,28 +159,29 @@ extension ReferenceSimulation {
         let row = databases[side].row(of: operation.id)
         let reference = (key, row?.meant)
         for step in resolution.steps { try perform(step, row?.identity, reference, layout, &work) }
-        if let met, let identity = row?.identity, let other = work.edit.rows[ReferencePlace(met)] {
-            work.joined.append((identity, other.identity))
-        }
+        let other = met.former ?? met.key.flatMap { work.edit.rows[ReferencePlace($0)] }
+        if let other, let identity = row?.identity { work.joined.append((identity, other.identity)) }
     }
 
     /// The row that one which an operation brings is from now on: both sides have made it, or one has moved it onto the
-    /// other's; also when that has gone on to another key since.
+    /// other's.
+    ///
+    /// - Returns: its key, or, if the target has ended that row or given it another key, that row as it was.
     private func metRow(
         _ operation: RowOperation, _ context: CausalContext, _ effects: GroupEffects, side: Int
-    ) throws -> RowKey? {
-        guard shape.tables[operation.relation].isReferenced else { return nil }
+    ) throws -> (key: RowKey?, former: ReferenceDatabase.Row?) {
+        guard shape.tables[operation.relation].isReferenced else { return (nil, nil) }
         let key: RowKey
         switch operation.kind {
         case .insert: key = operation.key
         case .move(let newKey): key = newKey
-        case .update, .echo, .delete: return nil
+        case .update, .echo, .delete: return (nil, nil)
         }
         let former = try readers[side].history.formerRows(of: [key])[key]?.first { former in
             !context.includes(commitLSN: former.id.commitLSN) && !effects.matched.contains(former.id)
         }
-        if let former { return former.key.flatMap(effects.key(ofRowFrom:)) }
-        return effects.isPresent(key) ? key : nil
+        if let former { return (nil, databases[side].formerRow(of: former.id)) }
+        return (effects.isPresent(key) ? key : nil, nil)
     }
 
     private mutating func perform(

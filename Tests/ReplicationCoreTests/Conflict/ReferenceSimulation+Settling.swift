@@ -20,6 +20,9 @@ extension ReferenceSimulation {
                 work.touched.insert(place)
                 work.ended.insert(place)
                 number = row.number
+            case .left(let bytes):
+                guard let left = SimulatedRow.value(bytes), work.edit.rows.place(of: left, in: ended.table) == nil else { continue }
+                number = left
             }
             let other = ended.other.flatMap { work.edit.rows[ReferencePlace($0)]?.number }
             for table in shape.referrers(to: ended.table) {

@@ -238,4 +238,64 @@ import Testing
         options.faults.forgetsWaitingRows = true
         #expect(throws: SimulationFailure.self) { try aRoomIsMadeWhereOneWaits(options) }
     }
+
+    /// Seeds 42141 and 191830 of length 80, without foreign keys. One side deletes a hotel and leaves a room behind that holds its
+    /// number; the other side has given the hotel another code. There the room is in it, and here it held a number of nobody's.
+    @Test(arguments: [nil, "bot", "sync"]) func whatIsLeftBehindFollowsTheCodeOfTheOtherSide(owner: String?) throws {
+        var run = try scene(.keep, owner: owner)
+        let (first, maker) = (run.identities.make(), owner == "sync" ? 1 : 0)
+        run.client(0) { $0.insertHotel(0, number: 1, first) }
+        try run.carry(from: 0)
+        run.client(maker) { $0.insertRoom(3, in: 0) }
+        try run.carry(from: maker)
+        run.client(1) { $0.updateHotel(0, to: 1) }
+        run.client(0) { $0.deleteHotel(0) }
+        try run.drain()
+        try run.check()
+        for side in 0..<2 { #expect(run.hotel(ofRoom: 3, on: side) == 1) }
+    }
+
+    /// The same where another hotel of its own side has the number by then: a room that holds it is in that.
+    ///
+    /// - Parameter goesAgain: that hotel goes in the end, by the same transaction that brings the code of the first one (seeds
+    ///   194845 and 100266, as this was thought of first).
+    @Test(arguments: [false, true]) func whatIsLeftBehindMeansWhoHasHadTheNumberSince(goesAgain: Bool) throws {
+        var run = try scene(.keep)
+        let (first, second) = (run.identities.make(), run.identities.make())
+        run.client(0) { $0.insertHotel(0, number: 1, first) }
+        try run.carry(from: 0)
+        let third = run.identities.make()
+        run.client(0) { $0.deleteHotel(0) }
+        run.client(0) {
+            $0.insertHotel(2, number: 1, second)
+            $0.insertRoom(3, in: 2)
+        }
+        run.client(1) {
+            $0.updateHotel(0, to: 1)
+            if goesAgain {
+                $0.insertHotel(2, number: 9, third)
+                $0.updateHotel(2, to: 4)
+            }
+        }
+        try run.drain()
+        try run.check()
+        for side in 0..<2 { #expect(run.hotel(ofRoom: 3, on: side) == (goesAgain ? 4 : 2)) }
+    }
+
+    /// Seeds 279304 and 279229 of length 80, without foreign keys. Both sides give a hotel another code, and the one deletes it then.
+    @Test(arguments: 0..<2) func whatIsLeftBehindFollowsTheCodeThatIsLeft(side: Int) throws {
+        var run = try scene(.nullify)
+        let first = run.identities.make()
+        run.client(0) {
+            $0.insertHotel(0, number: 1, first)
+            $0.insertRoom(3, in: 0)
+        }
+        try run.carry(from: 0)
+        run.client(1 - side) { $0.updateHotel(0, to: 1) }
+        run.client(side) { $0.updateHotel(0, to: 2) }
+        run.client(side) { $0.deleteHotel(2) }
+        try run.drain()
+        try run.check()
+        #expect(run.hotel(ofRoom: 3, on: side) == 1)
+    }
 }
