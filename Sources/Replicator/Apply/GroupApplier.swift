@@ -144,8 +144,14 @@ final class GroupApplier {
         for (position, chunk) in chunks.enumerated() {
             let misfit = try await builder.plans.resolve(
                 chunk.usedDefinitions, in: chunk.relations, on: executor.connection)
-            guard let misfit else { continue }
-            if position > 0 { try await apply(Array(chunks[..<position])) }
+            guard var misfit else { continue }
+            if position > 0 {
+                try await apply(Array(chunks[..<position]))
+                // What failed in bulk there has had every plan forgotten, those of this chunk, too.
+                let again = try await builder.plans.resolve(
+                    chunk.usedDefinitions, in: chunk.relations, on: executor.connection)
+                misfit = again ?? misfit
+            }
             try await applyExactly(chunk, before: misfit.definition)
             throw ApplyError.schemaDiffers(misfit.mismatch)
         }

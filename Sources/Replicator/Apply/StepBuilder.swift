@@ -139,14 +139,18 @@ struct StepBuilder: Sendable {
         }
     }
 
-    /// - Throws: `ApplyError.incompleteRow` for an insert that lacks a value of a column that travels.
-    func requireWhole(_ index: Int, in span: TransactionSpan, chunk: ChangeChunk) throws(ApplyError) {
+    /// - Throws: `ApplyError.incompleteRow` for an insert that lacks a value of a column that travels; `StreamError` for a change
+    ///   whose plan nobody has made: `add` would take its table for one that is not part of the direction.
+    func requireWhole(_ index: Int, in span: TransactionSpan, chunk: ChangeChunk) throws {
         let change = chunk.changes[index]
+        guard plans.hasAll(chunk.definitions(of: change)) else {
+            throw StreamError.unexpected("a change of a definition that has no plan")
+        }
         guard change.kind == .insert, change.new.hasUnchanged, let plan = plans.plan(change.relation),
             span.commitLSN >= plan.copiedUpTo,
             plan.columns.contains(where: { chunk.arena.cells[change.new.firstCell + $0.sourceIndex].kind == .unchanged })
         else { return }
-        throw .incompleteRow(
+        throw ApplyError.incompleteRow(
             FailedChange(table: plan.table, kind: .insert, span: span, position: span.position(of: index)))
     }
 

@@ -49,6 +49,7 @@ final class GroupLab {
     /// Whether the source streams transactions beyond 64 kB while they run.
     private let isStreaming: Bool
     private let observer: PostgresConnection
+    private var cuts: [Int] = []
     /// What the source held after each of its transactions.
     private var states: [(lsn: LSN, contents: String, refused: String)] = []
 
@@ -96,7 +97,12 @@ final class GroupLab {
     }
 
     /// Runs the scripts on the source, and their stream on the target in groups that `seed` decides.
-    func check(scripts: [String], seed: UInt64, wholeGroup: Bool, outcome: inout Outcome) async throws {
+    ///
+    /// - Parameter cuts: after which of the transactions a chunk ends, even in a whole group; the first is a group of its own.
+    func check(
+        scripts: [String], seed: UInt64, wholeGroup: Bool, cuts: [Int] = [], outcome: inout Outcome
+    ) async throws {
+        self.cuts = cuts
         states = []
         for side in [source, observer] { _ = try await side.execute(RandomTransactions.grown) }
         _ = try await observer.execute("TRUNCATE lindero.quarantine")
@@ -267,8 +273,11 @@ final class GroupLab {
         var intake = LabIntake(
             limitBytes: random.pick([2_000, 50_000, 4 << 20]), cutBytes: cutBytes, earlyFrom: earlyFrom)
         var chunks: [ChangeChunk] = []
+        var commits = 0
         for message in messages {
             chunks += try intake.read(message.bytes, at: message.lsn)
+            if message.bytes.first == UInt8(ascii: "C") { commits += 1 }
+            if cuts.contains(commits) { while let chunk = intake.assembler.take() { chunks.append(chunk) } }
             if !wholeGroup, random.chance(15) { while let chunk = intake.assembler.take() { chunks.append(chunk) } }
         }
         while let chunk = intake.assembler.take() { chunks.append(chunk) }
@@ -285,7 +294,7 @@ final class GroupLab {
         var groups: [[ChangeChunk]] = []
         let joining = random.pick([60, 20])
         for chunk in chunks {
-            let joins = wholeGroup || random.chance(joining)
+            let joins = wholeGroup ? cuts.isEmpty || groups.count > 1 : random.chance(joining)
             let alone = chunk.isOpenEnded || chunk.retracts
             if joins, !alone, let last = groups.last?.last, !last.isOpenEnded, !last.retracts {
                 groups[groups.count - 1].append(chunk)

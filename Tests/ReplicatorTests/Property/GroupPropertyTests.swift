@@ -38,6 +38,26 @@ import Testing
         }
     }
 
+    /// Seed 4038178934 of the streamed ones, in few transactions: what comes before a table that does not fit fails in bulk, which
+    /// forgets all plans; the changes of what follows in one chunk with that table were passed over, for want of theirs.
+    @Test func whatStandsBeforeATableThatDoesNotFitIsApplied() async throws {
+        let scripts = [
+            "INSERT INTO guest VALUES (1, NULL, 'x', 0), (2, 'c1', 'x', 0)",
+            "BEGIN; UPDATE guest SET code = NULL WHERE id = 2; UPDATE guest SET code = 'c1' WHERE id = 1; INSERT INTO plain (id) VALUES (1); COMMIT",
+            "BEGIN; ALTER TABLE guest REPLICA IDENTITY FULL; UPDATE guest SET note = 'y' WHERE id = 2; INSERT INTO plain (id) VALUES (2); COMMIT",
+            "BEGIN; ALTER TABLE grown ALTER n TYPE int; INSERT INTO grown VALUES (1, 7); COMMIT",
+        ]
+        for binary in [true, false] {
+            let lab = try await GroupLab(binary: binary)
+            var outcome = GroupLab.Outcome()
+            for seed in UInt64(1)...6 {
+                try await lab.check(scripts: scripts, seed: seed, wholeGroup: true, cuts: [2, 3], outcome: &outcome)
+            }
+            #expect(outcome.mended > 0 && outcome.fallbacks > 0)
+            await lab.close()
+        }
+    }
+
     private static func length(_ seed: UInt64) -> Int { 14 + Int(seed % 5) * 12 }
 
     private func checkStreams(binary: Bool, streaming: Bool) async throws {
