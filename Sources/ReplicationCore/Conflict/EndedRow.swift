@@ -172,7 +172,9 @@ public struct EndedRows: Sendable {
                 if isMoved, let newKey = resolution.successor { all[index]?.row = .rival(newKey) }
             }
             if all[index]?.outcome == .merges(key) { all[index]?.outcome = .merges(resolution.successor) }
-            if all[index]?.outcome == .stands(beside: key) { all[index]?.outcome = .stands(beside: resolution.successor) }
+            if all[index]?.outcome == .stands(beside: key) {
+                all[index]?.outcome = .stands(beside: resolution.successor)
+            }
             notePlaces(index)
         }
     }
@@ -188,7 +190,8 @@ public struct EndedRows: Sendable {
             let outcome: EndedRow.Outcome =
                 if case .move(let newKey) = operation.kind {
                     resolution.isRivalYielding
-                        ? .merges(resolution.successor) : .stands(beside: resolution.successor == newKey ? newKey : nil)
+                        ? .merges(resolution.successor)
+                        : .stands(beside: resolution.successor == newKey ? newKey : nil)
                 } else {
                     .stays
                 }

@@ -14,7 +14,7 @@ extension LocalHistory {
         var isMove: Bool { newKey != nil }
         /// The other side has deleted the same generation of the row, too.
         var isMatched = false
-        /// What other rows knew the row by, if they did, and this side itself has ended it.
+        /// What other rows knew the row by, if they did, and this side itself has deleted it.
         var number: [UInt8]?
     }
 
@@ -77,7 +77,10 @@ extension LocalHistory {
             writer.put(UInt32(truncatingIfNeeded: deletions.count))
             for deletion in deletions {
                 Self.put(deletion.mark, into: &writer)
-                writer.put(UInt8((deletion.isMatched ? 1 : 0) + (deletion.isMove ? 2 : 0) + (deletion.number == nil ? 0 : 4)))
+                let flags =
+                    (deletion.isMatched ? 1 : 0) + (deletion.isMove ? 2 : 0)
+                    + (deletion.number == nil ? 0 : 4)
+                writer.put(UInt8(flags))
                 if let newKey = deletion.newKey { newKey.put(into: &writer) }
                 if let number = deletion.number { writer.put(number) }
             }
@@ -112,20 +115,25 @@ extension LocalHistory {
                 let column = try cursor.takeCount()
                 let mark = try Self.takeMark(&cursor)
                 let hasValue = try cursor.take(UInt8.self) != 0
-                writes.append(ColumnWrite(column: column, mark: mark, value: hasValue ? try cursor.takeBlock() : nil))
+                let value = hasValue ? try cursor.takeBlock() : nil
+                writes.append(ColumnWrite(column: column, mark: mark, value: value))
             }
             for _ in 0..<(try cursor.takeCount()) { matched.append(try Self.takeID(&cursor)) }
         }
 
         private static func put(_ mark: WriteMark, into writer: inout SpillWriter) {
-            writer.put((
-                mark.id.commitLSN.rawValue, UInt64(mark.id.position),
-                UInt64(bitPattern: mark.commitTime.microseconds), UInt64(bitPattern: mark.effectiveTime.microseconds)
-            ))
+            writer.put(
+                (
+                    mark.id.commitLSN.rawValue, UInt64(mark.id.position),
+                    UInt64(bitPattern: mark.commitTime.microseconds),
+                    UInt64(bitPattern: mark.effectiveTime.microseconds)
+                ))
         }
 
         private static func takeMark(_ cursor: inout SpillCursor) throws(SpillFrame.Damage) -> WriteMark {
-            WriteMark(id: try takeID(&cursor), commitTime: try cursor.takeTime(), effectiveTime: try cursor.takeTime())
+            WriteMark(
+                id: try takeID(&cursor), commitTime: try cursor.takeTime(),
+                effectiveTime: try cursor.takeTime())
         }
 
         private static func takeID(_ cursor: inout SpillCursor) throws(SpillFrame.Damage) -> OperationID {

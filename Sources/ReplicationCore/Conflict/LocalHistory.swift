@@ -132,9 +132,9 @@ public struct LocalHistory: Sendable {
         case .insert, .update:
             recordWrites(operation, in: operation.key, mark, table, arena)
         case .delete:
-            recordDeletion(of: operation.key, mark, newKey: nil, number: table.endedNumber(by: operation, arena: arena))
+            recordDeletion(of: operation.key, mark, newKey: nil, number: table.number(operation.old, arena))
         case .move(let newKey):
-            recordDeletion(of: operation.key, mark, newKey: newKey, number: table.endedNumber(by: operation, arena: arena))
+            recordDeletion(of: operation.key, mark, newKey: newKey)
             recordWrites(operation, in: newKey, mark, table, arena)
         case .echo:
             break

@@ -125,12 +125,6 @@ public struct SplitTable: Sendable, Equatable {
         }
     }
 
-    /// What rows of other tables have known the row by that an operation deletes, or gives another key.
-    func endedNumber(by operation: RowOperation, arena: ChangeArena) -> [UInt8]? {
-        // An old row that tells its key alone has kept its number.
-        number(operation.old, arena) ?? number(operation.new, arena)
-    }
-
     /// The number that a change gives to a row.
     func begunNumber(by change: Change, arena: ChangeArena) -> [UInt8]? {
         guard numberIndex != nil else { return nil }
@@ -143,7 +137,8 @@ public struct SplitTable: Sendable, Equatable {
         }
     }
 
-    private func number(_ tuple: TupleReference, _ arena: ChangeArena) -> [UInt8]? {
+    /// What rows of other tables know a row by, as its tuple tells it.
+    func number(_ tuple: TupleReference, _ arena: ChangeArena) -> [UInt8]? {
         guard let numberIndex, tuple.count > 0 else { return nil }
         return arena.withCell(tuple.firstCell + numberIndex) { cell, bytes in cell.hasValue ? Array(bytes) : nil }
     }
