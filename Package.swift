@@ -58,6 +58,7 @@ let package = Package(
                 .embedInCode("0017_table_left.up.sql"), .embedInCode("0017_table_left.down.sql"),
                 .embedInCode("0018_column_left.up.sql"), .embedInCode("0018_column_left.down.sql"),
                 .embedInCode("0019_split_table.up.sql"), .embedInCode("0019_split_table.down.sql"),
+                .embedInCode("0020_split_column.up.sql"), .embedInCode("0020_split_column.down.sql"),
             ],
             swiftSettings: strict),
         .target(

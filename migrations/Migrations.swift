@@ -73,6 +73,9 @@ public enum Migrations {
         Migration(
             version: 19, name: "split_table", up: text(PackageResources._019_split_table_up_sql),
             down: text(PackageResources._019_split_table_down_sql)),
+        Migration(
+            version: 20, name: "split_column", up: text(PackageResources._020_split_column_up_sql),
+            down: text(PackageResources._020_split_column_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -61,7 +61,10 @@ import Testing
         #expect(status.output.contains("clocks: sync's clock"))
         #expect(statusJSON.output.contains("\"offsetMilliseconds\""))
 
-        #expect(try await pair.command(["conflicts", "resolve", "sync:1", "--take", "bot"]).exitCode == 0)
+        let resolved = try await pair.command(["conflicts", "resolve", "sync:1", "--take", "bot", "--json"])
+        #expect(resolved.exitCode == 0 && secrets(resolved) == [])
+        let answer = try JSONSerialization.jsonObject(with: Data(resolved.output.utf8)) as? [String: Any]
+        #expect(answer?["resolved"] as? String == "sync:1" && answer?["written"] as? Bool == true)
         #expect(try await pair.sync.execute("SELECT phone FROM public.\"Reservas\"").firstValue == "lost-secret")
         #expect(try await pair.bot.execute("SELECT phone FROM public.\"Reservas\"").firstValue == "kept-secret")
         #expect(try await pair.command(["conflicts", "list"]).exitCode == 0)
@@ -75,7 +78,11 @@ import Testing
         let hidden = try await pair.command(["conflicts", "show", "1"])
         #expect(hidden.exitCode == 0)
         #expect(secrets(hidden) == [])
-        #expect(secrets(try await pair.command(["conflicts", "show", "sync:1", "--json"])) == [])
+        let json = try await pair.command(["conflicts", "show", "sync:1", "--json"])
+        let document = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])
+        let shape = document["conflict"] as? [String: Any]
+        #expect(shape?["table"] as? String == "Reservas" && shape?["column"] as? String == "phone", "\(json.output)")
+        #expect(secrets(json) == [])
         let shown = try await pair.command(["conflicts", "show", "sync:1", "--show-values"])
         #expect(secrets(shown).count == 3)
         #expect(shown.output.contains("lindero conflicts resolve sync:1 --take bot"))

@@ -52,19 +52,11 @@ import Testing
         // It was refused, not carried: to leave it out for a while and do as told then is no return.
         try pair.write(tables: notes)
         try await stream(pair)
-        try await publish(pair, as: worker.errors)
+        try await pair.publish(as: worker.errors)
         try pair.write(tables: notes + Self.table("later", bot: "mine", sync: "theirs"))
         try await stream(pair, bot: "INSERT INTO public.later (id, mine) VALUES (1, 'a')")
         try await pair.waitUntilEqual("SELECT string_agg(l::text, ' ') FROM public.later l")
         await pair.remove()
-    }
-
-    /// Carries out what is advised for a table that was no part of the split.
-    private func publish(_ pair: SplitPair, as errors: String) async throws {
-        for (side, name) in [(pair.bot, "bot"), (pair.sync, "sync")] {
-            let advice = try #require(errors.components(separatedBy: "on \(name): ").last?.components(separatedBy: ";").first)
-            _ = try await side.execute(advice)
-        }
     }
 
     /// Runs the worker while `script` is written on a side, and until a row of each side's own that follows it is on both.
@@ -141,6 +133,49 @@ import Testing
         }
     }
 
+    /// What is not listed any more is `*`'s: what its former owner writes meanwhile stays behind.
+    @Test func aColumnThatIsNotListedForAWhileIsRefusedUntilBothSidesAreMadeAlike() async throws {
+        for line in ["sync: [theirs]", "shared: { theirs: { policy: max } }"] {
+            let notes = Self.table("notes", bot: "mine", sync: "theirs")
+            let unlisted = notes + "  later: { match: [id], insert: bot, delete: bot, columns: { bot: \"*\" } }\n"
+            let listed = unlisted.replacing("bot: \"*\"", with: "bot: \"*\", \(line)")
+            let pair = try await SplitPair(schema: Self.schema + "ALTER TABLE public.later REPLICA IDENTITY FULL;", tables: listed)
+            _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1, 'a', 'b'), (2, 'a', 'b')")
+            try await stream(pair)
+            // One whose values nothing has passed by has missed nothing.
+            try pair.write(tables: unlisted)
+            try pair.write(tables: listed)
+            try await stream(pair, sync: "UPDATE public.later SET theirs = 'c' WHERE id = 1")
+            try pair.write(tables: unlisted)
+            try await stream(pair, sync: "UPDATE public.later SET theirs = 'd' WHERE id = 2")
+            #expect(try await pair.values("SELECT string_agg(theirs, ' ' ORDER BY id) FROM public.later") == ["c b", "c d"], "\(line)")
+            #expect(try await pair.command(["check"]).exitCode == 0)
+            try pair.write(tables: listed)
+            try await mend(pair, "column_left", says: ["column \"theirs\" of later", "sync", "lindero verify later --repair"])
+            try await repair(pair, "later")
+            #expect(
+                try await pair.values("SELECT string_agg(theirs, ' ' ORDER BY id) FROM public.later") == ["c d", "c d"], "\(line)")
+            try await stream(pair, sync: "UPDATE public.later SET theirs = 'e' WHERE id = 2")
+            try await pair.waitUntilEqual("SELECT string_agg(theirs, ' ' ORDER BY id) FROM public.later")
+            await pair.remove()
+        }
+    }
+
+    /// Without a `*` a column that nobody owns stops everything, so that nothing passes it by.
+    @Test func aColumnThatNobodyOwnsAnyMoreStopsTheSplit() async throws {
+        let tables = Self.table("notes", bot: "mine", sync: "theirs")
+        let pair = try await SplitPair(schema: Self.schema, tables: tables)
+        try await stream(pair)
+        try pair.write(tables: Self.table("notes", bot: "mine", sync: ""))
+        for command in [["check"], ["run", "--http", "none"]] {
+            let refused = try await pair.command(command)
+            #expect(refused.exitCode == 2 && (refused.output + refused.errors).contains("theirs"), "\(refused.output)\(refused.errors)")
+        }
+        try pair.write(tables: tables)
+        try await stream(pair)
+        await pair.remove()
+    }
+
     // MARK: from a replica, and back to one
 
     private static let full = schema + "CREATE TABLE public.gone (id int PRIMARY KEY, mine text, theirs text);"
@@ -188,7 +223,7 @@ import Testing
         try await mend(pair, "table_left", says: ["later", "tables:", "lindero verify later --repair"])
         let unknown = try await pair.command(["run", "--http", "none"])
         #expect(unknown.exitCode == 2 && unknown.errors.contains("no part of the split"), "\(unknown.errors)")
-        try await publish(pair, as: unknown.errors)
+        try await pair.publish(as: unknown.errors)
         try await repair(pair, "later")
         try await split(pair, both, bot: "UPDATE public.later SET mine = 'd' WHERE id = 1", sync: "UPDATE public.later SET theirs = 'e' WHERE id = 1")
         try await end(pair)

@@ -2,6 +2,7 @@ import Foundation
 import PostgresClient
 import Replicator
 import TestSupport
+import Testing
 
 /// Two databases with the same tables, and a folder whose lindero.yaml makes them the sides of a split.
 struct SplitPair {
@@ -119,6 +120,14 @@ struct SplitPair {
     ) async throws -> LinderoProcess.Outcome {
         try await LinderoProcess.run(
             arguments, environment: environment(as: leader), folder: folder, input: input, timeoutSeconds: timeoutSeconds)
+    }
+
+    /// Carries out what a refused worker advised for tables that were no part of the split.
+    func publish(as errors: String) async throws {
+        for (side, name) in [(bot, "bot"), (sync, "sync")] {
+            let advice = try #require(errors.components(separatedBy: "on \(name): ").last?.components(separatedBy: ";").first)
+            _ = try await side.execute(advice)
+        }
     }
 
     func remove() async {

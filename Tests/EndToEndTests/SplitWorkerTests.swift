@@ -156,68 +156,6 @@ import Testing
 }
 
 extension SplitWorkerTests {
-    /// What a side has changed in its tables since the slot was made, as PostgreSQL's own decoder tells.
-    private static let changes = """
-        SELECT data FROM pg_logical_slot_get_changes('silence_' || current_database(), NULL, NULL) WHERE data LIKE 'table public.%'
-        """
-
-    /// Returns once each side has seen the other's signs of life advance by three seconds: what is to come back has.
-    private func waitForSignsOfLife(_ pair: SplitPair) async throws {
-        let seen = "SELECT extract(epoch FROM sent_at)::text FROM lindero.heartbeat"
-        let start = try await pair.values(seen).map { $0.flatMap { Double($0) } ?? 0 }
-        try await waitUntil("both directions are alive") {
-            try await zip(pair.values(seen), start).allSatisfy { now, start in (now.flatMap { Double($0) } ?? 0) >= start + 3 }
-        }
-    }
-
-    @Test func afterTheLastWriteBothStreamsAreSilent() async throws {
-        let pair = try await scene()
-        let worker = try await pair.startStreaming()
-        for (side, word) in [(pair.bot, "bot"), (pair.sync, "sync")] {
-            for number in 1...20 {
-                _ = try await side.execute(
-                    "INSERT INTO public.\"Reservas\" (\"bookingId\", phone, visits) VALUES ('\(word)-\(number)', '\(word)', 1);"
-                        + "UPDATE public.\"Reservas\" SET phone = '\(word)', visits = visits + 1 WHERE \"bookingId\" = 'b-\(number)'")
-            }
-        }
-        try await pair.waitUntilEqual(Self.all)
-        try await waitForSignsOfLife(pair)
-        for side in [pair.bot, pair.sync] {
-            _ = try await side.execute(
-                "SELECT pg_create_logical_replication_slot('silence_' || current_database(), 'test_decoding')")
-        }
-        try await waitForSignsOfLife(pair)
-        for side in [pair.bot, pair.sync] {
-            #expect(try await side.execute(Self.changes).rows.map { $0[0] } == [])
-        }
-        #expect(try await pair.values("SELECT count(*) FROM public.\"Reservas\"") == ["140", "140"])
-        worker.terminate()
-        #expect(try await worker.wait() == 0)
-        await pair.remove()
-    }
-
-    @Test func changesThatAnotherSubscriptionBringsTravelOn() async throws {
-        let pair = try await scene()
-        let worker = try await pair.startStreaming()
-        let elsewhere = try await PostgresCluster.shared("elsewhere")
-        let url = try await elsewhere.createDatabase()
-        let publisher = try await PostgresConnection.connect(ConnectionOptions(url))
-        _ = try await publisher.execute(Self.schema + "CREATE PUBLICATION feed FOR ALL TABLES")
-        let place = url.replacingOccurrences(of: "postgresql://postgres@127.0.0.1:\(elsewhere.port)/", with: "")
-        _ = try await pair.sync.execute(
-            "CREATE SUBSCRIPTION \(place) CONNECTION 'host=127.0.0.1 port=\(elsewhere.port) user=postgres dbname=\(place)' "
-                + "PUBLICATION feed WITH (copy_data = false)")
-        _ = try await publisher.execute("INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('far', 'away')")
-        try await waitUntil("it has travelled through sync to bot") {
-            try await pair.bot.execute("SELECT phone FROM public.\"Reservas\" WHERE \"bookingId\" = 'far'").firstValue == "away"
-        }
-        try await pair.waitUntilEqual(Self.all)
-        _ = try await pair.sync.execute("DROP SUBSCRIPTION \(place)")
-        await publisher.close()
-        worker.kill9()
-        await pair.remove()
-    }
-
     /// The way back waits for the backlog to be read, which waits for it: its history is full.
     @Test func aBacklogThatIsLargerThanTheHistoryMeetsAWriteOfTheOtherSide() async throws {
         let pair = try await scene()

@@ -164,7 +164,7 @@ public struct SplitEnd: Sendable {
                     [.text(forward.name), .text(table.schema), .text(table.name)])
             }
             try await SplitProgressStore(connection: other, direction: forward.name).end()
-            try await SplitMembers(settings: settings, other: other).end()
+            try await SplitMembers(settings: settings, other: other).end(emptied: tables)
             // Comparisons were of a time in which both sides were written.
             _ = try await other.query("DELETE FROM lindero.verification WHERE direction = $1", [.text(forward.name)])
             _ = try await other.execute("COMMIT")

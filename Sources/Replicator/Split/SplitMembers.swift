@@ -17,13 +17,14 @@ struct SplitMembers {
 
     private var direction: String { settings[reading: .origin].name }
     private var tables: [QualifiedName: TableOwnership] { settings[reading: .origin].policy?.tables ?? [:] }
+    private var columns: SplitColumns { SplitColumns(settings: settings, other: other) }
 
     /// Refuses what is back and has missed something; alters nothing.
-    func requireNone() async throws { try requireNone(try await read()) }
+    func requireNone() async throws { try await requireNone(try await read()) }
 
     /// Notes what travels from the beginning on.
     func begin() async throws {
-        _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
+        try await forget()
         try await follow()
     }
 
@@ -34,7 +35,7 @@ struct SplitMembers {
             try await takeOverLeft()
             members = try await read()
         }
-        try requireNone(members)
+        try await requireNone(members)
         let known = Dictionary(members.map { ($0.table, $0) }, uniquingKeysWith: { first, _ in first })
         for (table, ownership) in tables {
             // What is private while services move is so again afterwards.
@@ -56,6 +57,12 @@ struct SplitMembers {
                 "UPDATE lindero.split_table SET left_at = now() WHERE direction = $1 AND schema_name = $2 AND table_name = $3",
                 [.text(direction), .text(member.table.schema), .text(member.table.name)])
         }
+        try await columns.follow()
+    }
+
+    private func forget() async throws {
+        _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
+        try await columns.forget()
     }
 
     /// Tables that the replica before the split has streamed without are missed still.
@@ -67,9 +74,19 @@ struct SplitMembers {
             """, [.text(direction)])
     }
 
-    /// The split is over, and the forward direction a replica's: what stayed behind still does, what was made good no longer.
-    func end() async throws {
+    /// The split is over, and the forward direction a replica's: what stayed behind still does, what was made good no longer, and
+    /// what came in between is there.
+    ///
+    /// - Parameter emptied: tables that are to be copied anew.
+    func end(emptied: [QualifiedName]) async throws {
         let members = try await read()
+        for member in members where member.leftAt == nil && !emptied.contains(member.table) {
+            _ = try await other.query(
+                """
+                INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
+                VALUES ($1, $2, $3, '0/0', 0, 0) ON CONFLICT (direction, schema_name, table_name) DO NOTHING
+                """, [.text(direction), .text(member.table.schema), .text(member.table.name)])
+        }
         _ = try await other.query(
             """
             UPDATE lindero.table_copy c SET left_at_lsn = CASE WHEN s.left_at IS NOT NULL THEN coalesce(c.left_at_lsn, '0/0') END
@@ -92,7 +109,7 @@ struct SplitMembers {
                     .text(SQLText.arrayLiteral(Set(settings.copy.stayingColumns(of: table) + missed).sorted())),
                 ])
         }
-        _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
+        try await forget()
     }
 
     /// Of columns that were private, those that travel now.
@@ -121,14 +138,16 @@ struct SplitMembers {
         return members
     }
 
-    private func requireNone(_ members: [Member]) throws {
+    private func requireNone(_ members: [Member]) async throws {
         let back = members.filter { $0.leftAt != nil && tables[$0.table] != nil }
         if !back.isEmpty { throw failure(tables: back) }
-        let columns = members.flatMap { member -> [ColumnName] in
+        let opened = members.flatMap { member -> [ColumnName] in
             guard let ownership = tables[member.table] else { return [] }
             return missing(member.privateColumns, ownership).map { ColumnName(table: member.table, column: $0) }
         }
-        if !columns.isEmpty { throw failure(columns: columns) }
+        if !opened.isEmpty { throw failure(columns: opened) }
+        let listed = try await columns.back()
+        if !listed.isEmpty { throw failure(listed: listed) }
     }
 
     private func place(_ table: QualifiedName) -> String {
@@ -159,6 +178,17 @@ struct SplitMembers {
                 + " was private, which lindero.yaml lets travel now: the other side lacks its older values, or has old ones.",
             nextStep: "Run on \(settings.name(.other)): \(forget) Then `lindero run`, and beside it \(repair(columns.map(\.table))), which "
                 + "brings them. Or keep it `private`.", isBlocker: true)
+    }
+
+    private func failure(listed back: [SplitColumns.Back]) -> ReplicationFailure {
+        let forget = back.map { columns.forgetting($0.column) }.joined(separator: " ")
+        return ReplicationFailure(
+            .columnLeft,
+            "The split has run while " + back.map { "column \"\($0.column.column)\" of \($0.column.table) did not travel from \($0.side)" }
+                .joined(separator: ", ") + ", which lindero.yaml lets it do once more: what was written there meanwhile is missing on the other side.",
+            nextStep: "Run on \(settings.name(.other)): \(forget) Then `lindero run`, and beside it \(repair(back.map(\.column.table))), which makes "
+                + "both sides alike where an owner or a policy decides, and names what is left for a person. Or leave its owner as it was.",
+            isBlocker: true)
     }
 
     private func repair(_ tables: [QualifiedName]) -> String {

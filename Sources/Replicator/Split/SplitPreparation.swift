@@ -127,19 +127,25 @@ struct SplitPreparation: Sendable {
             }
         }
         let known = published[.origin].union(published[.other])
+        var missing = SidePair<[TableDescription]> { _ in [] }
         for side in Side.allCases {
-            let direction = settings[reading: side]
-            try await PostgresConnection.with(settings.options(side)) { source in
-                let tables = try await CatalogReader.tables(source, matching: policy.tables.keys.sorted())
-                let missing = sent(tables, from: side, policy).filter { !published[side].contains($0.name) }
-                if missing.isEmpty { return }
-                let later = missing.map(\.name).filter { !known.contains($0) }.sorted()
-                guard later.isEmpty else { throw laterTables(later) }
-                try await ReplicationObjects(settings: direction, source: source).addToPublication(missing)
-                logger.notice(
-                    "tables travel from now on",
-                    metadata: ["direction": "\(direction.name)", "tables": "\(missing.map(\.name).sorted().map(\.sql).joined(separator: ", "))"])
+            let tables = try await PostgresConnection.with(settings.options(side)) {
+                try await CatalogReader.tables($0, matching: policy.tables.keys.sorted())
             }
+            missing[side] = sent(tables, from: side, policy).filter { !published[side].contains($0.name) }
+        }
+        let later = Set(missing.both.joined().map(\.name)).subtracting(known).sorted()
+        guard later.isEmpty else { throw laterTables(later) }
+        for side in Side.allCases where !missing[side].isEmpty {
+            let direction = settings[reading: side]
+            try await PostgresConnection.with(settings.options(side)) {
+                try await ReplicationObjects(settings: direction, source: $0).addToPublication(missing[side])
+            }
+            logger.notice(
+                "tables travel from now on",
+                metadata: [
+                    "direction": "\(direction.name)", "tables": "\(missing[side].map(\.name).sorted().map(\.sql).joined(separator: ", "))",
+                ])
         }
     }
 
