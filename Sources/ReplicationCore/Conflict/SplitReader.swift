@@ -83,6 +83,7 @@ public struct SplitReader: Sendable {
         _ chunk: ChangeChunk, tableOf: (Int) -> SplitTable?
     ) throws -> [SplitTransaction] {
         var transactions: [SplitTransaction] = []
+        transactions.reserveCapacity(chunk.transactions.count)
         for (index, span) in chunk.transactions.enumerated() {
             let operations: [RowOperation]
             var plainChanges: [Int] = []
@@ -152,6 +153,7 @@ public struct SplitReader: Sendable {
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             known.look(change.relation, tableOf)
             if known.isOneWay {
+                if plainChanges.isEmpty { plainChanges.reserveCapacity(span.changes.count - offset) }
                 plainChanges.append(index)
                 continue
             }

@@ -14,6 +14,9 @@ public struct SplitTransaction: Sendable, Equatable {
     /// The direction's progress with this transaction applied; `nil` while more of it is to come.
     public var progress: SplitProgress?
 
+    /// Changes that are to be applied.
+    public var changeCount: Int { operations.count + plainChanges.count }
+
     /// The first note of the target transaction in which this one is the last.
     public var appliedNote: SplitNote {
         .applied(CausalContext(lsn: LSN(commitLSN.rawValue + 1), time: effectiveTime))

@@ -82,23 +82,8 @@ struct SplitDecision {
         _ names: inout SplitStatementNames
     ) throws {
         for item in group.items {
-            guard let transaction = item.transaction else { continue }
-            for operation in transaction.operations {
-                let arena = item.chunk.chunk.arena
-                guard let statements = targets[operation.relation] else { continue }
-                let moment = moment(in: transaction)
-                let resolution = try resolver.resolve(
-                    operation, of: transaction, table: statements.target.table, against: history, effects: &effects,
-                    required: required(operation, statements.target, arena, moment))
-                let change = FailedChange(operation, transaction, item.chunk, statements.target.table.name)
-                if let row = ended.note(operation, resolution, statements.target.table, in: transaction.context) {
-                    asked[row] = (pipelines.count, add(statements.lock(operation.key), rows: nil, change, &names))
-                }
-                for step in resolution.steps { perform(step, operation, arena, statements, moment, change, &names) }
-                for conflict in resolution.conflicts {
-                    add(statements.record(conflict, operation, arena, moment), rows: nil, change, &names)
-                }
-                if !brought.isEmpty { noteDropped(operation) }
+            for transaction in item.transactions {
+                try decide(transaction, of: item.chunk, resolver, history, targets, &names)
             }
         }
         // Their operations were dropped.
@@ -107,6 +92,29 @@ struct SplitDecision {
         }
         brought.removeAll()
         if !current.isEmpty { pipelines.append(current) }
+    }
+
+    private mutating func decide(
+        _ transaction: SplitTransaction, of chunk: SplitChunk, _ resolver: SplitResolver, _ history: LocalHistory,
+        _ targets: SplitTargets, _ names: inout SplitStatementNames
+    ) throws {
+        let arena = chunk.chunk.arena
+        for operation in transaction.operations {
+            guard let statements = targets[operation.relation] else { continue }
+            let moment = moment(in: transaction)
+            let resolution = try resolver.resolve(
+                operation, of: transaction, table: statements.target.table, against: history, effects: &effects,
+                required: required(operation, statements.target, arena, moment))
+            let change = FailedChange(operation, transaction, chunk, statements.target.table.name)
+            if let row = ended.note(operation, resolution, statements.target.table, in: transaction.context) {
+                asked[row] = (pipelines.count, add(statements.lock(operation.key), rows: nil, change, &names))
+            }
+            for step in resolution.steps { perform(step, operation, arena, statements, moment, change, &names) }
+            for conflict in resolution.conflicts {
+                add(statements.record(conflict, operation, arena, moment), rows: nil, change, &names)
+            }
+            if !brought.isEmpty { noteDropped(operation) }
+        }
     }
 
     /// The decided steps, one round trip after the other.

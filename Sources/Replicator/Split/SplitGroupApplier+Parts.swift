@@ -34,7 +34,7 @@ extension SplitGroupApplier {
     }
 
     private func add(_ part: SplitGroup, after effects: GroupEffects) async throws -> GroupEffects {
-        if let transaction = part.items.first(where: { !$0.isDivisible })?.transaction {
+        if let transaction = part.items.first(where: { !$0.chunk.isDivisible })?.transactions.last {
             throw SplitRestart.whole(side, transaction.commitLSN)
         }
         if names.isFull {

@@ -66,7 +66,8 @@ final class SplitLedger: Sendable {
                 Direction(
                     reader: readers[side],
                     queue: SplitQueue(
-                        limitBytes: settings.pendingBytes, stopBytes: settings.stopBytes, wholeLSN: whole[side]),
+                        limitBytes: settings.pendingBytes, stopBytes: settings.stopBytes, wholeLSN: whole[side],
+                        groupChanges: settings[reading: side].replication.groupLimits.changes),
                     applied: progress[side], durable: progress[side])
             })
         signals = SidePair { _ in Signals() }

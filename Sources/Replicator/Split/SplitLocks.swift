@@ -40,21 +40,22 @@ struct SplitLocks: Sendable {
             return locks.count - 1
         }
         for item in group.items {
-            guard let transaction = item.transaction else { continue }
-            for operation in transaction.operations {
-                var created: RowKey?
-                switch operation.kind {
-                case .insert: created = operation.key
-                case .move(let newKey): created = newKey
-                case .update, .delete, .echo: break
+            for transaction in item.transactions {
+                for operation in transaction.operations {
+                    var created: RowKey?
+                    switch operation.kind {
+                    case .insert: created = operation.key
+                    case .move(let newKey): created = newKey
+                    case .update, .delete, .echo: break
+                    }
+                    let named = place(operation.key, operation.relation)
+                    if locks[named].waiting == nil, mayWait(operation.relation) {
+                        locks[named].waiting = (operation, transaction, item.chunk)
+                    }
+                    guard let created else { continue }
+                    let index = place(created, operation.relation)
+                    if locks[index].creating == nil { locks[index].creating = (operation, transaction, item.chunk) }
                 }
-                let named = place(operation.key, operation.relation)
-                if locks[named].waiting == nil, mayWait(operation.relation) {
-                    locks[named].waiting = (operation, transaction, item.chunk)
-                }
-                guard let created else { continue }
-                let index = place(created, operation.relation)
-                if locks[index].creating == nil { locks[index].creating = (operation, transaction, item.chunk) }
             }
         }
         let depths = locks.map { depth($0.definition) }

@@ -28,6 +28,7 @@ struct SplitQueue: Sendable {
     private let stopBytes: Int
     /// A transaction that has to be applied in one piece, however large.
     private let wholeLSN: LSN?
+    private let runChanges: Int
     private var entries: [Entry] = []
     private var spilledCount = 0
     private var nextSerial = 0
@@ -36,8 +37,11 @@ struct SplitQueue: Sendable {
     /// Whether the first transaction has to be read to its end before anything can be applied.
     private(set) var waitsForWhole = false
 
-    /// - Parameter stopBytes: what one transaction may take that can't be applied in parts.
-    init(limitBytes: Int, stopBytes: Int, wholeLSN: LSN? = nil) {
+    /// - Parameters:
+    ///   - stopBytes: what one transaction may take that can't be applied in parts.
+    ///   - groupChanges: the most that a group has of changes.
+    init(limitBytes: Int, stopBytes: Int, wholeLSN: LSN? = nil, groupChanges: Int = .max) {
+        runChanges = min(SplitItem.runChanges, groupChanges)
         self.limitBytes = limitBytes
         self.stopBytes = stopBytes
         self.wholeLSN = wholeLSN
@@ -50,7 +54,7 @@ struct SplitQueue: Sendable {
     // MARK: coming in
 
     mutating func append(_ transactions: [SplitTransaction], of chunk: SplitChunk) {
-        for item in SplitItem.items(transactions, of: chunk) { append(item) }
+        for item in SplitItem.items(transactions, of: chunk, runChanges: runChanges) { append(item) }
     }
 
     mutating func append(_ item: SplitItem) {
@@ -69,7 +73,7 @@ struct SplitQueue: Sendable {
         var chunks: [(chunk: SplitChunk, transactions: [SplitTransaction])] = []
         // From the end, as far as memory is over its bound, whole chunks that lie together.
         for entry in entries.reversed() {
-            guard case .item(let item, let serial) = entry, let transaction = item.transaction else {
+            guard case .item(let item, let serial) = entry, !item.transactions.isEmpty else {
                 if firstSerial == nil { continue }
                 break
             }
@@ -77,7 +81,7 @@ struct SplitQueue: Sendable {
                 if heldBytes - bytes < limitBytes { break }
                 chunks.append((item.chunk, []))
             }
-            chunks[chunks.count - 1].transactions.append(transaction)
+            chunks[chunks.count - 1].transactions += item.transactions.reversed()
             bytes += item.heldBytes
             firstSerial = serial
             itemCount += 1
@@ -110,7 +114,7 @@ struct SplitQueue: Sendable {
         guard let index else { return }
         var items: [Entry] = []
         for (chunk, transactions) in chunks {
-            for item in SplitItem.items(transactions, of: chunk) {
+            for item in SplitItem.items(transactions, of: chunk, runChanges: runChanges) {
                 items.append(.item(item, serial: nextSerial))
                 nextSerial += 1
                 heldBytes += item.heldBytes
@@ -166,7 +170,7 @@ struct SplitQueue: Sendable {
         var end = 0
         var sizeBytes = 0
         for entry in entries {
-            guard case .item(let item, _) = entry, item.transaction?.commitLSN == lsn else { break }
+            guard case .item(let item, _) = entry, item.transactions.last?.commitLSN == lsn else { break }
             sizeBytes += item.sizeBytes
             if end > 0, sizeBytes > limits.bytes { break }
             end += 1
@@ -185,13 +189,13 @@ struct SplitQueue: Sendable {
 
     private var firstLSN: LSN? {
         guard case .item(let item, _)? = entries.first else { return nil }
-        return item.transaction?.commitLSN
+        return item.transactions.last?.commitLSN
     }
 
     /// What rows become that refer to others is known at a transaction's end alone.
     private func isDivisible(_ item: SplitItem) -> Bool {
-        if let wholeLSN, item.transaction?.commitLSN == wholeLSN { return false }
-        return item.isDivisible
+        if let wholeLSN, item.transactions.last?.commitLSN == wholeLSN { return false }
+        return item.chunk.isDivisible
     }
 
     private mutating func take(_ count: Int) -> SplitGroup {

@@ -31,7 +31,7 @@ struct SplitReferences: Sendable {
         references.mayMove = group.items.contains(where: \.endsGroup)
         var asked: [(number: ReferenceMeanings.Number, reference: SplitReference, type: UInt32)] = []
         for item in group.items {
-            for operation in item.transaction?.operations ?? [] {
+            for operation in item.transactions.lazy.flatMap(\.operations) {
                 guard let target = targets[operation.relation]?.target, !target.references.isEmpty else { continue }
                 references.isEmpty = false
                 for (column, reference) in target.references where operation.kind != .delete {

@@ -43,9 +43,11 @@ struct SplitTargets: Sendable {
         var missing: [Int: SplitTable] = [:]
         for item in group.items {
             var last: Int?
-            for operation in item.transaction?.operations ?? [] where operation.relation != last {
-                last = operation.relation
-                if known[operation.relation] == nil { missing[operation.relation] = item.chunk.tables[operation.relation] }
+            for transaction in item.transactions {
+                for operation in transaction.operations where operation.relation != last {
+                    last = operation.relation
+                    if known[operation.relation] == nil { missing[operation.relation] = item.chunk.tables[operation.relation] }
+                }
             }
         }
         return missing

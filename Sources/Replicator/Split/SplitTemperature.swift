@@ -3,7 +3,7 @@ import ReplicationCore
 /// Which of a group's operations need a decision (hot), and which can go in bulk (cold): all operations of a row are one
 /// or the other.
 struct SplitTemperature: Sendable {
-    /// The hot operations, in order, in the transactions that they are from.
+    /// The hot operations, in order, in the transactions that they are from; transactions without any are not among them.
     private(set) var hot: SplitGroup
     /// The cold ones, and the changes that travel one way, by the chunk they came in.
     private(set) var cold: [ChangeChunk] = []
@@ -31,34 +31,34 @@ struct SplitTemperature: Sendable {
     private mutating func sort(_ group: SplitGroup, isHot: (RowKey) -> Bool) {
         var items: [SplitItem] = []
         var current: (chunk: SplitChunk, plain: PlainChanges)?
-        for item in group.items {
-            guard let transaction = item.transaction else {
-                items.append(item)
-                continue
-            }
+        var known: (relation: Int, table: SplitTable)?
+        for item in group.items where !item.transactions.isEmpty {
             if current?.chunk !== item.chunk {
                 if let plain = current?.plain, !plain.isEmpty { cold.append(plain.chunk) }
                 current = (item.chunk, PlainChanges(of: item.chunk.chunk))
             }
-            current?.plain.begin(transaction, xid: item.chunk.chunk.transactions[transaction.span].xid)
-            for index in transaction.plainChanges { current?.plain.add(changeAt: index, of: item.chunk.chunk) }
-            var rest = transaction
-            rest.operations.removeAll()
-            var known: (relation: Int, table: SplitTable)?
-            for operation in transaction.operations {
-                if known?.relation != operation.relation {
-                    known = item.chunk.tables[operation.relation].map { (operation.relation, $0) }
+            var rest: [SplitTransaction] = []
+            for transaction in item.transactions {
+                current?.plain.begin(transaction, xid: item.chunk.chunk.transactions[transaction.span].xid)
+                for index in transaction.plainChanges { current?.plain.add(changeAt: index, of: item.chunk.chunk) }
+                var operations: [RowOperation] = []
+                for operation in transaction.operations {
+                    if known?.relation != operation.relation {
+                        known = item.chunk.tables[operation.relation].map { (operation.relation, $0) }
+                    }
+                    guard let table = known?.table else { continue }
+                    if isHot(operation.key) {
+                        operations.append(operation)
+                    } else {
+                        current?.plain.add(operation, table: table)
+                    }
                 }
-                guard let table = known?.table else { continue }
-                if isHot(operation.key) {
-                    rest.operations.append(operation)
-                } else {
-                    current?.plain.add(operation, table: table)
-                }
+                if operations.isEmpty { continue }
+                var hot = transaction
+                (hot.operations, hot.plainChanges) = (operations, [])
+                rest.append(hot)
             }
-            var remaining = item
-            remaining.content = .transaction(rest)
-            items.append(remaining)
+            if !rest.isEmpty || item.endsGroup { items.append(item.with(rest)) }
         }
         if let plain = current?.plain, !plain.isEmpty { cold.append(plain.chunk) }
         hot = SplitGroup(items)
@@ -69,9 +69,8 @@ struct SplitTemperature: Sendable {
     ) throws -> Set<RowKey> {
         var keys: Set<RowKey> = []
         var hasDeletes = false
-        for item in group.items {
-            guard let transaction = item.transaction else { continue }
-            var known: (relation: Int, statements: SplitStatements)?
+        var known: (relation: Int, statements: SplitStatements)?
+        for transaction in group.transactions {
             for operation in transaction.operations {
                 if known?.relation != operation.relation {
                     known = targets[operation.relation].map { (operation.relation, $0) }
@@ -99,8 +98,7 @@ struct SplitTemperature: Sendable {
         _ group: SplitGroup, _ history: LocalHistory, _ body: (RowKey) -> Bool
     ) throws {
         if history.isEmpty { return }
-        for item in group.items {
-            guard let transaction = item.transaction else { continue }
+        for transaction in group.transactions {
             for operation in transaction.operations {
                 if try history.isUntouched(operation.key, since: transaction.context) { continue }
                 guard body(operation.key) else { return }
@@ -113,8 +111,8 @@ struct SplitTemperature: Sendable {
     private static func passingKeys(_ group: SplitGroup) -> Set<RowKey> {
         var deleted: Set<RowKey> = []
         var passing: Set<RowKey> = []
-        for item in group.items.reversed() {
-            for operation in item.transaction?.operations.reversed() ?? [] {
+        for transaction in group.transactions.reversed() {
+            for operation in transaction.operations.reversed() {
                 switch operation.kind {
                 case .delete: deleted.insert(operation.key)
                 case .insert where !deleted.isEmpty && deleted.contains(operation.key): passing.insert(operation.key)

@@ -57,7 +57,7 @@ struct ReferenceIdentities {
 /// numbers mean, and what becomes of references; the simulation does what a target's statements do.
 ///
 /// Not in it: numbers that are used again while something still holds them; rows that are referred to before they are made, in
-/// one transaction; transactions in parts, which a group that has references refuses (`SplitItem.isDivisible`).
+/// one transaction; transactions in parts, which a group that has references refuses (`SplitChunk.isDivisible`).
 struct ReferenceSimulation: Simulation {
     static let suite = "SplitReferenceSimulationTests"
     /// How often a group begins again, at most, as the applier's.

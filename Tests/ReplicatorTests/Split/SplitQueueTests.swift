@@ -39,7 +39,7 @@ import Testing
     private mutating func take(into taken: inout [UInt64]) throws -> SplitSpilled? {
         while true {
             switch try queue.next(GroupLimits(bytes: 1)) {
-            case .group(let group): taken += group.items.compactMap { $0.transaction?.commitLSN.rawValue }
+            case .group(let group): taken += group.transactions.map(\.commitLSN.rawValue)
             case .load(let spilled): return spilled
             case .wait: return nil
             }
