@@ -64,7 +64,7 @@ struct ApplyLoop: Sendable {
     private static let aheadBytes = 32 << 10
     /// How long a group of a backlog may become fuller before it is taken; and no longer than twice what the last one took, so
     /// that a target with nothing to do begins at once.
-    private static let patienceMilliseconds = 100
+    static func patienceMilliseconds(after lastMilliseconds: Int) -> Int { min(100, 2 * lastMilliseconds) }
     /// Its log's last bytes may stay in memory for as long as nobody else commits; then it is made to write them.
     private static let settleQuestions = 5
 
@@ -90,7 +90,7 @@ struct ApplyLoop: Sendable {
         on connection: isolated PostgresConnection
     ) async throws -> PreparedGroup? {
         let limits = settings.replication.groupLimits
-        let patienceMilliseconds = min(Self.patienceMilliseconds, 2 * lastMilliseconds)
+        let patienceMilliseconds = Self.patienceMilliseconds(after: lastMilliseconds)
         var questions = 0
         var asked = LSN.zero
         while true {

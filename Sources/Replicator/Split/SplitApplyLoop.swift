@@ -27,7 +27,9 @@ struct SplitApplyLoop: Sendable {
             ledger: ledger, state: state, isBinary: isBinary)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
-        while let first = try await next(applier, limits) {
+        var lastMilliseconds = 0
+        while let first = try await next(applier, limits, after: lastMilliseconds) {
+            let began = Monotonic.milliseconds()
             var group = first
             do {
                 if first.progress == nil {
@@ -38,15 +40,19 @@ struct SplitApplyLoop: Sendable {
             } catch is SplitStopped {
                 return
             }
+            lastMilliseconds = Int(Monotonic.milliseconds() - began)
             state.note(applied: ledger.positions(from: side).applied, durable: .zero)
             state.add(applier.takeCounters())
             try await note(group, on: connection)
         }
     }
 
-    private func next(_ applier: SplitGroupApplier, _ limits: GroupLimits) async throws -> SplitGroup? {
+    private func next(
+        _ applier: SplitGroupApplier, _ limits: GroupLimits, after lastMilliseconds: Int
+    ) async throws -> SplitGroup? {
         if let ahead = applier.groupAhead { return state.isDraining ? nil : ahead }
-        return try await ledger.nextGroup(from: side, limits: limits)
+        return try await ledger.nextGroup(
+            from: side, limits: limits, patienceMilliseconds: ApplyLoop.patienceMilliseconds(after: lastMilliseconds))
     }
 
     /// Measures what has just become visible on the target.

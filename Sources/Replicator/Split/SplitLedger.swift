@@ -24,7 +24,17 @@ final class SplitLedger: Sendable {
         /// Groups that were given out and have not committed; a transaction in parts is one from its last part on.
         var groupsAtWork = 0
         var isInParts = false
+        /// What comes is old, and more of it is on its way.
+        var isBacklog = false
+        /// The applier could go on, and waits for a group that reaches one of these.
+        var filling: GroupLimits?
         var isAtRest: Bool { queue.isEmpty && groupsAtWork == 0 && !isInParts }
+
+        /// Whether there is a backlog, and less of it here than makes a group.
+        func mustFill(_ limits: GroupLimits?) -> Bool {
+            guard isBacklog, let limits else { return false }
+            return !queue.makesFullGroup(limits)
+        }
     }
 
     private struct Signals {
@@ -116,7 +126,7 @@ final class SplitLedger: Sendable {
     /// - Parameter sign: what in the chunk makes its position worth recording.
     /// - Throws: `SplitError` for what a split cannot carry, `SplitOverflow` for what does not fit in memory, `SpillError`.
     func read(_ chunk: SplitChunk, of side: Side, sign: SplitSign?) async throws {
-        try state.withLock { state in
+        let isNews = try state.withLock { state -> Bool in
             var transactions = try state[side].reader.read(chunk.chunk) { chunk.tables[$0] }
             let smaller = NeededValues.only(of: chunk.chunk, for: &transactions) { chunk.tables[$0] }
             let kept = smaller.map { SplitChunk($0, tables: chunk.tables) } ?? chunk
@@ -126,8 +136,10 @@ final class SplitLedger: Sendable {
             Self.noteDurable(&state[side.opposite], seen: state[side].reader)
             Self.trim(&state, seenBy: side)
             noteHints(state)
+            // Who waits for a full group would look, and wait again.
+            return !state[side].mustFill(state[side].filling)
         }
-        signals[side].arrival.notify()
+        if isNews { signals[side].arrival.notify() }
         for reading in Side.allCases { signals[side].passage[reading].notify() }
         while let spill = state.withLock({ $0[side].queue.nextSpill() }) {
             let spilled = try await files.write(spill.chunks)
@@ -180,9 +192,38 @@ final class SplitLedger: Sendable {
 
     /// Whole transactions from a side that wait, up to the limits but at least one; of one that is too large to be held, the
     /// first part. `nil` once it was stopped.
-    func nextGroup(from side: Side, limits: GroupLimits) async throws -> SplitGroup? {
-        try await take(from: side) { queue in try queue.next(limits) }
+    ///
+    /// - Parameter patienceMilliseconds: how long to wait for a full group while there is a backlog and it keeps coming.
+    func nextGroup(from side: Side, limits: GroupLimits, patienceMilliseconds: Int = 0) async throws -> SplitGroup? {
+        if patienceMilliseconds > 0 { await fill(limits, from: side, patienceMilliseconds) }
+        return try await take(from: side) { queue in try queue.next(limits) }
     }
+
+    /// Waits for a full group, as `StreamMailbox.takeBlocking` does.
+    private func fill(_ limits: GroupLimits, from side: Side, _ patienceMilliseconds: Int) async {
+        let end = Monotonic.milliseconds() + Int64(patienceMilliseconds)
+        while !isStopped.withLock({ $0 }), !Task.isCancelled, case let left = end - Monotonic.milliseconds(), left > 0 {
+            let mustWait = state.withLock { state in
+                state[side].filling = state[side].mustFill(limits) ? limits : nil
+                return state[side].filling != nil
+            }
+            if !mustWait { return }
+            await signals[side].arrival.wait(timeoutMilliseconds: Int(left))
+        }
+        state.withLock { $0[side].filling = nil }
+    }
+
+    /// What the reader of a side sees: whether what comes is old, and comes without a break.
+    func note(isBacklog: Bool, of side: Side) {
+        let isWaitedFor = state.withLock { state in
+            state[side].isBacklog = isBacklog
+            return state[side].filling != nil && !isBacklog
+        }
+        if isWaitedFor { signals[side].arrival.notify() }
+    }
+
+    /// Whether the applier waits for a fuller group, and so for the end of a side's backlog.
+    func isFilling(_ side: Side) -> Bool { state.withLock { $0[side].filling != nil } }
 
     /// What follows a part that was not the last one of its transaction.
     func nextPart(from side: Side, limits: GroupLimits) async throws -> SplitGroup? {
@@ -214,11 +255,11 @@ final class SplitLedger: Sendable {
         return nil
     }
 
-    /// The same without waiting; `nil` when nothing is ready.
+    /// The same without waiting; `nil` when nothing is ready, or a group that is not full should become fuller.
     func nextGroupNow(from side: Side, limits: GroupLimits) -> SplitGroup? {
         if isStopped.withLock({ $0 }) { return nil }
         let group = state.withLock { state in
-            let group = state[side].queue.nextNow(limits)
+            let group = state[side].mustFill(limits) ? nil : state[side].queue.nextNow(limits)
             if let group { Self.note(group, &state[side]) }
             noteHints(state)
             return group

@@ -34,6 +34,10 @@ struct SplitQueue: Sendable {
     private var nextSerial = 0
     /// Memory in use.
     private(set) var heldBytes = 0
+    /// What bounds a group, of all that is in memory.
+    private var sizeBytes = 0
+    private var changeCount = 0
+    private var endCount = 0
     /// Whether the first transaction has to be read to its end before anything can be applied.
     private(set) var waitsForWhole = false
 
@@ -51,6 +55,11 @@ struct SplitQueue: Sendable {
     /// Whether no more should be read, unless somebody waits for it.
     var isFull: Bool { heldBytes >= limitBytes || spilledCount > 0 }
 
+    /// Whether a group taken now would end at a limit, or at something that ends it.
+    func makesFullGroup(_ limits: GroupLimits) -> Bool {
+        isFull || endCount > 0 || sizeBytes >= limits.bytes || changeCount >= limits.changes
+    }
+
     // MARK: coming in
 
     mutating func append(_ transactions: [SplitTransaction], of chunk: SplitChunk) {
@@ -60,7 +69,14 @@ struct SplitQueue: Sendable {
     mutating func append(_ item: SplitItem) {
         entries.append(.item(item, serial: nextSerial))
         nextSerial += 1
-        heldBytes += item.heldBytes
+        account(item, 1)
+    }
+
+    private mutating func account(_ item: SplitItem, _ sign: Int) {
+        heldBytes += sign * item.heldBytes
+        sizeBytes += sign * item.sizeBytes
+        changeCount += sign * item.changeCount
+        if item.endsGroup { endCount += sign }
     }
 
     /// What should go into a file, if there is too much.
@@ -100,7 +116,7 @@ struct SplitQueue: Sendable {
         // Items go from the front: where the first is, all are.
         guard let first else { return false }
         let range = first..<(first + spill.itemCount)
-        for case .item(let item, _) in entries[range] { heldBytes -= item.heldBytes }
+        for case .item(let item, _) in entries[range] { account(item, -1) }
         entries.replaceSubrange(range, with: [.spilled(spilled)])
         spilledCount += 1
         return true
@@ -117,7 +133,7 @@ struct SplitQueue: Sendable {
             for item in SplitItem.items(transactions, of: chunk, runChanges: runChanges) {
                 items.append(.item(item, serial: nextSerial))
                 nextSerial += 1
-                heldBytes += item.heldBytes
+                account(item, 1)
             }
         }
         entries.replaceSubrange(index...index, with: items)
@@ -202,7 +218,7 @@ struct SplitQueue: Sendable {
         var items: [SplitItem] = []
         for case .item(let item, _) in entries[..<count] {
             items.append(item)
-            heldBytes -= item.heldBytes
+            account(item, -1)
         }
         entries.removeSubrange(..<count)
         return SplitGroup(items)

@@ -36,6 +36,10 @@ struct StreamReader {
     /// Of a split: what need not be read, and whether little else is to come.
     var echoes: EchoFilter?
     var isEchoing: (@Sendable () -> Bool)?
+    /// Told whether there is a backlog, and says whether its end is waited for, where not the mailbox but what is behind it
+    /// makes the groups.
+    var noteBacklog: (@Sendable (Bool) -> Void)?
+    var isFilling: (@Sendable () -> Bool)?
 
     /// What one stream has been read to.
     private struct Life {
@@ -94,11 +98,11 @@ struct StreamReader {
                 let isInLarge = life.assembler.hasBegun(bytes: Self.readBytes)
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes),
-                    waitMilliseconds: mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
+                    waitMilliseconds: isFilling?() ?? mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
                     isWorthGathering: { [mailbox, isBehind] in isInLarge || isBehind?() ?? mailbox.isBehind })
                 try await read(batch, &life)
                 if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {
-                    mailbox.note(isBacklog: isBacklog)
+                    if let noteBacklog { noteBacklog(isBacklog) } else { mailbox.note(isBacklog: isBacklog) }
                 }
                 if batch.isEnd { throw PostgresError.closed("The server ended the replication stream.") }
             }
