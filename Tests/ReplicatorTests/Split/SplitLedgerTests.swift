@@ -52,6 +52,32 @@ import Testing
         #expect(group.items.count == 1)
     }
 
+    /// In a backlog an applier that could go on waits for a full group, and no longer than until the backlog's end.
+    @Test func aGroupOfABacklogBecomesFullBeforeItIsTaken() async throws {
+        let ledger = try await Self.ledger(Self.progress(0, seen: 0), Self.progress(0, seen: 0))
+        func read(_ positions: ClosedRange<UInt64>) async throws {
+            for position in positions {
+                let (chunk, beat) = Self.beat(Int64(position), endLSN: position)
+                try await ledger.read(chunk, of: .origin, sign: .beat(beat))
+            }
+        }
+        let limits = GroupLimits(bytes: .max)
+        ledger.note(isBacklog: true, of: .origin)
+        try await read(1...3)
+        #expect(ledger.nextGroupNow(from: .origin, limits: limits) == nil)
+        async let taken = ledger.nextGroup(from: .origin, limits: limits, patienceMilliseconds: 600_000)
+        try await waitUntil("the applier waits") { ledger.isFilling(.origin) }
+        try await read(4...5)
+        #expect(ledger.isFilling(.origin))
+        ledger.note(isBacklog: false, of: .origin)
+        let group = try #require(try await taken)
+        #expect(group.items.count == 5 && group.progress?.appliedLSN == LSN(5))
+        #expect(!ledger.isFilling(.origin))
+        // Nobody waits without a backlog.
+        try await read(6...6)
+        #expect(try await ledger.nextGroup(from: .origin, limits: limits, patienceMilliseconds: 600_000)?.progress?.appliedLSN == LSN(6))
+    }
+
     /// A transaction that its server ends for being idle is tried again, and takes as long again: on a slow machine no group
     /// would ever come to its end.
     @Test func rowsStayHeldHoweverLongABarrierTakes() async throws {
