@@ -301,6 +301,8 @@ import Testing
 
     @Test(arguments: 0..<2) func whatIsLeftBehindFollowsTheCodeThatIsLeft(side: Int) throws {
         try whatIsLeftBehindFollows(side, ReferenceOptions(isTraced: true))
+        // Else the other one's rooms are in no hotel, on both sides.
+        if side == 1 { return }
         var options = ReferenceOptions()
         options.faults.omitsLeft = true
         #expect(throws: SimulationFailure.self) { try whatIsLeftBehindFollows(side, options) }
