@@ -77,6 +77,26 @@ import Testing
         #expect(rooms == "r-1 top first, r-4 top first")
     }
 
+    /// What the other side has referred to since, in a later group, stands.
+    @Test(arguments: ["nullify", "delete", "keep"])
+    func whatTheOtherSideRefersToSinceStands(onDelete: String) async throws {
+        let rooms = try await meet(
+            onDelete, bot: "DELETE FROM hotels WHERE code = 'hill'",
+            sync: key("hill", "top") + "COMMIT;" + scenes.move("r-1", to: "sea"), reference: "")
+        #expect(rooms == "r-4 top first")
+    }
+
+    /// A number is kept as the stream had it.
+    @Test(arguments: ["bigint", "text"])
+    func whatIsLeftBehindIsFoundByANumberOfAnotherType(type: String) async throws {
+        let alter = "; COMMIT; ALTER TABLE hotels ALTER id DROP DEFAULT, ALTER id TYPE \(type), ALTER id SET DEFAULT nextval('hotels_id_seq');"
+            + "ALTER TABLE rooms ALTER \"hotelId\" TYPE \(type)"
+        let rooms = try await meet(
+            "keep", bot: key("hill", "peak") + "COMMIT; DELETE FROM hotels WHERE code = 'peak'" + alter, sync: key("hill", "top"),
+            reference: "")
+        #expect(rooms == "r-1 top first, r-4 top first")
+    }
+
     @Test(arguments: ["nullify", "delete", "keep"])
     func aReferenceDoesNotPassToANewRowWithTheSameKey(onDelete: String) async throws {
         let rooms = try await meet(

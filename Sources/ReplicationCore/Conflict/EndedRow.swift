@@ -8,9 +8,16 @@ public struct EndedRow: Sendable, Equatable {
         case made(Int)
         /// The target had given it another key at the same time: by that key.
         case rival(RowKey)
-        /// The target had deleted it, whatever key the source gave it at the same time: by the number that it had then, as the
-        /// target's stream has it, and nobody since. Without a foreign key some may still hold that.
-        case left([UInt8])
+        /// The target had deleted it, whatever key the source gave it at the same time. Without a foreign key some may still hold
+        /// its number.
+        case left(Left)
+    }
+
+    public struct Left: Sendable, Equatable {
+        /// That it had in the end, and nobody since.
+        public let number: LocalHistory.Number
+        /// Whether the target had given it another key before.
+        let hasChangedKey: Bool
     }
 
     enum Outcome: Sendable, Equatable {
@@ -26,6 +33,8 @@ public struct EndedRow: Sendable, Equatable {
     public enum Settlement: Sendable, Equatable {
         /// They are to mean the other row.
         case move
+        /// The same, if no row of the target has the number.
+        case moveUnused
         /// Each that the source may not have seen is written once more as it is (`SplitNote.consequences`), now that what the
         /// source has done is known.
         case tellAgain
@@ -64,6 +73,8 @@ public struct EndedRow: Sendable, Equatable {
         // To a row that the target has moved may refer what meant another one, onto which it was moved: only who wrote it can
         // tell. What the target writes of it does not travel.
         case (.source, .rival, _), (.source, .left, _), (.source, _, .tellAgain): return .leave
+        // The source tells all that refer to its row once it knows of the delete (`stays`), and what it has written since stands.
+        case (.both, .left(let left), _) where !left.hasChangedKey: return .leave
         case (.target, .rival, .tellAgain): return .tellAll
         case (.both, _, _), (.source, _, _), (.target, _, _): return settlement
         }
@@ -72,7 +83,7 @@ public struct EndedRow: Sendable, Equatable {
     private func settlement(_ number: String, _ otherNumber: String?) -> Settlement {
         switch (outcome, row, otherNumber) {
         // The row with the new key is theirs on the source, too.
-        case (.merges, .left, .some): .move
+        case (.merges, .left, .some): .moveUnused
         case (_, .left, _): .leave
         // The source has deleted it, and what its own rows said of it means nothing there.
         case (.stays, .rival, _): .tellAll
@@ -197,7 +208,7 @@ public struct EndedRows: Sendable {
                 }
             end(.rival(rival), outcome)
         }
-        if let number = resolution.leftNumber { end(.left(number), .merges(resolution.successor)) }
+        if let left = resolution.left { end(.left(left), .merges(resolution.successor)) }
         guard let row = known[operation.key] else { return }
         for step in resolution.steps {
             switch step {

@@ -7,6 +7,13 @@ extension LocalHistory {
         var value: [UInt8]?
     }
 
+    /// What other rows know a row by, as the side's stream had it.
+    public struct Number: Sendable, Equatable {
+        public let bytes: [UInt8]
+        /// The column's type at that time; by now it may be another.
+        public let typeOID: UInt32
+    }
+
     struct Deletion: Sendable, Equatable {
         var mark: WriteMark
         /// The row got this key.
@@ -15,7 +22,7 @@ extension LocalHistory {
         /// The other side has deleted the same generation of the row, too.
         var isMatched = false
         /// What other rows knew the row by, if they did, and this side itself has deleted it.
-        var number: [UInt8]?
+        var number: Number?
     }
 
     /// What a side did to one row, or a later part of it: then it goes on from what an older run says.
@@ -82,7 +89,10 @@ extension LocalHistory {
                     + (deletion.number == nil ? 0 : 4)
                 writer.put(UInt8(flags))
                 if let newKey = deletion.newKey { newKey.put(into: &writer) }
-                if let number = deletion.number { writer.put(number) }
+                if let number = deletion.number {
+                    writer.put(number.typeOID)
+                    writer.put(number.bytes)
+                }
             }
             writer.put(UInt32(truncatingIfNeeded: writes.count))
             for write in writes {
@@ -108,7 +118,10 @@ extension LocalHistory {
                 let flags = try cursor.take(UInt8.self)
                 var deletion = Deletion(mark: mark, isMatched: flags & 1 != 0)
                 if flags & 2 != 0 { deletion.newKey = try RowKey(&cursor) }
-                if flags & 4 != 0 { deletion.number = try cursor.takeBlock() }
+                if flags & 4 != 0 {
+                    let typeOID = try cursor.take(UInt32.self)
+                    deletion.number = Number(bytes: try cursor.takeBlock(), typeOID: typeOID)
+                }
                 deletions.append(deletion)
             }
             for _ in 0..<(try cursor.takeCount()) {

@@ -30,25 +30,26 @@ extension LocalHistory {
     /// What has become of a row that this side has deleted, or given another key.
     ///
     /// - Parameter key: that it had before.
-    /// - Returns: its key by now, or, when it is gone, what others knew it by in the end, if this side itself has ended it and no
-    ///   other row has had that since.
-    func fate(of deletion: Deletion, from key: RowKey) throws -> (key: RowKey?, number: [UInt8]?) {
-        guard let newKey = deletion.newKey else { return (nil, try leftNumber(by: deletion, of: key)) }
+    /// - Returns: its key by now; what has ended it, when it is gone.
+    func fate(of deletion: Deletion, from key: RowKey) throws -> (key: RowKey?, end: Deletion?) {
+        guard let newKey = deletion.newKey else { return (nil, deletion) }
         return try fate(of: newKey, after: deletion.mark.id)
     }
 
-    private func leftNumber(by deletion: Deletion, of key: RowKey) throws -> [UInt8]? {
-        guard let number = deletion.number else { return nil }
-        return try formerKeys(ofNumber: number, in: key.table).last?.until == deletion.mark.id ? number : nil
-    }
-
-    private func fate(of key: RowKey, after id: OperationID) throws -> (key: RowKey?, number: [UInt8]?) {
+    private func fate(of key: RowKey, after id: OperationID) throws -> (key: RowKey?, end: Deletion?) {
         var (current, last) = (key, id)
         while let next = try ends(of: current).first(where: { $0.mark.id > last }) {
-            guard let newKey = next.newKey else { return (nil, try leftNumber(by: next, of: current)) }
+            guard let newKey = next.newKey else { return (nil, next) }
             (current, last) = (newKey, next.mark.id)
         }
         return (current, nil)
+    }
+
+    /// What others knew a row by that is gone, if this side itself has ended it, and no other row has had that since.
+    func leftNumber(by end: Deletion, in table: Int) throws -> Number? {
+        guard let number = end.number, let last = try formerKeys(ofNumber: number.bytes, in: table).last else { return nil }
+        // Another one may have it from the beginning of the same transaction.
+        return last.until == end.mark.id && last.key != nil ? number : nil
     }
 
     /// Whether this side itself has taken a key from its row since it had been read to a position.

@@ -132,7 +132,7 @@ public struct LocalHistory: Sendable {
         case .insert, .update:
             recordWrites(operation, in: operation.key, mark, table, arena)
         case .delete:
-            recordDeletion(of: operation.key, mark, newKey: nil, number: table.number(operation.old, arena))
+            recordDeletion(of: operation.key, mark, newKey: nil, number: table.deletedNumber(by: operation, arena: arena))
         case .move(let newKey):
             recordDeletion(of: operation.key, mark, newKey: newKey)
             recordWrites(operation, in: newKey, mark, table, arena)
@@ -271,10 +271,10 @@ public struct LocalHistory: Sendable {
         return runs.last { $0.mayHold(hash) }
     }
 
-    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?, number: [UInt8]? = nil) {
+    private mutating func recordDeletion(of key: RowKey, _ mark: WriteMark, newKey: RowKey?, number: Number? = nil) {
         // Where it is: a row that is renamed again and again has many.
         layers[top].entries[key, default: Entry()].end(Deletion(mark: mark, newKey: newKey, number: number))
-        let contentBytes = MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0) + (number.map { $0.count + 32 } ?? 0)
+        let contentBytes = MemoryLayout<Deletion>.stride + (newKey?.bytes.count ?? 0) + (number.map { $0.bytes.count + 32 } ?? 0)
         noteSize(of: key, mark.id.commitLSN, contentBytes: contentBytes)
     }
 

@@ -9,9 +9,9 @@ public struct Resolution: Sendable, Equatable {
     public var rival: RowKey?
     /// Whether references to the rival are to mean the remote side's row from now on: so on one side, and not on the other.
     public var isRivalYielding = false
-    /// Of such a table: what others knew the row by that the remote side has given another key, where this side had deleted it:
-    /// some may still hold that, and are to mean the successor.
-    public var leftNumber: [UInt8]?
+    /// Of such a table: what this side's delete of the row has left that the remote side has given another key: some may still
+    /// hold its number, and are to mean the successor.
+    public var left: EndedRow.Left?
     /// Of such a table: where references to a row that the remote side has moved lead here.
     public var successor: RowKey?
 }

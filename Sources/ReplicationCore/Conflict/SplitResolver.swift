@@ -162,12 +162,17 @@ public struct SplitResolver: Sendable {
         _ met: LocalHistory.Deletion?, _ scene: Scene, _ effects: GroupEffects, _ resolution: inout Resolution
     ) throws {
         guard scene.table.isReferenced, let met else { return }
+        var isMove = false
+        if case .move = scene.operation.kind { isMove = true }
+        // Both have deleted it, or what is left is looked for.
+        guard met.isMove || isMove else { return }
         let fate = try scene.history.fate(of: met, from: scene.operation.key)
         resolution.rival = fate.key.flatMap(effects.key(ofRowFrom:))
-        guard case .move = scene.operation.kind else { return }
+        guard isMove else { return }
         // Of two moves of one row; both sides pick the same one.
         resolution.isRivalYielding = remoteWinsTies
-        resolution.leftNumber = fate.number
+        let number = try fate.end.flatMap { try scene.history.leftNumber(by: $0, in: scene.table.id) }
+        resolution.left = number.map { EndedRow.Left(number: $0, hasChangedKey: met.isMove) }
     }
 
     /// The row that a changed key brings, or what this side had made of its own one with that key.

@@ -52,6 +52,8 @@ public struct SplitTable: Sendable, Equatable {
     public let isReferenced: Bool
     /// Where that key stands in the stream's tuples.
     private let numberIndex: Int?
+    /// Of what type it is there.
+    private let numberTypeOID: UInt32
 
     /// Lays out what `source` sends to `target`.
     public init(
@@ -109,6 +111,7 @@ public struct SplitTable: Sendable, Equatable {
         self.references = references
         isReferenced = ownership.isReferenced
         numberIndex = isReferenced ? relation.columns.firstIndex { $0.name == ownership.surrogate } : nil
+        numberTypeOID = numberIndex.map { relation.columns[$0].typeOID } ?? 0
     }
 
     /// What rows of other tables have known a row by that a change deletes, or whose key or number it takes away; `nil`
@@ -137,8 +140,12 @@ public struct SplitTable: Sendable, Equatable {
         }
     }
 
-    /// What rows of other tables know a row by, as its tuple tells it.
-    func number(_ tuple: TupleReference, _ arena: ChangeArena) -> [UInt8]? {
+    /// What rows of other tables know the row by that an operation deletes.
+    func deletedNumber(by operation: RowOperation, arena: ChangeArena) -> LocalHistory.Number? {
+        number(operation.old, arena).map { LocalHistory.Number(bytes: $0, typeOID: numberTypeOID) }
+    }
+
+    private func number(_ tuple: TupleReference, _ arena: ChangeArena) -> [UInt8]? {
         guard let numberIndex, tuple.count > 0 else { return nil }
         return arena.withCell(tuple.firstCell + numberIndex) { cell, bytes in cell.hasValue ? Array(bytes) : nil }
     }

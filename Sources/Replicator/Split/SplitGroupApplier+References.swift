@@ -47,8 +47,8 @@ extension SplitGroupApplier {
                 }
                 var start = SplitStatement()
                 _ = start.add(.text(number), 0)
-                if settlement == .move { _ = start.add(place.map { .text($0) } ?? .null, 0) }
-                let statements = referrers.statements(settlement, column).map { start.with(sql: $0) }
+                if settlement == .move || settlement == .moveUnused { _ = start.add(place.map { .text($0) } ?? .null, 0) }
+                let statements = referrers.statements(settlement, column, to: reference).map { start.with(sql: $0) }
                 try await write(statements, isNoted: &doubts.isNoted)
             }
         }
@@ -91,8 +91,8 @@ extension SplitGroupApplier {
             return decision.number(ofMade: row)
         case .rival(let key):
             return try await find(key, reference, lock: "FOR UPDATE")
-        case .left(let number):
-            return try await ask(reference.unused(number, isBinary: targets.isBinary))
+        case .left(let left):
+            return try await ask(SplitReference.text(of: left.number, isBinary: targets.isBinary))
         }
     }
 

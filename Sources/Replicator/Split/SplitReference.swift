@@ -43,14 +43,17 @@ struct SplitReference: Sendable {
         return statement
     }
 
-    /// A number of the stream's as text, if no row has it. Its type is the column's.
-    func unused(_ number: [UInt8], isBinary: Bool) -> SplitStatement {
+    /// A number of the target's stream, as text, which the column's type of today takes as well.
+    static func text(of number: LocalHistory.Number, isBinary: Bool) -> SplitStatement {
         var statement = SplitStatement()
-        let (name, given) = (SQLText.identifier(self.number), statement.add(SplitStatements.parameter(number, isBinary: isBinary), 0))
-        statement.sql =
-            "SELECT coalesce((SELECT r.\(name) FROM \(table.sql) AS r WHERE false), \(given)) "
-            + "WHERE NOT EXISTS (SELECT FROM \(table.sql) AS r WHERE r.\(name) = \(given))"
+        let given = statement.add(SplitStatements.parameter(number.bytes, isBinary: isBinary), number.typeOID)
+        statement.sql = "SELECT CAST(\(given) AS text)"
         return statement
+    }
+
+    /// Whether no row on the target has a number.
+    fileprivate func isUnused(_ number: String) -> String {
+        "NOT EXISTS (SELECT FROM \(table.sql) AS r WHERE r.\(SQLText.identifier(self.number)) = \(number))"
     }
 
     /// The number that the row has on the target; NULL when it is not there.
@@ -72,10 +75,11 @@ struct SplitReferrers: Sendable {
 
     /// What is done about a column's references to a row, but for those of which each is looked at. `$1`: the number that the
     /// row had on the target; `$2`: the one that they are to have.
-    func statements(_ settlement: EndedRow.Settlement, _ column: Column) -> [String] {
+    func statements(_ settlement: EndedRow.Settlement, _ column: Column, to reference: SplitReference) -> [String] {
         switch settlement {
         case .leave, .tellAgain: []
         case .move: [column.write("$2", where: "= $1")]
+        case .moveUnused: [column.write("$2", where: "= $1 AND \(reference.isUnused("$1"))")]
         case .tellAll: [column.repetition]
         case .end: consequences(in: column, numbers: "$1", path: [])
         }

@@ -8,6 +8,14 @@ import Testing
     private static func key(_ number: Int) -> RowKey { RowKey(table: 0, bytes: [1, 0, 0, 0, 2, 0, UInt8(number)]) }
     private static let anywhere = PostgresTime(microseconds: 0)
 
+    /// One whose numbers others hold.
+    private static func referencedTable(_ id: Int) throws -> SplitTable {
+        var ownership = SimulatedRow.ownership
+        ownership.surrogate = "sync"
+        ownership.isReferenced = true
+        return try SplitTable(id: id, relation: SimulatedRow.relation, ownership: ownership, source: "bot", target: "sync")
+    }
+
     /// One small and one large history that are told the same.
     private struct Pair {
         var small: LocalHistory
@@ -23,7 +31,7 @@ import Testing
 
     @Test(arguments: 0..<30)
     func aHistoryInFilesKnowsWhatOneInMemoryKnows(seed: UInt64) throws {
-        let table = try SimulatedRow.layouts(echoesInserts: false)[0]
+        let table = try Self.referencedTable(0)
         var random = SplitMix(state: seed)
         var pair = Pair([1, 700, 2_500][random.below(3)])
         var deletions: [(OperationID, RowKey)] = []
@@ -89,10 +97,7 @@ import Testing
     /// Whatever key another row has meanwhile, and whatever this one had in between.
     @Test(arguments: [1, .max])
     func whatKeysARowHadIsKnownByItsNumber(limitBytes: Int) throws {
-        var ownership = SimulatedRow.ownership
-        ownership.surrogate = "sync"
-        ownership.isReferenced = true
-        let table = try SplitTable(id: 3, relation: SimulatedRow.relation, ownership: ownership, source: "bot", target: "sync")
+        let table = try Self.referencedTable(3)
         let column = try #require(SimulatedRow.relation.columns.firstIndex { $0.name == "sync" })
         var history = LocalHistory(limitBytes: limitBytes, storage: .memory())
         func move(_ number: Int, _ key: Int, to newKey: Int) -> SimulatedChange {
@@ -136,6 +141,35 @@ import Testing
         #expect(try formerKeys(10).isEmpty)
         history.trim(to: LSN(15))
         #expect(try formerKeys(7) == ["2 until 0/14 0", "4 until 0/1E 0", "1 until 0/28 0"])
+    }
+
+    /// As what is left behind needs it, however often the row's key has changed before.
+    @Test(arguments: [1, .max])
+    func theNumberOfWhatWasDeletedIsKnownInItsForm(limitBytes: Int) throws {
+        let table = try Self.referencedTable(0)
+        let column = try #require(SimulatedRow.relation.columns.firstIndex { $0.name == "sync" })
+        var history = LocalHistory(limitBytes: limitBytes, storage: .memory())
+        let (first, second) = (SplitMeeting.row(1, [column: 7]), SplitMeeting.row(2, [column: 7]))
+        let changes = [SplitMeeting.update(first, second), SplitMeeting.delete(second)]
+        for (step, change) in changes.enumerated() {
+            let id = OperationID(commitLSN: LSN(UInt64(step * 10 + 10)), position: 0)
+            let mark = WriteMark(id: id, commitTime: Self.anywhere, effectiveTime: Self.anywhere)
+            let chunk = SimulatedTransaction(
+                commitLSN: id.commitLSN, endLSN: LSN(id.commitLSN.rawValue + 5), commitTime: 0, origin: nil, notes: [], changes: [change]
+            ).chunk
+            let operation = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+            try history.record(operation, mark: mark, table: table, arena: chunk.arena)
+            try history.recordNumber(chunk.changes[0], mark: mark, table: table, arena: chunk.arena)
+        }
+        #expect((history.runCount > 0) == (limitBytes == 1))
+        let move = try #require(try history.deletions(of: Self.key(1)).first)
+        #expect(move.number == nil)
+        let fate = try history.fate(of: move, from: Self.key(1))
+        #expect(fate.key == nil)
+        let end = try #require(fate.end)
+        #expect(try history.deletions(of: Self.key(2)) == [end])
+        #expect(end.number == LocalHistory.Number(bytes: [0, 7], typeOID: 20))
+        #expect(try history.leftNumber(by: end, in: 0) == end.number)
     }
 
     @Test func aRunThatWasAlteredIsNotBelieved() throws {

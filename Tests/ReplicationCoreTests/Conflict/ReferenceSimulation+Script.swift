@@ -42,6 +42,10 @@ extension ReferenceEdit {
 
     mutating func renumberHotel(_ code: Int, to number: Int) { update(Self.hotel(code)) { $0.number = number } }
     mutating func updateRoom(_ key: Int, to newKey: Int) { update(ReferencePlace(ReferenceShape.rooms, key), to: newKey) }
+    mutating func referRoom(_ key: Int, to code: Int) {
+        let hotel = rows[Self.hotel(code)]
+        update(ReferencePlace(ReferenceShape.rooms, key)) { ($0.reference, $0.meant) = (hotel?.number, hotel?.identity) }
+    }
     mutating func deleteRoom(_ key: Int) { delete(ReferencePlace(ReferenceShape.rooms, key)) }
 }
 

@@ -20,9 +20,7 @@ extension ReferenceSimulation {
                 work.touched.insert(place)
                 work.ended.insert(place)
                 number = row.number
-            case .left(let bytes):
-                guard let left = SimulatedRow.value(bytes), work.edit.rows.place(of: left, in: ended.table) == nil else { continue }
-                number = left
+            case .left(let left): number = SimulatedRow.value(left.number.bytes) ?? -1
             }
             let other = ended.other.flatMap { work.edit.rows[ReferencePlace($0)]?.number }
             for table in shape.referrers(to: ended.table) {
@@ -47,6 +45,11 @@ extension ReferenceSimulation {
         case .move:
             if options.faults.omitsMoves { break }
             for place in places { work.write(place) { $0.reference = other } }
+        case .moveUnused:
+            if options.faults.omitsLeft { break }
+            for place in places where work.edit.rows.place(of: work.edit.rows[place]?.reference, in: ended.table) == nil {
+                work.write(place) { $0.reference = other }
+            }
         case .tellAll:
             if options.faults.omitsTellingAll { break }
             for place in places { work.write(place) }

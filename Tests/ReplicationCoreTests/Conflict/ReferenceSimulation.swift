@@ -20,6 +20,8 @@ struct ReferenceFaults: Sendable {
     /// The number of a row that a group makes and ends is not asked for.
     var forgetsMadeRows = false
     var omitsMoves = false
+    /// What a side leaves behind that has deleted a row keeps its number.
+    var omitsLeft = false
     /// Whose references they are is not looked at.
     var forgetsOwners = false
     var omitsOnDelete = false
@@ -30,8 +32,10 @@ struct ReferenceOptions: SimulationChoices {
     var rules = ReferenceRules()
     var faults = ReferenceFaults()
     var isTraced = false
-    /// Which tables there are, with clients that may do everything, under foreign keys; `nil`: as the seed says.
+    /// Which tables there are, with clients that may do everything; `nil`: as the seed says.
     var shape: ReferenceShape?
+    /// Of such tables.
+    var hasForeignKeys = true
 }
 
 /// Which row of the world a row is: what has become one is one.
@@ -112,7 +116,7 @@ struct ReferenceSimulation: Simulation {
         var random = SplitMix(state: seed)
         hasDeletes = options.shape != nil || random.chance(75)
         hasMoves = options.shape != nil || random.chance(75)
-        hasForeignKeys = options.shape != nil || random.chance(50)
+        hasForeignKeys = options.shape != nil ? options.hasForeignKeys : random.chance(50)
         shape = options.shape ?? ReferenceShape(&random, hasDeletes: hasDeletes, hasForeignKeys: hasForeignKeys)
         layouts = try [shape.layouts(source: 0), shape.layouts(source: 1)]
         resolvers = (0..<2).map { SplitResolver(local: ReferenceShape.sides[$0], remote: ReferenceShape.sides[1 - $0]) }

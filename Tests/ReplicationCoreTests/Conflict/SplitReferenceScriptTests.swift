@@ -283,8 +283,8 @@ import Testing
     }
 
     /// Seeds 279304 and 279229 of length 80, without foreign keys. Both sides give a hotel another code, and the one deletes it then.
-    @Test(arguments: 0..<2) func whatIsLeftBehindFollowsTheCodeThatIsLeft(side: Int) throws {
-        var run = try scene(.nullify)
+    private func whatIsLeftBehindFollows(_ side: Int, _ options: ReferenceOptions) throws {
+        var run = try scene(.nullify, options)
         let first = run.identities.make()
         run.client(0) {
             $0.insertHotel(0, number: 1, first)
@@ -297,5 +297,65 @@ import Testing
         try run.drain()
         try run.check()
         #expect(run.hotel(ofRoom: 3, on: side) == 1)
+    }
+
+    @Test(arguments: 0..<2) func whatIsLeftBehindFollowsTheCodeThatIsLeft(side: Int) throws {
+        try whatIsLeftBehindFollows(side, ReferenceOptions(isTraced: true))
+        // Else the other one's rooms are in no hotel, on both sides.
+        if side == 1 { return }
+        var options = ReferenceOptions()
+        options.faults.omitsLeft = true
+        #expect(throws: SimulationFailure.self) { try whatIsLeftBehindFollows(side, options) }
+    }
+
+    /// What the other side tells of its own is no matter of the deleting side's: it would win over a later reference, which is
+    /// on its way.
+    @Test func theOtherSideTellsItsOwnAlone() throws {
+        var run = try scene(.keep)
+        let (first, second) = (run.identities.make(), run.identities.make())
+        run.client(0) {
+            $0.insertHotel(0, number: 1, first)
+            $0.insertHotel(5, number: 2, second)
+            $0.insertRoom(3, in: 0)
+        }
+        try run.carry(from: 0)
+        run.client(1) { $0.updateHotel(0, to: 1) }
+        run.client(1) { $0.referRoom(3, to: 5) }
+        run.databases[0].clock += 100
+        run.client(0) { $0.deleteHotel(0) }
+        while try run.read(0) {}
+        #expect(try run.read(1))
+        // The changed key alone: asks, holds, and is done.
+        for _ in 0..<3 { #expect(try run.stepApplier(from: 1)) }
+        #expect(run.databases[0].rows[ReferencePlace(ReferenceShape.hotels, 1)] != nil)
+        try run.drain()
+        try run.check()
+        for side in 0..<2 { #expect(run.hotel(ofRoom: 3, on: side) == 5) }
+    }
+
+    /// The deleted hotel's number is another one's from the beginning of the same transaction, and that goes with the group which
+    /// brings the first one's code: a room in it was in neither.
+    @Test func whatIsLeftBehindIsNoRoomOfAnotherHotel() throws {
+        var run = try scene(.nullify)
+        let (first, second) = (run.identities.make(), run.identities.make())
+        run.client(0) { $0.insertHotel(0, number: 1, first) }
+        try run.carry(from: 0)
+        let third = run.identities.make()
+        run.client(0) {
+            $0.deleteHotel(0)
+            $0.insertHotel(2, number: 1, second)
+            $0.insertRoom(3, in: 2)
+        }
+        run.client(1) {
+            $0.updateHotel(0, to: 1)
+            $0.insertHotel(2, number: 9, third)
+            $0.deleteHotel(2)
+        }
+        try run.drain()
+        try run.check()
+        for side in 0..<2 {
+            #expect(run.databases[side].rows.tables[ReferenceShape.rooms].count == 1)
+            #expect(run.hotel(ofRoom: 3, on: side) == nil)
+        }
     }
 }

@@ -23,9 +23,12 @@ import Testing
         var options = ReferenceOptions()
 
         /// - Parameter shape: where it is met more often.
-        init(_ name: String, in shape: ReferenceShape? = nil, _ fault: (inout ReferenceFaults) -> Void) {
+        init(
+            _ name: String, in shape: ReferenceShape? = nil, hasForeignKeys: Bool = true, _ fault: (inout ReferenceFaults) -> Void
+        ) {
             testDescription = name
             options.shape = shape
+            options.hasForeignKeys = hasForeignKeys
             fault(&options.faults)
         }
 
@@ -45,11 +48,23 @@ import Testing
         Mutation("nothing is told where a delete meets a changed key") { $0.omitsTellingAll = true },
         Mutation("a row that a group makes and ends has no number") { $0.forgetsMadeRows = true },
         Mutation("references stay with the row that is not chosen") { $0.omitsMoves = true },
+        Mutation("of its own references a side leaves some behind", in: .pair(.keep, owner: "sync"), hasForeignKeys: false) {
+            $0.omitsLeft = true
+        },
         Mutation("on_delete is not carried out") { $0.omitsOnDelete = true },
         Mutation("consequences do not travel") { $0.omitsConsequencesNote = true },
     ]
 
     private static let limit: UInt64 = 20_000
+
+    /// A run that fails without it says nothing about a mutation.
+    @Test func unbrokenTheirShapesPass() throws {
+        for mutation in Self.mutations where mutation.options.shape != nil {
+            var options = mutation.options
+            options.faults = ReferenceFaults()
+            for seed in 0..<SplitMutationTests.limit { try ReferenceSimulation.run(seed: seed, length: 80, options: options) }
+        }
+    }
 
     @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) {
         for seed in 0..<Self.limit {
