@@ -1,5 +1,7 @@
 /// How one definition of a table travels in one direction of a split: its row identity and the columns that leave.
-public struct SplitTable: Sendable, Equatable {
+///
+/// It never changes, and is handed on with every change of the stream: shared, not copied.
+public final class SplitTable: Sendable {
     public enum Role: Sendable, Equatable {
         case key
         /// Owned by the source.

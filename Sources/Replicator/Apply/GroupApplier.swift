@@ -327,7 +327,10 @@ extension ChangeChunk {
         func note(_ definition: Int) {
             if definition == last { return }
             last = definition
-            if seen.insert(definition).inserted { used.append(definition) }
+            // A list is quicker to look through than a set, as long as it is short.
+            if used.count <= 16 ? used.contains(definition) : seen.contains(definition) { return }
+            seen.insert(definition)
+            used.append(definition)
         }
         for change in changes {
             if change.kind == .truncate {

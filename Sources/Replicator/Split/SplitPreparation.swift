@@ -27,38 +27,47 @@ struct SplitPreparation: Sendable {
     }
 
     /// Does what is left to do; at once when nothing is.
-    func run() async throws {
-        for side in Side.allCases {
-            _ = try await PostgresConnection.with(settings.options(side)) { try await Migrator(connection: $0).migrate() }
+    ///
+    /// - Parameter hasConnected: called when both servers have been reached.
+    func run(hasConnected: () -> Void) async throws {
+        let hasBegun = try await withBoth { sides in
+            hasConnected()
+            for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
+            return try await goOn(sides)
         }
-        if try await hasBegun() {
-            try await members { try await $0.requireNone() }
-            try await followOwnership()
-            // Only now: what is refused before has not been carried.
-            try await members { try await $0.follow() }
-            for side in Side.allCases { states[side].noteStart() }
-            return
-        }
-        try await PostgresConnection.with(settings.options(.origin)) { try await requireOldRows($0) }
+        if hasBegun { return }
         try await catchUp()
         if states[.origin].isDraining { return }
-        try await PostgresConnection.with(settings.options(.origin)) { origin in
-            try await PostgresConnection.with(settings.options(.other)) { other in
-                try await prepareOther(origin: origin, other: other)
-                try await begin(origin: origin, other: other)
-            }
+        try await withBoth { sides in
+            try await prepareOther(origin: sides[.origin], other: sides[.other])
+            try await begin(origin: sides[.origin], other: sides[.other])
         }
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
     }
 
-    private func hasBegun() async throws -> Bool {
-        try await PostgresConnection.with(settings.options(.other)) {
-            try await SplitProgressStore(connection: $0, direction: forward.name).read() != nil
+    /// Runs `body` with a session on each side. One for all that a start asks: a session costs more than its questions.
+    private func withBoth<Result: Sendable>(_ body: (SidePair<PostgresConnection>) async throws -> Result) async throws -> Result {
+        try await PostgresConnection.with(settings.options(.origin)) { origin in
+            try await PostgresConnection.with(settings.options(.other)) { other in
+                try await body(SidePair(origin: origin, other: other))
+            }
         }
     }
 
-    private func members(_ body: (SplitMembers) async throws -> Void) async throws {
-        try await PostgresConnection.with(settings.options(.other)) { try await body(SplitMembers(settings: settings, other: $0)) }
+    /// Goes on with a split that has begun; false when it has not.
+    private func goOn(_ sides: SidePair<PostgresConnection>) async throws -> Bool {
+        let other = sides[.other]
+        guard try await SplitProgressStore(connection: other, direction: forward.name).read() != nil else {
+            try await requireOldRows(sides[.origin])
+            return false
+        }
+        let members = SplitMembers(settings: settings, other: other)
+        try await members.requireNone()
+        try await followOwnership(sides)
+        // Only now: what is refused before has not been carried.
+        try await members.follow()
+        for side in Side.allCases { states[side].noteStart() }
+        return true
     }
 
     /// Copies what is not there yet, and streams as a replica until nothing is behind.
@@ -116,31 +125,25 @@ struct SplitPreparation: Sendable {
     }
 
     /// Publishes what a side has got to say since the split began: its changes would else be left out, and nobody told.
-    private func followOwnership() async throws {
+    private func followOwnership(_ sides: SidePair<PostgresConnection>) async throws {
         guard let policy = forward.policy else { return }
         var published = SidePair<Set<QualifiedName>> { _ in [] }
         for side in Side.allCases {
             let direction = settings[reading: side]
-            published[side] = try await PostgresConnection.with(settings.options(side)) { source in
-                try await SourceCheck(settings: direction, connection: source).verifyPublication()
-                return try await listed(direction.publication, on: source)
-            }
+            try await SourceCheck(settings: direction, connection: sides[side]).verifyPublication()
+            published[side] = try await listed(direction.publication, on: sides[side])
         }
         let known = published[.origin].union(published[.other])
         var missing = SidePair<[TableDescription]> { _ in [] }
         for side in Side.allCases {
-            let tables = try await PostgresConnection.with(settings.options(side)) {
-                try await CatalogReader.tables($0, matching: policy.tables.keys.sorted())
-            }
+            let tables = try await CatalogReader.tables(sides[side], matching: policy.tables.keys.sorted())
             missing[side] = sent(tables, from: side, policy).filter { !published[side].contains($0.name) }
         }
         let later = Set(missing.both.joined().map(\.name)).subtracting(known).sorted()
         guard later.isEmpty else { throw laterTables(later) }
         for side in Side.allCases where !missing[side].isEmpty {
             let direction = settings[reading: side]
-            try await PostgresConnection.with(settings.options(side)) {
-                try await ReplicationObjects(settings: direction, source: $0).addToPublication(missing[side])
-            }
+            try await ReplicationObjects(settings: direction, source: sides[side]).addToPublication(missing[side])
             logger.notice(
                 "tables travel from now on",
                 metadata: [

@@ -37,11 +37,8 @@ public struct SplitSupervisor: Sendable {
         var attempt = Attempt()
         while !isStopping {
             do {
-                if !attempt.hasConnected {
-                    for side in Side.allCases { try await PostgresConnection.with(settings.options(side)) { _ in } }
-                    attempt.hasConnected = true
-                }
-                try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).run()
+                try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker)
+                    .run { attempt.hasConnected = true }
                 if isStopping { break }
                 try await SplitRun(
                     settings: settings, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole
