@@ -47,7 +47,8 @@ extension LocalHistory {
 
     /// What others knew a row by that is gone, if this side itself has ended it, and no other row has had that since.
     func leftNumber(by end: Deletion, in table: Int) throws -> Number? {
-        guard let number = end.number, let last = try formerKeys(ofNumber: number.bytes, in: table).last else { return nil }
+        guard let number = end.number, let last = try formerKeys(ofNumber: number.bytes, in: table).last
+        else { return nil }
         // Another one may have it from the beginning of the same transaction.
         return last.until == end.mark.id && last.key != nil ? number : nil
     }

@@ -261,13 +261,12 @@ public struct SplitReader: Sendable {
     private struct KnownTable {
         private var relation: Int?
         private(set) var table: SplitTable?
-        private(set) var isOneWay = false
+        var isOneWay: Bool { table?.isOneWay ?? false }
 
         mutating func look(_ relation: Int, _ tableOf: (Int) -> SplitTable?) {
             if relation == self.relation { return }
             self.relation = relation
             table = tableOf(relation)
-            isOneWay = table?.isOneWay ?? false
         }
     }
 

@@ -24,11 +24,7 @@ public struct SplitDrain: Sendable {
     /// - Parameter show: told now and then how many bytes are on their way, from each side.
     /// - Throws: `SplitDrainError`; `PostgresError`.
     public func pass(show: (_ bytes: SidePair<UInt64>) -> Void = { _ in }) async throws {
-        try await PostgresConnection.with(settings.options(.origin)) { origin in
-            try await PostgresConnection.with(settings.options(.other)) { other in
-                try await pass(SidePair(origin: origin, other: other), show)
-            }
-        }
+        try await settings.withBoth { try await pass($0, show) }
     }
 
     private func pass(_ sides: SidePair<PostgresConnection>, _ show: (SidePair<UInt64>) -> Void) async throws {

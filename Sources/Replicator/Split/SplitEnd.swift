@@ -34,13 +34,11 @@ public struct SplitEnd: Sendable {
         var emptied: [QualifiedName] = []
         if try await hasBegun() {
             try await bringTheRest()
-            emptied = try await PostgresConnection.with(settings.options(.origin)) { origin in
-                try await PostgresConnection.with(settings.options(.other)) { other in
-                    try afterStep()
-                    try await settings.sequences(origin: origin, other: other).restoreOrSayWhy()
-                    try afterStep()
-                    return try await becomeReplica(other)
-                }
+            emptied = try await settings.withBoth { sides in
+                try afterStep()
+                try await settings.sequences(origin: sides[.origin], other: sides[.other]).restoreOrSayWhy()
+                try afterStep()
+                return try await becomeReplica(sides[.other])
             }
             logger.notice("the split has ended", metadata: ["from": "\(settings.name(.other))", "to": "\(settings.name(.origin))"])
         }

@@ -30,7 +30,8 @@ struct SplitPreparation: Sendable {
     ///
     /// - Parameter hasConnected: called when both servers have been reached.
     func run(hasConnected: () -> Void) async throws {
-        let hasBegun = try await withBoth { sides in
+        // One session for all that a start asks of a side: a session costs more than its questions.
+        let hasBegun = try await settings.withBoth { sides in
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
             return try await goOn(sides)
@@ -38,20 +39,11 @@ struct SplitPreparation: Sendable {
         if hasBegun { return }
         try await catchUp()
         if states[.origin].isDraining { return }
-        try await withBoth { sides in
+        try await settings.withBoth { sides in
             try await prepareOther(origin: sides[.origin], other: sides[.other])
             try await begin(origin: sides[.origin], other: sides[.other])
         }
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
-    }
-
-    /// Runs `body` with a session on each side. One for all that a start asks: a session costs more than its questions.
-    private func withBoth<Result: Sendable>(_ body: (SidePair<PostgresConnection>) async throws -> Result) async throws -> Result {
-        try await PostgresConnection.with(settings.options(.origin)) { origin in
-            try await PostgresConnection.with(settings.options(.other)) { other in
-                try await body(SidePair(origin: origin, other: other))
-            }
-        }
     }
 
     /// Goes on with a split that has begun; false when it has not.

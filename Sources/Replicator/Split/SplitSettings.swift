@@ -31,6 +31,15 @@ public struct SplitSettings: Sendable {
     func name(_ side: Side) -> String { directions[side].sourceName }
     func options(_ side: Side) -> ConnectionOptions { directions[side].source }
 
+    /// Runs `body` with a session on each side.
+    func withBoth<Result: Sendable>(_ body: (SidePair<PostgresConnection>) async throws -> Result) async throws -> Result {
+        try await PostgresConnection.with(options(.origin)) { origin in
+            try await PostgresConnection.with(options(.other)) { other in
+                try await body(SidePair(origin: origin, other: other))
+            }
+        }
+    }
+
     /// The same numbers in both directions: tables by rank.
     var tableIDs: [QualifiedName: Int] {
         let names = (directions[.origin].policy?.tables.keys.sorted() ?? []).enumerated()

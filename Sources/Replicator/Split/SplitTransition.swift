@@ -25,23 +25,21 @@ public struct SplitTransition: Sendable {
     /// - Throws: `ReplicationFailure`, `SplitDrainError`, `PostgresError`.
     public func widen() async throws -> Int {
         var count = 0
-        let hasBegun = try await PostgresConnection.with(settings.options(.origin)) { origin in
-            try await PostgresConnection.with(settings.options(.other)) { other in
-                for (side, connection) in [(Side.origin, origin), (.other, other)] {
-                    _ = try await Migrator(connection: connection).migrate()
-                    let changed = try await FullIdentity(name: settings.name(side), connection: connection).set(tables)
-                    count += changed.count
-                    if !changed.isEmpty {
-                        logger.notice(
-                            "changes carry the old row",
-                            metadata: ["database": "\(settings.name(side))", "tables": "\(changed.map(\.sql).joined(separator: ", "))"])
-                    }
+        let hasBegun = try await settings.withBoth { sides in
+            for side in Side.allCases {
+                _ = try await Migrator(connection: sides[side]).migrate()
+                let changed = try await FullIdentity(name: settings.name(side), connection: sides[side]).set(tables)
+                count += changed.count
+                if !changed.isEmpty {
+                    logger.notice(
+                        "changes carry the old row",
+                        metadata: ["database": "\(settings.name(side))", "tables": "\(changed.map(\.sql).joined(separator: ", "))"])
                 }
-                guard try await SplitProgressStore(connection: other, direction: settings[reading: .origin].name).read() != nil
-                else { return false }
-                try await settings.sequences(origin: origin, other: other).applyOrSayWhy()
-                return true
             }
+            guard try await SplitProgressStore(connection: sides[.other], direction: settings[reading: .origin].name).read() != nil
+            else { return false }
+            try await settings.sequences(origin: sides[.origin], other: sides[.other]).applyOrSayWhy()
+            return true
         }
         if hasBegun { try await SplitDrain(settings: settings).pass() }
         return count
