@@ -15,9 +15,14 @@ import Testing
         var seen = try await begun(pair)
         while true {
             let process = try pair.start(arguments)
-            try await waitUntil("a step begins; it said \(process.errors); worker: \(worker.errors)", timeoutSeconds: 120) {
-                if process.child.exitCode != nil { return true }
-                return try await begun(pair) != seen
+            do {
+                try await waitUntil("a step begins", timeoutSeconds: 120) {
+                    if process.child.exitCode != nil { return true }
+                    return try await begun(pair) != seen
+                }
+            } catch {
+                Issue.record("after \(seen ?? ""): it said \(process.errors.suffix(500)); worker: \(worker.errors.suffix(1_000))")
+                throw error
             }
             if kills % 2 == 1 {
                 // Somewhere inside the step, or behind it.
@@ -29,9 +34,10 @@ import Testing
                 process.kill9()
                 _ = try await process.wait()
                 kills += 1
-                // What it was doing is let be until something has come of it.
+                // What it was doing is let be until something has come of it; it may have begun one more step meanwhile.
                 try await gates.open()
                 try await gates.waitUntilNobodyLeads()
+                try await gates.open()
                 seen = try await begun(pair)
                 continue
             }
