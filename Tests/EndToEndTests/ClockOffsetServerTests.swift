@@ -45,6 +45,29 @@ import Testing
         try await ahead.stop()
     }
 
+    @Test func aClockThatIsSetWhileTheWorkerRunsEndsTheSplitUntilItIsRight() async throws {
+        let second = try await PostgresCluster.start(clockSeconds: 0)
+        let pair = try await pair(policy: "last_write", second: second)
+        let worker = try await pair.startStreaming()
+        try await second.setClock(secondsAhead: 7)
+        #expect(try await worker.wait() == 2, "\(worker.errors)")
+        #expect(Self.tellsOffset(worker.errors) && worker.errors.contains("max_clock_offset"), "\(worker.errors)")
+        _ = try await pair.bot.execute("INSERT INTO public.guest VALUES (1, '600 1')")
+
+        try await second.setClock(secondsAhead: 0)
+        var again: RunningLindero?
+        try await waitUntil("the server's processes have the clock, and the worker stays") {
+            do { again = try await pair.startStreaming() } catch is RunningLindero.EndedEarly {}
+            return again != nil
+        }
+        try await pair.waitUntilEqual("SELECT phone FROM public.guest")
+        #expect(try await pair.sync.execute("SELECT phone FROM public.guest").firstValue == "600 1")
+        again?.terminate()
+        #expect(try await again?.wait() == 0, "\(again?.errors ?? "")")
+        await pair.remove()
+        try await second.stop()
+    }
+
     @Test func whereNoClockDecidesTheOffsetIsShownAndTheWorkerRuns() async throws {
         let ahead = try await PostgresCluster.start(clockSeconds: 7)
         let pair = try await pair(policy: "queue", second: ahead)

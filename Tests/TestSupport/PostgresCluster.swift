@@ -38,9 +38,10 @@ public final class PostgresCluster: Sendable {
 
     /// Starts a cluster of its own, for a test that stops or breaks it.
     ///
-    /// - Parameter clockSeconds: how far its clock is ahead of the machine's; Debian's libfaketime sees to that.
+    /// - Parameter clockSeconds: how far its clock is ahead of the machine's, to be set anew with `setClock`; Debian's
+    ///   libfaketime sees to that. `nil`: the machine's clock.
     public static func start(
-        version: Int? = nil, settings: [String: String] = [:], primary: PostgresCluster? = nil, clockSeconds: Int = 0
+        version: Int? = nil, settings: [String: String] = [:], primary: PostgresCluster? = nil, clockSeconds: Int? = nil
     ) async throws -> PostgresCluster {
         let version = version ?? PostgresBinaries.defaultVersion
         // Between our choice of a port and the server's bind somebody else may take it: then another port.
@@ -70,7 +71,7 @@ public final class PostgresCluster: Sendable {
         "max_worker_processes": "16", "wal_sender_timeout": "10s", "autovacuum_naptime": "10s",
     ]
 
-    private init(_ version: Int, _ settings: [String: String], _ primary: PostgresCluster?, _ clockSeconds: Int) throws {
+    private init(_ version: Int, _ settings: [String: String], _ primary: PostgresCluster?, _ clockSeconds: Int?) throws {
         self.version = version
         binaries = try PostgresBinaries(version: version)
         port = try Self.freePort()
@@ -86,7 +87,7 @@ public final class PostgresCluster: Sendable {
         lines["unix_socket_directories"] = folder
         let configuration = lines.sorted { $0.key < $1.key }.map { "\($0.key) = '\($0.value)'" }.joined(separator: "\n")
         keeper = try ChildProcess(
-            "/bin/bash", ["-c", Self.keeperScript, "keeper", folder, binaries.folder, "\(getpid())", configuration, primary?.conninfo() ?? "", clockSeconds == 0 ? "" : "+\(clockSeconds)s"],
+            "/bin/bash", ["-c", Self.keeperScript, "keeper", folder, binaries.folder, "\(getpid())", configuration, primary?.conninfo() ?? "", clockSeconds.map(Self.clock) ?? ""],
             folder: NSTemporaryDirectory() + name + "-log")
     }
 
@@ -105,7 +106,8 @@ public final class PostgresCluster: Sendable {
           || as "$bin/initdb" -D "$folder/data" -A trust -U postgres --no-locale -E UTF8 --no-sync >"$folder/initdb.log" 2>&1
         fi
         printf '%s\\n' "$4" | as tee -a "$folder/data/postgresql.conf" >/dev/null
-        clock=(); [ -n "$6" ] && clock=(env "LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1 | head -1)" "FAKETIME=$6" FAKETIME_DONT_FAKE_MONOTONIC=1)
+        clock=(); [ -n "$6" ] && clock=(env "LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1 | head -1)" "FAKETIME_TIMESTAMP_FILE=$folder/clock" \
+          FAKETIME_CACHE_DURATION=1 FAKETIME_DONT_FAKE_MONOTONIC=1) && printf '%s\\n' "$6" | as tee "$folder/clock" >/dev/null
         start() { as "${clock[@]}" "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 60 start >/dev/null 2>&1 </dev/null; }
         start; echo "ready $?"
         while read -r word mode; do
@@ -113,6 +115,7 @@ public final class PostgresCluster: Sendable {
             stop) as "$bin/pg_ctl" -D "$folder/data" -m "$mode" -w stop >/dev/null 2>&1 </dev/null; echo "stopped $?";;
             start) start; echo "started $?";;
             kill) kill -9 "$(head -1 "$folder/data/postmaster.pid")"; echo "killed $?";;
+            clock) printf '%s\\n' "$mode" | as tee "$folder/clock" >/dev/null; echo "set $?";;
           esac
         done
         as "$bin/pg_ctl" -D "$folder/data" -m immediate -w stop >/dev/null 2>&1 </dev/null
@@ -184,6 +187,12 @@ public final class PostgresCluster: Sendable {
 
     /// Ends the postmaster as a crash would.
     public func kill() async throws { try await command("kill", answer: "killed") }
+
+    /// Sets the clock of a server that was started with one of its own; within a second its processes have it.
+    public func setClock(secondsAhead: Int) async throws { try await command("clock \(Self.clock(secondsAhead))", answer: "set") }
+
+    /// As libfaketime reads it.
+    private static func clock(_ secondsAhead: Int) -> String { secondsAhead < 0 ? "\(secondsAhead)s" : "+\(secondsAhead)s" }
 
     /// Ends the cluster and removes its folder. Otherwise the end of the process does.
     public func remove() { keeper.closeInput() }
