@@ -8,9 +8,13 @@ public struct FeedbackSchedule: Sendable {
     private var sentLSN = LSN.zero
     private var isRequested = false
 
+    /// A sixth of the timeout, as PostgreSQL's own receiver keeps by default (`wal_receiver_status_interval`): the server's
+    /// own question, at half of it, waits behind all that it has sent of a backlog; and a machine that is short of time lets
+    /// us be late by seconds.
+    ///
     /// - Parameter senderTimeoutMilliseconds: the server's `wal_sender_timeout`; 0 means that it has none.
     public init(senderTimeoutMilliseconds: Int, startedAtMilliseconds: Int64) {
-        intervalMilliseconds = senderTimeoutMilliseconds > 0 ? Int64(senderTimeoutMilliseconds) * 6 / 10 : 10_000
+        intervalMilliseconds = senderTimeoutMilliseconds > 0 ? Int64(senderTimeoutMilliseconds) / 6 : 10_000
         sentAtMilliseconds = startedAtMilliseconds
     }
 
