@@ -41,7 +41,7 @@ extension SplitGroupApplier {
             try await forgetStatements()
             try await prepareStatements()
         }
-        try await targets.resolve(part, on: connection)
+        try await targets.resolve(part, on: connection, from: source)
         var after = effects
         try await insist(on: part, isPart: true) { [self] _, allHot in
             _ = try await connection.execute("SAVEPOINT lindero_part")

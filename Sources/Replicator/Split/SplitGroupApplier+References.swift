@@ -35,7 +35,7 @@ extension SplitGroupApplier {
         var doubts = Doubts()
         for ended in decision.ended.rows {
             let table = tables[ended.table]
-            guard let reference = SplitReference(to: table, isRequired: false, policy: policy),
+            guard let reference = SplitReference(to: table, policy: policy),
                 let number = try await number(of: ended, reference, decision)
             else { continue }
             let place = try await find(ended.other, reference, lock: "FOR KEY SHARE")
@@ -104,7 +104,7 @@ extension SplitGroupApplier {
         let tables = policy.tables.keys.sorted()
         // In one order, so that two of us do not wait for each other.
         for key in keys.sorted(by: { $0.table == $1.table ? $0.bytes.lexicographicallyPrecedes($1.bytes) : $0.table < $1.table }) {
-            guard let reference = SplitReference(to: tables[key.table], isRequired: false, policy: policy) else { continue }
+            guard let reference = SplitReference(to: tables[key.table], policy: policy) else { continue }
             _ = try await find(key, reference, lock: "FOR UPDATE")
         }
         try await barrier.pass()

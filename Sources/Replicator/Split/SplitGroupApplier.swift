@@ -10,7 +10,7 @@ final class SplitGroupApplier {
 
     let connection: PostgresConnection
     /// Asked whose numbers the references are.
-    private let source: PostgresConnection
+    let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
     private var sourceBarrier: SplitBarrier
     /// Whether the group that is being applied will not be begun again.
@@ -73,7 +73,7 @@ final class SplitGroupApplier {
         }
         // Before anything that names them is made ready.
         if names.isFull { try await forgetStatements() }
-        try await targets.resolve(group, on: connection)
+        try await targets.resolve(group, on: connection, from: source)
         try await insist(on: group, isPart: false) { [self] isFirst, allHot in
             let effects = try await write(
                 group, ready: isFirst ? ready : nil, allHot: allHot, note: note, after: GroupEffects(), lookAhead: lookAhead)

@@ -6,17 +6,23 @@ struct SplitLayouts: Sendable {
     let tableIDs: [QualifiedName: Int]
     /// Tables whose rows come back to their maker with what this side gave them.
     let echoedTables: Set<QualifiedName>
+    /// Where the stream is binary, the tables as the catalog had them when it began.
+    let binaryTables: [QualifiedName: TableDescription]
     private var known: [Int: SplitTable] = [:]
 
-    init(settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>) {
+    init(
+        settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>,
+        binaryTables: [QualifiedName: TableDescription]
+    ) {
         self.settings = settings
         self.tableIDs = tableIDs
         self.echoedTables = echoedTables
+        self.binaryTables = binaryTables
     }
 
     /// Layouts of a chunk's tables.
     ///
-    /// - Throws: `SplitError`; `SchemaMismatch` for a column that nobody owns.
+    /// - Throws: `SplitError`; `SchemaMismatch` for a column that nobody owns; `ApplyError.needsText`.
     mutating func tables(of chunk: ChangeChunk) throws -> [Int: SplitTable] {
         if known.count > chunk.relations.count + 100 { known = known.filter { chunk.relations[$0.key] != nil } }
         var tables: [Int: SplitTable] = [:]
@@ -28,6 +34,7 @@ struct SplitLayouts: Sendable {
             guard let relation = chunk.relations[definition], settings.includes(relation.name),
                 let ownership = settings.policy?.tables[relation.name], let id = tableIDs[relation.name]
             else { continue }
+            guard hasOneForm(relation) else { throw ApplyError.needsText(relation.name) }
             let unowned = settings.unownedColumns(relation)
             if !unowned.isEmpty { throw SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }) }
             let table = try SplitTable(
@@ -38,6 +45,13 @@ struct SplitLayouts: Sendable {
             tables[definition] = table
         }
         return tables
+    }
+
+    /// A column whose type was altered has values of two forms in a binary stream, and its rows keys that differ; as text they
+    /// have one.
+    private func hasOneForm(_ relation: RelationMessage) -> Bool {
+        guard let table = binaryTables[relation.name] else { return true }
+        return relation.columns.allSatisfy { column in table.column(column.name).map { $0.typeOID == column.typeOID } ?? true }
     }
 }
 

@@ -10,8 +10,10 @@ struct SplitReference: Sendable {
     let match: [String]
     /// Whether the column that refers to it may not be empty on the target.
     let isRequired: Bool
+    /// Of that column on the source, as it is by now: what is on its way may have had another, and is text then.
+    private let typeOID: UInt32
 
-    init?(to table: QualifiedName, isRequired: Bool, policy: OwnershipPolicy) {
+    init?(to table: QualifiedName, isRequired: Bool = false, typeOID: UInt32 = 0, policy: OwnershipPolicy) {
         guard let ownership = policy.tables[table], let number = ownership.surrogate,
             let id = policy.tables.keys.sorted().firstIndex(of: table)
         else { return nil }
@@ -20,12 +22,16 @@ struct SplitReference: Sendable {
         self.number = number
         match = ownership.match
         self.isRequired = isRequired
+        self.typeOID = typeOID
     }
 
     /// Asks the source for the identity of a row by its number there, and for the number as its own table has it.
-    var keySQL: String {
-        let columns = (match + [number]).map(SQLText.identifier).joined(separator: ", ")
-        return "SELECT \(columns) FROM \(table.sql) WHERE \(SQLText.identifier(number)) = $1"
+    func ask(for number: [UInt8], isBinary: Bool) -> SplitStatement {
+        var statement = SplitStatement()
+        let given = statement.add(SplitStatements.parameter(number, isBinary: isBinary), typeOID)
+        let columns = (match + [self.number]).map(SQLText.identifier).joined(separator: ", ")
+        statement.sql = "SELECT \(columns) FROM \(table.sql) WHERE \(SQLText.identifier(self.number)) = \(given)"
+        return statement
     }
 
     /// The row on the target, kept from being deleted.

@@ -29,7 +29,7 @@ struct SplitReferences: Sendable {
     ) async throws -> SplitReferences {
         var references = SplitReferences()
         references.mayMove = group.items.contains(where: \.endsGroup)
-        var asked: [(number: ReferenceMeanings.Number, reference: SplitReference, type: UInt32)] = []
+        var asked: [(number: ReferenceMeanings.Number, reference: SplitReference)] = []
         for item in group.items {
             for operation in item.transactions.lazy.flatMap(\.operations) {
                 guard let target = targets[operation.relation]?.target, !target.references.isEmpty else { continue }
@@ -38,9 +38,7 @@ struct SplitReferences: Sendable {
                     guard let bytes = target.bytes(column, operation, item.chunk.chunk.arena) else { continue }
                     references.tables[reference.tableID] = reference
                     let number = ReferenceMeanings.Number(table: reference.tableID, bytes: bytes)
-                    if references.meanings.note(number, in: operation) {
-                        asked.append((number, reference, target.columns[column].typeOID))
-                    }
+                    if references.meanings.note(number, in: operation) { asked.append((number, reference)) }
                 }
             }
         }
@@ -49,10 +47,8 @@ struct SplitReferences: Sendable {
             let some = rest.prefix(1_000)
             rest = rest.dropFirst(some.count)
             var steps: [PipelineStep] = []
-            for (number, reference, type) in some {
-                var statement = SplitStatement()
-                _ = statement.add(SplitStatements.parameter(number.bytes, isBinary: targets.isBinary), type)
-                statement.sql = reference.keySQL
+            for (number, reference) in some {
+                let statement = reference.ask(for: number.bytes, isBinary: targets.isBinary)
                 let (name, isNew) = names.name(of: statement)
                 if isNew { steps.append(.prepare(name: name, sql: statement.sql, parameterTypes: statement.types)) }
                 steps.append(.execute(name: name, parameters: statement.parameters, binaryResult: targets.isBinary))

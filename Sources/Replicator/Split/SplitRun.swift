@@ -103,7 +103,13 @@ struct SplitRun: Sendable {
                 source: links[side].control, target: links[side.opposite].control)
             isBinary = isBinary && types != nil
         }
-        let echoed = try await echoedTables(links)
+        let tables = try await tables(links)
+        let echoed = echoedTables(tables)
+        let layouts = SidePair { side in
+            SplitLayouts(
+                settings: settings[reading: side], tableIDs: tableIDs, echoedTables: echoed[side],
+                binaryTables: isBinary ? tables[side] : [:])
+        }
         for side in Side.allCases {
             let reached = max(positions[side].appliedLSN, positions[side.opposite].context.lsn)
             try await start(side, links, readers[side], reached: reached, isBinary: isBinary)
@@ -111,7 +117,7 @@ struct SplitRun: Sendable {
         let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
         let match = settings[reading: .origin].policy?.tables.mapValues(\.match) ?? [:]
         let echoes = SidePair { EchoFilter(ownOrigin: origins[$0.rawValue], match: match) }
-        try await runTogether(links, ledger, echoed, echoes, isBinary: isBinary)
+        try await runTogether(links, ledger, layouts, echoes, isBinary: isBinary)
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -150,7 +156,7 @@ struct SplitRun: Sendable {
     }
 
     private func runTogether(
-        _ links: SidePair<Links>, _ ledger: SplitLedger, _ echoed: SidePair<Set<QualifiedName>>,
+        _ links: SidePair<Links>, _ ledger: SplitLedger, _ layouts: SidePair<SplitLayouts>,
         _ echoes: SidePair<EchoFilter>, isBinary: Bool
     ) async throws {
         let backlogSequence = HeartbeatSequence.last
@@ -170,9 +176,7 @@ struct SplitRun: Sendable {
                     isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) },
                     isFilling: { ledger.isFilling(side) })
                 let intake = SplitIntake(
-                    side: side, mailbox: mailbox, ledger: ledger,
-                    layouts: SplitLayouts(settings: direction, tableIDs: settings.tableIDs, echoedTables: echoed[side]),
-                    states: states, worker: worker)
+                    side: side, mailbox: mailbox, ledger: ledger, layouts: layouts[side], states: states, worker: worker)
                 let target = side.opposite
                 let loop = SplitApplyLoop(
                     side: side, settings: direction, ledger: ledger, connection: links[target].target,
@@ -200,20 +204,24 @@ struct SplitRun: Sendable {
         }
     }
 
-    /// Tables whose rows, made by the other side, travel back with what this side gave them; by the side that is read.
-    private func echoedTables(_ links: SidePair<Links>) async throws -> SidePair<Set<QualifiedName>> {
-        guard let policy = settings[reading: .origin].policy else { return SidePair(origin: [], other: []) }
-        var tables: [[QualifiedName: TableDescription]] = []
+    /// The tables of each side as they are now.
+    private func tables(_ links: SidePair<Links>) async throws -> SidePair<[QualifiedName: TableDescription]> {
+        var tables = SidePair<[QualifiedName: TableDescription]> { _ in [:] }
+        guard let policy = settings[reading: .origin].policy else { return tables }
         for side in Side.allCases {
             let found = try await CatalogReader.tables(links[side].control, matching: policy.tables.keys.sorted())
-            tables.append(Dictionary(found.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }))
+            tables[side] = Dictionary(found.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         }
+        return tables
+    }
+
+    /// Tables whose rows, made by the other side, travel back with what this side gave them; by the side that is read.
+    private func echoedTables(_ tables: SidePair<[QualifiedName: TableDescription]>) -> SidePair<Set<QualifiedName>> {
+        guard let policy = settings[reading: .origin].policy else { return SidePair(origin: [], other: []) }
         return SidePair { side in
             Set(
                 policy.tables.values.filter { ownership in
-                    guard let here = tables[side.rawValue][ownership.table],
-                        let there = tables[side.opposite.rawValue][ownership.table]
-                    else { return true }
+                    guard let here = tables[side][ownership.table], let there = tables[side.opposite][ownership.table] else { return true }
                     return EchoRule(ownership: ownership, side: settings.name(side), maker: settings.name(side.opposite))
                         .isNeeded(here: here, there: there)
                 }.map(\.table))

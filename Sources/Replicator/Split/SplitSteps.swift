@@ -34,22 +34,28 @@ struct SplitSteps: Sendable {
     func change(at step: Int) -> FailedChange? { expectations.first { $0.step >= step }?.change }
 }
 
-/// The statements that are prepared on a direction's target session, by their text.
+/// The statements that are prepared on a session, by their text and the types of their parameters.
 struct SplitStatementNames: Sendable {
     /// Each costs memory here and in the session.
     private static let limit = 500
 
-    private var names: [String: String] = [:]
+    private struct Statement: Hashable {
+        var sql: String
+        var types: [UInt32]
+    }
+
+    private var names: [Statement: String] = [:]
     private var count = 0
 
     /// Whether it is time to begin anew.
     var isFull: Bool { names.count >= Self.limit }
 
     mutating func name(of statement: SplitStatement) -> (name: String, isNew: Bool) {
-        if let known = names[statement.sql] { return (known, false) }
+        let key = Statement(sql: statement.sql, types: statement.types)
+        if let known = names[key] { return (known, false) }
         count += 1
         let name = "lindero_split_\(count)"
-        names[statement.sql] = name
+        names[key] = name
         return (name, true)
     }
 

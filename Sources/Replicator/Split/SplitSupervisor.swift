@@ -120,8 +120,8 @@ public struct SplitSupervisor: Sendable {
             guard hasStart || waited < DirectionSupervisor.takeoverMilliseconds else { throw SplitFailure(settings: settings).inUse() }
             return try await pause(&attempt, because: error)
         }
-        // The slot or the publication went away; the next attempt says which, and what to do.
-        if error.isUndefinedObject, attempt.failuresInPlace < 3 {
+        // The slot or the publication went away, and the next attempt says which, and what to do; or a table was altered.
+        if error.isUndefinedObject || error.isSchemaChange, attempt.failuresInPlace < 3 {
             attempt.failuresInPlace += 1
             return
         }

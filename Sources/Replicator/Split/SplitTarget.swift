@@ -27,8 +27,11 @@ struct SplitTarget: Sendable {
     /// The table's own key, where others hold it.
     let number: String?
 
+    /// - Parameter source: asked for where the table has references.
     /// - Throws: `SchemaMismatch` when the side lacks the table or a column, or refuses its updates.
-    init(_ table: SplitTable, target: TableDescription?, policy: OwnershipPolicy?) throws(SchemaMismatch) {
+    init(
+        _ table: SplitTable, target: TableDescription?, source: TableDescription?, policy: OwnershipPolicy?
+    ) throws(SchemaMismatch) {
         guard let target else { throw SchemaMismatch(table: table.name, problems: [.missingTable]) }
         var columns: [Column] = []
         var problems: [SchemaMismatch.Problem] = []
@@ -48,7 +51,8 @@ struct SplitTarget: Sendable {
         var references: [Int: SplitReference] = [:]
         for (column, referenced) in table.references {
             let isRequired = target.column(columns[column].name)?.isNotNull ?? false
-            references[column] = policy.flatMap { SplitReference(to: referenced, isRequired: isRequired, policy: $0) }
+            let typeOID = source?.column(columns[column].name)?.baseTypeOID ?? 0
+            references[column] = policy.flatMap { SplitReference(to: referenced, isRequired: isRequired, typeOID: typeOID, policy: $0) }
         }
         self.references = references
         let ownership = policy?.tables[table.name]

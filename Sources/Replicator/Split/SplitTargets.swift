@@ -53,17 +53,20 @@ struct SplitTargets: Sendable {
         return missing
     }
 
-    /// Looks at the target's catalog for definitions that are not known yet.
+    /// Looks at the catalogs for definitions that are not known yet.
     ///
+    /// - Parameter source: whose numbers references are.
     /// - Throws: `SchemaMismatch` when the target cannot take a table's changes.
-    mutating func resolve(_ group: SplitGroup, on target: PostgresConnection) async throws {
+    mutating func resolve(_ group: SplitGroup, on target: PostgresConnection, from source: PostgresConnection) async throws {
         let missing = missing(group)
         if missing.isEmpty { return }
         let tables = try await CatalogReader.tables(target, matching: missing.values.map(\.name))
+        let referring = missing.values.filter { !$0.references.isEmpty }.map(\.name)
+        let there = referring.isEmpty ? [] : try await CatalogReader.tables(source, matching: referring)
         for (definition, table) in missing {
-            let description = tables.first { $0.name == table.name }
-            known[definition] = SplitStatements(
-                target: try SplitTarget(table, target: description, policy: settings.policy), isBinary: isBinary, settings: settings)
+            let target = try SplitTarget(
+                table, target: tables.first { $0.name == table.name }, source: there.first { $0.name == table.name }, policy: settings.policy)
+            known[definition] = SplitStatements(target: target, isBinary: isBinary, settings: settings)
         }
     }
 }

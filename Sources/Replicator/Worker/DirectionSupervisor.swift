@@ -330,6 +330,6 @@ extension PostgresError {
         if case .server(let error) = self, error.isOmission { return true }
         return code == "42704"
     }
-    /// A table or column changed since the statement was prepared.
-    var isSchemaChange: Bool { ["42P01", "42703", "0A000", "42804", "42P16"].contains(code) }
+    /// A table or column, or its type, changed since the statement was prepared.
+    var isSchemaChange: Bool { ["42P01", "42703", "0A000", "42804", "42883", "42P16"].contains(code) }
 }
