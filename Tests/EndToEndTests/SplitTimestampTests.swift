@@ -55,6 +55,10 @@ import Testing
               lost_at >= '\(before)' AND lost_at < kept_at AND kept_at <= '\(after)'), ', ' ORDER BY row_key ->> 'id'), '')
             FROM lindero.conflict WHERE column_name = 'phone'
             """
+        // Rows may be alike before the losers have arrived everywhere.
+        try await waitUntil("each loser has arrived") {
+            try await pair.values("SELECT count(*) FROM lindero.conflict WHERE column_name = 'phone'") == ["2", "2"]
+        }
         #expect(
             try await pair.values(log) == [
                 "by bot earlier later t, new by bot earlier later t", "by sync earlier later t, new by sync earlier later t",
