@@ -37,6 +37,16 @@ extension LocalHistory {
 
         var isEmpty: Bool { deletions.isEmpty && writes.isEmpty && clearedLSN == nil && matched.isEmpty }
 
+        /// Memory that hangs on it, roughly.
+        var contentBytes: Int {
+            let heads = 3 * 32
+            let deleted = deletions.reduce(deletions.count * MemoryLayout<Deletion>.stride) { sum, deletion in
+                sum + (deletion.newKey.map { $0.bytes.count + 32 } ?? 0) + (deletion.number.map { $0.bytes.count + 32 } ?? 0)
+            }
+            let written = writes.reduce(writes.count * MemoryLayout<ColumnWrite>.stride) { $0 + ($1.value.map { $0.count + 32 } ?? 0) }
+            return heads + deleted + written + matched.count * MemoryLayout<OperationID>.stride
+        }
+
         mutating func forget(before lsn: LSN) {
             deletions.removeAll { $0.mark.id.commitLSN < lsn }
             writes.removeAll { $0.mark.id.commitLSN < lsn }

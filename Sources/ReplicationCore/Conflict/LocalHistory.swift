@@ -44,6 +44,7 @@ public struct LocalHistory: Sendable {
     /// How many runs there are.
     public var runCount: Int { runs.count }
     private let storage: HistoryStorage
+    private let memo = HistoryMemo()
     /// The oldest first.
     private var runs: [HistoryRun] = []
     private var nextRun = 0
@@ -106,19 +107,28 @@ public struct LocalHistory: Sendable {
     }
 
     func entry(of key: RowKey) throws -> Entry? {
-        var known: Entry?
-        func take(_ part: Entry) {
-            if known == nil { known = part } else { known?.goOn(with: part) }
-        }
-        if !runs.isEmpty {
-            let hash = HistoryRun.hash(key)
-            for run in runs where run.mayHold(hash) { try run.entry(of: key, hash, in: storage).map(take) }
-        }
-        for layer in layers where !layer.entries.isEmpty { layer.entries[key].map(take) }
+        var known = try olderEntry(of: key)
+        for layer in layers where !layer.entries.isEmpty { layer.entries[key].map { Self.join($0, to: &known) } }
         guard var entry = known else { return nil }
-        // What has been seen may lie in one layer with what has not.
+        // What has been seen may lie in one layer, or in what was asked for before, with what has not.
         entry.forget(before: trimmedLSN)
         return entry.isEmpty ? nil : entry
+    }
+
+    /// What the runs say.
+    private func olderEntry(of key: RowKey) throws -> Entry? {
+        guard let last = runs.last else { return nil }
+        let hash = HistoryRun.hash(key)
+        guard runs.contains(where: { $0.mayHold(hash) }) else { return nil }
+        return try memo.entry(of: key, upToRun: last.number, limitBytes: max(HistoryMemo.leastBytes, limitBytes / Self.layerCount)) {
+            var known: Entry?
+            for run in runs where run.mayHold(hash) { try run.entry(of: key, hash, in: storage).map { Self.join($0, to: &known) } }
+            return known
+        }
+    }
+
+    private static func join(_ part: Entry, to known: inout Entry?) {
+        if known == nil { known = part } else { known?.goOn(with: part) }
     }
 
     // MARK: taking note

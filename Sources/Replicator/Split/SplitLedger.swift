@@ -44,10 +44,11 @@ final class SplitLedger: Sendable {
         let passage = SidePair { _ in Signal() }
     }
 
-    /// What a stream's reader asks all the time, and nobody else should wait for.
+    /// What a stream's reader asks all the time without waiting: its server ends a stream that is silent, and an applier may
+    /// look for long.
     private final class Hints: Sendable {
-        private let queued = Atomic(false)
-        private let awaited = Atomic(false)
+        private let queued = Atomic(false), awaited = Atomic(false), filling = Atomic(false), backlog = Atomic(false)
+        var isFilling: Bool { filling.load(ordering: .relaxed) }
         var isQueued: Bool { queued.load(ordering: .relaxed) }
         var isAwaited: Bool { awaited.load(ordering: .relaxed) }
 
@@ -55,6 +56,9 @@ final class SplitLedger: Sendable {
             queued.store(isQueued, ordering: .relaxed)
             awaited.store(isAwaited, ordering: .relaxed)
         }
+        func set(isFilling: Bool) { filling.store(isFilling, ordering: .relaxed) }
+        /// - Returns: whether that is news.
+        func set(isBacklog: Bool) -> Bool { backlog.exchange(isBacklog, ordering: .relaxed) != isBacklog }
     }
 
     private let state: Mutex<SidePair<Direction>>
@@ -205,16 +209,19 @@ final class SplitLedger: Sendable {
         while !isStopped.withLock({ $0 }), !Task.isCancelled, case let left = end - Monotonic.milliseconds(), left > 0 {
             let mustWait = state.withLock { state in
                 state[side].filling = state[side].mustFill(limits) ? limits : nil
+                hints[side].set(isFilling: state[side].filling != nil)
                 return state[side].filling != nil
             }
             if !mustWait { return }
             await signals[side].arrival.wait(timeoutMilliseconds: Int(left))
         }
+        hints[side].set(isFilling: false)
         state.withLock { $0[side].filling = nil }
     }
 
     /// What the reader of a side sees: whether what comes is old, and comes without a break.
     func note(isBacklog: Bool, of side: Side) {
+        guard hints[side].set(isBacklog: isBacklog) else { return }
         let isWaitedFor = state.withLock { state in
             state[side].isBacklog = isBacklog
             return state[side].filling != nil && !isBacklog
@@ -222,8 +229,8 @@ final class SplitLedger: Sendable {
         if isWaitedFor { signals[side].arrival.notify() }
     }
 
-    /// Whether the applier waits for a fuller group, and so for the end of a side's backlog.
-    func isFilling(_ side: Side) -> Bool { state.withLock { $0[side].filling != nil } }
+    /// Whether the applier waits for a fuller group, and so for a backlog's end.
+    func isFilling(_ side: Side) -> Bool { hints[side].isFilling }
 
     /// What follows a part that was not the last one of its transaction.
     func nextPart(from side: Side, limits: GroupLimits) async throws -> SplitGroup? {

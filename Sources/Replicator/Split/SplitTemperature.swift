@@ -83,27 +83,18 @@ struct SplitTemperature: Sendable {
             }
         }
         if hasDeletes { keys.formUnion(passingKeys(group)) }
-        // Where it is: a copy would be copied in full with the next write that is noted.
-        try ledger.withHistory(of: target) { history, _ in
-            try forEachTouched(group, history) { key in
-                keys.insert(key)
-                return true
+        if ledger.withHistory(of: target, { history, _ in history.isEmpty }) { return keys }
+        for transaction in group.transactions {
+            // Where it is: a copy would be copied in full with the next write that is noted. And a transaction at a time:
+            // the readers need it, too, and what is decided is asked again.
+            try ledger.withHistory(of: target) { history, _ in
+                for operation in transaction.operations where !keys.contains(operation.key) {
+                    if try history.isUntouched(operation.key, since: transaction.context) { continue }
+                    keys.insert(operation.key)
+                }
             }
         }
         return keys
-    }
-
-    /// Gives the keys of the operations that something bears on that the target did itself, until `body` says no.
-    private static func forEachTouched(
-        _ group: SplitGroup, _ history: LocalHistory, _ body: (RowKey) -> Bool
-    ) throws {
-        if history.isEmpty { return }
-        for transaction in group.transactions {
-            for operation in transaction.operations {
-                if try history.isUntouched(operation.key, since: transaction.context) { continue }
-                guard body(operation.key) else { return }
-            }
-        }
     }
 
     /// Rows that are made and deleted in the group. In bulk that would come to nothing, and nobody would see that the target
@@ -125,12 +116,13 @@ struct SplitTemperature: Sendable {
 
     /// Whether the target's own writers have been at none of the cold rows.
     func isUntouched(_ history: LocalHistory) throws -> Bool {
-        guard let sorted else { return true }
-        var isUntouched = true
-        try Self.forEachTouched(sorted, history) { key in
-            isUntouched = hotKeys.contains(key)
-            return isUntouched
+        guard let sorted, !history.isEmpty else { return true }
+        for transaction in sorted.transactions {
+            for operation in transaction.operations {
+                if !hotKeys.isEmpty, hotKeys.contains(operation.key) { continue }
+                guard try history.isUntouched(operation.key, since: transaction.context) else { return false }
+            }
         }
-        return isUntouched
+        return true
     }
 }

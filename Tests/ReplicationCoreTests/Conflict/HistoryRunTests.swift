@@ -1,3 +1,4 @@
+import Synchronization
 import Testing
 
 @testable import ReplicationCore
@@ -170,6 +171,40 @@ import Testing
         #expect(try history.deletions(of: Self.key(2)) == [end])
         #expect(end.number == LocalHistory.Number(bytes: [0, 7], typeOID: 20))
         #expect(try history.leftNumber(by: end, in: 0) == end.number)
+    }
+
+    /// Rows that many writers are at are asked for with every change.
+    @Test func whatIsAskedForAgainIsNotReadAgainUntilThereIsMore() throws {
+        let table = try Self.referencedTable(0)
+        let reads = Mutex(0)
+        let memory = HistoryStorage.memory()
+        let storage = HistoryStorage(
+            write: memory.write,
+            read: { run, range in
+                reads.withLock { $0 += 1 }
+                return try memory.read(run, range)
+            }, remove: memory.remove)
+        var history = LocalHistory(limitBytes: 1, storage: storage)
+        func delete(_ number: Int, at lsn: UInt64) throws {
+            let id = OperationID(commitLSN: LSN(lsn), position: 0)
+            let mark = WriteMark(id: id, commitTime: Self.anywhere, effectiveTime: Self.anywhere)
+            let chunk = SimulatedTransaction(
+                commitLSN: id.commitLSN, endLSN: LSN(lsn + 5), commitTime: 0, origin: nil, notes: [],
+                changes: [SplitMeeting.delete(SplitMeeting.row(number))]
+            ).chunk
+            let operation = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+            try history.record(operation, mark: mark, table: table, arena: chunk.arena)
+        }
+        for lsn: UInt64 in [10, 20, 30] { try delete(1, at: lsn) }
+        for _ in 0..<5 { #expect(try history.deletions(of: Self.key(1)).map(\.mark.id.commitLSN.rawValue) == [10, 20, 30]) }
+        #expect(reads.withLock { $0 } == 3)
+        try delete(1, at: 40)
+        for _ in 0..<5 { #expect(try history.deletions(of: Self.key(1)).count == 4) }
+        #expect(reads.withLock { $0 } == 7)
+        // What goes is not told, and not read.
+        history.trim(to: LSN(25))
+        #expect(try history.deletions(of: Self.key(1)).map(\.mark.id.commitLSN.rawValue) == [30, 40])
+        #expect(reads.withLock { $0 } == 7)
     }
 
     @Test func aRunThatWasAlteredIsNotBelieved() throws {

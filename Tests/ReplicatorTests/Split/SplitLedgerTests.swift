@@ -1,3 +1,5 @@
+import Dispatch
+import Foundation
 import PostgresClient
 import ReplicationCore
 import TestSupport
@@ -50,6 +52,25 @@ import Testing
         let group = try #require(ledger.nextGroupNow(from: .origin, limits: limits))
         #expect(group.progress == Self.progress(501, seen: 50))
         #expect(group.items.count == 1)
+    }
+
+    /// A stream's reader has to be heard of by its server, whatever an applier looks for in files meanwhile.
+    @Test func aReaderWaitsForNobodyWhoLooks() async throws {
+        let ledger = try await Self.ledger(Self.progress(0, seen: 0), Self.progress(0, seen: 0))
+        ledger.note(isBacklog: true, of: .origin)
+        let (looks, hasAsked) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        let reader = Thread {
+            looks.wait()
+            ledger.note(isBacklog: true, of: .origin)
+            _ = (ledger.isFilling(.origin), ledger.isBehind(.origin), ledger.isEchoing(.origin))
+            hasAsked.signal()
+        }
+        reader.start()
+        let hasEnded = ledger.withHistory(of: .origin) { _, _ in
+            looks.signal()
+            return hasAsked.wait(timeout: .now() + 60) == .success
+        }
+        #expect(hasEnded)
     }
 
     /// In a backlog an applier that could go on waits for a full group, and no longer than until the backlog's end.
