@@ -30,8 +30,10 @@ public struct OwnershipProblem: Sendable, Equatable {
         case matchIsNotUnique([String], table: QualifiedName, keys: [[String]])
         /// PostgreSQL computes the column, so nobody can match by it or share it.
         case generatedColumn(String, table: QualifiedName, use: String)
-        /// `delta` adds numbers; the column has another type.
+        /// `delta` adds exact numbers; the column has another type.
         case deltaNeedsNumber(String, table: QualifiedName, type: String)
+        /// `max` and `min` compare; the column's type has no order.
+        case policyNeedsOrder(String, table: QualifiedName, type: String)
         /// A value for a column that travels anyway, with the row or as its identity.
         case fillOfTravellingColumn(String, table: QualifiedName)
         /// Its values differ between the databases, so that it identifies nothing.
@@ -81,7 +83,13 @@ public struct OwnershipProblem: Sendable, Equatable {
             return
                 "\(use): PostgreSQL computes column \"\(column)\" of table \"\(table)\", so it can't be used here"
         case .deltaNeedsNumber(let column, let table, let type):
-            return "policy delta adds numbers, and column \"\(column)\" of table \"\(table)\" is \(type)"
+            return
+                "policy delta adds exact numbers (smallint, integer, bigint, numeric), and column \"\(column)\" of table "
+                + "\"\(table)\" is \(type)"
+        case .policyNeedsOrder(let column, let table, let type):
+            return
+                "policies max and min compare values, and those of column \"\(column)\" of table \"\(table)\" have no order (\(type)): "
+                + "take last_write, prefer or queue"
         case .fillOfTravellingColumn(let column, let table):
             return
                 "fill: column \"\(column)\" of table \"\(table)\" comes with every row from the other side, so there is "

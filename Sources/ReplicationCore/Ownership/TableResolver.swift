@@ -8,6 +8,12 @@ struct TableResolver {
     var problems: [OwnershipProblem] = []
 
     private let byName: [String: ColumnDescription]
+    /// smallint, integer, bigint, numeric: whatever the order of additions, the sum is the same.
+    private static let exactNumbers: Set<UInt32> = [21, 23, 20, 1700]
+    /// json, xml, point, lseg, path, box, polygon, line, circle, jsonpath and arrays of them: PostgreSQL has no greater one.
+    private static let unordered: Set<UInt32> = [
+        114, 142, 600, 601, 602, 603, 604, 628, 718, 4072, 199, 143, 1017, 1018, 1019, 1020, 1027, 629, 719, 4073,
+    ]
 
     init(configuration: LinderoConfiguration, rule: TableRule, table: TableDescription, isPattern: Bool) {
         self.configuration = configuration
@@ -137,17 +143,31 @@ struct TableResolver {
             guard let column = known(name, use: "columns.shared", mark: name) else { continue }
             if column.isGenerated {
                 report(.generatedColumn(name, table: table.name, use: "columns.shared"), mark: name)
-            } else if shared.policy == .delta, column.category != "N" {
-                report(.deltaNeedsNumber(name, table: table.name, type: column.type), mark: name)
+            } else {
+                requireFit(column, shared.policy)
             }
             columns[name] = .shared(shared)
         }
         if let rest {
             for column in table.columns where !column.isGenerated && columns[column.name] == nil {
                 columns[column.name] = rest
+                if case .shared(let shared) = rest { requireFit(column, shared.policy) }
             }
         }
         return columns
+    }
+
+    /// A policy that adds or compares values needs a type that allows it.
+    private mutating func requireFit(_ column: ColumnDescription, _ policy: SharedColumnRule.Policy) {
+        // What rows are known by is never decided about.
+        if (rule.match + table.primaryKey).contains(column.name) { return }
+        switch policy {
+        case .delta where !Self.exactNumbers.contains(column.baseTypeOID):
+            report(.deltaNeedsNumber(column.name, table: table.name, type: column.type), mark: column.name)
+        case .max where Self.unordered.contains(column.baseTypeOID), .min where Self.unordered.contains(column.baseTypeOID):
+            report(.policyNeedsOrder(column.name, table: table.name, type: column.type), mark: column.name)
+        case .lastWrite, .prefer, .max, .min, .delta, .queue: break
+        }
     }
 
     private func ownersOfSomething(_ columns: [String: TableOwnership.ColumnOwner]) -> Set<String> {

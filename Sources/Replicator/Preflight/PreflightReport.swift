@@ -39,6 +39,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case largeObjects = "large_objects"
         case sequences
         case partitionTruncate = "partition_truncate"
+        case partitionMove = "partition_move"
         case publicationMissing = "publication_missing"
         case publicationTable = "publication_table"
         case publicationColumns = "publication_columns"

@@ -74,6 +74,8 @@ struct SplitTableFacts: Sendable {
     var triggers: [Trigger] = []
     var checks: [Check] = []
     var leaves: [Leaf] = []
+    /// A row whose values of these change may move to another partition.
+    var partitionColumns: [String] = []
     /// Columns whose collation calls texts equal that differ in bytes.
     var looseColumns: Set<String> = []
     /// Of the side's own roles, those that may truncate the table.
@@ -123,6 +125,10 @@ enum SplitFactsReader {
                 SplitTableFacts.Leaf(
                     name: QualifiedName(schema: row["schema"] ?? "", name: row["name"] ?? ""),
                     identityColumns: lines(row["columns"]), isFull: row["is_full"] == "t"))
+        }
+        for row in try await connection.query(SplitFactsSQL.partitionColumns, [oids]).rows {
+            guard let name = table(row) else { continue }
+            facts[name, default: SplitTableFacts()].partitionColumns = lines(row["columns"]).sorted()
         }
         for row in try await connection.query(rights, [oids]).rows {
             guard let name = table(row) else { continue }

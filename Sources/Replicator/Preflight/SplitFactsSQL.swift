@@ -22,4 +22,14 @@ enum SplitFactsSQL {
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         ORDER BY w.oid, n.nspname, c.relname
         """
+
+    /// What partitions are told apart by, on every level. Where an expression does so, no key is unique.
+    static let partitionColumns = """
+        SELECT w.oid AS table, pg_catalog.string_agg(DISTINCT a.attname, E'\\n') AS columns
+        FROM unnest($1::pg_catalog.oid[]) AS w(oid)
+             CROSS JOIN LATERAL pg_catalog.pg_partition_tree(w.oid) AS tree
+             JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = tree.relid
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::pg_catalog.int2[])
+        GROUP BY w.oid
+        """
 }

@@ -20,6 +20,7 @@ struct SplitReferenceChecks {
                     findings.append(finding)
                 }
                 if let finding = merging(key, side), told.insert(key.columns + ["merging"]).inserted { findings.append(finding) }
+                if let finding = orphans(key, side), told.insert(key.columns + ["orphans"]).inserted { findings.append(finding) }
                 findings += action(key, side)
             }
             findings += nullify(side) + required(side) + consequenceRights(side)
@@ -153,6 +154,22 @@ struct SplitReferenceChecks {
             "\"\(first.0)\" of \(name) holds \"\(first.1)\" of \(key.referenced), which is another value on the other side (rows "
                 + "are matched by [\(referenced.match.joined(separator: ", "))])",
             fix: "references: { \(first.0): \(TablePattern.text(for: key.referenced)) } under tables.\(TablePattern.text(for: name))")
+    }
+
+    /// What both sides know a row by: nothing is done about rows that come to refer to it while the other side deletes it.
+    private func orphans(_ key: SplitTableFacts.ForeignKey, _ side: SplitSide) -> PreflightFinding? {
+        guard let referenced = policy.tables[key.referenced], key.columns.allSatisfy({ ownership.references[$0] == nil }) else { return nil }
+        let deleting = table.sides.first { deleting in
+            referenced.deleteOwners.contains(deleting)
+                && key.columns.contains { ownership.mayWrite($0, side: table.other(deleting)) && table.travels($0) }
+        }
+        guard let deleting else { return nil }
+        let columns = key.columns.joined(separator: ", ")
+        return PreflightFinding(
+            .warning, .foreignKeyCut, database: side.name, object: "\(name).\(key.columns.first ?? "")",
+            "\(deleting) may delete a row of \(key.referenced) while \(table.other(deleting)) lets [\(columns)] of \(name) refer to it: then that "
+                + "refers to nothing, on both sides, in spite of foreign key \(key.name)",
+            fix: "see that one side alone deletes rows of \(key.referenced) and writes [\(columns)]; or mark such rows instead of deleting them")
     }
 
     /// A number that travels, of rows that both sides make for a while: where they make the same one, one number stands.

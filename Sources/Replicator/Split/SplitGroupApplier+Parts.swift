@@ -12,6 +12,7 @@ extension SplitGroupApplier {
     func applyInParts(_ first: SplitGroup, next: () async throws -> SplitGroup?) async throws -> SplitGroup {
         guard let note = first.appliedNote else { return first }
         try await barrier.approach()
+        rowByRow.removeAll()
         do {
             try await begin(note)
             var part = first

@@ -33,6 +33,9 @@ final class SplitGroupApplier {
     /// Whether rows that are to be made are brought first. Some cannot be: another unique value of theirs is free only once
     /// an earlier operation is done, or the stream lacks a value that a changed key takes along.
     var bringsRows = true
+    /// Definitions whose changes have gone row by row in the target's transaction: it ends with a look whether their tables
+    /// are still those that the statements were made for.
+    var rowByRow: Set<Int> = []
 
     init(
         connection: PostgresConnection, source: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
@@ -74,6 +77,7 @@ final class SplitGroupApplier {
         // Before anything that names them is made ready.
         if names.isFull { try await forgetStatements() }
         try await targets.resolve(group, on: connection, from: source)
+        rowByRow.removeAll()
         try await insist(on: group, isPart: false) { [self] isFirst, allHot in
             let effects = try await write(
                 group, ready: isFirst ? ready : nil, allHot: allHot, note: note, after: GroupEffects(), lookAhead: lookAhead)
@@ -224,6 +228,7 @@ final class SplitGroupApplier {
         _ group: SplitGroup, _ parts: SplitTemperature, _ note: SplitNote?, _ effects: GroupEffects, bulk: () async throws -> Void
     ) async throws -> GroupEffects {
         let references = try await references(of: parts.hot)
+        for transaction in parts.hot.transactions { for operation in transaction.operations { rowByRow.insert(operation.relation) } }
         let targets = targets
         let locks = SplitLocks(parts.hot, depth: { targets.depth(of: $0) }, mayWait: { targets.mayWait($0) })
         var decision: SplitDecision
@@ -312,6 +317,11 @@ final class SplitGroupApplier {
                 TargetTransaction.seen(
                     direction: settings.name, heartbeat: heartbeat, endLSN: progress.appliedLSN, figures: state.figures))
         }
+        let shapes = targets.shapes(of: rowByRow)
+        let shapeStep = shapes.isEmpty ? nil : steps.count
+        if !shapes.isEmpty {
+            steps.append(.execute(name: "lindero_shapes", parameters: TargetShape.parameters(shapes), binaryResult: false))
+        }
         let progressStep = steps.count
         let time = group.commitTime ?? group.heartbeat?.sentAt
         steps.append(
@@ -322,6 +332,7 @@ final class SplitGroupApplier {
         do {
             _ = try await connection.run(steps)
         } catch let failure as PipelineError {
+            if failure.stepIndex == shapeStep, failure.error.sqlState?.rawValue == "22012" { throw SplitAltered() }
             if failure.stepIndex == progressStep, failure.error.sqlState?.rawValue == "22012" { throw ProgressError.noRow }
             throw ApplyError.refusal(failure.error, of: nil)
         }
@@ -355,6 +366,12 @@ final class SplitGroupApplier {
             sql: "SELECT pg_catalog.pg_logical_emit_message(true, '\(SplitNote.messagePrefix)', $1)",
             parameterTypes: [OID.bytea]),
         .prepare(name: "lindero_progress", sql: SplitProgressStore.writeSQL, parameterTypes: SplitProgressStore.writeTypes),
+        .prepare(name: "lindero_shapes", sql: TargetShape.check.text, parameterTypes: TargetShape.check.parameterTypes),
         .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
     ]
+}
+
+/// A table of the target is no longer the one that the statements were made for: they are made anew in the next life.
+struct SplitAltered: Error, CustomStringConvertible {
+    var description: String { "a table of the target was altered meanwhile" }
 }

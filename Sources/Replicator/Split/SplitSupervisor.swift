@@ -85,6 +85,8 @@ public struct SplitSupervisor: Sendable {
             try await pause(&attempt, because: error)
         case is SplitTouched where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
+        case is SplitAltered where attempt.failuresInPlace < 3:
+            try await pause(&attempt, because: error)
         case SplitError.needsFullIdentity(let table):
             throw await words(lacking: table, error)
         default:

@@ -26,6 +26,8 @@ struct SplitTarget: Sendable {
     let references: [Int: SplitReference]
     /// The table's own key, where others hold it.
     let number: String?
+    /// Whether children inherit from the table: a change of it must not reach them.
+    private let isOrdinary: Bool
 
     /// - Parameter source: asked for where the table has references.
     /// - Throws: `SchemaMismatch` when the side lacks the table or a column, or refuses its updates.
@@ -47,6 +49,7 @@ struct SplitTarget: Sendable {
         guard problems.isEmpty else { throw SchemaMismatch(table: table.name, problems: problems) }
         self.table = table
         self.columns = columns
+        isOrdinary = target.kind == .ordinary
         key = table.keyIndexes.compactMap { index in table.columns.firstIndex { $0.sourceIndex == index } }
         var references: [Int: SplitReference] = [:]
         for (column, referenced) in table.references {
@@ -65,6 +68,8 @@ struct SplitTarget: Sendable {
     }
 
     var sql: String { table.name.sql }
+    /// Without the tables that inherit from it.
+    var only: String { (isOrdinary ? "ONLY " : "") + sql }
     func name(_ column: Int) -> String { SQLText.identifier(columns[column].name) }
 
     /// An operation's new value of a column; `nil` is NULL.
@@ -125,6 +130,8 @@ struct SplitStatement: Sendable {
 /// A class, since it is looked up for every operation.
 final class SplitStatements: Sendable {
     let target: SplitTarget
+    /// What the table was when the statements were made for it.
+    let shape: TargetShape?
     /// Whether the streams carry values in binary form.
     private let isBinary: Bool
     /// Of the direction: names of both databases.
@@ -132,8 +139,9 @@ final class SplitStatements: Sendable {
     /// Counters, which call for statements of their own.
     private let counters: Set<Int>
 
-    init(target: SplitTarget, isBinary: Bool, settings: DirectionSettings) {
+    init(target: SplitTarget, shape: TargetShape?, isBinary: Bool, settings: DirectionSettings) {
         self.target = target
+        self.shape = shape
         self.isBinary = isBinary
         self.settings = settings
         counters = PlainChanges.counters(of: target.table)
@@ -158,7 +166,7 @@ final class SplitStatements: Sendable {
     /// it by.
     func lock(_ key: RowKey) -> SplitStatement {
         var statement = SplitStatement()
-        statement.sql = "SELECT \(target.number.map(SQLText.identifier) ?? "1") FROM \(target.sql) WHERE \(condition(key, &statement)) FOR NO KEY UPDATE"
+        statement.sql = "SELECT \(target.number.map(SQLText.identifier) ?? "1") FROM \(target.only) WHERE \(condition(key, &statement)) FOR NO KEY UPDATE"
         return statement
     }
 
@@ -184,7 +192,7 @@ final class SplitStatements: Sendable {
         case .update(let key, let writes):
             var statement = SplitStatement()
             let assignments = assignments(writes, of: key, operation, arena, references, &statement)
-            statement.sql = "UPDATE \(target.sql) SET \(assignments) WHERE \(condition(key, &statement))"
+            statement.sql = "UPDATE \(target.only) SET \(assignments) WHERE \(condition(key, &statement))"
             return statement
         case .delete(let key):
             return delete(key)
@@ -195,7 +203,7 @@ final class SplitStatements: Sendable {
             }
             if !writes.isEmpty { assignments.append(self.assignments(writes, of: newKey, operation, arena, references, &statement)) }
             statement.sql =
-                "UPDATE \(target.sql) SET \(assignments.joined(separator: ", ")) WHERE \(condition(key, &statement))"
+                "UPDATE \(target.only) SET \(assignments.joined(separator: ", ")) WHERE \(condition(key, &statement))"
             return statement
         }
     }
@@ -211,7 +219,7 @@ final class SplitStatements: Sendable {
 
     func delete(_ key: RowKey) -> SplitStatement {
         var statement = SplitStatement()
-        statement.sql = "DELETE FROM \(target.sql) WHERE \(condition(key, &statement))"
+        statement.sql = "DELETE FROM \(target.only) WHERE \(condition(key, &statement))"
         return statement
     }
 
@@ -264,9 +272,12 @@ final class SplitStatements: Sendable {
             case .sum:
                 let new = newValue(write.column, operation, arena, references, &statement)
                 let old = operation.oldCell(write.column, table: target.table).map { arena.parameter($0) } ?? .null
-                // The number is the same whatever the order in which differences arrive; NULL counts as 0.
+                // The number is the same whatever the order in which differences arrive; NULL counts as 0. In numeric, where
+                // no sum on the way is out of range; and in the form of the new value where nobody else has counted.
                 let less = statement.add(old, type)
-                value = "coalesce(\(name), 0) + coalesce(\(new), 0) - coalesce(\(less), 0)"
+                value =
+                    "CASE WHEN \(name) IS NOT DISTINCT FROM \(less) THEN coalesce(\(new), 0) "
+                    + "ELSE coalesce(\(name), 0)::pg_catalog.numeric + coalesce(\(new), 0) - coalesce(\(less), 0) END"
             case .local(let bytes):
                 value = statement.add(parameter(bytes), type)
             case .greatest(let bytes):
@@ -322,7 +333,7 @@ final class SplitStatements: Sendable {
         statement.sql =
             "INSERT INTO lindero.conflict (\(columns.map(\.0).joined(separator: ", "))) "
             + "SELECT \(columns.map(\.1).joined(separator: ", ")) FROM (SELECT 1) AS one "
-            + "LEFT JOIN \(target.sql) AS t ON \(found)\(isDistinct) ON CONFLICT DO NOTHING"
+            + "LEFT JOIN \(target.only) AS t ON \(found)\(isDistinct) ON CONFLICT DO NOTHING"
         return statement
     }
 

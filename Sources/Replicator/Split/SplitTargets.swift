@@ -14,6 +14,11 @@ struct SplitTargets: Sendable {
 
     subscript(definition: Int) -> SplitStatements? { known[definition] }
 
+    /// What the tables of some definitions were when they were looked at.
+    func shapes(of definitions: Set<Int>) -> [TargetShape] {
+        Set(definitions.compactMap { known[$0]?.shape }).sorted { $0.oid < $1.oid }
+    }
+
     /// How many references lead from a definition's table to one that has none.
     func depth(of definition: Int) -> Int {
         guard let table = known[definition]?.target.table, !table.references.isEmpty else { return 0 }
@@ -39,14 +44,17 @@ struct SplitTargets: Sendable {
         missing(group).isEmpty
     }
 
-    private func missing(_ group: SplitGroup) -> [Int: SplitTable] {
-        var missing: [Int: SplitTable] = [:]
+    private func missing(_ group: SplitGroup) -> [Int: (table: SplitTable, relation: RelationMessage)] {
+        var missing: [Int: (table: SplitTable, relation: RelationMessage)] = [:]
         for item in group.items {
             var last: Int?
             for transaction in item.transactions {
                 for operation in transaction.operations where operation.relation != last {
                     last = operation.relation
-                    if known[operation.relation] == nil { missing[operation.relation] = item.chunk.tables[operation.relation] }
+                    guard known[operation.relation] == nil, let table = item.chunk.tables[operation.relation],
+                        let relation = item.chunk.chunk.relations[operation.relation]
+                    else { continue }
+                    missing[operation.relation] = (table, relation)
                 }
             }
         }
@@ -56,17 +64,41 @@ struct SplitTargets: Sendable {
     /// Looks at the catalogs for definitions that are not known yet.
     ///
     /// - Parameter source: whose numbers references are.
-    /// - Throws: `SchemaMismatch` when the target cannot take a table's changes.
+    /// - Throws: `SchemaMismatch` when the target cannot take a table's changes, `ApplyError.needsText` when it can't in binary.
     mutating func resolve(_ group: SplitGroup, on target: PostgresConnection, from source: PostgresConnection) async throws {
         let missing = missing(group)
         if missing.isEmpty { return }
-        let tables = try await CatalogReader.tables(target, matching: missing.values.map(\.name))
-        let referring = missing.values.filter { !$0.references.isEmpty }.map(\.name)
+        let names = missing.values.map(\.table.name)
+        // First the shapes: what is altered in between no longer has the one that is known of it.
+        let shapes = try await TargetShape.read(target, names)
+        let tables = try await CatalogReader.tables(target, matching: names)
+        let referring = missing.values.filter { !$0.table.references.isEmpty }.map(\.table.name)
         let there = referring.isEmpty ? [] : try await CatalogReader.tables(source, matching: referring)
-        for (definition, table) in missing {
+        for (definition, (table, relation)) in missing {
+            let description = tables.first { $0.name == table.name }
+            try requireFit(relation, description)
             let target = try SplitTarget(
-                table, target: tables.first { $0.name == table.name }, source: there.first { $0.name == table.name }, policy: settings.policy)
-            known[definition] = SplitStatements(target: target, isBinary: isBinary, settings: settings)
+                table, target: description, source: there.first { $0.name == table.name }, policy: settings.policy)
+            known[definition] = SplitStatements(target: target, shape: shapes[table.name], isBinary: isBinary, settings: settings)
         }
+    }
+
+    /// What goes row by row is to keep its values, as what goes in bulk does (`PlanCache`): bytes mean what their type says, and
+    /// nothing is rounded. As text a value that the target's type cannot hold is refused. References are written as the
+    /// target's own numbers.
+    private func requireFit(_ relation: RelationMessage, _ target: TableDescription?) throws {
+        guard let target else { return }
+        let references = settings.policy?.tables[relation.name]?.references ?? [:]
+        var sent = relation
+        sent.columns.removeAll { !settings.travels(relation.name, $0.name) || references[$0.name] != nil }
+        let altering = sent.columns.compactMap { source -> SchemaMismatch.Problem? in
+            guard let column = target.column(source.name),
+                TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: column) == .alters
+            else { return nil }
+            return .typeDiffers(source.name, targetType: column.type)
+        }
+        if !altering.isEmpty { throw SchemaMismatch(table: relation.name, problems: altering) }
+        guard isBinary, !TypeCompatibility.travelsInBinary(sent, to: target) else { return }
+        throw ApplyError.needsText(relation.name)
     }
 }

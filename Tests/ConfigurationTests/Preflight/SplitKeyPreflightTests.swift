@@ -295,4 +295,41 @@ import Testing
         let codes = Set(await scene.report().blockers.filter { $0.database == "sync" }.map(\.code))
         #expect(codes.isSuperset(of: [.walLevel, .replicationSlots, .walSenders, .originSlots]))
     }
+
+    /// The stream has a delete and an insert, and the new row has no more than what the moving side sends.
+    @Test func aMoveToAnotherPartitionThatLosesTheOtherOwnersColumnsIsTold() async throws {
+        let schema = """
+            CREATE TABLE rooms (hotel text, id int, remark text, state text, PRIMARY KEY (hotel, id)) PARTITION BY LIST (hotel);
+            CREATE TABLE rooms_a PARTITION OF rooms FOR VALUES IN ('a');
+            ALTER TABLE rooms REPLICA IDENTITY FULL; ALTER TABLE rooms_a REPLICA IDENTITY FULL;
+            """
+        func tables(_ columns: String) -> String { "rooms: { match: [hotel, id], insert: bot, delete: bot, columns: { \(columns) } }" }
+        let two = try await scene(schema, tables("bot: [hotel, id, remark], sync: [state]"))
+        let finding = try #require(await two.finding(.partitionMove))
+        #expect(finding.severity == .warning && finding.database == "bot" && finding.object == "rooms.hotel")
+        #expect(finding.message.contains("on sync the row loses its [state]"))
+        #expect(await two.report().findings.filter { $0.code == .partitionMove }.count == 1)
+        // What one side writes, or both share, goes along.
+        for columns in ["bot: '*'", "bot: [hotel, id, remark], shared: { state: { policy: last_write } }"] {
+            #expect(await (try scene(schema, tables(columns))).finding(.partitionMove) == nil)
+        }
+    }
+
+    /// PostgreSQL's foreign keys do not act on what arrives.
+    @Test func rowsThatMayBeLeftBehindByAForeignKeyOnMatchAreTold() async throws {
+        let schema = """
+            CREATE TABLE hotels (name text PRIMARY KEY, remark text);
+            CREATE TABLE beds (code text PRIMARY KEY, hotel text REFERENCES hotels);
+            """
+        func tables(_ beds: String) -> String {
+            "hotels: { match: [name], insert: bot, delete: bot, columns: { bot: '*' } }\n"
+                + "beds: { match: [code], insert: \(beds), delete: \(beds), columns: { \(beds): '*' } }"
+        }
+        let apart = try await scene(schema, tables("sync"))
+        let finding = try #require(await apart.finding(.foreignKeyCut))
+        #expect(finding.severity == .warning && finding.object == "beds.hotel")
+        #expect(finding.message.contains("bot may delete a row of hotels while sync lets [hotel] of beds refer to it"))
+        let together = try await scene(schema, tables("bot"))
+        #expect(await together.finding(.foreignKeyCut) == nil)
+    }
 }
