@@ -100,6 +100,27 @@ import Testing
         await pair.remove()
     }
 
+    /// What one side alone wrote goes in bulk.
+    @Test(arguments: ["bigint", "text"]) func whatGoesInBulkIsReadUnderTheNewType(type: String) async throws {
+        let schema = "CREATE TABLE public.notes (id int PRIMARY KEY, n int, v text); ALTER TABLE public.notes REPLICA IDENTITY FULL;"
+        let tables = "      notes: { match: [id], insert: bot, delete: bot, columns: { bot: [id, n], sync: [v] } }\n"
+        let pair = try await SplitPair(schema: schema, tables: tables)
+        _ = try await pair.bot.execute("INSERT INTO public.notes SELECT n, 1, 'first' FROM generate_series(1, 200) n")
+        let values = "SELECT string_agg(n::text, ' ' ORDER BY id::int) FROM public.notes"
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(values)
+        worker.kill9()
+        _ = try await worker.wait()
+        let alter = "ALTER TABLE public.notes ALTER id TYPE \(type), ALTER n TYPE \(type);"
+        _ = try await pair.bot.execute("UPDATE public.notes SET n = id; COMMIT; \(alter)")
+        _ = try await pair.sync.execute(alter)
+        worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(values, timeoutSeconds: 20)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
     /// A row's key in the older form is the key of the same row.
     @Test func writesThatMeetUnderAKeyOfTwoTypesAreResolvedAlike() async throws {
         let tables = """

@@ -184,6 +184,24 @@ import Testing
         try await end(pair, again)
     }
 
+    /// As text the server takes what it has no room for, and drops the rest.
+    @Test(arguments: ["real", "double precision"]) func aTargetThatIsAlteredToATypeThatRoundsStopsTheSplit(type: String) async throws {
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.visits (id int PRIMARY KEY, measure numeric, state text, count int); ALTER TABLE public.visits REPLICA IDENTITY FULL;",
+            tables: Self.owned)
+        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 5, '', 1)")
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        _ = try await pair.sync.execute("ALTER TABLE public.visits ALTER COLUMN measure TYPE \(type)")
+        _ = try await pair.bot.execute("UPDATE public.visits SET measure = 0.12345678901234567890, count = count + 1")
+        try await waitUntil("it has met the change") {
+            try await pair.sync.execute("SELECT count FROM public.visits").firstValue != "1" || worker.errors.contains("error: ")
+        }
+        #expect(try await pair.sync.execute("SELECT measure FROM public.visits").firstValue == "5")
+        #expect(worker.errors.contains("measure"), "\(worker.errors)")
+        await pair.remove()
+    }
+
     /// A table that inherits from the target's has a row with the same key.
     @Test func aRowOfAChildTableIsNobodysRow() async throws {
         let pair = try await SplitPair(

@@ -36,6 +36,9 @@ final class HistoryMemo: Sendable {
         return entry
     }
 
+    /// Nobody will ask for these any more.
+    func clear() { state.withLock { $0 = State() } }
+
     private static func size(of key: RowKey, _ entry: LocalHistory.Entry?) -> Int {
         // Rooms of a table that is half full.
         2 * (MemoryLayout<RowKey>.stride + MemoryLayout<(run: Int, entry: LocalHistory.Entry?)>.stride) + 32 + key.bytes.count

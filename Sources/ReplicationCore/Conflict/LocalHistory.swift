@@ -246,6 +246,7 @@ public struct LocalHistory: Sendable {
             indexBytes -= run.indexBytes
             storage.remove(run.number)
         }
+        if runs.isEmpty { memo.clear() }
         let seen = layers.prefix { $0.newestLSN < lsn }.count
         for layer in layers[..<seen] { recentBytes -= layer.sizeBytes }
         if seen < layers.count {

@@ -11,9 +11,17 @@ struct TableResolver {
     /// smallint, integer, bigint, numeric: whatever the order of additions, the sum is the same.
     private static let exactNumbers: Set<UInt32> = [21, 23, 20, 1700]
     /// json, xml, point, lseg, path, box, polygon, line, circle, jsonpath and arrays of them: PostgreSQL has no greater one.
+    /// Nor of xid, cid, aclitem, refcursor, snapshots, int2vector, gtsvector. jsonb compares texts by the database's collation,
+    /// which may be another on the other side.
     private static let unordered: Set<UInt32> = [
         114, 142, 600, 601, 602, 603, 604, 628, 718, 4072, 199, 143, 1017, 1018, 1019, 1020, 1027, 629, 719, 4073,
+        22, 28, 29, 1006, 1011, 1012, 1033, 1034, 1790, 2201, 2949, 2970, 3642, 3644, 5038, 5039, 3802, 3807,
     ]
+
+    /// Of a user's types enums alone: `citext` and composites go by the database's collation, others need not have an order.
+    private static func hasOneOrder(_ column: ColumnDescription) -> Bool {
+        !unordered.contains(column.baseTypeOID) && (column.baseTypeOID < TypeCompatibility.firstUserOID || column.baseKind == "e")
+    }
 
     init(configuration: LinderoConfiguration, rule: TableRule, table: TableDescription, isPattern: Bool) {
         self.configuration = configuration
@@ -164,7 +172,7 @@ struct TableResolver {
         switch policy {
         case .delta where !Self.exactNumbers.contains(column.baseTypeOID):
             report(.deltaNeedsNumber(column.name, table: table.name, type: column.type), mark: column.name)
-        case .max where Self.unordered.contains(column.baseTypeOID), .min where Self.unordered.contains(column.baseTypeOID):
+        case .max where !Self.hasOneOrder(column), .min where !Self.hasOneOrder(column):
             report(.policyNeedsOrder(column.name, table: table.name, type: column.type), mark: column.name)
         case .lastWrite, .prefer, .max, .min, .delta, .queue: break
         }

@@ -17,6 +17,12 @@ public enum TypeCompatibility {
         return from <= to
     }
 
+    /// Whether a column keeps or refuses what comes as text, whatever type that was of, and never makes another value of it: in a
+    /// split, what was written before its type was altered on both sides. A date drops the time of a timestamp, and a real digits.
+    public static func keepsText(_ target: ColumnDescription) -> Bool {
+        [20, 21, 23, 25, 1043].contains(target.baseTypeOID) || target.baseTypeOID == 1700 && target.baseModifier < 0
+    }
+
     /// `regclass` and its kin, and arrays of them: their binary form is an OID of their server. `oidvector`,
     /// `int2vector` and arrays of them: an empty one is refused in the very form that it is sent in. `aclitem` and its
     /// array, and `gtsvector`: they have no binary form.

@@ -25,7 +25,8 @@ struct SplitPartitionChecks {
                 .warning, .partitionMove, database: side.name, object: "\(ownership.table).\(first)",
                 "an update of [\(list)] that moves a row of \(ownership.table) to another partition is a delete and an insert in the "
                     + "stream: on \(other) the row loses its [\(lost.joined(separator: ", "))], which it keeps here",
-                fix: "REVOKE UPDATE (\(SQLText.list(moving))) ON \(ownership.table.sql) from who writes there; or give "
+                // Of a right on the whole table nothing is taken by columns.
+                fix: "REVOKE UPDATE ON \(ownership.table.sql) from who writes there, and GRANT UPDATE of the columns beside [\(list)]; or give "
                     + "[\(lost.joined(separator: ", "))] to \(side.name) too, or to both (shared: with a policy)")
         ]
     }

@@ -24,6 +24,12 @@ struct SplitFailure {
                 .schemaDiffers, "\(mismatch)",
                 nextStep: "Run \(sql.joined(separator: " ")) on the database that `lindero check` names, then `lindero run`; it goes on at "
                     + "that transaction.", isBlocker: true)
+        case let mismatch as SchemaMismatch where mismatch.problems.contains(where: \.isTypeDiffers):
+            return ReplicationFailure(
+                .schemaDiffers, "\(mismatch)",
+                nextStep: "Give the column one type on both sides, then `lindero run`; it goes on at that transaction. Where it has, values "
+                    + "of the former type are on their way: give it that one again on the side that they arrive at, let the worker apply "
+                    + "them, and alter it then.", isBlocker: true)
         case let mismatch as SchemaMismatch:
             return ReplicationFailure(
                 .schemaDiffers, "\(mismatch)",
@@ -56,6 +62,10 @@ struct SplitFailure {
                 .spillUnusable, "What can't be kept in memory can't be kept in files either: \(error).",
                 nextStep: "Set `replication.spill_dir` to a folder that the worker's user owns and nobody else may write to, then "
                     + "`lindero run`. Nothing is lost.", isBlocker: true)
+        case is SplitAltered:
+            return ReplicationFailure(
+                .schemaDiffers, "Tables were altered again and again while changes of theirs were applied. Nothing of these was applied.",
+                nextStep: "Wait until the migration there has ended, then `lindero run`; it goes on where it stopped.")
         case is SplitChanged, is SplitTouched:
             return ReplicationFailure(
                 .changeRefused, "Rows that were held changed all the same, again and again: a trigger or a rule may write them.",
@@ -95,4 +105,5 @@ struct SplitFailure {
 
 extension SchemaMismatch.Problem {
     fileprivate var isIdentityAlways: Bool { if case .identityAlways = self { true } else { false } }
+    fileprivate var isTypeDiffers: Bool { if case .typeDiffers = self { true } else { false } }
 }

@@ -276,7 +276,7 @@ final class SplitStatements: Sendable {
                 // no sum on the way is out of range; and in the form of the new value where nobody else has counted.
                 let less = statement.add(old, type)
                 value =
-                    "CASE WHEN \(name) IS NOT DISTINCT FROM \(less) THEN coalesce(\(new), 0) "
+                    "CASE WHEN \(name)::text IS NOT DISTINCT FROM \(less)::text THEN coalesce(\(new), 0) "
                     + "ELSE coalesce(\(name), 0)::pg_catalog.numeric + coalesce(\(new), 0) - coalesce(\(less), 0) END"
             case .local(let bytes):
                 value = statement.add(parameter(bytes), type)

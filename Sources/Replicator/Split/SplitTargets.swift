@@ -77,28 +77,33 @@ struct SplitTargets: Sendable {
         for (definition, (table, relation)) in missing {
             let description = tables.first { $0.name == table.name }
             try requireFit(relation, description)
-            let target = try SplitTarget(
-                table, target: description, source: there.first { $0.name == table.name }, policy: settings.policy)
+            let here = there.first { $0.name == table.name }
+            // Altered since the stream began: the bytes are of the former type, and the source is asked about them.
+            let isAltered = here.map { here in
+                relation.columns.contains { column in here.column(column.name).map { $0.typeOID != column.typeOID } ?? false }
+            }
+            if isBinary, isAltered == true { throw ApplyError.needsText(relation.name) }
+            let target = try SplitTarget(table, target: description, source: here, policy: settings.policy)
             known[definition] = SplitStatements(target: target, shape: shapes[table.name], isBinary: isBinary, settings: settings)
         }
     }
 
     /// What goes row by row is to keep its values, as what goes in bulk does (`PlanCache`): bytes mean what their type says, and
-    /// nothing is rounded. As text a value that the target's type cannot hold is refused. References are written as the
-    /// target's own numbers.
+    /// nothing is rounded, as text neither (a timestamp is a date to the server, and a long number a `real`). References are
+    /// written as the target's own numbers.
     private func requireFit(_ relation: RelationMessage, _ target: TableDescription?) throws {
         guard let target else { return }
         let references = settings.policy?.tables[relation.name]?.references ?? [:]
         var sent = relation
         sent.columns.removeAll { !settings.travels(relation.name, $0.name) || references[$0.name] != nil }
+        // First: as text a value of the former type may fit.
+        if isBinary, !TypeCompatibility.travelsInBinary(sent, to: target) { throw ApplyError.needsText(relation.name) }
         let altering = sent.columns.compactMap { source -> SchemaMismatch.Problem? in
-            guard let column = target.column(source.name),
-                TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: column) == .alters
-            else { return nil }
-            return .typeDiffers(source.name, targetType: column.type)
+            guard let column = target.column(source.name), !column.isGenerated else { return nil }
+            let fits = TypeCompatibility.fits(sourceOID: source.typeOID, target: column) || TypeCompatibility.keepsText(column)
+            let narrows = TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: column)
+            return fits && narrows != .alters ? nil : .typeDiffers(source.name, targetType: column.type)
         }
         if !altering.isEmpty { throw SchemaMismatch(table: relation.name, problems: altering) }
-        guard isBinary, !TypeCompatibility.travelsInBinary(sent, to: target) else { return }
-        throw ApplyError.needsText(relation.name)
     }
 }
