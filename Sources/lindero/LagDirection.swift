@@ -20,6 +20,8 @@ struct LagDirection: Sendable {
     /// Heartbeat interval of the worker; 0 when it writes none.
     var heartbeatMilliseconds: Int
     var copiesFirst: Bool
+    /// Whether its slot is made after it has been registered: until it is prepared a slot that is not there is none that was lost.
+    var registersFirst = false
 
     var isStandby: Bool {
         if case .standby = kind { true } else { false }
@@ -120,7 +122,7 @@ struct LagDirection: Sendable {
         return LagDirection(
             kind: .replica(target: origin), source: other,
             slot: try await other.connected { try await SlotName.make($0, purpose: origin.name) }, gates: configuration.gates,
-            heartbeatMilliseconds: configuration.replication.heartbeatMilliseconds, copiesFirst: false)
+            heartbeatMilliseconds: configuration.replication.heartbeatMilliseconds, copiesFirst: false, registersFirst: true)
     }
 
     static func adopted(_ direction: (source: Database, target: Database, slot: String)) -> LagDirection {

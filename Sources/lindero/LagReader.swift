@@ -69,6 +69,7 @@ struct LagReader: Sendable {
         if known.state == DirectionPhase.stopped.rawValue && !source.isActive { return .stopped }
         if known.state == DirectionPhase.paused.rawValue { return .paused }
         if known.isRegistered && direction.copiesFirst && !known.isPrepared { return .copying }
+        if direction.registersFirst && !known.isPrepared { return .notStarted }
         guard source.hasSlot else { return known.isRegistered ? .stopped : .notStarted }
         return running(report, source)
     }

@@ -197,6 +197,27 @@ extension SplitWorkerTests {
         await pair.remove()
     }
 
+    /// Where a worker died before it had made the slot, or is about to, nothing has been lost.
+    @Test func aSlotThatWasNeverMadeIsNotALostOne() async throws {
+        let pair = try await scene()
+        let worker = try await pair.startStreaming()
+        worker.kill9()
+        _ = try await worker.wait()
+        func states() async throws -> [String] {
+            let document = try JSONSerialization.jsonObject(with: Data(try await pair.command(["lag", "--json"]).output.utf8)) as? [String: Any]
+            return (document?["directions"] as? [[String: Any]] ?? []).map { "\($0["name"] ?? "") \($0["state"] ?? "")" }
+        }
+        try await waitUntil("the server lets the slot go") {
+            try await pair.sync.execute("SELECT FROM pg_replication_slots WHERE database = current_database() AND active").rows.isEmpty
+        }
+        _ = try await pair.sync.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+        #expect(try await states() == ["bot->sync not_running", "sync->bot stopped"])
+        // As it is before the split has begun.
+        _ = try await pair.bot.execute("UPDATE lindero.direction SET prepared_at = NULL WHERE name = 'sync->bot'")
+        #expect(try await states() == ["bot->sync not_running", "sync->bot not_started"])
+        await pair.remove()
+    }
+
     /// Commit times are in the stream: no policy asks the servers to keep them.
     @Test func theLaterWriteIsKnownWhereServersKeepNoCommitTimes() async throws {
         let server = try await PostgresCluster.start(settings: ["track_commit_timestamp": "off"])

@@ -176,6 +176,7 @@ struct SplitPreparation: Sendable {
             if try await objects.slotExists() {
                 // Ours, of a run that died before the split had begun: the other side has moved on since.
                 guard try await record.read() != nil else { throw objects.foreignSlot() }
+                try await record.markUnprepared()
                 try await walsender.dropSlot(backward.slot)
             }
             if try await record.read() == nil {

@@ -92,6 +92,11 @@ struct DirectionRecord {
             "UPDATE lindero.direction SET prepared_at = pg_catalog.clock_timestamp() WHERE name = $1", [.text(settings.name)])
     }
 
+    /// What was prepared is made anew; whoever looks meanwhile misses nothing.
+    func markUnprepared() async throws {
+        _ = try await connection.query("UPDATE lindero.direction SET prepared_at = NULL WHERE name = $1", [.text(settings.name)])
+    }
+
     /// Commit time, on the source, of the newest heartbeat that the target shows.
     func lastHeartbeat() async throws -> PostgresTime? {
         let result = try await connection.query(
