@@ -21,6 +21,17 @@ import Testing
             """
     }
 
+    /// A table of these columns with one row, of which both sides know.
+    private func streaming(_ columns: String, _ tables: String, row: String) async throws -> (SplitPair, RunningLindero) {
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.visits (id int PRIMARY KEY, \(columns)); ALTER TABLE public.visits REPLICA IDENTITY FULL;",
+            tables: tables)
+        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, \(row))")
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        return (pair, worker)
+    }
+
     private func end(_ pair: SplitPair, _ worker: RunningLindero) async throws {
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
@@ -30,14 +41,9 @@ import Testing
     /// The sum of both values would not fit; the counter does.
     @Test func aCounterBeyondHalfOfItsTypesRangeGoesOnCounting() async throws {
         let counters = ["small", "count", "large", "price"]
-        let pair = try await SplitPair(
-            schema: """
-                CREATE TABLE public.visits (id int PRIMARY KEY, remark text, small smallint, count int, large bigint, price numeric(10, 2));
-                ALTER TABLE public.visits REPLICA IDENTITY FULL;
-                """, tables: Self.tables(bot: "remark", counters: counters))
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 'a', 32000, 2000000000, 9000000000000000000, 99999999.00)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(Self.all)
+        let (pair, worker) = try await streaming(
+            "remark text, small smallint, count int, large bigint, price numeric(10, 2)", Self.tables(bot: "remark", counters: counters),
+            row: "'a', 32000, 2000000000, 9000000000000000000, 99999999.00")
         let counted = counters.map { "\($0) = \($0) + 1" }.joined(separator: ", ").replacingOccurrences(of: "price + 1", with: "price + 0.25")
         for side in [pair.bot, pair.sync] { _ = try await side.execute("UPDATE public.visits SET \(counted)") }
         try await waitUntil("both have both") {
@@ -64,12 +70,8 @@ import Testing
 
     /// 1.5 + 3 - 1.5 is 3.0, which is another text.
     @Test func aCounterIsWrittenAsItsSideWroteItWhereNobodyElseCounted() async throws {
-        let pair = try await SplitPair(
-            schema: "CREATE TABLE public.visits (id int PRIMARY KEY, remark text, count numeric); ALTER TABLE public.visits REPLICA IDENTITY FULL;",
-            tables: Self.tables(bot: "remark", counters: ["count"]))
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 'a', 1.5)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(Self.all)
+        let (pair, worker) = try await streaming(
+            "remark text, count numeric", Self.tables(bot: "remark", counters: ["count"]), row: "'a', 1.5")
         _ = try await pair.bot.execute("UPDATE public.visits SET count = 3")
         try await waitUntil("it is there") { try await pair.sync.execute("SELECT count::int FROM public.visits").firstValue == "3" }
         #expect(try await pair.values("SELECT count FROM public.visits") == ["3", "3"])
@@ -102,14 +104,8 @@ import Testing
 
     /// One side alone has altered the column: its bytes mean something else on the other.
     @Test func aTypeThatOneSideHasChangedStopsTheSplitBeforeTheChange() async throws {
-        let pair = try await SplitPair(
-            schema: """
-                CREATE TABLE public.visits (id int PRIMARY KEY, measure bigint, count int);
-                ALTER TABLE public.visits REPLICA IDENTITY FULL;
-                """, tables: Self.tables(bot: "measure", counters: ["count"]))
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 5, 1)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(Self.all)
+        let (pair, worker) = try await streaming(
+            "measure bigint, count int", Self.tables(bot: "measure", counters: ["count"]), row: "5, 1")
         _ = try await pair.bot.execute("UPDATE public.visits SET measure = 6, count = count + 1")
         try await pair.waitUntilEqual(Self.all)
         _ = try await pair.bot.execute("ALTER TABLE public.visits ALTER COLUMN measure TYPE double precision")
@@ -128,14 +124,9 @@ import Testing
 
     /// Both have altered it, the target first, as one should.
     @Test func aTypeThatBothSidesHaveChangedIsWrittenAsTheNewOne() async throws {
-        let pair = try await SplitPair(
-            schema: """
-                CREATE TABLE public.visits (id int PRIMARY KEY, measure bigint, day timestamp, count int);
-                ALTER TABLE public.visits REPLICA IDENTITY FULL;
-                """, tables: Self.tables(bot: "measure, day", counters: ["count"]))
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 5, '2026-01-01 12:00', 1)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(Self.all)
+        let (pair, worker) = try await streaming(
+            "measure bigint, day timestamp, count int", Self.tables(bot: "measure, day", counters: ["count"]),
+            row: "5, '2026-01-01 12:00', 1")
         _ = try await pair.bot.execute("UPDATE public.visits SET measure = 6, day = '2026-01-02 12:00', count = count + 1")
         try await pair.waitUntilEqual(Self.all)
         for side in [pair.sync, pair.bot] {
@@ -162,12 +153,7 @@ import Testing
 
     /// The target alone is altered, to a type that rounds.
     @Test func aTargetThatIsAlteredAloneTakesNothingRounded() async throws {
-        let pair = try await SplitPair(
-            schema: "CREATE TABLE public.visits (id int PRIMARY KEY, measure numeric, state text, count int); ALTER TABLE public.visits REPLICA IDENTITY FULL;",
-            tables: Self.owned)
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 5, '', 1)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(Self.all)
+        let (pair, worker) = try await streaming("measure numeric, state text, count int", Self.owned, row: "5, '', 1")
         _ = try await pair.bot.execute("UPDATE public.visits SET measure = 6.5, count = count + 1")
         try await pair.waitUntilEqual(Self.all)
         _ = try await pair.sync.execute("ALTER TABLE public.visits ALTER COLUMN measure TYPE int USING 6")
@@ -186,12 +172,7 @@ import Testing
 
     /// As text the server takes what it has no room for, and drops the rest.
     @Test(arguments: ["real", "double precision"]) func aTargetThatIsAlteredToATypeThatRoundsStopsTheSplit(type: String) async throws {
-        let pair = try await SplitPair(
-            schema: "CREATE TABLE public.visits (id int PRIMARY KEY, measure numeric, state text, count int); ALTER TABLE public.visits REPLICA IDENTITY FULL;",
-            tables: Self.owned)
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 5, '', 1)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(Self.all)
+        let (pair, worker) = try await streaming("measure numeric, state text, count int", Self.owned, row: "5, '', 1")
         _ = try await pair.sync.execute("ALTER TABLE public.visits ALTER COLUMN measure TYPE \(type)")
         _ = try await pair.bot.execute("UPDATE public.visits SET measure = 0.12345678901234567890, count = count + 1")
         try await waitUntil("it has met the change") {
@@ -204,13 +185,8 @@ import Testing
 
     /// A table that inherits from the target's has a row with the same key.
     @Test func aRowOfAChildTableIsNobodysRow() async throws {
-        let pair = try await SplitPair(
-            schema: "CREATE TABLE public.visits (id int PRIMARY KEY, measure int, state text, count int); ALTER TABLE public.visits REPLICA IDENTITY FULL;",
-            tables: Self.owned)
+        let (pair, worker) = try await streaming("measure int, state text, count int", Self.owned, row: "5, '', 1")
         let own = Self.all.replacingOccurrences(of: "public.visits", with: "ONLY public.visits")
-        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 5, '', 1)")
-        let worker = try await pair.startStreaming()
-        try await pair.waitUntilEqual(own)
         _ = try await pair.sync.execute("CREATE TABLE public.old_visits () INHERITS (public.visits); INSERT INTO public.old_visits VALUES (1, 77, 'old', 77)")
         _ = try await pair.bot.execute("UPDATE public.visits SET measure = 6, count = count + 1")
         _ = try await pair.bot.execute("INSERT INTO public.visits (id, measure, count) VALUES (3, 5, 1)")

@@ -6,8 +6,14 @@ import Synchronization
 /// It changes no answer: runs do not change, and whoever asks leaves out what has been seen. Copies of a history share it, as
 /// they share the files.
 final class HistoryMemo: Sendable {
+    private struct Row {
+        var run: Int
+        var entry: LocalHistory.Entry?
+        var sizeBytes: Int
+    }
+
     private struct State {
-        var rows: [RowKey: (run: Int, entry: LocalHistory.Entry?)] = [:]
+        var rows: [RowKey: Row] = [:]
         var sizeBytes = 0
     }
 
@@ -22,15 +28,16 @@ final class HistoryMemo: Sendable {
     func entry(
         of key: RowKey, upToRun run: Int, limitBytes: Int, _ read: () throws -> LocalHistory.Entry?
     ) rethrows -> LocalHistory.Entry? {
-        let known = state.withLock { state in state.rows[key].flatMap { $0.run == run ? $0 : nil } }
-        if let known { return known.entry }
+        if let known = state.withLock({ $0.rows[key] }), known.run == run { return known.entry }
         let entry = try read()
-        let size = Self.size(of: key, entry)
+        // A table that is half full.
+        let head = 2 * (MemoryLayout<RowKey>.stride + MemoryLayout<Row>.stride) + 32
+        let size = head + key.bytes.count + (entry?.contentBytes ?? 0)
         state.withLock { state in
-            if let older = state.rows.removeValue(forKey: key) { state.sizeBytes -= Self.size(of: key, older.entry) }
+            if let older = state.rows.removeValue(forKey: key) { state.sizeBytes -= older.sizeBytes }
             if size > limitBytes { return }
             if state.sizeBytes + size > limitBytes { state = State() }
-            state.rows[key] = (run, entry)
+            state.rows[key] = Row(run: run, entry: entry, sizeBytes: size)
             state.sizeBytes += size
         }
         return entry
@@ -38,10 +45,4 @@ final class HistoryMemo: Sendable {
 
     /// Nobody will ask for these any more.
     func clear() { state.withLock { $0 = State() } }
-
-    private static func size(of key: RowKey, _ entry: LocalHistory.Entry?) -> Int {
-        // Rooms of a table that is half full.
-        2 * (MemoryLayout<RowKey>.stride + MemoryLayout<(run: Int, entry: LocalHistory.Entry?)>.stride) + 32 + key.bytes.count
-            + (entry?.contentBytes ?? 0)
-    }
 }

@@ -39,12 +39,17 @@ extension LocalHistory {
 
         /// Memory that hangs on it, roughly.
         var contentBytes: Int {
-            let heads = 3 * 32
-            let deleted = deletions.reduce(deletions.count * MemoryLayout<Deletion>.stride) { sum, deletion in
-                sum + (deletion.newKey.map { $0.bytes.count + 32 } ?? 0) + (deletion.number.map { $0.bytes.count + 32 } ?? 0)
+            var bytes = 3 * 32 + matched.count * MemoryLayout<OperationID>.stride
+            for deletion in deletions {
+                bytes += MemoryLayout<Deletion>.stride
+                bytes += deletion.newKey.map { $0.bytes.count + 32 } ?? 0
+                bytes += deletion.number.map { $0.bytes.count + 32 } ?? 0
             }
-            let written = writes.reduce(writes.count * MemoryLayout<ColumnWrite>.stride) { $0 + ($1.value.map { $0.count + 32 } ?? 0) }
-            return heads + deleted + written + matched.count * MemoryLayout<OperationID>.stride
+            for write in writes {
+                bytes += MemoryLayout<ColumnWrite>.stride
+                bytes += write.value.map { $0.count + 32 } ?? 0
+            }
+            return bytes
         }
 
         mutating func forget(before lsn: LSN) {

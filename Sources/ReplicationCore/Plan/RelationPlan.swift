@@ -92,11 +92,8 @@ public final class RelationPlan: Sendable {
                 if source.isKey { problems.append(.generatedKey(source.name)) }
                 continue
             }
-            // In a split a value of the former type may be on its way; a binary one is asked for again as text.
-            let fits = TypeCompatibility.fits(sourceOID: source.typeOID, target: column) || match != nil && TypeCompatibility.keepsText(column)
-            if !fits
-                || TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: column) == .alters
-            {
+            // In a split a value of the former type may be on its way.
+            if !TypeCompatibility.holds(source, in: column, asText: match != nil) {
                 problems.append(.typeDiffers(source.name, targetType: column.type))
             }
             if source.isKey { key.append(columns.count) }

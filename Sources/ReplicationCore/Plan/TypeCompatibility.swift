@@ -19,8 +19,16 @@ public enum TypeCompatibility {
 
     /// Whether a column keeps or refuses what comes as text, whatever type that was of, and never makes another value of it: in a
     /// split, what was written before its type was altered on both sides. A date drops the time of a timestamp, and a real digits.
-    public static func keepsText(_ target: ColumnDescription) -> Bool {
+    static func keepsText(_ target: ColumnDescription) -> Bool {
         [20, 21, 23, 25, 1043].contains(target.baseTypeOID) || target.baseTypeOID == 1700 && target.baseModifier < 0
+    }
+
+    /// Whether a column holds what comes from a source's column as it is: neither rounded nor another value.
+    ///
+    /// - Parameter asText: whether values of a former type may be on their way, which then are asked for as text.
+    public static func holds(_ source: RelationMessage.Column, in target: ColumnDescription, asText: Bool) -> Bool {
+        guard fits(sourceOID: source.typeOID, target: target) || asText && keepsText(target) else { return false }
+        return TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: target) != .alters
     }
 
     /// `regclass` and its kin, and arrays of them: their binary form is an OID of their server. `oidvector`,

@@ -79,10 +79,10 @@ struct SplitTargets: Sendable {
             try requireFit(relation, description)
             let here = there.first { $0.name == table.name }
             // Altered since the stream began: the bytes are of the former type, and the source is asked about them.
-            let isAltered = here.map { here in
-                relation.columns.contains { column in here.column(column.name).map { $0.typeOID != column.typeOID } ?? false }
+            let isAltered = relation.columns.contains { column in
+                here?.column(column.name).map { $0.typeOID != column.typeOID } ?? false
             }
-            if isBinary, isAltered == true { throw ApplyError.needsText(relation.name) }
+            if isBinary, isAltered { throw ApplyError.needsText(relation.name) }
             let target = try SplitTarget(table, target: description, source: here, policy: settings.policy)
             known[definition] = SplitStatements(target: target, shape: shapes[table.name], isBinary: isBinary, settings: settings)
         }
@@ -99,10 +99,10 @@ struct SplitTargets: Sendable {
         // First: as text a value of the former type may fit.
         if isBinary, !TypeCompatibility.travelsInBinary(sent, to: target) { throw ApplyError.needsText(relation.name) }
         let altering = sent.columns.compactMap { source -> SchemaMismatch.Problem? in
-            guard let column = target.column(source.name), !column.isGenerated else { return nil }
-            let fits = TypeCompatibility.fits(sourceOID: source.typeOID, target: column) || TypeCompatibility.keepsText(column)
-            let narrows = TypeNarrowing.of(source: source.typeOID, modifier: source.typeModifier, target: column)
-            return fits && narrows != .alters ? nil : .typeDiffers(source.name, targetType: column.type)
+            guard let column = target.column(source.name), !column.isGenerated,
+                !TypeCompatibility.holds(source, in: column, asText: true)
+            else { return nil }
+            return .typeDiffers(source.name, targetType: column.type)
         }
         if !altering.isEmpty { throw SchemaMismatch(table: relation.name, problems: altering) }
     }
