@@ -50,6 +50,9 @@ public struct LocalHistory: Sendable {
     private var nextRun = 0
     private var recentBytes = 0
     private var indexBytes = 0
+    /// Deletions that the other side was found to have made, too, under a key that nothing here has: since that was noted the
+    /// key's columns have got another type, or the stream another form.
+    private var strayMatches: Set<OperationID> = []
     /// The oldest first; at least one, the last, which takes what comes. No entry of it is empty.
     private var layers = [Layer()]
 
@@ -112,6 +115,11 @@ public struct LocalHistory: Sendable {
         guard var entry = known else { return nil }
         // What has been seen may lie in one layer, or in what was asked for before, with what has not.
         entry.forget(before: trimmedLSN)
+        if !strayMatches.isEmpty {
+            for index in entry.deletions.indices where strayMatches.contains(entry.deletions[index].mark.id) {
+                entry.deletions[index].isMatched = true
+            }
+        }
         return entry.isEmpty ? nil : entry
     }
 
@@ -218,13 +226,20 @@ public struct LocalHistory: Sendable {
     }
 
     /// A delete of the other side was found to be of the same generation as a local one.
-    mutating func match(_ id: OperationID, of key: RowKey) {
+    ///
+    /// - Throws: what the storage throws.
+    mutating func match(_ id: OperationID, of key: RowKey) throws {
         for index in layers.indices.reversed() {
             guard let place = layers[index].entries[key]?.deletions.firstIndex(where: { $0.mark.id == id }) else { continue }
             layers[index].entries[key]?.deletions[place].isMatched = true
             return
         }
-        guard id.commitLSN >= trimmedLSN, let run = lastRun(thatMayHold: key) else { return }
+        guard id.commitLSN >= trimmedLSN else { return }
+        guard let run = lastRun(thatMayHold: key), try olderEntry(of: key)?.deletions.contains(where: { $0.mark.id == id }) == true
+        else {
+            strayMatches.insert(id)
+            return
+        }
         layers[top].entries[key, default: Entry()].matched.append(id)
         noteSize(of: key, run.newestLSN, contentBytes: MemoryLayout<OperationID>.stride)
     }
@@ -241,6 +256,7 @@ public struct LocalHistory: Sendable {
     public mutating func trim(to lsn: LSN) {
         guard lsn > trimmedLSN else { return }
         trimmedLSN = lsn
+        if !strayMatches.isEmpty { strayMatches = strayMatches.filter { $0.commitLSN >= lsn } }
         while let run = runs.first, run.newestLSN < lsn {
             runs.removeFirst()
             indexBytes -= run.indexBytes

@@ -90,14 +90,6 @@ public struct RowOperation: Sendable, Equatable {
         }
     }
 
-    /// Whether a change carries enough of the old row: which one it was, and, where that matters, what was written.
-    static func isTold(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
-        guard change.kind == .update || change.kind == .delete, change.oldKind != .full else { return true }
-        if change.kind == .update, table.needsOldRow { return false }
-        return change.oldKind == nil
-            || table.keyIndexes.allSatisfy { arena.cells[change.old.firstCell + $0].kind != .null }
-    }
-
     /// Whether an update gives its row another key.
     static func changesKey(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
         guard change.kind == .update, change.oldKind != nil else { return false }
@@ -157,7 +149,7 @@ public struct RowOperation: Sendable, Equatable {
         return change.oldKind != .full || !isSame(arena.cells[change.old.firstCell + index], new, arena)
     }
 
-    private static func isSame(_ left: Cell, _ right: Cell, _ arena: ChangeArena) -> Bool {
+    static func isSame(_ left: Cell, _ right: Cell, _ arena: ChangeArena) -> Bool {
         guard left.kind == right.kind, left.length == right.length else { return false }
         if left.kind == .null { return true }
         return arena.bytes.withUnsafeBytes { bytes in

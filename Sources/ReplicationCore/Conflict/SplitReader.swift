@@ -152,13 +152,13 @@ public struct SplitReader: Sendable {
             }
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             known.look(change.relation, tableOf)
-            if known.isOneWay {
+            guard let table = known.table, !change.isNothing else { continue }
+            guard table.isTold(by: change, chunk.arena) else { throw SplitError.needsFullIdentity(table.name) }
+            if table.isOneWay {
                 if plainChanges.isEmpty { plainChanges.reserveCapacity(span.changes.count - offset) }
                 plainChanges.append(index)
                 continue
             }
-            guard let table = known.table else { continue }
-            guard RowOperation.isTold(change, table, chunk.arena) else { throw SplitError.needsFullIdentity(table.name) }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
             let operation = RowOperation(
                 change, id: id, table: table, arena: chunk.arena, likely: likely, repeatsReferences: isConsequence)
@@ -175,7 +175,7 @@ public struct SplitReader: Sendable {
     }
 
     /// Takes in what our own direction says about a transaction of its; the rows that a changed key made anew.
-    private mutating func note(_ span: TransactionSpan) throws(SplitError) -> Set<RowKey> {
+    private mutating func note(_ span: TransactionSpan) throws -> Set<RowKey> {
         var created: Set<RowKey> = []
         for (index, content) in span.notes.enumerated() {
             for note in try SplitNote.decode(content) {
@@ -185,7 +185,7 @@ public struct SplitReader: Sendable {
                     clock.observe(seen.time)
                 case .matched(let table, let key, let deletion):
                     guard let id = tableIDs[table] else { continue }
-                    history.match(deletion, of: RowKey(table: id, bytes: key))
+                    try history.match(deletion, of: RowKey(table: id, bytes: key))
                 case .created(let table, let key):
                     guard let id = tableIDs[table] else { continue }
                     created.insert(RowKey(table: id, bytes: key))
@@ -221,6 +221,8 @@ public struct SplitReader: Sendable {
     ) throws -> [RowOperation] {
         // The notes of a transaction in pieces may come last.
         let isInOnePiece = span.isCommitted && span.precedingCount == 0
+        // A key that no row has was noted in another form (`LocalHistory.strayMatches`).
+        let tellsCreated = isInOnePiece && (created.isEmpty || created.isSubset(of: insertedKeys(span, chunk, tableOf)))
         var echoes: [RowOperation] = []
         var known = KnownTable()
         for (offset, index) in span.changes.enumerated() {
@@ -246,7 +248,7 @@ public struct SplitReader: Sendable {
             let isEchoed =
                 isMove
                 || change.kind == .insert
-                    && (table.echoesInserts || !isInOnePiece
+                    && (table.echoesInserts || !tellsCreated
                         || !created.isEmpty
                             && created.contains(RowOperation.newKey(of: change, table, chunk.arena)))
             guard isEchoed, !isWhole else { continue }
@@ -257,11 +259,18 @@ public struct SplitReader: Sendable {
         return echoes
     }
 
+    private func insertedKeys(_ span: TransactionSpan, _ chunk: ChangeChunk, _ tableOf: (Int) -> SplitTable?) -> Set<RowKey> {
+        Set(
+            chunk.changes[span.changes].compactMap { change in
+                guard change.kind == .insert, let table = tableOf(change.relation) else { return nil }
+                return RowOperation.newKey(of: change, table, chunk.arena)
+            })
+    }
+
     /// The layout of the last change: the next one is mostly of the same table.
     private struct KnownTable {
         private var relation: Int?
         private(set) var table: SplitTable?
-        var isOneWay: Bool { table?.isOneWay ?? false }
 
         mutating func look(_ relation: Int, _ tableOf: (Int) -> SplitTable?) {
             if relation == self.relation { return }

@@ -58,6 +58,8 @@ struct SplitTableFacts: Sendable {
         /// What a deleted row tells, unless that is all of it.
         var identityColumns: [String]
         var isFull: Bool
+        /// Triggers that come before a row is inserted.
+        var insertTriggers: [String] = []
     }
 
     /// What the worker's own role may do.
@@ -74,8 +76,6 @@ struct SplitTableFacts: Sendable {
     var triggers: [Trigger] = []
     var checks: [Check] = []
     var leaves: [Leaf] = []
-    /// A row whose values of these change may move to another partition.
-    var partitionColumns: [String] = []
     /// Columns whose collation calls texts equal that differ in bytes.
     var looseColumns: Set<String> = []
     /// Of the side's own roles, those that may truncate the table.
@@ -124,11 +124,8 @@ enum SplitFactsReader {
             facts[name, default: SplitTableFacts()].leaves.append(
                 SplitTableFacts.Leaf(
                     name: QualifiedName(schema: row["schema"] ?? "", name: row["name"] ?? ""),
-                    identityColumns: lines(row["columns"]), isFull: row["is_full"] == "t"))
-        }
-        for row in try await connection.query(SplitFactsSQL.partitionColumns, [oids]).rows {
-            guard let name = table(row) else { continue }
-            facts[name, default: SplitTableFacts()].partitionColumns = lines(row["columns"]).sorted()
+                    identityColumns: lines(row["columns"]), isFull: row["is_full"] == "t",
+                    insertTriggers: lines(row["triggers"])))
         }
         for row in try await connection.query(rights, [oids]).rows {
             guard let name = table(row) else { continue }

@@ -9,27 +9,21 @@ enum SplitFactsSQL {
         ORDER BY k.conrelid, k.conname
         """
 
-    /// A deferrable primary key is no identity.
+    /// A deferrable primary key is no identity. Triggers are those that come before a row is inserted: bits 1, 2 and 4 of `tgtype`.
     static let leaves = """
         SELECT w.oid AS table, n.nspname AS schema, c.relname AS name, c.relreplident = 'f' AS is_full,
                (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY a.attnum)
                 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
                 WHERE i.indrelid = c.oid AND i.indimmediate
-                  AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)) AS columns
+                  AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)) AS columns,
+               (SELECT pg_catalog.string_agg(t.tgname, E'\\n' ORDER BY t.tgname)
+                FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+                     JOIN pg_catalog.pg_namespace owner ON owner.oid = p.pronamespace AND owner.nspname <> 'lindero'
+                WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7) AS triggers
         FROM unnest($1::pg_catalog.oid[]) AS w(oid)
              CROSS JOIN LATERAL pg_catalog.pg_partition_tree(w.oid) AS tree
              JOIN pg_catalog.pg_class c ON c.oid = tree.relid AND c.oid <> w.oid AND c.relkind = 'r'
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         ORDER BY w.oid, n.nspname, c.relname
-        """
-
-    /// What partitions are told apart by, on every level. Where an expression does so, no key is unique.
-    static let partitionColumns = """
-        SELECT w.oid AS table, pg_catalog.string_agg(DISTINCT a.attname, E'\\n') AS columns
-        FROM unnest($1::pg_catalog.oid[]) AS w(oid)
-             CROSS JOIN LATERAL pg_catalog.pg_partition_tree(w.oid) AS tree
-             JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = tree.relid
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::pg_catalog.int2[])
-        GROUP BY w.oid
         """
 }

@@ -6,18 +6,20 @@ struct SplitLayouts: Sendable {
     let tableIDs: [QualifiedName: Int]
     /// Tables whose rows come back to their maker with what this side gave them.
     let echoedTables: Set<QualifiedName>
-    /// Where the stream is binary, the tables as the catalog had them when it began.
-    let binaryTables: [QualifiedName: TableDescription]
+    /// The tables as the catalog had them when the stream began.
+    let catalog: [QualifiedName: TableDescription]
+    let isBinary: Bool
     private var known: [Int: SplitTable] = [:]
 
     init(
         settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>,
-        binaryTables: [QualifiedName: TableDescription]
+        catalog: [QualifiedName: TableDescription], isBinary: Bool
     ) {
         self.settings = settings
         self.tableIDs = tableIDs
         self.echoedTables = echoedTables
-        self.binaryTables = binaryTables
+        self.catalog = catalog
+        self.isBinary = isBinary
     }
 
     /// Layouts of a chunk's tables.
@@ -40,7 +42,8 @@ struct SplitLayouts: Sendable {
             let table = try SplitTable(
                 id: id, relation: relation, ownership: ownership, source: settings.sourceName, target: settings.targetName,
                 echoesInserts: echoedTables.contains(relation.name),
-                isOneWay: ownership.isOneWay(from: settings.sourceName, to: settings.targetName))
+                isOneWay: ownership.isOneWay(from: settings.sourceName, to: settings.targetName),
+                partitionColumns: catalog[relation.name]?.partitionColumns ?? [])
             known[definition] = table
             tables[definition] = table
         }
@@ -50,7 +53,7 @@ struct SplitLayouts: Sendable {
     /// A column whose type was altered has values of two forms in a binary stream, and its rows keys that differ; as text they
     /// have one.
     private func hasOneForm(_ relation: RelationMessage) -> Bool {
-        guard let table = binaryTables[relation.name] else { return true }
+        guard isBinary, let table = catalog[relation.name] else { return true }
         return relation.columns.allSatisfy { column in table.column(column.name).map { $0.typeOID == column.typeOID } ?? true }
     }
 }

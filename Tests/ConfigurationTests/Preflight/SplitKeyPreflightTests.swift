@@ -296,23 +296,36 @@ import Testing
         #expect(codes.isSuperset(of: [.walLevel, .replicationSlots, .walSenders, .originSlots]))
     }
 
-    /// The stream has a delete and an insert, and the new row has no more than what the moving side sends.
-    @Test func aMoveToAnotherPartitionThatLosesTheOtherOwnersColumnsIsTold() async throws {
-        let schema = """
+    /// The stream has a delete and an insert, which are known as one row's by the old row, and by standing next to each other.
+    @Test func whatAMoveToAnotherPartitionNeedsIsTold() async throws {
+        func schema(_ more: String) -> String {
+            """
             CREATE TABLE rooms (hotel text, id int, remark text, state text, PRIMARY KEY (hotel, id)) PARTITION BY LIST (hotel);
             CREATE TABLE rooms_a PARTITION OF rooms FOR VALUES IN ('a');
-            ALTER TABLE rooms REPLICA IDENTITY FULL; ALTER TABLE rooms_a REPLICA IDENTITY FULL;
+            \(more)
             """
-        func tables(_ columns: String) -> String { "rooms: { match: [hotel, id], insert: bot, delete: bot, columns: { \(columns) } }" }
-        let two = try await scene(schema, tables("bot: [hotel, id, remark], sync: [state]"))
-        let finding = try #require(await two.finding(.partitionMove))
-        #expect(finding.severity == .warning && finding.database == "bot" && finding.object == "rooms.hotel")
-        #expect(finding.message.contains("on sync the row loses its [state]"))
-        #expect(await two.report().findings.filter { $0.code == .partitionMove }.count == 1)
-        // What one side writes, or both share, goes along.
-        for columns in ["bot: '*'", "bot: [hotel, id, remark], shared: { state: { policy: last_write } }"] {
-            #expect(await (try scene(schema, tables(columns))).finding(.partitionMove) == nil)
         }
+        func tables(_ columns: String) -> String { "rooms: { match: [hotel, id], insert: bot, delete: bot, columns: { \(columns) } }" }
+        let apart = tables("bot: [hotel, id, remark], sync: [state]")
+        let lacking = try await scene(schema(""), apart)
+        let found = try #require(await lacking.finding(.replicaIdentityFull))
+        #expect(found.severity == .blocker && found.object == "rooms")
+        #expect(found.message.contains("changes of rooms and 1 more do not carry"))
+        #expect(found.fix == "ALTER TABLE \"public\".\"rooms\" REPLICA IDENTITY FULL; ALTER TABLE \"public\".\"rooms_a\" REPLICA IDENTITY FULL;")
+        // What one side writes needs none.
+        #expect(await blockers(try scene(schema(""), tables("bot: '*'"))) == [])
+
+        let full = "ALTER TABLE rooms REPLICA IDENTITY FULL; ALTER TABLE rooms_a REPLICA IDENTITY FULL;"
+        #expect(await (try scene(schema(full), apart)).finding(.partitionMove) == nil)
+        let trigger = """
+            CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+            CREATE TRIGGER noted BEFORE INSERT ON rooms FOR EACH ROW EXECUTE FUNCTION noted();
+            """
+        let between = try await scene(schema(full + trigger), apart)
+        let finding = try #require(await between.finding(.partitionMove))
+        #expect(finding.severity == .warning && finding.database == "bot" && finding.object == "rooms.hotel")
+        #expect(finding.message.contains("a trigger (noted of rooms_a)") && finding.message.contains("on sync the row loses its [state]"))
+        #expect(await between.report().findings.filter { $0.code == .partitionMove }.count == 1)
     }
 
     /// PostgreSQL's foreign keys do not act on what arrives.

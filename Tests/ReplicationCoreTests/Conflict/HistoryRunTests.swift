@@ -49,7 +49,7 @@ import Testing
             case 9: pair.both { $0.endGeneration(of: Self.key(number)) }
             case 10:
                 guard let (id, key) = deletions.isEmpty ? nil : deletions[random.below(deletions.count)] else { break }
-                pair.both { $0.match(id, of: key) }
+                try pair.both { try $0.match(id, of: key) }
             default:
                 let lsn = LSN(UInt64(random.below(step * 10)))
                 if random.chance(30) { pair.both { $0.trim(to: lsn) } }
@@ -93,6 +93,29 @@ import Testing
                 try #require(row.key == later, "step \(step)")
             }
         }
+    }
+
+    /// Noted while the key's column was of another type, or the stream of another form.
+    @Test(arguments: [1, .max])
+    func aMatchUnderAKeyThatNobodyKnowsIsFoundByWhatItIs(limitBytes: Int) throws {
+        let table = try Self.referencedTable(0)
+        var history = LocalHistory(limitBytes: limitBytes, storage: .memory())
+        for number in [1, 2] {
+            let chunk = SimulatedTransaction(
+                commitLSN: LSN(UInt64(number * 10)), endLSN: LSN(UInt64(number * 10 + 5)), commitTime: 0, origin: nil, notes: [],
+                changes: [SplitMeeting.delete(SplitMeeting.row(number))]
+            ).chunk
+            let id = OperationID(commitLSN: LSN(UInt64(number * 10)), position: 0)
+            let operation = try #require(RowOperation(chunk.changes[0], id: id, table: table, arena: chunk.arena))
+            let mark = WriteMark(id: id, commitTime: Self.anywhere, effectiveTime: Self.anywhere)
+            try history.record(operation, mark: mark, table: table, arena: chunk.arena)
+        }
+        // "1" as a text, and one that is not to be found any more.
+        try history.match(OperationID(commitLSN: LSN(10), position: 0), of: RowKey(table: 0, bytes: [1, 0, 0, 0, 1, 49]))
+        try history.match(OperationID(commitLSN: LSN(9), position: 0), of: Self.key(2))
+        #expect(try [1, 2].map { try history.deletions(of: Self.key($0)).map(\.isMatched) } == [[true], [false]])
+        history.trim(to: LSN(11))
+        #expect(try history.deletions(of: Self.key(1)).isEmpty && history.deletions(of: Self.key(2)).map(\.isMatched) == [false])
     }
 
     /// Whatever key another row has meanwhile, and whatever this one had in between.

@@ -57,6 +57,19 @@ import Testing
         #expect(reader.position?.appliedLSN == LSN(128))
     }
 
+    /// The key was noted while its column was of another type, or the stream of another form.
+    @Test func ofACreatedRowThatIsNotFoundAllTravelsBack() throws {
+        func sent(_ key: [UInt8]) throws -> [Int] {
+            var reader = reader()
+            let note = SplitNote.created(table: SimulatedRow.ownership.table, key: key)
+            let changes = [insert, SplitMeeting.insert(SplitMeeting.row(2))]
+            return try read(&reader, transaction(100, at: 5, origin: Self.own, notes: [applied(50, at: 4), note], changes))
+                .map(\.operations.count)
+        }
+        #expect(try sent([1, 0, 0, 0, 2, 0, 1]) == [1])
+        #expect(try sent([1, 0, 0, 0, 1, 49]) == [2])
+    }
+
     @Test func anotherOriginCountsAsLocal() throws {
         var reader = reader()
         let sent = try read(&reader, transaction(100, at: 5, origin: "elsewhere", [insert]))
