@@ -40,6 +40,8 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case sequences
         case partitionTruncate = "partition_truncate"
         case partitionMove = "partition_move"
+        case inheritance
+        case enumOrder = "enum_order"
         case publicationMissing = "publication_missing"
         case publicationTable = "publication_table"
         case publicationColumns = "publication_columns"

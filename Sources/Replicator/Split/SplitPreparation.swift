@@ -34,6 +34,9 @@ struct SplitPreparation: Sendable {
         let hasBegun = try await settings.withBoth { sides in
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
+            if let policy = forward.policy {
+                try await SplitStartChecks.read(policy, Side.allCases.map { (settings.name($0), sides[$0]) }).require()
+            }
             return try await goOn(sides)
         }
         if hasBegun { return }

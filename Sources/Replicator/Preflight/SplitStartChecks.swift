@@ -1,0 +1,128 @@
+import PostgresClient
+import ReplicationCore
+
+/// What a split neither begins nor goes on with, whether or not somebody asked `check`: it would write rows that are not its
+/// own, or both sides would choose another value for good, and nothing would show it.
+struct SplitStartChecks: Sendable {
+    struct Side: Sendable {
+        var name: String
+        var tables: [QualifiedName: TableDescription]
+        /// Tables that inherit from an ordinary one; partitions do not.
+        var children: [QualifiedName: [QualifiedName]]
+        /// Of each enum, in its order.
+        var labels: [UInt32: [String]]
+    }
+
+    let policy: OwnershipPolicy
+    let sides: [Side]
+
+    static func read(_ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection)]) async throws(PostgresError) -> SplitStartChecks {
+        var read: [Side] = []
+        for (name, connection) in sides {
+            let tables = try await CatalogReader.tables(connection, matching: policy.tables.keys.sorted())
+            read.append(
+                Side(
+                    name: name, tables: Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
+                    children: try await children(of: tables, connection), labels: try await labels(of: tables, connection)))
+        }
+        return SplitStartChecks(policy: policy, sides: read)
+    }
+
+    func findings() -> [PreflightFinding] {
+        policy.tables.keys.sorted().flatMap { table in sides.compactMap { inheritance(of: table, $0) } + orders(of: table) }
+    }
+
+    /// - Throws: `ReplicationFailure` with everything that stands in the way.
+    func require() throws {
+        let findings = findings()
+        guard let first = findings.first else { return }
+        throw ReplicationFailure(
+            .schemaDiffers, findings.map { ($0.database.map { "\($0): " } ?? "") + $0.message }.joined(separator: "\n"),
+            nextStep: findings.count == 1 ? "\(first.fix ?? "") Then `lindero run`." : "Run `lindero check`: it says of each how to mend it.",
+            isBlocker: true)
+    }
+
+    // MARK: inheritance
+
+    /// A statement that names the table reaches its children: the services' own, whose changes of those do not travel, and
+    /// those of `on_delete`.
+    private func inheritance(of table: QualifiedName, _ side: Side) -> PreflightFinding? {
+        guard let children = side.children[table] else { return nil }
+        return PreflightFinding(
+            .blocker, .inheritance, database: side.name, object: table.description,
+            "tables inherit from \(table), which a split does not carry: their rows are found, changed and deleted as rows of it "
+                + "([\(children.map(\.description).joined(separator: ", "))])",
+            fix: children.map { "ALTER TABLE \($0.sql) NO INHERIT \(table.sql);" }.joined(separator: " "))
+    }
+
+    private static func children(
+        of tables: [TableDescription], _ connection: PostgresConnection
+    ) async throws(PostgresError) -> [QualifiedName: [QualifiedName]] {
+        let parents = Dictionary(tables.filter { $0.kind == .ordinary }.map { ($0.oid, $0.name) }, uniquingKeysWith: { first, _ in first })
+        var children: [QualifiedName: [QualifiedName]] = [:]
+        for row in try await connection.query(Self.childrenSQL, [Self.oids(parents.keys)]).rows {
+            guard let parent = row[0].flatMap({ UInt32($0) }).flatMap({ parents[$0] }) else { continue }
+            children[parent, default: []].append(QualifiedName(schema: row[1] ?? "", name: row[2] ?? ""))
+        }
+        return children
+    }
+
+    /// `$1`: oids of tables.
+    private static let childrenSQL = """
+        SELECT i.inhparent, n.nspname, c.relname
+        FROM pg_catalog.pg_inherits i
+             JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE i.inhparent = ANY ($1::pg_catalog.oid[]) ORDER BY n.nspname, c.relname
+        """
+
+    // MARK: order
+
+    /// Each side compares by its own order.
+    private func orders(of table: QualifiedName) -> [PreflightFinding] {
+        guard let ownership = policy.tables[table], sides.count == 2 else { return [] }
+        return ownership.columns.keys.sorted().compactMap { name in
+            guard case .shared(let rule)? = ownership.columns[name], [.max, .min].contains(rule.policy),
+                let here = sides[0].tables[table]?.column(name), let there = sides[1].tables[table]?.column(name)
+            else { return nil }
+            let labels = (sides[0].labels[here.baseTypeOID], sides[1].labels[there.baseTypeOID])
+            guard let difference = difference(labels.0, labels.1) else { return nil }
+            return PreflightFinding(
+                .blocker, .enumOrder, object: "\(table).\(name)",
+                "policy \(rule.policy.rawValue) of \(table).\(name) goes by the order of an enum's labels, and \(difference)",
+                fix: "policy: last_write (or prefer, queue) for it in lindero.yaml; or the same enum on both sides: CREATE TYPE … AS ENUM (…); "
+                    + "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) TYPE … USING \(SQLText.identifier(name))::text::…;")
+        }
+    }
+
+    private func difference(_ here: [String]?, _ there: [String]?) -> String? {
+        switch (here, there) {
+        case (let here?, let there?):
+            LabelOrder.difference(here, there).map {
+                "'\($0.earlier)' comes before '\($0.later)' on \(sides[0].name), and after it on \(sides[1].name)"
+            }
+        case (nil, nil): nil
+        case (nil, _): "on \(sides[0].name) it is none"
+        case (_, nil): "on \(sides[1].name) it is none"
+        }
+    }
+
+    private static func labels(
+        of tables: [TableDescription], _ connection: PostgresConnection
+    ) async throws(PostgresError) -> [UInt32: [String]] {
+        let types = Set(tables.flatMap(\.columns).filter { $0.baseKind == "e" }.map(\.baseTypeOID))
+        if types.isEmpty { return [:] }
+        var labels: [UInt32: [String]] = [:]
+        for row in try await connection.query(
+            "SELECT enumtypid, enumlabel FROM pg_catalog.pg_enum WHERE enumtypid = ANY ($1::pg_catalog.oid[]) ORDER BY enumtypid, enumsortorder",
+            [oids(types)]
+        ).rows {
+            guard let type = row[0].flatMap({ UInt32($0) }), let label = row[1] else { continue }
+            labels[type, default: []].append(label)
+        }
+        return labels
+    }
+
+    private static func oids(_ oids: some Sequence<UInt32>) -> PostgresParameter {
+        .text("{" + oids.map(String.init).joined(separator: ",") + "}")
+    }
+}
