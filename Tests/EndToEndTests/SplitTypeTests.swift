@@ -195,4 +195,52 @@ import Testing
         #expect(try await pair.sync.execute("SELECT concat_ws(' ', measure, count) FROM public.old_visits").firstValue == "77 77")
         try await end(pair, worker)
     }
+
+    private func lives(_ worker: RunningLindero) -> Int { worker.errors.components(separatedBy: "streaming direction=sync->bot").count - 1 }
+
+    /// What was made for the table as it was is made anew, and the streams go on.
+    @Test func aColumnThatIsAddedOnTheTargetEndsNoStream() async throws {
+        let (pair, worker) = try await streaming("measure int, state text, count int", Self.owned, row: "5, '', 1")
+        let known = "SELECT string_agg(concat_ws(' ', id, measure, count), ',' ORDER BY id) FROM public.visits"
+        for extra in ["first", "second", "third"] {
+            _ = try await pair.bot.execute("UPDATE public.visits SET measure = measure + 1, count = count + 1")
+            try await pair.waitUntilEqual(known)
+            _ = try await pair.sync.execute("ALTER TABLE public.visits ADD COLUMN \(extra) int DEFAULT 7")
+            _ = try await pair.bot.execute("UPDATE public.visits SET measure = measure + 1, count = count + 1")
+            try await pair.waitUntilEqual(known)
+        }
+        #expect(try await pair.values("SELECT concat_ws(' ', measure, count) FROM public.visits") == ["11 7", "11 7"])
+        #expect(lives(worker) == 1 && !worker.errors.contains("lost a stream"), "\(worker.errors)")
+        try await end(pair, worker)
+    }
+
+    /// A domain and an enum have other OIDs on each side, and the same bytes.
+    @Test func columnsOfDomainsAndEnumsLeaveTheStreamsBinary() async throws {
+        let schema = """
+            CREATE DOMAIN public.code AS text; CREATE DOMAIN public.amount AS int; CREATE DOMAIN public.sum AS public.amount;
+            CREATE TYPE public.mood AS ENUM ('low', 'high');
+            CREATE TABLE public.visits (
+              id public.code PRIMARY KEY, measure public.amount, feeling public.mood, state text, best public.mood, count public.sum);
+            CREATE TABLE public.notes (id public.amount PRIMARY KEY, n public.sum, m public.mood);
+            ALTER TABLE public.visits REPLICA IDENTITY FULL; ALTER TABLE public.notes REPLICA IDENTITY FULL;
+            """
+        let tables = Self.owned.replacingOccurrences(of: "[measure]", with: "[measure, feeling]")
+            .replacingOccurrences(of: "shared:", with: "shared:\n        best: { policy: max }")
+            + "  notes: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }\n"
+        let pair = try await SplitPair(schema: schema, tables: tables)
+        let worker = try await pair.startStreaming()
+        _ = try await pair.bot.execute("INSERT INTO public.visits SELECT 'c' || n, n, 'low', NULL, 'low', n FROM generate_series(1, 20) n")
+        _ = try await pair.bot.execute("INSERT INTO public.notes SELECT n, -n, 'high' FROM generate_series(1, 2000) n")
+        try await pair.waitUntilEqual(Self.all)
+        for (side, column) in [(pair.bot, "measure = -measure, feeling = 'high'"), (pair.sync, "state = 'sent', best = 'high'")] {
+            _ = try await side.execute("UPDATE public.visits SET \(column), count = count + 100")
+        }
+        let sums = "SELECT concat_ws(' ', sum(measure::int), sum(count::int), count(state), min(best), min(feeling)) FROM public.visits"
+        try await waitUntil("both have both") { try await pair.values(sums) == Array(repeating: "-210 4210 20 high high", count: 2) }
+        let notes = "SELECT concat_ws(' ', count(*), sum(n::int), min(m)) FROM public.notes"
+        try await waitUntil("all notes are there") { try await pair.values(notes) == Array(repeating: "2000 -2001000 high", count: 2) }
+        #expect(worker.errors.contains("format=binary") && !worker.errors.contains("format=text"), "\(worker.errors)")
+        #expect(lives(worker) == 1, "\(worker.errors)")
+        try await end(pair, worker)
+    }
 }

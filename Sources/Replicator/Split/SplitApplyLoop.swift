@@ -12,7 +12,8 @@ struct SplitApplyLoop: Sendable {
     /// On the side that is written.
     let barrierConnection: PostgresConnection
     let state: DirectionState
-    let isBinary: Bool
+    /// See `DirectionSettings.binaryTypes`; `nil` where the streams are text.
+    let binaryTypes: [UInt32: ColumnDescription]?
     /// The last heartbeat that was sent before the stream began: a later one has everything of the backlog before it.
     let backlogSequence: Int64
 
@@ -24,7 +25,7 @@ struct SplitApplyLoop: Sendable {
             connection: connection, source: sourceConnection, side: side, settings: settings,
             barrier: SplitBarrier(
                 connection: barrierConnection, side: side.opposite, reading: side, ledger: ledger, holder: connection),
-            ledger: ledger, state: state, isBinary: isBinary)
+            ledger: ledger, state: state, binaryTypes: binaryTypes)
         let limits = settings.replication.groupLimits
         defer { state.finishApplier() }
         var lastMilliseconds = 0

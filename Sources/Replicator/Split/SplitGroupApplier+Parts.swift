@@ -4,7 +4,8 @@ import ReplicationCore
 /// A transaction that is too large to be held at once goes part by part, in one transaction of the target.
 ///
 /// Each part is held, decided after a barrier of its own, and written; its rows stay held until the end, so what was decided
-/// about them stays right.
+/// about them stays right. Whether its tables are still those that the statements were made for is asked at the end: where one
+/// is not (`SplitAltered`), the parts before it are gone from memory, and the transaction comes again in the next life.
 extension SplitGroupApplier {
     /// - Parameter next: the following part.
     /// - Returns: the last part.

@@ -39,7 +39,7 @@ final class SplitGroupApplier {
 
     init(
         connection: PostgresConnection, source: PostgresConnection, side: Side, settings: DirectionSettings, barrier: SplitBarrier, ledger: SplitLedger,
-        state: DirectionState, isBinary: Bool
+        state: DirectionState, binaryTypes: [UInt32: ColumnDescription]?
     ) {
         self.connection = connection
         self.source = source
@@ -50,8 +50,9 @@ final class SplitGroupApplier {
         self.ledger = ledger
         self.state = state
         resolver = SplitResolver(local: settings.targetName, remote: settings.sourceName)
-        targets = SplitTargets(settings: settings, isBinary: isBinary)
-        builder = StepBuilder(plans: PlanCache(settings: settings, isBinary: isBinary, copiedUpTo: [:]), fuses: false)
+        targets = SplitTargets(settings: settings, binaryTypes: binaryTypes)
+        let plans = PlanCache(settings: settings, isBinary: binaryTypes != nil, userTypes: binaryTypes ?? [:], copiedUpTo: [:])
+        builder = StepBuilder(plans: plans, fuses: false)
     }
 
     /// What was done since this was last asked.
@@ -108,13 +109,21 @@ final class SplitGroupApplier {
                 guard !isLastTry, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
                 if isPart { try await prepareStatements() }
+                if error is SplitAltered { try await remakeTargets(group) }
                 // One by one it is known which operation it was, and often there is nothing wrong with it. Rows that are
                 // held first can't be touched, however busy the target's own writers are.
-                if !(error is SplitTouched) || attempt > 1 { allHot = true }
+                if !(error is SplitTouched || error is SplitAltered) || attempt > 1 { allHot = true }
                 if case SplitChanged.cannotBring = error { bringsRows = false }
                 counters.fallbacks += 1
             }
         }
+    }
+
+    /// A table of the target was altered: what was made for it as it was is made anew.
+    private func remakeTargets(_ group: SplitGroup) async throws {
+        rowByRow.removeAll()
+        targets.forgetAll()
+        try await targets.resolve(group, on: connection, from: source)
     }
 
     func rollBack() async throws {
@@ -130,7 +139,7 @@ final class SplitGroupApplier {
     /// Deadlocks pass; a row or a unique key that came or went between two looks is seen by the next.
     private static func isWorthAnotherTry(_ error: any Error) -> Bool {
         switch error {
-        case is SplitTouched, is SplitChanged, ApplyError.missingRow, ApplyError.refused(nil, _): true
+        case is SplitTouched, is SplitAltered, is SplitChanged, ApplyError.missingRow, ApplyError.refused(nil, _): true
         case ApplyError.refused(_, let cause): ["40P01", "40001", "23505"].contains(cause.sqlState?.rawValue)
         case let error as PostgresError: ["40P01", "40001"].contains(error.sqlState?.rawValue)
         default: false
@@ -371,7 +380,7 @@ final class SplitGroupApplier {
     ]
 }
 
-/// A table of the target is no longer the one that the statements were made for: they are made anew in the next life.
+/// A table of the target is no longer the one that the statements were made for.
 struct SplitAltered: Error, CustomStringConvertible {
     var description: String { "a table of the target was altered meanwhile" }
 }

@@ -97,12 +97,8 @@ struct SplitRun: Sendable {
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
                 tableIDs: tableIDs, historyLimitBytes: settings.historyBytes, storage: files.history(of: side))
         }
-        var isBinary = allowsBinary
-        for side in Side.allCases {
-            let types = try await settings[reading: side].binaryTypes(
-                source: links[side].control, target: links[side.opposite].control)
-            isBinary = isBinary && types != nil
-        }
+        let binaryTypes = try await binaryTypes(links)
+        let isBinary = binaryTypes != nil
         let tables = try await tables(links)
         let echoed = echoedTables(tables)
         let layouts = SidePair { side in
@@ -117,7 +113,7 @@ struct SplitRun: Sendable {
         let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
         let match = settings[reading: .origin].policy?.tables.mapValues(\.match) ?? [:]
         let echoes = SidePair { EchoFilter(ownOrigin: origins[$0.rawValue], match: match) }
-        try await runTogether(links, ledger, layouts, echoes, origins: SidePair { origins[$0.rawValue] }, isBinary: isBinary)
+        try await runTogether(links, ledger, layouts, echoes, origins: SidePair { origins[$0.rawValue] }, binaryTypes)
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -157,7 +153,7 @@ struct SplitRun: Sendable {
 
     private func runTogether(
         _ links: SidePair<Links>, _ ledger: SplitLedger, _ layouts: SidePair<SplitLayouts>,
-        _ echoes: SidePair<EchoFilter>, origins: SidePair<String>, isBinary: Bool
+        _ echoes: SidePair<EchoFilter>, origins: SidePair<String>, _ binaryTypes: SidePair<[UInt32: ColumnDescription]>?
     ) async throws {
         let backlogSequence = HeartbeatSequence.last
         var timeouts: [Int] = []
@@ -181,7 +177,8 @@ struct SplitRun: Sendable {
                 let target = side.opposite
                 let loop = SplitApplyLoop(
                     side: side, settings: direction, ledger: ledger, connection: links[target].target,
-                    sourceConnection: links[side].control, barrierConnection: links[target].barrier, state: states[side], isBinary: isBinary, backlogSequence: backlogSequence)
+                    sourceConnection: links[side].control, barrierConnection: links[target].barrier, state: states[side],
+                    binaryTypes: binaryTypes?[side], backlogSequence: backlogSequence)
                 let heartbeat = HeartbeatWriter(
                     settings: direction, state: states[side], source: links[side].control, worker: worker)
                 group.addTask { try await reader.run(); return false }
@@ -203,6 +200,19 @@ struct SplitRun: Sendable {
             while appliers > 0, let isApplier = try await group.next() { if isApplier { appliers -= 1 } }
             group.cancelAll()
         }
+    }
+
+    /// By the side that is read; `nil` where one of the streams has to be text, and so both.
+    private func binaryTypes(_ links: SidePair<Links>) async throws -> SidePair<[UInt32: ColumnDescription]>? {
+        var types = SidePair<[UInt32: ColumnDescription]> { _ in [:] }
+        for side in Side.allCases {
+            guard allowsBinary,
+                let found = try await settings[reading: side].binaryTypes(
+                    source: links[side].control, target: links[side.opposite].control)
+            else { return nil }
+            types[side] = found
+        }
+        return types
     }
 
     /// The tables of each side as they are now.

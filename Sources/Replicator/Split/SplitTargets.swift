@@ -5,12 +5,19 @@ import ReplicationCore
 struct SplitTargets: Sendable {
     let settings: DirectionSettings
     let isBinary: Bool
+    /// Types of the source's own, as its catalog showed them when the stream began.
+    private let userTypes: [UInt32: ColumnDescription]
     private var known: [Int: SplitStatements] = [:]
 
-    init(settings: DirectionSettings, isBinary: Bool) {
+    /// - Parameter binaryTypes: see `DirectionSettings.binaryTypes`; `nil` where the streams are text.
+    init(settings: DirectionSettings, binaryTypes: [UInt32: ColumnDescription]?) {
         self.settings = settings
-        self.isBinary = isBinary
+        isBinary = binaryTypes != nil
+        userTypes = binaryTypes ?? [:]
     }
+
+    /// Has every statement made anew: a table was altered.
+    mutating func forgetAll() { known = [:] }
 
     subscript(definition: Int) -> SplitStatements? { known[definition] }
 
@@ -97,7 +104,7 @@ struct SplitTargets: Sendable {
         var sent = relation
         sent.columns.removeAll { !settings.travels(relation.name, $0.name) || references[$0.name] != nil }
         // First: as text a value of the former type may fit.
-        if isBinary, !TypeCompatibility.travelsInBinary(sent, to: target) { throw ApplyError.needsText(relation.name) }
+        if isBinary, !TypeCompatibility.travelsInBinary(sent, to: target, userTypes: userTypes) { throw ApplyError.needsText(relation.name) }
         let altering = sent.columns.compactMap { source -> SchemaMismatch.Problem? in
             guard let column = target.column(source.name), !column.isGenerated,
                 !TypeCompatibility.holds(source, in: column, asText: true)
