@@ -27,6 +27,18 @@ import Testing
         ["kept-secret", "lost-secret", "guest-key"].filter { outcome.output.contains($0) || outcome.errors.contains($0) }
     }
 
+    /// A table that inherits from it may have a row with the same key.
+    @Test func aRowOfAChildTableIsNotResolved() async throws {
+        let pair = try await SplitPair(schema: Self.schema)
+        try await record(pair.sync)
+        _ = try await pair.sync.execute(
+            "CREATE TABLE public.older () INHERITS (public.\"Reservas\"); INSERT INTO public.older VALUES ('guest-key-1', 'kept-secret', NULL, NULL)")
+        #expect(try await pair.command(["conflicts", "resolve", "sync:1", "--take", "bot"]).exitCode == 0)
+        #expect(try await pair.sync.execute("SELECT phone FROM ONLY public.\"Reservas\"").firstValue == "lost-secret")
+        #expect(try await pair.sync.execute("SELECT phone FROM public.older").firstValue == "kept-secret")
+        await pair.remove()
+    }
+
     @Test func openConflictsAreListedCountedAndResolvedByName() async throws {
         let pair = try await SplitPair(schema: Self.schema)
         let none = try await pair.command(["conflicts", "list"])

@@ -192,6 +192,12 @@ import Testing
         _ = try await pair.bot.execute("INSERT INTO public.visits (id, measure, count) VALUES (3, 5, 1)")
         try await waitUntil("the last is there") { try await pair.sync.execute("SELECT 1 FROM public.visits WHERE id = 3").rowCount == 1 }
         try await pair.waitUntilEqual(own, timeoutSeconds: 20)
+        // Nor one that differs, or is to be mended.
+        #expect(try await pair.command(["verify"]).exitCode == 0)
+        _ = try await pair.sync.execute("UPDATE ONLY public.visits SET measure = 8 WHERE id = 1")
+        let mended = try await pair.command(["verify", "--repair", "--execute"])
+        #expect(mended.exitCode == 0, "\(mended.output) \(mended.errors)")
+        try await pair.waitUntilEqual(own)
         #expect(try await pair.sync.execute("SELECT concat_ws(' ', measure, count) FROM public.old_visits").firstValue == "77 77")
         try await end(pair, worker)
     }

@@ -44,6 +44,9 @@ public struct TableDescription: Sendable, Equatable {
         self.uniqueKeys = uniqueKeys
     }
 
+    /// In SQL, without the tables that inherit from it. Of a partitioned table that would be no row.
+    public var only: String { (kind == .ordinary ? "ONLY " : "") + name.sql }
+
     public func column(_ name: String) -> ColumnDescription? { columns.first { $0.name == name } }
 
     /// The columns that find a row of this table on `target`: with `REPLICA IDENTITY FULL` the stream tells them all, and

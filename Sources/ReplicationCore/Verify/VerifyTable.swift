@@ -62,6 +62,9 @@ public struct VerifyTable: Sendable, Equatable {
     }
 
     public var name: QualifiedName
+    /// Each side's table in SQL, without those that inherit from it.
+    public var sourceRows: String
+    public var targetRows: String
     public var key: [KeyColumn]
     public var columns: [Column]
     /// Only rows of the source that this SQL condition holds for travel.
@@ -71,6 +74,8 @@ public struct VerifyTable: Sendable, Equatable {
     public var walks: [Walk]
 
     public var isOrderShared: Bool { walks.count == 1 }
+
+    public func rows(_ side: VerifySide) -> String { side == .source ? sourceRows : targetRows }
 
     /// Decides what is compared.
     ///
@@ -112,7 +117,7 @@ public struct VerifyTable: Sendable, Equatable {
             }
         let walk = Walk(side: .source, order: sourceOrder)
         return VerifyTable(
-            name: source.name,
+            name: source.name, sourceRows: source.only, targetRows: target.only,
             key: pairs.map {
                 KeyColumn(
                     name: $0.source.name, sourceType: $0.source.castName ?? $0.source.type,

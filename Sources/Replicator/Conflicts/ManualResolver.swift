@@ -121,6 +121,8 @@ private struct ConflictRow {
     let connection: PostgresConnection
     let id: Int64
     let table: QualifiedName
+    /// In SQL, without those that inherit from it: one of theirs may have the same key.
+    let rows: String
     let column: ColumnDescription
     let key: [(column: ColumnDescription, value: String)]
 
@@ -134,6 +136,7 @@ private struct ConflictRow {
         guard let found, let cell = found.column(column), !cell.isGenerated else {
             throw ConflictError.columnGone(table: conflict.table, column: column)
         }
+        rows = found.only
         self.column = cell
         self.key = try key.map { entry in
             guard let part = found.column(entry.column) else {
@@ -157,7 +160,7 @@ private struct ConflictRow {
     /// The value, `nil` for NULL; `nil` when there is no such row.
     func lock() async throws -> (value: String?, Void)? {
         let result = try await attempt(
-            "SELECT \(SQLText.identifier(column.name)) FROM \(table.sql) WHERE \(condition(from: 1)) FOR UPDATE",
+            "SELECT \(SQLText.identifier(column.name)) FROM \(rows) WHERE \(condition(from: 1)) FOR UPDATE",
             keyParameters, keyTypes)
         guard result.rowCount == 1 else { return nil }
         return (result.firstValue, ())
@@ -174,7 +177,7 @@ private struct ConflictRow {
 
     func write(_ value: String?) async throws {
         let result = try await attempt(
-            "UPDATE \(table.sql) SET \(SQLText.identifier(column.name)) = $1 WHERE \(condition(from: 2))",
+            "UPDATE \(rows) SET \(SQLText.identifier(column.name)) = $1 WHERE \(condition(from: 2))",
             [value.map { .text($0) } ?? .null] + keyParameters, [column.typeOID] + keyTypes)
         guard result.affectedRows == 1 else { throw ConflictError.rowGone(id) }
     }

@@ -26,8 +26,8 @@ struct SplitTarget: Sendable {
     let references: [Int: SplitReference]
     /// The table's own key, where others hold it.
     let number: String?
-    /// Whether children inherit from the table: a change of it must not reach them.
-    private let isOrdinary: Bool
+    /// The table in SQL, without those that inherit from it: a change of it must not reach them.
+    let only: String
 
     /// - Parameter source: asked for where the table has references.
     /// - Throws: `SchemaMismatch` when the side lacks the table or a column, or refuses its updates.
@@ -49,7 +49,7 @@ struct SplitTarget: Sendable {
         guard problems.isEmpty else { throw SchemaMismatch(table: table.name, problems: problems) }
         self.table = table
         self.columns = columns
-        isOrdinary = target.kind == .ordinary
+        only = target.only
         key = table.keyIndexes.compactMap { index in table.columns.firstIndex { $0.sourceIndex == index } }
         var references: [Int: SplitReference] = [:]
         for (column, referenced) in table.references {
@@ -68,8 +68,6 @@ struct SplitTarget: Sendable {
     }
 
     var sql: String { table.name.sql }
-    /// Without the tables that inherit from it.
-    var only: String { (isOrdinary ? "ONLY " : "") + sql }
     func name(_ column: Int) -> String { SQLText.identifier(columns[column].name) }
 
     /// An operation's new value of a column; `nil` is NULL.

@@ -6,7 +6,7 @@ struct RepairSQL {
     let table: VerifyTable
     let side: VerifySide
 
-    var delete: String { "DELETE FROM \(table.name.sql) WHERE \(condition(first: 1))" }
+    var delete: String { "DELETE FROM \(table.rows(side)) WHERE \(condition(first: 1))" }
 
     func insert(_ columns: [String]) -> String {
         let values = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
@@ -20,7 +20,7 @@ struct RepairSQL {
 
     func update(_ columns: [String]) -> String {
         let values = columns.enumerated().map { "\(SQLText.identifier($1)) = $\($0 + 1)" }.joined(separator: ", ")
-        return "UPDATE \(table.name.sql) SET \(values) WHERE \(condition(first: columns.count + 1))"
+        return "UPDATE \(table.rows(side)) SET \(values) WHERE \(condition(first: columns.count + 1))"
     }
 
     private func condition(first: Int) -> String {
@@ -46,7 +46,7 @@ struct RepairSQL {
     /// One row, if any of `referrer` refers to the row.
     func referring(_ referrer: String, _ columns: String, to own: String) -> String {
         "SELECT 1 FROM \(referrer) AS r WHERE (\(columns)) = "
-            + "(SELECT \(own) FROM \(table.name.sql) WHERE \(condition(first: 1))) LIMIT 1"
+            + "(SELECT \(own) FROM \(table.rows(side)) WHERE \(condition(first: 1))) LIMIT 1"
     }
 
     // MARK: on record

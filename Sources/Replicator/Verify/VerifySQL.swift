@@ -48,7 +48,7 @@ struct VerifySQL: Sendable {
 
     // MARK: places
 
-    private func from(_ side: VerifySide) -> String { "FROM \(table.name.sql) AS \(Self.row)" }
+    private func from(_ side: VerifySide) -> String { "FROM \(table.rows(side)) AS \(Self.row)" }
 
     private func conditions(_ side: VerifySide) -> [String] {
         side == .source ? table.sourceFilter.map { ["(\($0))"] } ?? [] : []
@@ -74,7 +74,7 @@ struct VerifySQL: Sendable {
             "\(name(column.name)) = CAST(lindero_asked.lindero_k\(index) AS \(column.type(side)))"
         }
         return "FROM ROWS FROM (\(arrays)) WITH ORDINALITY AS lindero_asked(\(columns), lindero_n) JOIN "
-            + "\(table.name.sql) AS \(Self.row) ON " + (matches + conditions(side)).joined(separator: " AND ")
+            + "\(table.rows(side)) AS \(Self.row) ON " + (matches + conditions(side)).joined(separator: " AND ")
     }
 
     // MARK: statements
