@@ -122,7 +122,10 @@ struct WorkerPlan: Sendable {
         // An adopted slot is the origin's.
         backward.replication.slot = nil
         backward.replication.publication = nil
-        return SplitSettings(origin: forward, other: backward, gates: loaded.configuration.gates)
+        func roles(_ side: String) -> [String] { loaded.configuration.database(side)?.roles ?? [] }
+        return SplitSettings(
+            origin: forward, other: backward, gates: loaded.configuration.gates,
+            roles: SidePair(origin: roles(origin.name), other: roles(other.name)))
     }
 
     private static func replica(

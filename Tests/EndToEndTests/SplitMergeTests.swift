@@ -78,6 +78,48 @@ import Testing
         await pair.remove()
     }
 
+    @Test func countersOfPartitionsAddUpAndAPartitionWithoutOldRowsStopsTheSplit() async throws {
+        let pair = try await SplitPair(
+            schema: """
+                CREATE TABLE public.visits (id int PRIMARY KEY, remark text, count int NOT NULL DEFAULT 0) PARTITION BY RANGE (id);
+                CREATE TABLE public.visits_low PARTITION OF public.visits FOR VALUES FROM (0) TO (100);
+                ALTER TABLE public.visits REPLICA IDENTITY FULL; ALTER TABLE public.visits_low REPLICA IDENTITY FULL;
+                """,
+            tables: """
+                  visits:
+                    match: [id]
+                    insert: bot
+                    delete: bot
+                    columns:
+                      bot: [remark]
+                      shared:
+                        count: { policy: delta }
+
+                """)
+        let all = "SELECT string_agg(v::text, E'\\n' ORDER BY id) FROM public.visits v"
+        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (1, 'a', 5)")
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(all)
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("UPDATE public.visits SET count = count + 2 WHERE id = 1") }
+        try await waitUntil("both have both") {
+            try await pair.values("SELECT count FROM public.visits WHERE id = 1") == ["9", "9"]
+        }
+        // A new partition is not FULL because its table is.
+        for side in [pair.bot, pair.sync] {
+            _ = try await side.execute("CREATE TABLE public.visits_high PARTITION OF public.visits FOR VALUES FROM (100) TO (200)")
+        }
+        _ = try await pair.bot.execute("INSERT INTO public.visits VALUES (101, 'b', 5)")
+        try await pair.waitUntilEqual(all)
+        _ = try await pair.bot.execute("UPDATE public.visits SET remark = 'c' WHERE id = 101")
+        #expect(try await worker.wait() == 2, "\(worker.errors)")
+        #expect(worker.errors.contains("ALTER TABLE \"public\".\"visits_high\" REPLICA IDENTITY FULL"), "\(worker.errors)")
+        #expect(!worker.errors.contains("\"visits_low\""))
+        #expect(try await pair.values("SELECT count FROM public.visits WHERE id = 101") == ["5", "5"])
+        let check = try await pair.command(["check"])
+        #expect(check.exitCode == 2 && check.output.contains("ALTER TABLE \"public\".\"visits_high\" REPLICA IDENTITY FULL;"), "\(check)")
+        await pair.remove()
+    }
+
     @Test func whatASideGivesToItsOwnColumnsInTheOthersRowsComesBack() async throws {
         func schema(_ word: String) -> String {
             """

@@ -83,4 +83,26 @@ import Testing
         try await expectStart(pair)
         await pair.remove()
     }
+
+    /// In the stream it is a delete and an insert: the row would come without what the other side alone has.
+    @Test func rowsThatMayMoveToAnotherPartitionAreRefused() async throws {
+        let pair = try await SplitPair(
+            schema: """
+                CREATE TABLE public.rooms (hotel text, id int, state text, PRIMARY KEY (hotel, id)) PARTITION BY LIST (hotel);
+                CREATE TABLE public.rooms_a PARTITION OF public.rooms FOR VALUES IN ('a');
+                ALTER TABLE public.rooms REPLICA IDENTITY FULL; ALTER TABLE public.rooms_a REPLICA IDENTITY FULL;
+                """,
+            tables: Self.rooms("sync: [state]"))
+        try await expectRefusal(pair, ["an update of [hotel]", "on sync the row would lose its [state]", "databases.bot.roles"])
+        try pair.write(tables: Self.rooms("shared: { state: { policy: last_write } }"))
+        try await expectStart(pair)
+        // The same once the split has begun.
+        try pair.write(tables: Self.rooms("sync: [state]"))
+        try await expectRefusal(pair, ["on sync the row would lose its [state]"])
+        await pair.remove()
+    }
+
+    private static func rooms(_ state: String) -> String {
+        "  rooms: { match: [hotel, id], insert: bot, delete: bot, columns: { bot: [hotel, id], \(state) } }\n"
+    }
 }

@@ -54,8 +54,8 @@ struct StreamScript {
         try assembler.handle(.update(relation: table, old: old, new: tuple(row), xid: nil))
     }
 
-    mutating func delete(_ table: UInt32, _ old: [String], isFull: Bool = false) throws {
-        try assembler.handle(.delete(relation: table, old: OldTuple(kind: isFull ? .full : .key, tuple: tuple(old)), xid: nil))
+    mutating func delete(_ table: UInt32, _ key: [String]) throws {
+        try assembler.handle(.delete(relation: table, old: OldTuple(kind: .key, tuple: tuple(key)), xid: nil))
     }
 
     struct NothingToTake: Error {}

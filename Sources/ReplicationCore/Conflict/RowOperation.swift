@@ -90,6 +90,25 @@ public struct RowOperation: Sendable, Equatable {
         }
     }
 
+    /// Whether a change carries enough of the old row: which one it was, and, where that matters, what was written.
+    static func isTold(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        guard change.kind == .update || change.kind == .delete else { return true }
+        if change.oldKind == .full { return !isHollow(change, table, arena) }
+        if change.kind == .update, table.needsOldRow { return false }
+        return change.oldKind == nil
+            || table.keyIndexes.allSatisfy { arena.cells[change.old.firstCell + $0].kind != .null }
+    }
+
+    /// Whether what is said to be the whole old row has no more than its key: of a partition whose own replica identity is not
+    /// FULL, as that of the whole table is. Only what would go wrong then is looked at, and cannot be NULL.
+    private static func isHollow(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        if table.isReferenced, !table.hasNumber(change.old, arena) { return true }
+        guard change.kind == .update, change.new.hasUnchanged else { return false }
+        return zip(change.old.cells, change.new.cells).contains { old, new in
+            arena.cells[new].kind == .unchanged && arena.cells[old].kind == .null
+        }
+    }
+
     /// Whether an update gives its row another key.
     static func changesKey(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
         guard change.kind == .update, change.oldKind != nil else { return false }
@@ -149,7 +168,7 @@ public struct RowOperation: Sendable, Equatable {
         return change.oldKind != .full || !isSame(arena.cells[change.old.firstCell + index], new, arena)
     }
 
-    static func isSame(_ left: Cell, _ right: Cell, _ arena: ChangeArena) -> Bool {
+    private static func isSame(_ left: Cell, _ right: Cell, _ arena: ChangeArena) -> Bool {
         guard left.kind == right.kind, left.length == right.length else { return false }
         if left.kind == .null { return true }
         return arena.bytes.withUnsafeBytes { bytes in

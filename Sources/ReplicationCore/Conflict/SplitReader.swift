@@ -152,13 +152,13 @@ public struct SplitReader: Sendable {
             }
             let id = OperationID(commitLSN: span.commitLSN, position: span.precedingCount + offset)
             known.look(change.relation, tableOf)
-            guard let table = known.table, !change.isNothing else { continue }
-            guard table.isTold(by: change, chunk.arena) else { throw SplitError.needsFullIdentity(table.name) }
-            if table.isOneWay {
+            if known.isOneWay {
                 if plainChanges.isEmpty { plainChanges.reserveCapacity(span.changes.count - offset) }
                 plainChanges.append(index)
                 continue
             }
+            guard let table = known.table else { continue }
+            guard RowOperation.isTold(change, table, chunk.arena) else { throw SplitError.needsFullIdentity(table.name) }
             let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: effectiveTime)
             let operation = RowOperation(
                 change, id: id, table: table, arena: chunk.arena, likely: likely, repeatsReferences: isConsequence)
@@ -271,6 +271,7 @@ public struct SplitReader: Sendable {
     private struct KnownTable {
         private var relation: Int?
         private(set) var table: SplitTable?
+        var isOneWay: Bool { table?.isOneWay ?? false }
 
         mutating func look(_ relation: Int, _ tableOf: (Int) -> SplitTable?) {
             if relation == self.relation { return }

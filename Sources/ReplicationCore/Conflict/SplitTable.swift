@@ -43,12 +43,6 @@ public final class SplitTable: Sendable {
     /// Whether an update must bring the whole old row. A partition has an identity of its own, of which the definition of
     /// the table that it is part of says nothing.
     let needsOldRow: Bool
-    /// Positions in the stream's tuples of what tells the source's partitions apart; none where a moved row loses nothing.
-    let partitionIndexes: [Int]
-    /// By who writes, the source or, through this direction's opposite, the target: positions of what a row that they move to
-    /// another partition keeps.
-    private let keptBySource: [Int]
-    private let keptByTarget: [Int]
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -64,11 +58,9 @@ public final class SplitTable: Sendable {
     private let numberTypeOID: UInt32
 
     /// Lays out what `source` sends to `target`.
-    ///
-    /// - Parameter partitionColumns: `TableDescription.partitionColumns` of the source.
     public init(
         id: Int, relation: RelationMessage, ownership: TableOwnership, source: String, target: String,
-        echoesInserts: Bool = true, isOneWay: Bool = false, partitionColumns: [String] = []
+        echoesInserts: Bool = true, isOneWay: Bool = false
     ) throws(SplitError) {
         let names = ownership.columns.keys.sorted()
         var columns: [Column] = []
@@ -97,18 +89,7 @@ public final class SplitTable: Sendable {
             }
             keyIndexes.append(index)
         }
-        let isMoved = !partitionColumns.isEmpty && ownership.hasTwoOwners
-        func positions(_ isIn: (String) -> Bool) -> [Int] {
-            isMoved ? relation.columns.indices.filter { isIn(relation.columns[$0].name) } : []
-        }
-        func keeps(_ writer: String, _ column: String) -> Bool {
-            ownership.isReferenced && column == ownership.surrogate
-                || ownership.columns[column] != nil && !ownership.match.contains(column) && !ownership.mayWrite(column, side: writer)
-        }
-        partitionIndexes = positions(partitionColumns.contains)
-        keptBySource = positions { keeps(source, $0) }
-        keptByTarget = positions { keeps(target, $0) }
-        needsOldRow = columns.contains(where: { $0.role.isShared }) || !watchedColumns.isEmpty || isMoved
+        needsOldRow = columns.contains(where: { $0.role.isShared }) || !watchedColumns.isEmpty
         if relation.replicaIdentity != .full {
             if needsOldRow { throw .needsFullIdentity(relation.name) }
             // A delete would not say of which row. What only one side writes goes by the identity itself.
@@ -134,20 +115,6 @@ public final class SplitTable: Sendable {
         numberIndex = isReferenced ? relation.columns.firstIndex { $0.name == ownership.surrogate } : nil
         numberTypeOID = numberIndex.map { relation.columns[$0].typeOID } ?? 0
     }
-
-    /// Whether a change carries enough of the old row: which one it was, and, where that matters, what was written. Of what
-    /// travels one way only that asks which rows move; they are found by the identity itself.
-    func isTold(by change: Change, _ arena: ChangeArena) -> Bool {
-        guard change.kind == .update || change.kind == .delete, change.oldKind != .full else { return true }
-        if needsOldRow, change.kind == .update || !partitionIndexes.isEmpty { return false }
-        return isOneWay || change.oldKind == nil
-            || keyIndexes.allSatisfy { arena.cells[change.old.firstCell + $0].kind != .null }
-    }
-
-    /// What a row keeps that is moved to another partition.
-    ///
-    /// - Parameter isEcho: whether this direction's opposite has moved it.
-    func keptIndexes(isEcho: Bool) -> [Int] { isEcho ? keptByTarget : keptBySource }
 
     /// What rows of other tables have known a row by that a change deletes, or whose key or number it takes away; `nil`
     /// where they don't, or nothing of that happens.
@@ -178,6 +145,10 @@ public final class SplitTable: Sendable {
     /// What rows of other tables know the row by that an operation deletes.
     func deletedNumber(by operation: RowOperation, arena: ChangeArena) -> LocalHistory.Number? {
         number(operation.old, arena).map { LocalHistory.Number(bytes: $0, typeOID: numberTypeOID) }
+    }
+
+    func hasNumber(_ tuple: TupleReference, _ arena: ChangeArena) -> Bool {
+        numberIndex.map { tuple.count > 0 && arena.cells[tuple.firstCell + $0].hasValue } ?? true
     }
 
     private func number(_ tuple: TupleReference, _ arena: ChangeArena) -> [UInt8]? {

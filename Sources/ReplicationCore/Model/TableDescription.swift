@@ -25,8 +25,6 @@ public struct TableDescription: Sendable, Equatable {
     public var identityColumns: [String]
     /// Column sets of every other unique, immediate, non-partial, expression-free index.
     public var uniqueKeys: [[String]]
-    /// What partitions are told apart by, on every level: a row whose values of these change may move to another one.
-    public var partitionColumns: [String] = []
 
     public init(
         name: QualifiedName, oid: UInt32 = 0, kind: Kind = .ordinary, isPartition: Bool = false,

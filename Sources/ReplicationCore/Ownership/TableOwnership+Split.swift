@@ -7,17 +7,10 @@ extension TableOwnership {
         fill.isEmpty && !isReferenced && isSilent(target, towards: source)
     }
 
-    /// Whether changes of the table have to carry the whole old row, with this replica identity.
-    public func needsOldRow(_ table: TableDescription) -> Bool {
-        isShared || table.kind == .partitioned && hasTwoOwners || !Set(table.identityColumns).isSuperset(of: toldColumns)
+    /// Whether changes of the table have to carry the whole old row, where its replica identity is made of these columns.
+    public func needsOldRow(identity: [String]) -> Bool {
+        columns.values.contains { if case .shared = $0 { true } else { false } } || !Set(identity).isSuperset(of: toldColumns)
     }
-
-    /// Whether both sides write some column.
-    public var isShared: Bool { columns.values.contains { if case .shared = $0 { true } else { false } } }
-
-    /// Whether each side has columns of its own: a row that one of them moves to another partition is then to be known as the
-    /// same row.
-    public var hasTwoOwners: Bool { Set(columns.keys.compactMap(owner(of:))).count > 1 }
 
     /// What a deleted row has to tell: which one it was, and what others have known it by.
     public var toldColumns: [String] { match + [isReferenced ? surrogate : nil].compactMap { $0 } }

@@ -183,19 +183,15 @@ public struct TransactionAssembler: Sendable {
         }
         if chunk.transactions.isEmpty {
             guard chunk.sizeBytes >= cutBytes else { return nil }
-            // A delete may be half of a row's move to another partition: what follows tells.
-            let isHalf = chunk.changes.last.map { $0.kind == .delete && $0.oldKind == .full } ?? false
-            if isHalf, chunk.changes.count == 1 { return nil }
-            let tail = isHalf ? splitTail(from: chunk.changes.count - 1) : ChangeChunk()
             current.changes = current.changes.lowerBound..<chunk.changes.count
             chunk.transactions.append(current)
             current.precedingCount += current.changes.count
             current.isCut = true
-            current.changes = 0..<tail.changes.count
+            current.changes = 0..<0
             current.notes = []
             current.notePositions = []
             open = current
-            return exchange(with: tail)
+            return exchange(with: ChangeChunk())
         }
         let tail = splitTail(from: current.changes.lowerBound)
         current.changes = 0..<tail.changes.count

@@ -1,8 +1,7 @@
 import PostgresClient
 import ReplicationCore
 
-/// Reads table descriptions from a database's catalog: three queries, four where there are partitions, however
-/// many tables there are.
+/// Reads table descriptions from a database's catalog: three queries, however many tables there are.
 ///
 /// Left out: system schemas, `lindero`, `_prisma_migrations`, temporary tables, and tables that belong to an
 /// extension (the target gets those with the extension).
@@ -50,12 +49,6 @@ public enum CatalogReader {
         for (oid, indexes) in keys {
             guard let position = positions[oid] else { continue }
             addKeys(indexes, to: &tables[position])
-        }
-        // Most databases have none.
-        guard tables.contains(where: { $0.kind == .partitioned }) else { return tables }
-        for row in try await connection.query(CatalogSQL.partitionColumns, [oids]).rows {
-            guard let position = number(row["table"]).flatMap({ positions[$0] }), let column = row["column"] else { continue }
-            tables[position].partitionColumns.append(column)
         }
         return tables
     }

@@ -64,14 +64,4 @@ enum CatalogSQL {
           AND i.indpred IS NULL AND i.indexprs IS NULL AND key.position <= i.indnkeyatts
         ORDER BY i.indrelid, i.indexrelid, key.position
         """
-
-    /// `$1`: oids of tables. Where an expression tells partitions apart, no key is unique.
-    static let partitionColumns = """
-        SELECT DISTINCT w.oid AS table, a.attname AS column
-        FROM unnest($1::pg_catalog.oid[]) AS w(oid)
-             CROSS JOIN LATERAL pg_catalog.pg_partition_tree(w.oid) AS tree
-             JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = tree.relid
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::pg_catalog.int2[])
-        ORDER BY w.oid, a.attname
-        """
 }

@@ -58,8 +58,6 @@ struct SplitTableFacts: Sendable {
         /// What a deleted row tells, unless that is all of it.
         var identityColumns: [String]
         var isFull: Bool
-        /// Triggers that come before a row is inserted.
-        var insertTriggers: [String] = []
     }
 
     /// What the worker's own role may do.
@@ -124,8 +122,7 @@ enum SplitFactsReader {
             facts[name, default: SplitTableFacts()].leaves.append(
                 SplitTableFacts.Leaf(
                     name: QualifiedName(schema: row["schema"] ?? "", name: row["name"] ?? ""),
-                    identityColumns: lines(row["columns"]), isFull: row["is_full"] == "t",
-                    insertTriggers: lines(row["triggers"])))
+                    identityColumns: lines(row["columns"]), isFull: row["is_full"] == "t"))
         }
         for row in try await connection.query(rights, [oids]).rows {
             guard let name = table(row) else { continue }

@@ -9,17 +9,13 @@ enum SplitFactsSQL {
         ORDER BY k.conrelid, k.conname
         """
 
-    /// A deferrable primary key is no identity. Triggers are those that come before a row is inserted: bits 1, 2 and 4 of `tgtype`.
+    /// A deferrable primary key is no identity.
     static let leaves = """
         SELECT w.oid AS table, n.nspname AS schema, c.relname AS name, c.relreplident = 'f' AS is_full,
                (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY a.attnum)
                 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
                 WHERE i.indrelid = c.oid AND i.indimmediate
-                  AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)) AS columns,
-               (SELECT pg_catalog.string_agg(t.tgname, E'\\n' ORDER BY t.tgname)
-                FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-                     JOIN pg_catalog.pg_namespace owner ON owner.oid = p.pronamespace AND owner.nspname <> 'lindero'
-                WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7) AS triggers
+                  AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)) AS columns
         FROM unnest($1::pg_catalog.oid[]) AS w(oid)
              CROSS JOIN LATERAL pg_catalog.pg_partition_tree(w.oid) AS tree
              JOIN pg_catalog.pg_class c ON c.oid = tree.relid AND c.oid <> w.oid AND c.relkind = 'r'

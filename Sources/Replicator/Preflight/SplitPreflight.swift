@@ -25,7 +25,9 @@ struct SplitPreflight {
         }
         let transition = policy.inTransition(origin: origin.name, other: other.name)
         let (sequences, numbered) = try await self.sequences(movesServices ? transition : policy)
-        var findings = try await SplitStartChecks.read(policy, [origin, other].map { ($0.name, $0.connection) }).findings()
+        var findings = try await SplitStartChecks.read(
+            policy, [origin, other].map { ($0.name, $0.connection, configuration.database($0.name)?.roles ?? []) }
+        ).findings()
         for name in policy.tables.keys.sorted() {
             func check(_ policy: OwnershipPolicy) -> [PreflightFinding] {
                 guard let ownership = policy.tables[name] else { return [] }

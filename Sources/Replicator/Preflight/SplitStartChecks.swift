@@ -11,25 +11,34 @@ struct SplitStartChecks: Sendable {
         var children: [QualifiedName: [QualifiedName]]
         /// Of each enum, in its order.
         var labels: [UInt32: [String]]
+        var partitions: [PartitionMoveCheck.Column]
     }
 
     let policy: OwnershipPolicy
     let sides: [Side]
 
-    static func read(_ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection)]) async throws(PostgresError) -> SplitStartChecks {
+    /// - Parameter sides: with the roles of their services, where they are known.
+    static func read(
+        _ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection, roles: [String])]
+    ) async throws(PostgresError) -> SplitStartChecks {
         var read: [Side] = []
-        for (name, connection) in sides {
+        for (name, connection, own) in sides {
+            // While they move, either may be on either side.
+            let roles = policy.isInTransition ? sides.flatMap(\.roles) : own
             let tables = try await CatalogReader.tables(connection, matching: policy.tables.keys.sorted())
             read.append(
                 Side(
                     name: name, tables: Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
-                    children: try await children(of: tables, connection), labels: try await labels(of: tables, connection)))
+                    children: try await children(of: tables, connection), labels: try await labels(of: tables, connection),
+                    partitions: try await PartitionMoveCheck.columns(of: tables, roles: roles, connection)))
         }
         return SplitStartChecks(policy: policy, sides: read)
     }
 
     func findings() -> [PreflightFinding] {
-        policy.tables.keys.sorted().flatMap { table in sides.compactMap { inheritance(of: table, $0) } + orders(of: table) }
+        policy.tables.keys.sorted().flatMap { table in
+            sides.compactMap { inheritance(of: table, $0) } + sides.compactMap { moves(of: table, $0) } + orders(of: table)
+        }
     }
 
     /// - Throws: `ReplicationFailure` with everything that stands in the way.
@@ -74,6 +83,16 @@ struct SplitStartChecks: Sendable {
              JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE i.inhparent = ANY ($1::pg_catalog.oid[]) ORDER BY n.nspname, c.relname
         """
+
+    // MARK: partitions
+
+    private func moves(of table: QualifiedName, _ side: Side) -> PreflightFinding? {
+        guard let ownership = policy.tables[table], let description = side.tables[table] else { return nil }
+        return PartitionMoveCheck(
+            table: SplitOwnership(ownership: ownership, sides: sides.map(\.name)), description: description, side: side.name,
+            columns: side.partitions.filter { $0.table == table }
+        ).finding()
+    }
 
     // MARK: order
 

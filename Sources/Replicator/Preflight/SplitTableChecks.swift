@@ -74,13 +74,14 @@ struct SplitTableChecks {
     }
 
     private func identity(_ description: TableDescription, _ side: SplitSide) -> [PreflightFinding] {
+        let isShared = ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
         if description.kind == .partitioned {
-            return SplitPartitionChecks(table: table, description: description, side: side).findings()
+            return SplitPartitionChecks(table: table, description: description, side: side).findings(isShared: isShared)
         }
         guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
         // Asked for already, with every old column.
         let told = Set(description.identityColumns)
-        if ownership.isShared || told.isSuperset(of: ownership.toldColumns) { return [] }
+        if isShared || told.isSuperset(of: ownership.toldColumns) { return [] }
         let need =
             told.isSuperset(of: ownership.match)
             ? "rows of other tables have known it by \"\(ownership.surrogate ?? "")\""

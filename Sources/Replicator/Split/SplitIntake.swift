@@ -8,8 +8,6 @@ struct SplitIntake: Sendable {
     let layouts: SplitLayouts
     let states: SidePair<DirectionState>
     let worker: String
-    /// Of the direction that writes into the side.
-    let ownOrigin: String
 
     /// Runs until the mailbox is closed.
     func run() async throws {
@@ -24,10 +22,7 @@ struct SplitIntake: Sendable {
                     case let beat? where beat.isMarker: .marker
                     case nil, .some: nil
                     }
-                let tables = try layouts.tables(of: chunk)
-                var chunk = chunk
-                PartitionMove.join(in: &chunk, ownOrigin: ownOrigin, tables: tables)
-                try await ledger.read(SplitChunk(chunk, tables: tables), of: side, sign: sign)
+                try await ledger.read(SplitChunk(chunk, tables: try layouts.tables(of: chunk)), of: side, sign: sign)
                 for side in Side.allCases {
                     let positions = ledger.positions(from: side)
                     states[side].note(applied: positions.applied, durable: positions.confirmable)

@@ -6,20 +6,18 @@ struct SplitLayouts: Sendable {
     let tableIDs: [QualifiedName: Int]
     /// Tables whose rows come back to their maker with what this side gave them.
     let echoedTables: Set<QualifiedName>
-    /// The tables as the catalog had them when the stream began.
-    let catalog: [QualifiedName: TableDescription]
-    let isBinary: Bool
+    /// Where the stream is binary, the tables as the catalog had them when it began.
+    let binaryTables: [QualifiedName: TableDescription]
     private var known: [Int: SplitTable] = [:]
 
     init(
         settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>,
-        catalog: [QualifiedName: TableDescription], isBinary: Bool
+        binaryTables: [QualifiedName: TableDescription]
     ) {
         self.settings = settings
         self.tableIDs = tableIDs
         self.echoedTables = echoedTables
-        self.catalog = catalog
-        self.isBinary = isBinary
+        self.binaryTables = binaryTables
     }
 
     /// Layouts of a chunk's tables.
@@ -42,8 +40,7 @@ struct SplitLayouts: Sendable {
             let table = try SplitTable(
                 id: id, relation: relation, ownership: ownership, source: settings.sourceName, target: settings.targetName,
                 echoesInserts: echoedTables.contains(relation.name),
-                isOneWay: ownership.isOneWay(from: settings.sourceName, to: settings.targetName),
-                partitionColumns: catalog[relation.name]?.partitionColumns ?? [])
+                isOneWay: ownership.isOneWay(from: settings.sourceName, to: settings.targetName))
             known[definition] = table
             tables[definition] = table
         }
@@ -53,7 +50,7 @@ struct SplitLayouts: Sendable {
     /// A column whose type was altered has values of two forms in a binary stream, and its rows keys that differ; as text they
     /// have one.
     private func hasOneForm(_ relation: RelationMessage) -> Bool {
-        guard isBinary, let table = catalog[relation.name] else { return true }
+        guard let table = binaryTables[relation.name] else { return true }
         return relation.columns.allSatisfy { column in table.column(column.name).map { $0.typeOID == column.typeOID } ?? true }
     }
 }

@@ -35,7 +35,9 @@ struct SplitPreparation: Sendable {
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
             if let policy = forward.policy {
-                try await SplitStartChecks.read(policy, Side.allCases.map { (settings.name($0), sides[$0]) }).require()
+                try await SplitStartChecks.read(
+                    policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }
+                ).require()
             }
             return try await goOn(sides)
         }
@@ -104,7 +106,7 @@ struct SplitPreparation: Sendable {
         let created = try await DirectionRecord(connection: other, settings: forward).createdTables()
         try await FullIdentity(name: settings.name(.other), connection: other).set(
             tables.filter { table in
-                created.contains(table.name.sql) && policy.tables[table.name]?.needsOldRow(table) == true
+                created.contains(table.name.sql) && policy.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
             }.map(\.name))
         try await settings.sequences(origin: origin, other: other).applyOrSayWhy()
         for side in Side.allCases {

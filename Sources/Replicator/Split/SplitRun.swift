@@ -104,7 +104,7 @@ struct SplitRun: Sendable {
         let layouts = SidePair { side in
             SplitLayouts(
                 settings: settings[reading: side], tableIDs: tableIDs, echoedTables: echoed[side],
-                catalog: tables[side], isBinary: isBinary)
+                binaryTables: isBinary ? tables[side] : [:])
         }
         for side in Side.allCases {
             let reached = max(positions[side].appliedLSN, positions[side.opposite].context.lsn)
@@ -113,7 +113,7 @@ struct SplitRun: Sendable {
         let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
         let match = settings[reading: .origin].policy?.tables.mapValues(\.match) ?? [:]
         let echoes = SidePair { EchoFilter(ownOrigin: origins[$0.rawValue], match: match) }
-        try await runTogether(links, ledger, layouts, echoes, origins: SidePair { origins[$0.rawValue] }, binaryTypes)
+        try await runTogether(links, ledger, layouts, echoes, binaryTypes)
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -153,7 +153,7 @@ struct SplitRun: Sendable {
 
     private func runTogether(
         _ links: SidePair<Links>, _ ledger: SplitLedger, _ layouts: SidePair<SplitLayouts>,
-        _ echoes: SidePair<EchoFilter>, origins: SidePair<String>, _ binaryTypes: SidePair<[UInt32: ColumnDescription]>?
+        _ echoes: SidePair<EchoFilter>, _ binaryTypes: SidePair<[UInt32: ColumnDescription]>?
     ) async throws {
         let backlogSequence = HeartbeatSequence.last
         var timeouts: [Int] = []
@@ -172,8 +172,7 @@ struct SplitRun: Sendable {
                     isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) },
                     isFilling: { ledger.isFilling(side) })
                 let intake = SplitIntake(
-                    side: side, mailbox: mailbox, ledger: ledger, layouts: layouts[side], states: states, worker: worker,
-                    ownOrigin: origins[side])
+                    side: side, mailbox: mailbox, ledger: ledger, layouts: layouts[side], states: states, worker: worker)
                 let target = side.opposite
                 let loop = SplitApplyLoop(
                     side: side, settings: direction, ledger: ledger, connection: links[target].target,

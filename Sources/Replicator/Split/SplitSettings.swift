@@ -6,9 +6,16 @@ public struct SplitSettings: Sendable {
     /// By the side that is read. Target and source of the one are source and target of the other.
     public var directions: SidePair<DirectionSettings>
     public var gates: Gates
+    /// Of each side's services.
+    let roles: SidePair<[String]>
 
-    /// - Parameter origin: reads the database that held the data before the split.
-    public init(origin: DirectionSettings, other: DirectionSettings, gates: Gates) {
+    /// - Parameters:
+    ///   - origin: reads the database that held the data before the split.
+    ///   - roles: of each database's services, as far as they are known.
+    public init(
+        origin: DirectionSettings, other: DirectionSettings, gates: Gates, roles: SidePair<[String]> = SidePair(origin: [], other: [])
+    ) {
+        self.roles = roles
         directions = SidePair(origin: origin, other: other)
         // What a side has seen of the other is recorded with its own changes; while it has none, a sign of life has to
         // carry it, or the other's slot would keep its WAL for ever.

@@ -61,7 +61,7 @@ public struct SplitTransition: Sendable {
                 var kept: [QualifiedName] = []
                 if let ownership {
                     kept = try await CatalogReader.tables(connection, matching: ownership.tables.keys.sorted()).filter { table in
-                        ownership.tables[table.name]?.needsOldRow(table) == true
+                        ownership.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
                     }.map(\.name)
                 }
                 return try await FullIdentity(name: side.name, connection: connection).restore(

@@ -296,36 +296,38 @@ import Testing
         #expect(codes.isSuperset(of: [.walLevel, .replicationSlots, .walSenders, .originSlots]))
     }
 
-    /// The stream has a delete and an insert, which are known as one row's by the old row, and by standing next to each other.
-    @Test func whatAMoveToAnotherPartitionNeedsIsTold() async throws {
-        func schema(_ more: String) -> String {
-            """
+    /// The stream has a delete and an insert, and the new row has no more than what the moving side sends.
+    @Test func aMoveToAnotherPartitionThatLosesTheOtherOwnersColumnsIsRefused() async throws {
+        let role = "mover_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        let schema = """
             CREATE TABLE rooms (hotel text, id int, remark text, state text, PRIMARY KEY (hotel, id)) PARTITION BY LIST (hotel);
             CREATE TABLE rooms_a PARTITION OF rooms FOR VALUES IN ('a');
-            \(more)
+            ALTER TABLE rooms REPLICA IDENTITY FULL; ALTER TABLE rooms_a REPLICA IDENTITY FULL;
             """
-        }
         func tables(_ columns: String) -> String { "rooms: { match: [hotel, id], insert: bot, delete: bot, columns: { \(columns) } }" }
-        let apart = tables("bot: [hotel, id, remark], sync: [state]")
-        let lacking = try await scene(schema(""), apart)
-        let found = try #require(await lacking.finding(.replicaIdentityFull))
-        #expect(found.severity == .blocker && found.object == "rooms")
-        #expect(found.message.contains("changes of rooms and 1 more do not carry"))
-        #expect(found.fix == "ALTER TABLE \"public\".\"rooms\" REPLICA IDENTITY FULL; ALTER TABLE \"public\".\"rooms_a\" REPLICA IDENTITY FULL;")
-        // What one side writes needs none.
-        #expect(await blockers(try scene(schema(""), tables("bot: '*'"))) == [])
+        var two = try await scene(schema, tables("bot: [hotel, id, remark], sync: [state]"))
+        let finding = try #require(await two.finding(.partitionMove))
+        #expect(finding.severity == .blocker && finding.database == "bot" && finding.object == "rooms.hotel")
+        #expect(finding.message.contains("on sync the row would lose its [state]") && finding.message.contains("databases.bot.roles does not say"))
+        #expect(await two.report().findings.filter { $0.code == .partitionMove }.count == 1)
 
-        let full = "ALTER TABLE rooms REPLICA IDENTITY FULL; ALTER TABLE rooms_a REPLICA IDENTITY FULL;"
-        #expect(await (try scene(schema(full), apart)).finding(.partitionMove) == nil)
-        let trigger = """
-            CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-            CREATE TRIGGER noted BEFORE INSERT ON rooms FOR EACH ROW EXECUTE FUNCTION noted();
-            """
-        let between = try await scene(schema(full + trigger), apart)
-        let finding = try #require(await between.finding(.partitionMove))
-        #expect(finding.severity == .warning && finding.database == "bot" && finding.object == "rooms.hotel")
-        #expect(finding.message.contains("a trigger (noted of rooms_a)") && finding.message.contains("on sync the row loses its [state]"))
-        #expect(await between.report().findings.filter { $0.code == .partitionMove }.count == 1)
+        // It is the rights of bot's services that count.
+        try await two.run(on: .source, "CREATE ROLE \(role); GRANT UPDATE ON rooms TO \(role)")
+        two.configuration.databases[0].roles = [role]
+        #expect(await two.finding(.partitionMove)?.fix?.hasPrefix("REVOKE UPDATE ON \"public\".\"rooms\" FROM \"\(role)\";") == true)
+        try await two.run(on: .source, "REVOKE UPDATE ON rooms FROM \(role); GRANT UPDATE (id, remark) ON rooms TO \(role)")
+        #expect(await two.finding(.partitionMove) == nil)
+        // On every level.
+        try await two.run(on: .source, "CREATE TABLE rooms_b PARTITION OF rooms FOR VALUES IN ('b') PARTITION BY RANGE (id)")
+        #expect(await two.finding(.partitionMove)?.object == "rooms.id")
+        try await two.run(on: .source, "DROP OWNED BY \(role); DROP ROLE \(role)")
+
+        // What one side writes, or both share, goes along; what is private to the other side stays there, and goes too.
+        for columns in ["bot: '*'", "bot: [hotel, id, remark], shared: { state: { policy: last_write } }"] {
+            #expect(await (try scene(schema, tables(columns))).finding(.partitionMove) == nil)
+        }
+        let hidden = tables("bot: [hotel, id, remark], sync: [state]").replacingOccurrences(of: "match:", with: "private: [state], match:")
+        #expect(await (try scene(schema, hidden)).finding(.partitionMove)?.severity == .blocker)
     }
 
     /// PostgreSQL's foreign keys do not act on what arrives.

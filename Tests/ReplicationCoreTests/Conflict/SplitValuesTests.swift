@@ -142,4 +142,30 @@ import Testing
         #expect(move.columns.count == table.columns.count - 1)
         #expect(move.newValue(1, table: table, arena: chunk.arena).map { SimulatedRow.value($0) } == 7)
     }
+
+    /// PostgreSQL calls the old row whole by the identity of the table, and takes its values by that of the partition.
+    @Test func anOldRowThatIsItsKeyAloneIsFoundOut() throws {
+        var ownership = SimulatedRow.ownership
+        (ownership.surrogate, ownership.isReferenced) = ("bot", true)
+        let plain = try SimulatedRow.layouts(echoesInserts: false)[0]
+        let referenced = try SplitTable(id: 0, relation: SimulatedRow.relation, ownership: ownership, source: "bot", target: "sync")
+        func isTold(_ change: SimulatedChange, _ table: SplitTable, unchanged: Int? = nil) -> Bool {
+            var chunk = SimulatedTransaction(
+                commitLSN: LSN(10), endLSN: LSN(15), commitTime: 0, origin: nil, notes: [], changes: [change]
+            ).chunk
+            if let unchanged {
+                chunk.arena.cells[chunk.changes[0].new.firstCell + unchanged].kind = .unchanged
+                chunk.changes[0].new.hasUnchanged = true
+            }
+            return RowOperation.isTold(chunk.changes[0], table, chunk.arena)
+        }
+        let (whole, key) = (SplitMeeting.row(1), [1] + Array<Int?>(repeating: nil, count: SimulatedRow.width - 1))
+        // What the new row leaves out would be NULL.
+        #expect(isTold(SplitMeeting.update(whole, SplitMeeting.row(2)), plain, unchanged: 3))
+        #expect(!isTold(SplitMeeting.update(key, SplitMeeting.row(2)), plain, unchanged: 3))
+        #expect(isTold(SplitMeeting.update(key, SplitMeeting.row(2)), plain))
+        // What refers to the row knows it by its number.
+        #expect(isTold(SplitMeeting.delete(whole), referenced) && !isTold(SplitMeeting.delete(key), referenced))
+        #expect(isTold(SplitMeeting.delete(key), plain))
+    }
 }

@@ -107,30 +107,6 @@ import Testing
         #expect(rest.endLSN == end)
     }
 
-    /// It may be half of an update that moved its row to another partition.
-    @Test func aPieceDoesNotEndWithAnOldRow() throws {
-        var script = StreamScript(cutBytes: 200)
-        try script.table(1, "Reservas", key: ["id"], columns: ["id"])
-        try script.begin(xid: 9)
-        try script.delete(1, ["row 0"], isFull: true)
-        for number in 1..<20 { try script.delete(1, ["row \(number)"], isFull: true) }
-        let piece = try script.take()
-        #expect(piece.isOpenEnded && piece.transactions.map(\.changes) == [0..<19])
-        try script.insert(1, ["moved"])
-        let end = try script.commit()
-        let rest = try script.take()
-        #expect(rest.transactions.map(\.changes) == [0..<2] && rest.transactions.map(\.precedingCount) == [19])
-        #expect(rest.words(rest.changes[0].old) == ["row 19"] && rest.words(rest.changes[1].new) == ["moved"])
-        #expect(rest.endLSN == end)
-
-        // A large one alone waits for the next.
-        try script.begin(xid: 10)
-        try script.delete(1, [String(repeating: "x", count: 300)], isFull: true)
-        #expect(throws: StreamScript.NothingToTake.self) { try script.take() }
-        try script.commit()
-        #expect(try script.take().changes.count == 1)
-    }
-
     @Test func idlePositionMovesOnlyBetweenTransactions() throws {
         var script = StreamScript()
         script.assembler.handleIdle(at: LSN(0x5000))
