@@ -95,14 +95,17 @@ public struct RowOperation: Sendable, Equatable {
         guard change.kind == .update || change.kind == .delete else { return true }
         if change.oldKind == .full { return !isHollow(change, table, arena) }
         if change.kind == .update, table.needsOldRow { return false }
-        return change.oldKind == nil
-            || table.keyIndexes.allSatisfy { arena.cells[change.old.firstCell + $0].kind != .null }
+        return change.oldKind == nil || tellsKey(change, table, arena)
+    }
+
+    private static func tellsKey(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        table.keyIndexes.allSatisfy { arena.cells[change.old.firstCell + $0].kind != .null }
     }
 
     /// Whether what is said to be the whole old row has no more than its key: of a partition whose own replica identity is not
     /// FULL, as that of the whole table is. Only what would go wrong then is looked at, and cannot be NULL.
     private static func isHollow(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
-        if table.isReferenced, !table.hasNumber(change.old, arena) { return true }
+        if !tellsKey(change, table, arena) || table.isReferenced && !table.hasNumber(change.old, arena) { return true }
         guard change.kind == .update, change.new.hasUnchanged else { return false }
         return zip(change.old.cells, change.new.cells).contains { old, new in
             arena.cells[new].kind == .unchanged && arena.cells[old].kind == .null

@@ -19,7 +19,7 @@ struct PartitionMoveCheck {
 
     func finding() -> PreflightFinding? {
         let ownership = table.ownership
-        let moving = columns.filter { ownership.mayWrite($0.name, side: side) && $0.roles?.isEmpty != true }
+        let moving = columns.filter { column in column.roles.map { !$0.isEmpty } ?? ownership.mayWrite(column.name, side: side) }
         let lost = description.columns.filter { !$0.isGenerated && isLost($0.name) }.map(\.name)
         guard let first = moving.first, !lost.isEmpty else { return nil }
         let (list, what) = (moving.map(\.name).joined(separator: ", "), lost.joined(separator: ", "))
@@ -33,7 +33,7 @@ struct PartitionMoveCheck {
                 ? "databases.\(side).roles: [the roles of its services], which have no right to UPDATE [\(list)]; or let both sides write "
                     + "[\(what)] (shared: with a policy), so that it travels with the row"
                 : "REVOKE UPDATE ON \(ownership.table.sql) FROM \(SQLText.list(roles)); and GRANT UPDATE (the columns beside [\(list)]) to "
-                    + "them; or let both sides write [\(what)] (shared: with a policy), so that it travels with the row")
+                    + "them (from PUBLIC and other roles they may have it, too, on a partition with partitions of its own, or as superusers); or let both sides write [\(what)] (shared: with a policy), so that it travels with the row")
     }
 
     /// Whether the other side has a value of its own there, and this one does not send it. What comes home to a private column
@@ -61,11 +61,14 @@ struct PartitionMoveCheck {
         }
     }
 
-    /// `$1`: oids of tables, `$2`: names of roles. Where an expression tells partitions apart, no key is unique.
+    /// `$1`: oids of tables, `$2`: names of roles; of one that does not exist nothing is known. A row may be moved on each level, by
+    /// its own rights. Where an expression tells partitions apart, no key is unique.
     private static let sql = """
         SELECT DISTINCT w.oid, a.attname,
-               (SELECT pg_catalog.string_agg(r.rolname, E'\\n' ORDER BY r.rolname) FROM pg_catalog.pg_roles r
-                WHERE r.rolname = ANY ($2::pg_catalog.text[]) AND pg_catalog.has_column_privilege(r.oid, w.oid, a.attname, 'UPDATE'))
+               (SELECT pg_catalog.string_agg(DISTINCT service, E'\\n' ORDER BY service)
+                FROM unnest($2::pg_catalog.text[]) AS service LEFT JOIN pg_catalog.pg_roles r ON r.rolname = service
+                     CROSS JOIN LATERAL (SELECT w.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree(w.oid) WHERE NOT isleaf) AS level(oid)
+                WHERE r.oid IS NULL OR pg_catalog.has_column_privilege(r.oid, level.oid, a.attname, 'UPDATE'))
         FROM unnest($1::pg_catalog.oid[]) AS w(oid)
              CROSS JOIN LATERAL pg_catalog.pg_partition_tree(w.oid) AS tree
              JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = tree.relid

@@ -25,9 +25,15 @@ struct SplitPreflight {
         }
         let transition = policy.inTransition(origin: origin.name, other: other.name)
         let (sequences, numbered) = try await self.sequences(movesServices ? transition : policy)
-        var findings = try await SplitStartChecks.read(
-            policy, [origin, other].map { ($0.name, $0.connection, configuration.database($0.name)?.roles ?? []) }
-        ).findings()
+        var findings: [PreflightFinding] = []
+        // The worker asks the same of what it runs.
+        for policy in movesServices ? [policy, transition] : [policy] {
+            let checks = try await SplitStartChecks.read(
+                policy, [origin, other].map { ($0.name, $0.connection, configuration.database($0.name)?.roles ?? []) })
+            findings += checks.findings().filter { found in
+                !findings.contains { $0.code == found.code && ($0.database, $0.object) == (found.database, found.object) }
+            }
+        }
         for name in policy.tables.keys.sorted() {
             func check(_ policy: OwnershipPolicy) -> [PreflightFinding] {
                 guard let ownership = policy.tables[name] else { return [] }

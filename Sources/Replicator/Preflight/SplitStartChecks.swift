@@ -47,9 +47,11 @@ struct SplitStartChecks: Sendable {
         guard let first = findings.first else { return }
         throw ReplicationFailure(
             .schemaDiffers, findings.map { ($0.database.map { "\($0): " } ?? "") + $0.message }.joined(separator: "\n"),
-            nextStep: findings.count == 1 ? "\(first.fix ?? "") Then `lindero run`." : "Run `lindero check`: it says of each how to mend it.",
+            nextStep: findings.count == 1 ? "\(sentence(first.fix ?? "")) Then `lindero run`." : "Run `lindero check`: it says of each how to mend it.",
             isBlocker: true)
     }
+
+    private func sentence(_ fix: String) -> String { fix.hasSuffix(";") ? fix : fix + "." }
 
     // MARK: inheritance
 
@@ -76,12 +78,12 @@ struct SplitStartChecks: Sendable {
         return children
     }
 
-    /// `$1`: oids of tables.
+    /// `$1`: oids of tables. Temporary ones only their own session sees.
     private static let childrenSQL = """
         SELECT i.inhparent, n.nspname, c.relname
         FROM pg_catalog.pg_inherits i
              JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE i.inhparent = ANY ($1::pg_catalog.oid[]) ORDER BY n.nspname, c.relname
+        WHERE i.inhparent = ANY ($1::pg_catalog.oid[]) AND c.relpersistence <> 't' ORDER BY n.nspname, c.relname
         """
 
     // MARK: partitions

@@ -104,7 +104,7 @@ public struct FullIdentity: Sendable {
         }
     }
 
-    /// Schema, table, identity and index as they were; the identity as it is, `nil` where the table is no more.
+    /// Schema, table, identity and index as they were; the identity as it is, `nil` where the table is no more. Partitions last.
     private func recorded() async throws -> [PostgresRow] {
         // A database that no transition has been to.
         guard try await connection.query("SELECT pg_catalog.to_regclass('lindero.replica_identity')::text").firstValue != nil
@@ -117,7 +117,7 @@ public struct FullIdentity: Sendable {
                  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.table_name
                  LEFT JOIN pg_catalog.pg_class i ON i.relnamespace = n.oid AND i.relname = r.index_name
                    AND EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indexrelid = i.oid AND x.indrelid = c.oid)
-            ORDER BY 1, 2
+            ORDER BY c.relkind = 'p' DESC NULLS LAST, 1, 2
             """
         ).rows
     }
@@ -128,21 +128,22 @@ public struct FullIdentity: Sendable {
             [.text(name.schema), .text(name.name)])
     }
 
-    /// Tables and all their partitions, as they are.
+    /// Tables and all their partitions, as they are; the partitions first: by the table's identity the stream says whether the old
+    /// row is whole, which is up to the partition.
     private func relations(_ tables: [QualifiedName]) async throws -> [Relation] {
         if tables.isEmpty { return [] }
         let result = try await connection.query(
             """
             SELECT DISTINCT n.nspname, c.relname, c.relreplident,
                    (SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-                    WHERE x.indrelid = c.oid AND x.indisreplident)
+                    WHERE x.indrelid = c.oid AND x.indisreplident), c.relkind = 'p'
             FROM unnest($1::text[], $2::text[]) AS wanted(schema, name)
                  JOIN pg_catalog.pg_namespace wn ON wn.nspname = wanted.schema
                  JOIN pg_catalog.pg_class w ON w.relnamespace = wn.oid AND w.relname = wanted.name AND w.relkind IN ('r', 'p')
                  CROSS JOIN LATERAL (SELECT w.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree(w.oid)) AS tree(oid)
                  JOIN pg_catalog.pg_class c ON c.oid = tree.oid AND c.relkind IN ('r', 'p')
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            ORDER BY 1, 2
+            ORDER BY 5, 1, 2
             """,
             [.text(SQLText.arrayLiteral(tables.map(\.schema))), .text(SQLText.arrayLiteral(tables.map(\.name)))])
         return result.rows.map {

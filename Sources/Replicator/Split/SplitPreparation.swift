@@ -34,21 +34,24 @@ struct SplitPreparation: Sendable {
         let hasBegun = try await settings.withBoth { sides in
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
-            if let policy = forward.policy {
-                try await SplitStartChecks.read(
-                    policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }
-                ).require()
-            }
+            try await check(sides)
             return try await goOn(sides)
         }
         if hasBegun { return }
         try await catchUp()
         if states[.origin].isDraining { return }
         try await settings.withBoth { sides in
+            // What the copy has made was not there before.
+            try await check(sides)
             try await prepareOther(origin: sides[.origin], other: sides[.other])
             try await begin(origin: sides[.origin], other: sides[.other])
         }
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
+    }
+
+    private func check(_ sides: SidePair<PostgresConnection>) async throws {
+        guard let policy = forward.policy else { return }
+        try await SplitStartChecks.read(policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }).require()
     }
 
     /// Goes on with a split that has begun; false when it has not.

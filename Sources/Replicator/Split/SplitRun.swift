@@ -232,6 +232,8 @@ struct SplitRun: Sendable {
             Set(
                 policy.tables.values.filter { ownership in
                     guard let here = tables[side][ownership.table], let there = tables[side.opposite][ownership.table] else { return true }
+                    // A key that the other side has changed may move its row here, which comes as a new one.
+                    if here.kind == .partitioned { return true }
                     return EchoRule(ownership: ownership, side: settings.name(side), maker: settings.name(side.opposite))
                         .isNeeded(here: here, there: there)
                 }.map(\.table))

@@ -55,10 +55,10 @@ struct PhaseWorks: Sendable {
                     "rollback", "Going back now would not be safe: \(safety.because)", place: pair.origin.name,
                     nextStep: "Mend that, then run `lindero \(command)` again.", exit: .blocked)
             }
-            // On the way back both appliers write everything, too.
+            // On the way back both appliers write everything, too, and either service may move rows.
             if move.to == .replica {
                 let report = await PhasePreflight(loaded: loaded, to: .split).run()
-                let rights = PreflightReport(findings: report.blockers.filter { [.targetPrivilege, .fencePrivilege].contains($0.code) })
+                let rights = PreflightReport(findings: report.blockers.filter { [.targetPrivilege, .fencePrivilege, .partitionMove].contains($0.code) })
                 if let failure = rights.failure(loaded) { throw failure }
             }
             return []

@@ -317,9 +317,24 @@ import Testing
         #expect(await two.finding(.partitionMove)?.fix?.hasPrefix("REVOKE UPDATE ON \"public\".\"rooms\" FROM \"\(role)\";") == true)
         try await two.run(on: .source, "REVOKE UPDATE ON rooms FROM \(role); GRANT UPDATE (id, remark) ON rooms TO \(role)")
         #expect(await two.finding(.partitionMove) == nil)
-        // On every level.
+        // On every level, by its own rights.
         try await two.run(on: .source, "CREATE TABLE rooms_b PARTITION OF rooms FOR VALUES IN ('b') PARTITION BY RANGE (id)")
         #expect(await two.finding(.partitionMove)?.object == "rooms.id")
+        try await two.run(on: .source, "REVOKE UPDATE (id) ON rooms FROM \(role)")
+        #expect(await two.finding(.partitionMove) == nil)
+        try await two.run(on: .source, "GRANT UPDATE ON rooms_b TO \(role)")
+        #expect(await two.finding(.partitionMove)?.object == "rooms.hotel")
+        try await two.run(on: .source, "REVOKE UPDATE ON rooms_b FROM \(role)")
+        // Of a role that is not there nothing is known.
+        two.configuration.databases[0].roles = [role, role + "_gone"]
+        #expect(await two.finding(.partitionMove)?.database == "bot")
+        two.configuration.databases[0].roles = [role]
+        // Whoever has the right moves rows, whatever the file says of the column.
+        two.configuration.databases[1].roles = [role]
+        try await two.run(on: .target, "CREATE ROLE \(role); GRANT UPDATE ON rooms TO \(role)")
+        let others = try #require(await two.finding(.partitionMove))
+        #expect(others.database == "sync" && others.message.contains("on bot the row would lose its [remark]"))
+        try await two.run(on: .target, "DROP OWNED BY \(role); DROP ROLE \(role)")
         try await two.run(on: .source, "DROP OWNED BY \(role); DROP ROLE \(role)")
 
         // What one side writes, or both share, goes along; what is private to the other side stays there, and goes too.

@@ -167,5 +167,8 @@ import Testing
         // What refers to the row knows it by its number.
         #expect(isTold(SplitMeeting.delete(whole), referenced) && !isTold(SplitMeeting.delete(key), referenced))
         #expect(isTold(SplitMeeting.delete(key), plain))
+        // Where rows are found by other columns than the partition's own key.
+        let other = [nil] + SplitMeeting.row(1).dropFirst()
+        #expect(!isTold(SplitMeeting.delete(other), plain) && !isTold(SplitMeeting.update(other, whole), plain))
     }
 }
