@@ -105,7 +105,8 @@ public struct RowOperation: Sendable, Equatable {
     /// Whether what is said to be the whole old row has no more than its key: of a partition whose own replica identity is not
     /// FULL, as that of the whole table is. Only what would go wrong then is looked at, and cannot be NULL.
     private static func isHollow(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
-        if !tellsKey(change, table, arena) || table.isReferenced && !table.hasNumber(change.old, arena) { return true }
+        if !tellsKey(change, table, arena) { return true }
+        if table.isReferenced, !table.hasNumber(change.old, arena) { return true }
         guard change.kind == .update, change.new.hasUnchanged else { return false }
         return zip(change.old.cells, change.new.cells).contains { old, new in
             arena.cells[new].kind == .unchanged && arena.cells[old].kind == .null

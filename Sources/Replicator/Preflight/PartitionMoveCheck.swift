@@ -29,11 +29,14 @@ struct PartitionMoveCheck {
             "an update of [\(list)] that moves a row of \(ownership.table) to another partition is a delete and an insert in the stream: on "
                 + "\(table.other(side)) the row would lose its [\(what)], for good and unseen"
                 + (roles.isEmpty ? ", and databases.\(side).roles does not say whose rights could rule that out" : ""),
-            fix: roles.isEmpty
-                ? "databases.\(side).roles: [the roles of its services], which have no right to UPDATE [\(list)]; or let both sides write "
-                    + "[\(what)] (shared: with a policy), so that it travels with the row"
-                : "REVOKE UPDATE ON \(ownership.table.sql) FROM \(SQLText.list(roles)); and GRANT UPDATE (the columns beside [\(list)]) to "
-                    + "them (from PUBLIC and other roles they may have it, too, on a partition with partitions of its own, or as superusers); or let both sides write [\(what)] (shared: with a policy), so that it travels with the row")
+            fix: byRights(roles, ownership.table, list)
+                + "; or let both sides write [\(what)] (shared: with a policy), so that it travels with the row")
+    }
+
+    private func byRights(_ roles: [String], _ name: QualifiedName, _ list: String) -> String {
+        if roles.isEmpty { return "databases.\(side).roles: [the roles of its services], which have no right to UPDATE [\(list)]" }
+        return "REVOKE UPDATE ON \(name.sql) FROM \(SQLText.list(roles)); and GRANT UPDATE (the columns beside [\(list)]) to them (from "
+            + "PUBLIC and other roles they may have it, too, on a partition with partitions of its own, or as superusers)"
     }
 
     /// Whether the other side has a value of its own there, and this one does not send it. What comes home to a private column
@@ -53,8 +56,8 @@ struct PartitionMoveCheck {
             tables.filter { $0.kind == .partitioned }.map { ($0.oid, $0.name) }, uniquingKeysWith: { first, _ in first })
         // Most databases have none.
         if names.isEmpty { return [] }
-        let oids = PostgresParameter.text("{" + names.keys.map(String.init).joined(separator: ",") + "}")
-        return try await connection.query(sql, [oids, .text(SQLText.arrayLiteral(roles))]).rows.compactMap { row in
+        let parameters = [names.keys.map(String.init), roles].map { PostgresParameter.text(SQLText.arrayLiteral($0)) }
+        return try await connection.query(sql, parameters).rows.compactMap { row in
             guard let table = row[0].flatMap({ UInt32($0) }).flatMap({ names[$0] }), let column = row[1] else { return nil }
             let able = (row[2] ?? "").split(separator: "\n").map(String.init)
             return Column(table: table, name: column, roles: roles.isEmpty ? nil : able)

@@ -144,6 +144,6 @@ struct SplitStartChecks: Sendable {
     }
 
     private static func oids(_ oids: some Sequence<UInt32>) -> PostgresParameter {
-        .text("{" + oids.map(String.init).joined(separator: ",") + "}")
+        .text(SQLText.arrayLiteral(oids.map(String.init)))
     }
 }
