@@ -47,8 +47,7 @@ final class SplitLedger: Sendable {
     /// What a stream's reader asks all the time without waiting: its server ends a stream that is silent, and an applier may
     /// look for long.
     private final class Hints: Sendable {
-        private let queued = Atomic(false), awaited = Atomic(false), filling = Atomic(false), backlog = Atomic(false)
-        var isFilling: Bool { filling.load(ordering: .relaxed) }
+        private let queued = Atomic(false), awaited = Atomic(false), backlog = Atomic(false)
         var isQueued: Bool { queued.load(ordering: .relaxed) }
         var isAwaited: Bool { awaited.load(ordering: .relaxed) }
 
@@ -56,7 +55,6 @@ final class SplitLedger: Sendable {
             queued.store(isQueued, ordering: .relaxed)
             awaited.store(isAwaited, ordering: .relaxed)
         }
-        func set(isFilling: Bool) { filling.store(isFilling, ordering: .relaxed) }
         /// - Returns: whether that is news.
         func set(isBacklog: Bool) -> Bool { backlog.exchange(isBacklog, ordering: .relaxed) != isBacklog }
     }
@@ -209,13 +207,11 @@ final class SplitLedger: Sendable {
         while !isStopped.withLock({ $0 }), !Task.isCancelled, case let left = end - Monotonic.milliseconds(), left > 0 {
             let mustWait = state.withLock { state in
                 state[side].filling = state[side].mustFill(limits) ? limits : nil
-                hints[side].set(isFilling: state[side].filling != nil)
                 return state[side].filling != nil
             }
             if !mustWait { return }
             await signals[side].arrival.wait(timeoutMilliseconds: Int(left))
         }
-        hints[side].set(isFilling: false)
         state.withLock { $0[side].filling = nil }
     }
 
@@ -230,7 +226,7 @@ final class SplitLedger: Sendable {
     }
 
     /// Whether the applier waits for a fuller group, and so for a backlog's end.
-    func isFilling(_ side: Side) -> Bool { hints[side].isFilling }
+    func isFilling(_ side: Side) -> Bool { state.withLock { $0[side].filling != nil } }
 
     /// What follows a part that was not the last one of its transaction.
     func nextPart(from side: Side, limits: GroupLimits) async throws -> SplitGroup? {

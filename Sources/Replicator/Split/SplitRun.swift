@@ -169,8 +169,7 @@ struct SplitRun: Sendable {
                     stream: links[side].stream, mailbox: mailbox, state: states[side],
                     senderTimeoutMilliseconds: timeouts[side.rawValue], limits: settings.readLimits(side),
                     stopsOnDrain: false, isBehind: { ledger.isBehind(side) }, echoes: echoes[side],
-                    isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) },
-                    isFilling: { ledger.isFilling(side) })
+                    isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) })
                 let intake = SplitIntake(
                     side: side, mailbox: mailbox, ledger: ledger, layouts: layouts[side], states: states, worker: worker)
                 let target = side.opposite

@@ -91,9 +91,6 @@ final class StreamMailbox: Sendable {
     /// Whether so many bytes wait, at least.
     func holds(_ bytes: Int) -> Bool { state.withLock { $0.sizeBytes >= bytes } }
 
-    /// Whether the applier waits for a fuller group, and so for the end of the backlog.
-    var isFilling: Bool { state.withLock { $0.filling != nil } }
-
     /// Whether the applier has not come for what is here, or wants more of it: then messages may gather. A few transactions
     /// are no reason: it may come for them while the reader rests, and find only what had been read before.
     var isBehind: Bool {

@@ -36,10 +36,8 @@ struct StreamReader {
     /// Of a split: what need not be read, and whether little else is to come.
     var echoes: EchoFilter?
     var isEchoing: (@Sendable () -> Bool)?
-    /// Told whether there is a backlog, and says whether its end is waited for, where not the mailbox but what is behind it
-    /// makes the groups.
+    /// Told whether there is a backlog, where not the mailbox but what is behind it makes the groups.
     var noteBacklog: (@Sendable (Bool) -> Void)?
-    var isFilling: (@Sendable () -> Bool)?
 
     /// What one stream has been read to.
     private struct Life {
@@ -59,6 +57,8 @@ struct StreamReader {
         /// What has come since then.
         var flowBytes = 0
         var flowBeganAtMilliseconds: Int64 = 0
+        /// What that came to last.
+        var isBacklog = false
 
         var isBehind: Bool { sentAt.microseconds - committedAt.microseconds >= StreamReader.backlogMicroseconds }
 
@@ -67,7 +67,8 @@ struct StreamReader {
             flowBytes += bytes
             guard bytes == 0 || now - flowBeganAtMilliseconds >= StreamReader.flowMilliseconds else { return nil }
             defer { (flowBytes, flowBeganAtMilliseconds) = (0, now) }
-            return bytes > 0 && flowBytes >= StreamReader.flowBytes && isBehind
+            isBacklog = bytes > 0 && flowBytes >= StreamReader.flowBytes && isBehind
+            return isBacklog
         }
     }
 
@@ -98,7 +99,8 @@ struct StreamReader {
                 let isInLarge = life.assembler.hasBegun(bytes: Self.readBytes)
                 let batch = try await stream.receive(
                     maximumBytes: min(512 << 10, limits.bytes),
-                    waitMilliseconds: isFilling?() ?? mailbox.isFilling ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
+                    // Who waits for a full group, now or later, is to hear of the backlog's end at once.
+                    waitMilliseconds: life.isBacklog ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
                     isWorthGathering: { [mailbox, isBehind] in isInLarge || isBehind?() ?? mailbox.isBehind })
                 try await read(batch, &life)
                 if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {

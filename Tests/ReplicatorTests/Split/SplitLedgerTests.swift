@@ -62,7 +62,7 @@ import Testing
         let reader = Thread {
             looks.wait()
             ledger.note(isBacklog: true, of: .origin)
-            _ = (ledger.isFilling(.origin), ledger.isBehind(.origin), ledger.isEchoing(.origin))
+            _ = (ledger.isBehind(.origin), ledger.isEchoing(.origin))
             hasAsked.signal()
         }
         reader.start()
