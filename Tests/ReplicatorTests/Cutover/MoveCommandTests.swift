@@ -1,6 +1,7 @@
 import Foundation
 import PostgresClient
 import ReplicationCore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -144,10 +145,17 @@ struct MoveCommandTests {
         let scene = try await MoveScene(poolMode: "transaction")
         let writer = LiveWriter("w", try await scene.client())
         try await writer.advance()
-        let move = try scene.move(fence: .strict) { _ in try await Task.sleep(for: .seconds(600)) }
-        let task = Task { try await scene.run(move) }
+        let move = try scene.move(fence: .strict, seconds: 600) { _ in try await Task.sleep(for: .seconds(600)) }
+        let failure = Mutex<(any Error)?>(nil)
+        let task = Task {
+            do { return try await scene.run(move) } catch {
+                failure.withLock { $0 = error }
+                throw error
+            }
+        }
         try await waitUntil("the fence stands") {
-            scene.events.withLock { $0 }.contains { if case .begun(.drain) = $0 { true } else { false } }
+            if let error = failure.withLock({ $0 }) { throw error }
+            return scene.events.withLock { $0 }.contains { if case .begun(.drain) = $0 { true } else { false } }
         }
         task.cancel()
         do {
