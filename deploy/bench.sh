@@ -6,13 +6,16 @@
 #   deploy/bench.sh --draw            writes the tables and the chart anew from results.json; measures nothing
 #
 #   workload        oltp inserts updates shared hot bigtx latency copy decode (or W1 W2 W3 W3s W3h W4 W5 W6 W7); default: all
-#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader; default: all.
+#   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader,two-sessions; default: all.
 #                   drain reads the same stream with pg_recvlogical and applies nothing: the limit; relay, for W5, is the
 #                   least that a program between two servers does. split is Lindero with both directions; beside-reader
-#                   one way while pg_recvlogical reads what comes back and does nothing with it
+#                   one way while pg_recvlogical reads what comes back and does nothing with it; two-sessions has
+#                   apply_sessions: 2
 #   --runs N        of each peer (default 3); a run during which others took more than a tenth of the machine has no speed
 #   --scale small   a tenth of the size, to try it; full (default) needs about 20 GB in $TMPDIR
 #   --profile       then one more run of Lindero's, at which perf looks; what it saw goes into the page
+#   --core-share S  each process, and each thread of Lindero's, gets at most that part of a core, as on a machine with more
+#                   and slower ones (root, cgroup v1); into deploy/bench/share
 #   --keep          leave the clusters of the last workload running
 #   --out FOLDER    for results.json and chart.svg; default: deploy/bench, or deploy/bench/small
 #
@@ -21,13 +24,13 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/prerequisites.sh"
 
-peers=native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader arguments=()
+peers=native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader,two-sessions arguments=()
 export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in
-    -h|--help) sed -n '2,19s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,23s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --peers) peers=${2// /}; [ -n "$peers" ] || fail "--peers needs a list"; shift 2 ;;
-    --runs|--scale|--out) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
+    --runs|--scale|--out|--core-share) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
     --draw) exec python3 "$root/deploy/bench/bench.py" --draw ${arguments[@]+"${arguments[@]}"} ;;
     *) arguments+=("$1"); shift ;;
   esac

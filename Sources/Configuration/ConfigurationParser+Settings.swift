@@ -59,6 +59,7 @@ extension ConfigurationParser {
         let keys = [
             "snapshot", "slot", "publication", "ddl", "missing_row", "heartbeat", "memory_limit", "group",
             "copy", "omit_foreign_columns", "sequences", "streaming", "spill_dir", "two_phase",
+            "apply_sessions",
         ]
         let entries = entries(node, of: "replication", keys: keys)
         for entry in entries {
@@ -78,6 +79,7 @@ extension ConfigurationParser {
                 settings.sequences = choice(value, of: place) ?? settings.sequences
             case "group":
                 settings.group = group(value, of: place)
+            case "apply_sessions": settings.applySessions = count(value, of: place, in: 1...2) ?? settings.applySessions
             case "streaming": settings.streaming = choice(value, of: place) ?? settings.streaming
             case "two_phase": settings.twoPhase = twoPhase(entry, of: place)
             case "spill_dir": settings.spillDirectory = folder(value, of: place)

@@ -190,6 +190,7 @@ private let mistakes: [Mistake] = [
     Mistake("groupKey", start + "replication: { group: { max_rows: 5 } }", "replication.group, which takes: max_bytes, max_changes"),
     Mistake("groupChanges", start + "replication: { group: { max_changes: 0 } }", "must be a number from 1 to 10000000"),
     Mistake("groupTooSmall", start + "replication: { group: { max_bytes: 1kB } }", "must be at least 64kB"),
+    Mistake("applySessions", start + "replication: { apply_sessions: 3 }", "must be a number from 1 to 2"),
     Mistake(
         "groupPastMemory", start + "replication: { group: { max_bytes: 3MB }, memory_limit: 8MB }",
         "f:4:23: replication.group.max_bytes must be at most a quarter of memory_limit, here 2000 kB"),

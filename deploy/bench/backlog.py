@@ -18,6 +18,7 @@ class Bench:
         self.workspace, self.lindero, self.timeout = workspace, lindero, timeout
         self.source = self.target = self.end_lsn = None
         self.profiling, self.profiler, self.profiles = False, None, {}
+        self.cores = None  # or what every process gets of one
         self.lindero_settings = ""
         self.size = 0, 0  # transactions and changes of the backlog, with the marker's
 

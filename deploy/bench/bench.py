@@ -17,9 +17,10 @@ import peers
 import report
 import workloads
 from clusters import Failed, Workspace, run
+from cores import CoreShare
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PEERS = ["native", "native-binary", "pglogical", "pgcopydb", "drain", "relay", "split", "split-conflicts", "beside-reader"]
+PEERS = ["native", "native-binary", "pglogical", "pgcopydb", "drain", "relay", "two-sessions", "split", "split-conflicts", "beside-reader"]
 COPIERS = ("lindero", "native", "pgcopydb")
 
 
@@ -32,6 +33,7 @@ def arguments():
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--draw", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--core-share", type=float)
     parser.add_argument("--lindero")
     parser.add_argument("--out")
     options = parser.parse_args()
@@ -47,7 +49,10 @@ def arguments():
             parser.error(f"no peer is called {name}; there are {', '.join(PEERS)}")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
-    options.out = options.out or (HERE if options.scale == "full" else os.path.join(HERE, "small"))
+    if options.core_share is not None and not 0.05 <= options.core_share <= 1:
+        parser.error("--core-share must be from 0.05 to 1")
+    folder = "share" if options.core_share else "" if options.scale == "full" else "small"
+    options.out = options.out or os.path.join(HERE, folder)
     return options
 
 
@@ -87,7 +92,7 @@ def taking_part(workload, names):
         return [name for name in ["lindero", *names] if name in COPIERS]
     without = {"pgcopydb"}
     if key in ("latency", "bigtx"):
-        without |= {"split", "beside-reader"}
+        without |= {"split", "beside-reader", "two-sessions"}
     without |= {"drain"} if key == "latency" else {"relay"}
     if key != "shared":
         without |= {"split-conflicts"}
@@ -121,6 +126,7 @@ def measure(bench, key, options):
     workload = workloads.ALL[key](options.scale == "small")
     module = {"latency": latency, "copy": initial_copy}.get(key, backlog)
     print(f"{workload.name}: preparing", file=sys.stderr, flush=True)
+    bench.cores = CoreShare(options.core_share) if options.core_share else None
     bench.profiling, bench.profiles = options.profile, {}
     records = []
     for record in module.measure(bench, workload, taking_part(workload, options.peers), options.runs):

@@ -4,10 +4,10 @@ import statistics
 
 from workloads import ALL
 
-ORDER = ["lindero", "split", "split-conflicts", "beside-reader", "native-binary", "native", "pglogical", "pgcopydb", "relay", "drain"]
+ORDER = ["lindero", "two-sessions", "split", "split-conflicts", "beside-reader", "native-binary", "native", "pglogical", "pgcopydb", "relay", "drain"]
 LABELS = {"drain": "no apply (pg_recvlogical)", "relay": "the least a program in between does (relay.c)",
           "lindero": "Lindero", "native": "native subscription",
-          "native-binary": "native, binary", "split": "Lindero, split",
+          "native-binary": "native, binary", "split": "Lindero, split", "two-sessions": "Lindero, two sessions",
           "beside-reader": "Lindero one way, what comes back only read",
           "split-conflicts": "Lindero, split, 1 % conflicts"}
 QUIET = 0.10  # what others may take of the machine before a speed is noise

@@ -1,4 +1,5 @@
 """One run of one peer: its clock, its cost, its proof, in one record."""
+import contextlib
 import time
 
 from clusters import Failed
@@ -24,13 +25,15 @@ def timed(bench, peer):
     session = bench.target.session()
     meter = Meter(bench.source, bench.target, peer)
     meter.start()
+    limits = bench.cores.limiting((bench.source, bench.target), peer) if bench.cores else contextlib.nullcontext()
     try:
-        began, began_at = time.monotonic(), time.time()
-        peer.start()
-        if bench.profiler:
-            bench.profiler.start(meter)
-        bench.wait_for_end(peer, session)
-        whole = time.monotonic() - began
+        with limits:
+            began, began_at = time.monotonic(), time.time()
+            peer.start()
+            if bench.profiler:
+                bench.profiler.start(meter)
+            bench.wait_for_end(peer, session)
+            whole = time.monotonic() - began
     finally:
         if bench.profiler:
             bench.profiler.stop()

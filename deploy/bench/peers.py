@@ -101,13 +101,16 @@ class Lindero(Program):
         if made.returncode:
             raise Failed(f"lindero migrate ended with {made.returncode}: {made.stderr.strip()[-500:]}")
 
+    @property
+    def settings(self):
+        return self.bench.lindero_settings
+
     def arguments(self):
-        if self.bench.lindero_settings:
+        if self.settings:
             return [self.bench.lindero, "run", "--http", "none", "--config", self.configuration()]
         return [self.bench.lindero, "run", "--http", "none", "--source", self.source.conninfo(application="peer"),
                 "--target", self.target.conninfo(application="peer"), "--slot", self.slot,
                 "--publication", PUBLICATION]
-
 
     def configuration(self):
         """What the command line means, and what the workload asks for besides."""
@@ -121,10 +124,14 @@ origin: source
 databases:
   source: {{ url: "env:SOURCE_URL" }}
   target: {{ url: "env:TARGET_URL" }}
-replication: {{ snapshot: never, slot: {self.slot}, publication: {PUBLICATION}, {self.bench.lindero_settings} }}
+replication: {{ snapshot: never, slot: {self.slot}, publication: {PUBLICATION}, {self.settings} }}
 tables: {{ "*": {{ columns: {{ source: "*" }} }} }}
 """)
         return path
+
+
+class LinderoTwoSessions(Lindero):
+    settings = "apply_sessions: 2"
 
 
 class Reader(Program):
@@ -250,7 +257,7 @@ class Pglogical(Peer):
         wait_until(lambda: slot_is_idle(self.source, self.slot), "pglogical's slot is free")
 
 
-KINDS = {"lindero": Lindero, "native": Native, "native-binary": Native, "pglogical": Pglogical, "drain": Drain, "relay": Relay}
+KINDS = {"lindero": Lindero, "two-sessions": LinderoTwoSessions, "native": Native, "native-binary": Native, "pglogical": Pglogical, "drain": Drain, "relay": Relay}
 
 
 def make(bench, name, applies=True):

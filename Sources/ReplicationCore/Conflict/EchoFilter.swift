@@ -4,7 +4,7 @@
 /// Of a busy direction that is all that comes back, each with the old row and the new one whole. So they are left out before
 /// they are decoded. What `SplitReader` counts as a change's position is counted without them.
 public struct EchoFilter: Sendable {
-    private let ownOrigin: String
+    private let ownOrigin: OriginName
     private let match: [QualifiedName: [String]]
     /// By definition: where the match columns are in a row, in ascending order; none where they are not all there.
     private var keyIndexes: [Int: [Int]] = [:]
@@ -17,7 +17,7 @@ public struct EchoFilter: Sendable {
     ///   - ownOrigin: of the direction that writes into the database that is read.
     ///   - match: the match columns of each table of the split.
     public init(ownOrigin: String, match: [QualifiedName: [String]]) {
-        self.ownOrigin = ownOrigin
+        self.ownOrigin = OriginName(ownOrigin)
         self.match = match
     }
 
@@ -27,7 +27,7 @@ public struct EchoFilter: Sendable {
     public mutating func note(_ message: PGOutputMessage) throws(SplitError) {
         switch message {
         case .begin, .commit: isInside = false
-        case .origin(_, let name): isInside = name == ownOrigin
+        case .origin(_, let name): isInside = ownOrigin.holds(name)
         case .message(_, _, SplitNote.messagePrefix, let content, _):
             // What follows are the database's own writes.
             if isInside, try SplitNote.decode(content).contains(.consequences) { isInside = false }

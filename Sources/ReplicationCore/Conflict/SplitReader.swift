@@ -88,7 +88,7 @@ public struct SplitReader: Sendable {
             let operations: [RowOperation]
             var plainChanges: [Int] = []
             let effectiveTime: PostgresTime
-            if span.origin == ownOrigin {
+            if OriginName(ownOrigin).holds(span.origin) {
                 let created = try note(span)
                 effectiveTime = clock.time
                 let (applied, own) = splitAtConsequences(span)

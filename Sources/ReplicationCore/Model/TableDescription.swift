@@ -25,11 +25,13 @@ public struct TableDescription: Sendable, Equatable {
     public var identityColumns: [String]
     /// Column sets of every other unique, immediate, non-partial, expression-free index.
     public var uniqueKeys: [[String]]
+    /// How many indexes compare rows: every unique one, whatever its form, and those of exclusion constraints.
+    public var comparingIndexCount: Int
 
     public init(
         name: QualifiedName, oid: UInt32 = 0, kind: Kind = .ordinary, isPartition: Bool = false,
         columns: [ColumnDescription], primaryKey: [String] = [], replicaIdentity: ReplicaIdentity = .default,
-        identityColumns: [String] = [], uniqueKeys: [[String]] = []
+        identityColumns: [String] = [], uniqueKeys: [[String]] = [], comparingIndexCount: Int = 0
     ) {
         self.name = name
         self.oid = oid
@@ -40,6 +42,7 @@ public struct TableDescription: Sendable, Equatable {
         self.replicaIdentity = replicaIdentity
         self.identityColumns = identityColumns
         self.uniqueKeys = uniqueKeys
+        self.comparingIndexCount = comparingIndexCount
     }
 
     /// In SQL, without the tables that inherit from it. Of a partitioned table that would be no row.
@@ -50,6 +53,11 @@ public struct TableDescription: Sendable, Equatable {
     /// The columns that find a row of this table on `target`: with `REPLICA IDENTITY FULL` the stream tells them all, and
     /// the target's own key is used.
     public func rowKey(on target: TableDescription) -> [String] { replicaIdentity == .full ? target.primaryKey : identityColumns }
+
+    /// Whether these columns alone, in whatever order, are a key.
+    func hasUniqueKey(_ columns: [String]) -> Bool {
+        (uniqueKeys + [primaryKey]).contains { !$0.isEmpty && Set($0) == Set(columns) }
+    }
 
     /// Whether no update may name the column outside of `key`: PostgreSQL refuses to give a `GENERATED ALWAYS AS IDENTITY`
     /// column any value, the one that it has included, also to a replica's session.

@@ -146,6 +146,9 @@ public struct ReplicationSettings: Sendable, Equatable {
     }
     /// The largest group for which `memoryLimitBytes` can be kept: see `waitingBytes`.
     public var largestGroupBytes: Int { memoryLimitBytes / 4 }
+    /// Sessions on the target that apply a backlog: on a second one the next group begins while one is at work. That takes
+    /// cores that have nothing else to do.
+    public var applySessions = 1
     public var copy = CopySettings()
     /// Whether a target created by Lindero leaves out columns that do not travel.
     public var omitForeignColumns = false

@@ -108,6 +108,10 @@ public struct GroupPlan: Sendable {
     }
 
     public var steps: [Step] = []
+    /// What touches no row of the group before this one, and may be done while that is at work; the other steps follow it.
+    public var free: [Step] = []
+    /// Which rows the whole of it touches; everything, where nobody has asked.
+    public var footprint = GroupFootprint.everything
     /// Rows whose cells come from several tuples, cell by cell in the source's column order.
     public var mergedRows: [[CellLocation]] = []
     /// Every definition that was changed and has a plan, also where nothing is left to do.

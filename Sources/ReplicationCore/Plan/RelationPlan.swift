@@ -45,10 +45,12 @@ public final class RelationPlan: Sendable {
     public let firesTriggers: Bool
     /// Whether children inherit from the target's table: a change of it must not reach them.
     public let isOrdinary: Bool
+    /// Whether no constraint of the target compares rows of different keys: each may then be changed without regard to others.
+    public let rowsAreApart: Bool
 
     private init(
         table: QualifiedName, columns: [Column], identity: Identity, sendsFullOldRow: Bool, withheldCount: Int,
-        copiedUpTo: LSN, sourceWidth: Int, isBulk: Bool, isBinary: Bool, firesTriggers: Bool, isOrdinary: Bool
+        copiedUpTo: LSN, sourceWidth: Int, isBulk: Bool, isBinary: Bool, firesTriggers: Bool, isOrdinary: Bool, rowsAreApart: Bool
     ) {
         self.table = table
         self.columns = columns
@@ -61,6 +63,7 @@ public final class RelationPlan: Sendable {
         self.isBinary = isBinary
         self.firesTriggers = firesTriggers
         self.isOrdinary = isOrdinary
+        self.rowsAreApart = rowsAreApart
     }
 
     /// The table in SQL, without the tables that inherit from it.
@@ -117,7 +120,8 @@ public final class RelationPlan: Sendable {
             sendsFullOldRow: relation.replicaIdentity == .full,
             withheldCount: relation.columns.count - columns.count, copiedUpTo: copiedUpTo,
             sourceWidth: relation.columns.count, isBulk: isBulk && allowsBulk && identity != .wholeRow, isBinary: isBinary,
-            firesTriggers: !allowsBulk, isOrdinary: target.kind == .ordinary)
+            firesTriggers: !allowsBulk, isOrdinary: target.kind == .ordinary,
+            rowsAreApart: identity != .wholeRow && target.comparingIndexCount <= (target.hasUniqueKey(found) ? 1 : 0))
     }
 
     /// With `REPLICA IDENTITY FULL` the stream marks every column as key: a unique, never-null key of the target

@@ -25,11 +25,14 @@ struct TableNet {
     let firesTriggers: Bool
     let copiedUpTo: LSN
     private let keyIndexes: [Int]
+    /// What of the group before stands in the way of a row.
+    private var neighbour: GroupFootprint.Touched
     private var rows: [Row] = []
     /// Open addressing: index into `rows` plus one, 0 is free. The size is a power of two.
     private var slots: [Int32] = []
 
-    init(definition: Int, relation: RelationPlan?) {
+    init(definition: Int, relation: RelationPlan?, beside neighbour: GroupFootprint.Touched = .everything) {
+        self.neighbour = neighbour
         self.definition = definition
         self.relation = relation
         isBulk = relation?.isBulk ?? false
@@ -110,9 +113,40 @@ struct TableNet {
         return RowSource(chunk: -1, first: plan.mergedRows.count - 1)
     }
 
-    /// Adds the statements for everything netted so far, and starts anew.
+    /// Adds the statements for everything netted so far, and starts anew: those for rows that the group before does not
+    /// touch to the plan's free steps.
     mutating func emit(into plan: inout GroupPlan, chunks: [ChangeChunk]) {
         guard let relation, !rows.isEmpty else { return }
+        plan.footprint.add(rows.lazy.map(\.hash), of: relation.table, definition: definition)
+        switch neighbour {
+        case .nothing: emitRows(to: \.free, of: &plan, chunks)
+        case .everything: emitRows(to: \.steps, of: &plan, chunks)
+        case .rows(_, let hashes):
+            let bound = rows.filter { hashes.contains($0.hash) }
+            if !bound.isEmpty { rows.removeAll { hashes.contains($0.hash) } }
+            emitRows(to: \.free, of: &plan, chunks)
+            rows = bound
+            emitRows(to: \.steps, of: &plan, chunks)
+        }
+        rows.removeAll(keepingCapacity: true)
+        slots.removeAll(keepingCapacity: true)
+    }
+
+    /// Adds them, and has everything that follows wait for the group before.
+    mutating func bind(into plan: inout GroupPlan, chunks: [ChangeChunk]) {
+        emit(into: &plan, chunks: chunks)
+        neighbour = .everything
+        if let relation { plan.footprint.addAll(of: relation.table) }
+    }
+
+    private mutating func emitRows(
+        to steps: WritableKeyPath<GroupPlan, [GroupPlan.Step]>, of plan: inout GroupPlan, _ chunks: [ChangeChunk]
+    ) {
+        guard let relation, !rows.isEmpty else { return }
+        func append(_ kind: Change.Kind, written: [Int], _ rows: [RowSource]) {
+            let shape = BulkStatement.Shape(kind: kind, definition: definition, written: written)
+            plan[keyPath: steps].append(.bulk(BulkStatement(shape: shape, rows: rows)))
+        }
         let all = Array(relation.columns.indices)
         // In the order in which the source made them: so they lie on disk.
         let inserts = sources(\.values) { $0 == .insert || $0 == .replace }
@@ -120,13 +154,12 @@ struct TableNet {
         if inserts.count < rows.count || rows.contains(where: { $0.effect == .replace }) {
             sortByKey(chunks)
             let deletes = sources(\.key) { $0 == .delete || $0 == .replace }
-            if !deletes.isEmpty { append(.delete, written: [], deletes, to: &plan) }
+            if !deletes.isEmpty { append(.delete, written: [], deletes) }
             let key = Set(relation.keyColumns)
-            emitUpdates(all.filter { !key.contains($0) }, chunks, into: &plan)
+            let updates = updates(all.filter { !key.contains($0) }, chunks, &plan)
+            for update in updates { append(.update, written: update.written, update.rows) }
         }
-        if !inserts.isEmpty { append(.insert, written: all, inserts, to: &plan) }
-        rows.removeAll(keepingCapacity: true)
-        slots.removeAll(keepingCapacity: true)
+        if !inserts.isEmpty { append(.insert, written: all, inserts) }
     }
 
     private func sources(_ source: KeyPath<Row, RowSource>, where isMeant: (Effect) -> Bool) -> [RowSource] {
@@ -158,8 +191,10 @@ struct TableNet {
     }
 
     /// Updates that leave out the same unchanged values share a statement.
-    private func emitUpdates(_ writable: [Int], _ chunks: [ChangeChunk], into plan: inout GroupPlan) {
-        guard let relation else { return }
+    private func updates(
+        _ writable: [Int], _ chunks: [ChangeChunk], _ plan: inout GroupPlan
+    ) -> [(written: [Int], rows: [RowSource])] {
+        guard let relation else { return [] }
         var groups: [(written: [Int], rows: [RowSource])] = []
         for row in rows where row.effect == .update {
             let written =
@@ -172,12 +207,7 @@ struct TableNet {
                 groups.append((written, [row.values]))
             }
         }
-        for group in groups { append(.update, written: group.written, group.rows, to: &plan) }
-    }
-
-    private func append(_ kind: Change.Kind, written: [Int], _ rows: [RowSource], to plan: inout GroupPlan) {
-        let shape = BulkStatement.Shape(kind: kind, definition: definition, written: written)
-        plan.steps.append(.bulk(BulkStatement(shape: shape, rows: rows)))
+        return groups
     }
 
     private func isUnchanged(

@@ -3,23 +3,39 @@ import Synchronization
 /// Takes and plans the next group, on another thread, while the target works on what it has been sent.
 ///
 /// It begins late, when the target has all of the current group: what has come by then goes together, and the more
-/// changes a group has, the more of them net out.
+/// changes a group has, the more of them net out. A group that is full need not wait so long.
 final class AheadPlanning<Outcome: Sendable>: Sendable {
-    private let take: @Sendable () -> (@Sendable () -> Outcome)?
-    private let task = Mutex<Task<Outcome, Never>?>(nil)
+    /// Takes what waits, if it is worth it; what it returns plans that.
+    typealias Taking = @Sendable () -> (@Sendable () async -> Outcome)?
 
-    /// - Parameter take: takes what waits, if it is worth it; what it returns plans that.
-    init(take: @escaping @Sendable () -> (@Sendable () -> Outcome)?) { self.take = take }
+    private enum State {
+        case open
+        case begun(Task<Outcome, Never>)
+        case over
+    }
 
-    func begin() {
-        task.withLock { task in
-            guard task == nil, let plan = take() else { return }
-            task = Task { plan() }
+    private let state = Mutex(State.open)
+
+    /// Does nothing once it has begun or is over.
+    func begin(_ take: Taking) {
+        state.withLock { state in
+            guard case .open = state, let plan = take() else { return }
+            state = .begun(Task { await plan() })
         }
     }
 
-    /// What came of it; `nil` if it was not begun.
-    var outcome: Outcome? {
-        get async { await task.withLock { $0 }?.value }
+    /// Nothing begins from here on; what came of what has, `nil` if nothing had.
+    func end() async -> Outcome? {
+        let task = state.withLock { state -> Task<Outcome, Never>? in
+            defer { state = .over }
+            guard case .begun(let task) = state else { return nil }
+            return task
+        }
+        guard let task else { return nil }
+        return await withTaskCancellationHandler {
+            await task.value
+        } onCancel: {
+            task.cancel()
+        }
     }
 }

@@ -15,6 +15,8 @@ public struct ApplyCounters: Sendable, Equatable {
     public var fallbacks = 0
     /// Source transactions that were one statement each, with the progress.
     public var fused = 0
+    /// Groups that began while the one before was at work.
+    public var overlapped = 0
 
     public init() {}
 
@@ -27,5 +29,6 @@ public struct ApplyCounters: Sendable, Equatable {
         quarantined += other.quarantined
         fallbacks += other.fallbacks
         fused += other.fused
+        overlapped += other.overlapped
     }
 }

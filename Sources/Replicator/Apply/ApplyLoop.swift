@@ -17,6 +17,8 @@ struct ApplyLoop: Sendable {
     let backlogSequence: Int64
     /// What stands prepared on the target.
     let prepared: PreparedTransactions
+    /// Where the next group may begin while one is at work.
+    let second: SecondSession?
 
     func run() async throws { try await run(on: connection) }
 
@@ -37,28 +39,55 @@ struct ApplyLoop: Sendable {
         let applier = GroupApplier(
             connection: connection, settings: settings, state: state, plans: plans, startLSN: startLSN,
             exactUpTo: exactUpTo, quarantine: quarantine, late: late, prepared: prepared,
-            lookAhead: { mailbox.takeNow(limits, leastBytes: Self.aheadBytes) })
+            second: second.map { second in { @Sendable in await second.open(beside: connection) } },
+            lookAhead: mailbox.lookAhead(limits, leastBytes: Self.aheadBytes))
         defer { state.finishApplier() }
+        do {
+            try await applyAll(with: applier, on: connection)
+        } catch {
+            await applier.abandonOverlap()
+            throw error
+        }
+    }
+
+    private func applyAll(with applier: GroupApplier, on connection: isolated PostgresConnection) async throws {
         let lending = lending(of: applier)
+        let arrival = HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence)
         var lastMilliseconds = 0
-        while let group = try await nextGroup(applier, lending, after: lastMilliseconds, on: connection) {
-            try Task.checkCancellation()
+        var hasCaughtUp = false
+        while true {
+            // Before a group is taken that has begun: that is taken back.
+            if applier.hasAhead { try Task.checkCancellation() }
+            guard let group = try await nextGroup(applier, lending, after: lastMilliseconds, on: connection) else { break }
+            if group.overlap == nil { try Task.checkCancellation() }
             let start = Monotonic.milliseconds()
             do {
-                try await applier.apply(group)
+                if second == nil { try await applier.apply(group) } else { try await Self.apply(group, with: Lent(applier: applier)) }
             } catch {
                 note(applier)
                 throw error
             }
             lastMilliseconds = Int(Monotonic.milliseconds() - start)
             note(applier)
-            try await note(group.chunks, on: connection)
+            if note(group.chunks, arrival) { hasCaughtUp = true }
+            if hasCaughtUp, applier.isHomeFree {
+                hasCaughtUp = false
+                try await arrival.noteCaughtUp(on: connection)
+            }
             // How long a transaction stays open that still runs is not ours to say; what came before it is to be acknowledged.
             if applier.isEarly, !applier.isSettled { try await applier.settle() }
         }
         try await applier.flush()
         note(applier)
     }
+
+    /// Applies a group off the thread of the session at home, which may be at work on the next one meanwhile.
+    @concurrent private static func apply(_ group: PreparedGroup, with lent: Lent) async throws {
+        try await lent.applier.apply(group)
+    }
+
+    /// The applier, for who has it alone until he gives it back.
+    private struct Lent: @unchecked Sendable { let applier: GroupApplier }
 
     /// What must wait before it is worth another thread's while to prepare it ahead; less is quicker done than handed over.
     private static let aheadBytes = 32 << 10
@@ -124,13 +153,14 @@ struct ApplyLoop: Sendable {
         state.withLag { $0.handleApplied(last.commitTime) }
     }
 
-    /// Measures what has just become visible on the target.
-    private func note(_ chunks: [ChangeChunk], on connection: PostgresConnection) async throws {
-        let arrival = HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence)
+    /// Measures what has just become visible on the target; whether the direction has caught up by it.
+    private func note(_ chunks: [ChangeChunk], _ arrival: HeartbeatArrival) -> Bool {
+        var hasCaughtUp = false
         for chunk in chunks {
             noteVisible(chunk)
-            if let beat = chunk.heartbeat, beat.worker == worker { try await arrival.note(beat, on: connection) }
+            if let beat = chunk.heartbeat, beat.worker == worker, arrival.handle(beat) { hasCaughtUp = true }
         }
+        return hasCaughtUp
     }
 }
 

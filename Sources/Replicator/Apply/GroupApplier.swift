@@ -16,18 +16,24 @@ final class GroupApplier {
     let quarantine: QuarantineOrders
     /// Names the change that a source transaction was refused for at its end.
     var late: LateRefusal
-    /// What has arrived in the meantime, if anything.
-    private let lookAhead: @Sendable () -> [ChangeChunk]?
+    /// What has arrived in the meantime.
+    private let lookAhead: LookAhead
     private var ahead: PreparedGroup?
+    /// Where the next group may begin while one is at work.
+    private let second: (@Sendable () async -> PostgresConnection?)?
+    private var patience = OverlapPatience()
     /// What was done for a transaction that may still be rolled back at the source.
     private var earlyCounters = ApplyCounters()
 
+    /// - Parameter second: connects a second session, for groups that begin beside one another.
     init(
         connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, plans: PlanCache,
         startLSN: LSN, exactUpTo: LSN, quarantine: QuarantineOrders = QuarantineOrders(),
         late: LateRefusal = LateRefusal(), prepared: PreparedTransactions = PreparedTransactions(origin: ""),
-        limits: BulkLimits = BulkLimits(), lookAhead: @escaping @Sendable () -> [ChangeChunk]? = { nil }
+        limits: BulkLimits = BulkLimits(), second: (@Sendable () async -> PostgresConnection?)? = nil,
+        lookAhead: LookAhead = .nothing
     ) {
+        self.second = second
         self.settings = settings
         self.exactUpTo = exactUpTo
         self.quarantine = quarantine
@@ -108,6 +114,7 @@ final class GroupApplier {
     }
 
     private func takeBack() async {
+        await abandonOverlap()
         if isEarly { _ = drainCounters() }
         earlyCounters = ApplyCounters()
         await executor.rollBack()
@@ -133,7 +140,7 @@ final class GroupApplier {
             return
         }
         // A group that is prepared has its plans, and was made with them.
-        if !group.isCurrent(builder), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
+        if !builder.holds(group.statements), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
         // What does not fit is the end of it: nothing is made ready for those behind, whose statements would seem to be there.
         try await resolve(group.chunks) { try await applyFitting(PreparedGroup(chunks: $0), looksAhead: false) }
         try await applyFitting(group)
@@ -178,30 +185,121 @@ final class GroupApplier {
         try await applyExactly(group.chunks)
     }
 
-    private func applyExactly(_ chunks: [ChangeChunk]) async throws {
-        for chunk in chunks { try await applyExactly(chunk, before: nil) }
-    }
-
     func forgetStatements() async throws {
         try await executor.forgetStatements()
-        builder.statements.forget()
+        builder.forgetStatements()
     }
 
     // MARK: bulk
 
     private func applyInBulk(_ group: PreparedGroup, looksAhead: Bool) async throws {
-        let prepared = group.isCurrent(builder) ? group : builder.prepare(group.chunks, skipUpTo: appliedLSN)
-        let next = AheadPlanning<(PreparedGroup, StepBuilder)> {
-            [lookAhead, builder, skipUpTo = appliedLSN, exactUpTo] in
-            guard looksAhead, let chunks = lookAhead() else { return nil }
-            let isBulk = chunks.mayGoInBulk(exactUpTo: exactUpTo)
-            return { @Sendable in builder.preparingAhead(chunks, skipUpTo: skipUpTo, isBulk: isBulk) }
+        var prepared = group
+        if group.overlap == nil, !builder.holds(group.statements) { prepared = prepare(group.chunks) }
+        let next = AheadPlanning<(PreparedGroup, StepBuilder)>()
+        if looksAhead, mayBeFollowed(prepared) {
+            let takeFull = taking(beside: prepared)
+            lookAhead.whenFull { next.begin(takeFull) }
         }
-        let outcome = await executor.applying(prepared, whenSent: { next.begin() })
-        if let (group, builder) = await next.outcome { (ahead, self.builder) = (group, builder) }
-        if case .failure = outcome { builder.statements.avoid(prepared.closedBatch?.fusedParts ?? []) }
-        try outcome.get()
+        do {
+            if let overlap = prepared.overlap, try await !goOn(with: overlap, of: prepared) {
+                await end(next)
+                await abandonOverlap()
+                // What the overlap would have prepared may be there or not.
+                try await forgetStatements()
+                prepared = prepare(group.chunks)
+            }
+            let takeNext = taking()
+            try await executor.apply(prepared, whenSent: { if looksAhead { next.begin(takeNext) } })
+            await end(next)
+        } catch {
+            await end(next)
+            builder.statements.avoid(prepared.closedBatch?.fusedParts ?? [])
+            await abandonOverlap()
+            throw error
+        }
         builder.counters.add(prepared.counters)
+    }
+
+    private func prepare(_ chunks: [ChangeChunk]) -> PreparedGroup {
+        builder.prepare(chunks, skipUpTo: appliedLSN, beside: second == nil ? nil : .everything)
+    }
+
+    /// Nothing more is taken ahead; what has been, goes next.
+    private func end(_ next: AheadPlanning<(PreparedGroup, StepBuilder)>) async {
+        lookAhead.whenFull(nil)
+        guard let (group, builder) = await next.end() else { return }
+        (ahead, self.builder) = (group, builder)
+        self.builder.session = .home
+    }
+
+    // MARK: overlap
+
+    /// Whether the session at home has nothing open for the group that goes next.
+    var isHomeFree: Bool { ahead?.overlap == nil || ahead?.statements?.session != .home }
+
+    /// Whether the next group may begin while this one is at work.
+    private func mayBeFollowed(_ group: PreparedGroup) -> Bool {
+        second != nil && !executor.hasPiece && group.closedBatch == nil && !group.footprint.isEverything
+            && group.chunks.mayOverlap(after: appliedLSN) && patience.isDue()
+    }
+
+    /// Goes on with a group that began while the one before was at work; false if that was in vain.
+    private func goOn(with overlap: GroupOverlap, of group: PreparedGroup) async throws -> Bool {
+        guard let session = group.statements?.session else { return false }
+        let (transaction, isDone) = await overlap.claimed()
+        // Without a commit of its own it would stay open.
+        guard isDone, group.chunks.mayOverlap(after: appliedLSN) else {
+            patience.handleFailure()
+            var transaction = transaction
+            await transaction.rollBack()
+            executor.put(transaction, in: session)
+            return false
+        }
+        try await executor.take(transaction, of: session)
+        patience.handleSuccess()
+        executor.counters.overlapped += 1
+        return true
+    }
+
+    /// Takes and plans what comes next.
+    ///
+    /// - Parameter group: beside which it may begin; `nil` if it waits for the one at work.
+    private func taking(beside group: PreparedGroup? = nil) -> AheadPlanning<(PreparedGroup, StepBuilder)>.Taking {
+        let session = group?.statements?.session.other ?? .home
+        return {
+            [isCautious = patience.isCautious, lookAhead, builder, skipUpTo = appliedLSN, exactUpTo, second, direction = settings.name,
+             known = executor.transaction(of: session)] in
+            guard let chunks = lookAhead.take(group != nil) else { return nil }
+            let isBulk = chunks.mayGoInBulk(exactUpTo: exactUpTo)
+            return { @Sendable in
+                var transaction = known
+                let isFollower = group != nil && isBulk && chunks.mayOverlap(after: skipUpTo)
+                if isFollower, transaction == nil, let connection = await second?() {
+                    transaction = TargetTransaction(connection: connection, direction: direction)
+                }
+                if isFollower, let group, let transaction {
+                    var other = builder
+                    other.session = session
+                    var footprint = group.footprint
+                    footprint.isCautious = isCautious
+                    var (next, after) = other.preparingAhead(chunks, skipUpTo: skipUpTo, isBulk: isBulk, beside: footprint)
+                    if !next.free.isEmpty {
+                        next.overlap = GroupOverlap(next.free, on: transaction)
+                        return (next, after)
+                    }
+                }
+                return builder.preparingAhead(
+                    chunks, skipUpTo: skipUpTo, isBulk: isBulk, beside: second == nil ? nil : .everything)
+            }
+        }
+    }
+
+    /// Gives up what of the next group is under way. Its statements may be there or not.
+    func abandonOverlap() async {
+        guard let group = ahead, let overlap = group.overlap, let session = group.statements?.session else { return }
+        executor.put(await overlap.takenBack(), in: session)
+        ahead = PreparedGroup(chunks: group.chunks)
+        builder.forgetStatements()
     }
 
     // MARK: lent
@@ -234,78 +332,14 @@ final class GroupApplier {
         builder.counters.add(group.counters)
         return true
     }
-
-    // MARK: exact order
-
-    /// Applies a chunk one source transaction at a time; with `misfit`, up to the first that uses that definition.
-    private func applyExactly(_ chunk: ChangeChunk, before misfit: Int?) async throws {
-        for span in chunk.transactions {
-            // Sent again after a reconnect that came too early to know better.
-            if span.commitLSN < appliedLSN, span.twoPhase == nil { continue }
-            if let misfit, chunk.changes[span.changes].contains(where: { chunk.definitions(of: $0).contains(misfit) }) {
-                return
-            }
-            if quarantine.holds(span.commitLSN) {
-                try await applySettingAside(span, of: chunk)
-            } else {
-                try await applyInOrder(span, of: chunk)
-            }
-            // The last piece of a large one may hold its end alone.
-            if span.commitLSN == late.commitLSN, span.isCommitted, span.changes.isEmpty {
-                try await late.ask(after: nil, isLast: true, executor)
-            }
-            guard span.isCommitted else { return }
-            try await commitExactly(span, chunk)
-            if span.twoPhase != nil { return }
-        }
-        if misfit == nil, !chunk.isOpenEnded { try await executor.commit([chunk]) }
-    }
-
-    private func applyInOrder(_ span: TransactionSpan, of chunk: ChangeChunk) async throws {
-        var batch = StepBatch()
-        for index in span.changes {
-            try builder.requireWhole(index, in: span, chunk: chunk)
-            builder.add(index, in: span, chunk: chunk, to: &batch)
-            if span.commitLSN == late.commitLSN {
-                let change = batch.expectations.last?.change
-                try await run(&batch)
-                try await askLate(after: index, change, span)
-            } else if batch.isFull {
-                try await run(&batch)
-            }
-        }
-        try await run(&batch)
-    }
-
-    /// Asks what waits for the end of a source transaction that was refused there, after one of its changes.
-    func askLate(after index: Int, _ change: FailedChange?, _ span: TransactionSpan) async throws {
-        let isLast = span.isCommitted && index == span.changes.upperBound - 1
-        try await late.ask(after: change, isLast: isLast, executor)
-    }
-
-    private func commitExactly(_ span: TransactionSpan, _ chunk: ChangeChunk) async throws {
-        do {
-            if span.twoPhase != nil {
-                try await executor.commit([chunk])
-            } else {
-                let isLast = span == chunk.transactions.last
-                try await executor.commit(
-                    endLSN: span.endLSN, commitTime: span.commitTime, heartbeat: isLast ? chunk.heartbeat : nil)
-            }
-        } catch ApplyError.refused(nil, let error) where error.isOfRow {
-            throw ApplyError.refusedLate(commitLSN: span.commitLSN, error)
-        }
-        builder.counters.transactions += 1
-    }
-
-    private func run(_ batch: inout StepBatch) async throws {
-        let full = batch
-        batch = StepBatch()
-        try await executor.run(full)
-    }
 }
 
 extension [ChangeChunk] {
+    /// Whether they are whole transactions that end behind a position, so that they commit as one.
+    func mayOverlap(after lsn: LSN) -> Bool {
+        allSatisfy { !$0.isOpenEnded && !$0.isEarly && !$0.retracts && $0.twoPhase == nil } && contains { $0.endLSN > lsn }
+    }
+
     /// Whether their order within a group is free.
     func mayGoInBulk(exactUpTo: LSN) -> Bool {
         let first = firstCommitLSN

@@ -2,16 +2,25 @@ import PostgresClient
 import ReplicationCore
 
 /// Runs prepared steps on the target and commits them together with the progress.
+///
+/// A group may have begun on the other of two sessions while the one before was at work; then it goes on there. Everything else is
+/// done at home.
 struct GroupExecutor: Sendable {
     /// How long a position without data may stay unrecorded. Heartbeats normally record it sooner.
     static let idleRecordMilliseconds: Int64 = 10_000
     /// How often commits ask where the target's log stands: half as long as the source waits for news of it.
     static let positionMilliseconds: Int64 = 50
 
+    /// The session at home.
     let connection: PostgresConnection
     private let missingRow: ReplicationSettings.MissingRow
     private let state: DirectionState
-    var transaction: TargetTransaction
+    private let direction: String
+    /// By session; the second is `nil` until it is needed.
+    private var transactions: [TargetTransaction?]
+    /// The session that is at work, or goes to work next.
+    private(set) var session = ApplySession.home
+    private var hasUsedSecond = false
     /// What stands prepared on the target.
     var prepared: PreparedTransactions
     private var recordedAtMilliseconds = Monotonic.milliseconds()
@@ -33,10 +42,34 @@ struct GroupExecutor: Sendable {
         self.prepared = prepared
         self.connection = connection
         self.missingRow = missingRow
+        self.direction = direction
         self.state = state
         appliedLSN = startLSN
         ledger = FlushLedger(durableLSN: startLSN)
-        transaction = TargetTransaction(connection: connection, direction: direction)
+        transactions = [TargetTransaction(connection: connection, direction: direction), nil]
+    }
+
+    var transaction: TargetTransaction {
+        get { transactions[session.rawValue] ?? TargetTransaction(connection: connection, direction: direction) }
+        set { transactions[session.rawValue] = newValue }
+    }
+
+    /// The transaction of a session, if that is there.
+    func transaction(of session: ApplySession) -> TargetTransaction? { transactions[session.rawValue] }
+
+    /// Gives a session its transaction back, with nothing in it.
+    mutating func put(_ transaction: TargetTransaction, in session: ApplySession) { transactions[session.rawValue] = transaction }
+
+    /// Goes on with a transaction that has begun on a session: the group before it has committed.
+    mutating func take(_ transaction: TargetTransaction, of session: ApplySession) async throws {
+        self.session = session
+        self.transaction = transaction
+        if session == .second { hasUsedSecond = true }
+        do {
+            try await self.transaction.endEarly()
+        } catch let failure as PipelineError {
+            throw ApplyError.refusal(failure.error, of: nil)
+        }
     }
 
     /// The last source commit whose effect a crash of the target cannot undo.
@@ -56,30 +89,21 @@ struct GroupExecutor: Sendable {
     /// It has committed there.
     mutating func endEarly() async throws { try await transaction.endEarly() }
 
-    /// Applies a group, and says what came of it.
+    /// Applies a group.
     ///
     /// - Parameter whenSent: called, if all goes well, when the target has all of it and is still at work.
-    mutating func applying(
-        _ group: PreparedGroup, whenSent: @escaping @Sendable () -> Void = {}
-    ) async -> Result<Void, any Error> {
-        do {
-            return .success(try await apply(group, whenSent))
-        } catch {
-            return .failure(error)
-        }
-    }
-
-    private mutating func apply(_ group: PreparedGroup, _ whenSent: @escaping @Sendable () -> Void) async throws {
+    mutating func apply(_ group: PreparedGroup, whenSent: @escaping @Sendable () -> Void = {}) async throws {
         if let batch = group.closedBatch {
             whenSent()
             return try await commit(group.chunks, with: batch, asksConstraints: group.firesTriggers)
         }
         let last = group.work.lastIndex { !$0.isCheck }
+        if last == nil, !group.free.isEmpty { whenSent() }
         var check = StepBatch()
         for (position, work) in group.work.enumerated() {
             switch work {
             case .statements(let batch): try await run(batch, whenSent: position == last ? whenSent : nil)
-            case .copy(let copy): try await run(copy, whenSent: position == last ? whenSent : nil)
+            case .copy(let copy): try await transaction.apply(copy, whenSent: position == last ? whenSent : nil)
             case .check(let batch): check = batch
             }
         }
@@ -90,26 +114,9 @@ struct GroupExecutor: Sendable {
         }
     }
 
-    private mutating func run(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws {
-        do {
-            let count = try await transaction.copy(copy, whenSent: whenSent)
-            guard count == copy.encoder.rowCount else { throw ApplyError.missingRow(nil) }
-        } catch let error as PostgresError {
-            throw ApplyError.refusal(error, of: nil)
-        }
-    }
-
     /// Runs one batch and compares what it did with what it should have done.
     mutating func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws {
-        guard !batch.isEmpty else { return }
-        let results: [PostgresResult]
-        do {
-            results = try await transaction.run(batch.stepsWithoutProgress, whenSent: whenSent)
-        } catch let failure as PipelineError {
-            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
-        }
-        for expected in batch.expectations {
-            guard let rows = expected.rows, results[expected.step].affectedRows != rows else { continue }
+        for expected in try await transaction.apply(batch, whenSent: whenSent) {
             guard let change = expected.change else { throw ApplyError.missingRow(nil) }
             counters.missingRows += 1
             if missingRow == .stop { throw ApplyError.missingRow(change) }
@@ -171,6 +178,7 @@ struct GroupExecutor: Sendable {
     }
 
     private mutating func handleCommit(endLSN: LSN, _ position: LogPosition?, atMilliseconds now: Int64) throws {
+        session = .home
         hasUnasked = position == nil
         if let position {
             askedAtMilliseconds = now
@@ -202,14 +210,27 @@ struct GroupExecutor: Sendable {
     mutating func flush() async throws {
         await rollBack()
         if isSettled { return }
-        try await TargetTransaction.flush(connection)
+        // At home for both sessions: the other may be lost by now, and what it has committed is not.
+        try await ProgressOrigin(connection: connection, direction: direction).flush(withSecond: hasUsedSecond)
         ledger.handleFlushOfAll(upTo: appliedLSN)
         hasUnasked = false
     }
 
-    mutating func rollBack() async { await transaction.rollBack() }
+    mutating func rollBack() async {
+        await transaction.rollBack()
+        session = .home
+    }
 
-    mutating func forgetStatements() async throws { try await transaction.forgetStatements() }
+    /// After a failed pipeline nothing that it prepared is certain. A second session that is lost is not missed.
+    mutating func forgetStatements() async throws {
+        session = .home
+        try await transaction.forgetStatements()
+        do {
+            try await transactions[ApplySession.second.rawValue]?.forgetStatements()
+        } catch {
+            transactions[ApplySession.second.rawValue] = nil
+        }
+    }
 }
 
 extension [ChangeChunk] {

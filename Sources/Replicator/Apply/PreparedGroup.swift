@@ -35,24 +35,41 @@ extension PostgresConnection {
 /// Chunks for one target transaction and, once prepared, the statements that apply them.
 struct PreparedGroup: Sendable {
     let chunks: [ChangeChunk]
+    /// What touches nothing that the group before does: it may be done while that is at work, and is done before the rest.
+    private(set) var free: [GroupWork] = []
     private(set) var work: [GroupWork] = []
+    /// Which rows all of it touches.
+    private(set) var footprint = GroupFootprint.everything
+    /// The free part is under way, on the session that the statements are for.
+    var overlap: GroupOverlap?
     /// What the statements stand for.
     private(set) var counters = ApplyCounters()
     /// Whether a trigger of the target fires for a change, and so may leave something for the commit.
     private(set) var firesTriggers = true
-    /// The prepared statements that they name; `nil` before preparation.
-    private var statementsGeneration: Int?
+    /// Names prepared statements: those of one session, until it forgets them.
+    struct Statements: Sendable, Equatable {
+        var session: ApplySession
+        var generation: Int
+    }
+
+    /// What its work names; `nil` before preparation.
+    private(set) var statements: Statements?
     /// Why it could not be applied where it came.
     private(set) var failure: (any Error)?
 
     init(chunks: [ChangeChunk]) { self.chunks = chunks }
 
-    init(chunks: [ChangeChunk], work: [GroupWork], counters: ApplyCounters, firesTriggers: Bool, statementsGeneration: Int) {
+    init(
+        chunks: [ChangeChunk], free: [GroupWork] = [], work: [GroupWork], footprint: GroupFootprint = .everything,
+        counters: ApplyCounters, firesTriggers: Bool, statements: Statements
+    ) {
         self.firesTriggers = firesTriggers
         self.chunks = chunks
+        self.free = free
         self.work = work
+        self.footprint = footprint
         self.counters = counters
-        self.statementsGeneration = statementsGeneration
+        self.statements = statements
     }
 
     /// The same group, to go the way that this error asks for.
@@ -64,7 +81,7 @@ struct PreparedGroup: Sendable {
 
     /// Everything, when it fits one round trip and the target itself checks what it must: it may then commit unseen.
     var closedBatch: StepBatch? {
-        guard work.count == 1, case .statements(let batch) = work[0], batch.checksItself,
+        guard free.isEmpty, work.count == 1, case .statements(let batch) = work[0], batch.checksItself,
             chunks.last?.isOpenEnded == false
         else { return nil }
         return batch
@@ -72,8 +89,6 @@ struct PreparedGroup: Sendable {
 
     var firstCommitLSN: LSN { chunks.firstCommitLSN }
 
-    /// Whether it is prepared, and every statement that it names still exists.
-    func isCurrent(_ builder: StepBuilder) -> Bool { statementsGeneration == builder.statements.generation }
 }
 
 extension [ChangeChunk] {

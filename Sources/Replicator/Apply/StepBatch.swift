@@ -21,6 +21,12 @@ struct StepBatch: Sendable {
     var takesProgress: Bool { !fused.isEmpty }
 
     var isEmpty: Bool { steps.isEmpty }
+
+    /// What it holds as work of a group, if that is anything; it is empty afterwards.
+    mutating func takeWork() -> [GroupWork] {
+        defer { self = StepBatch() }
+        return isEmpty ? [] : [.statements(self)]
+    }
     /// Whether no result needs a look before the commit.
     var checksItself: Bool { expectations.allSatisfy { $0.rows == nil } }
     /// Enough for one round trip: more would only gather in memory.

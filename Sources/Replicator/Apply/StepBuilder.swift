@@ -26,7 +26,10 @@ struct StepBuilder: Sendable {
     let limits: BulkLimits
     let fuses: Bool
     var plans: PlanCache
-    var statements = StatementCache()
+    /// What is prepared on each of the target's two sessions.
+    private var caches = [StatementCache(), StatementCache()]
+    /// The session that statements are made for.
+    var session = ApplySession.home
     var counters = ApplyCounters()
 
     /// - Parameter fuses: whether small transactions become statements that write the progress, too: only for who gives it to them.
@@ -36,49 +39,47 @@ struct StepBuilder: Sendable {
         self.limits = limits
     }
 
+    var statements: StatementCache {
+        get { caches[session.rawValue] }
+        // In place: a copy to be written to would be one of all its names, for each row that goes alone.
+        _modify { yield &caches[session.rawValue] }
+    }
+
+    /// Whether statements still exist.
+    func holds(_ statements: PreparedGroup.Statements?) -> Bool {
+        statements.map { caches[$0.session.rawValue].generation == $0.generation } ?? false
+    }
+
+    /// Forgets what was prepared on both sessions.
+    mutating func forgetStatements() {
+        for index in caches.indices { caches[index].forget() }
+    }
+
     /// Plans and encodes a group whose definitions all have plans.
     ///
-    /// - Parameter skipUpTo: transactions that ended at or before it are on the target already.
-    mutating func prepare(_ chunks: [ChangeChunk], skipUpTo: LSN) -> PreparedGroup {
+    /// - Parameters:
+    ///   - skipUpTo: transactions that ended at or before it are on the target already.
+    ///   - neighbour: what the group before touches, where this one may begin beside it; its rows are noted then, too.
+    mutating func prepare(_ chunks: [ChangeChunk], skipUpTo: LSN, beside neighbour: GroupFootprint? = nil) -> PreparedGroup {
         let before = counters
         defer { counters = before }
         var batch = StepBatch()
         if let done = fuse(chunks, skipUpTo: skipUpTo, into: &batch) {
             return PreparedGroup(
-                chunks: chunks, work: [.statements(batch)], counters: done, firesTriggers: false,
-                statementsGeneration: statements.generation)
+                chunks: chunks, work: [.statements(batch)], counters: done, firesTriggers: false, statements: statementsInUse)
         }
-        let plan = GroupPlanner.plan(chunks, skipUpTo: skipUpTo) { [plans] in plans.plan($0) }
-        var work: [GroupWork] = []
-        func flush() {
-            if !batch.isEmpty { work.append(.statements(batch)) }
-            batch = StepBatch()
-        }
+        let plan = GroupPlanner.plan(chunks, skipUpTo: skipUpTo, beside: neighbour) { [plans] in plans.plan($0) }
         let isSmall = plan.changeCount <= limits.guardedChanges
         // Only what goes in one round trip with its commit makes a difference of it.
         let firesTriggers =
             !isSmall || chunks.contains { $0.usedDefinitions.contains { plans.plan($0)?.firesTriggers ?? false } }
-        for step in plan.steps {
-            switch step {
-            case .bulk(let statement):
-                if let copy = copy(statement, of: plan, chunks: chunks) {
-                    flush()
-                    work.append(.copy(copy))
-                } else if isSmall, statement.rows.count == 1 {
-                    addSingle(statement, of: plan, chunks: chunks, to: &batch)
-                } else {
-                    add(statement, of: plan, chunks: chunks, isGuarded: isSmall, to: &batch)
-                }
-            case .row(let chunk, let change, let span):
-                add(change, in: chunks[chunk].transactions[span], chunk: chunks[chunk], to: &batch)
-            }
-            if batch.isFull { flush() }
-        }
-        if work.isEmpty {
+        let free = plan.free.isEmpty ? [] : work(plan.free, of: plan, chunks, isSmall: isSmall, &batch) + batch.takeWork()
+        var work = work(plan.steps, of: plan, chunks, isSmall: isSmall, &batch)
+        if work.isEmpty, free.isEmpty {
             addShapeCheck(of: plan.definitions, to: &batch)
-            flush()
+            work = batch.takeWork()
         } else {
-            flush()
+            work += batch.takeWork()
             addShapeCheck(of: plan.definitions, to: &batch)
             if !batch.isEmpty { work.append(.check(batch)) }
         }
@@ -88,8 +89,35 @@ struct StepBuilder: Sendable {
         done.withheld = plan.withheldCount
         done.transactions = chunks.reduce(0) { $0 + $1.transactions.count(where: \.isCommitted) }
         return PreparedGroup(
-            chunks: chunks, work: work, counters: done, firesTriggers: firesTriggers,
-            statementsGeneration: statements.generation)
+            chunks: chunks, free: free, work: work, footprint: plan.footprint, counters: done, firesTriggers: firesTriggers,
+            statements: statementsInUse)
+    }
+
+    private var statementsInUse: PreparedGroup.Statements {
+        PreparedGroup.Statements(session: session, generation: statements.generation)
+    }
+
+    /// Steps as statements and copies; what is not yet a round trip's worth is left in the batch.
+    private mutating func work(
+        _ steps: [GroupPlan.Step], of plan: GroupPlan, _ chunks: [ChangeChunk], isSmall: Bool, _ batch: inout StepBatch
+    ) -> [GroupWork] {
+        var work: [GroupWork] = []
+        for step in steps {
+            switch step {
+            case .bulk(let statement):
+                if let copy = copy(statement, of: plan, chunks: chunks) {
+                    work += batch.takeWork() + [.copy(copy)]
+                } else if isSmall, statement.rows.count == 1 {
+                    addSingle(statement, of: plan, chunks: chunks, to: &batch)
+                } else {
+                    add(statement, of: plan, chunks: chunks, isGuarded: isSmall, to: &batch)
+                }
+            case .row(let chunk, let change, let span):
+                add(change, in: chunks[chunk].transactions[span], chunk: chunks[chunk], to: &batch)
+            }
+            if batch.isFull { work += batch.takeWork() }
+        }
+        return work
     }
 
     /// Asks whether the tables of a plan still are what they were when it was made.
@@ -101,12 +129,17 @@ struct StepBuilder: Sendable {
     }
 
     /// A group made as ready as it can be without asking the target, and the builder afterwards.
-    func preparingAhead(_ chunks: [ChangeChunk], skipUpTo: LSN, isBulk: Bool) -> (PreparedGroup, StepBuilder) {
+    func preparingAhead(
+        _ chunks: [ChangeChunk], skipUpTo: LSN, isBulk: Bool, beside neighbour: GroupFootprint? = nil
+    ) -> (PreparedGroup, StepBuilder) {
         guard isBulk, chunks.allSatisfy({ plans.hasAll($0.usedDefinitions) }) else {
             return (PreparedGroup(chunks: chunks), self)
         }
+        // What goes in one round trip with its commit begins with it.
+        let isSmall = chunks.reduce(0) { $0 + $1.changes.count } <= limits.guardedChanges
+        let neighbour = isSmall ? nil : neighbour
         var builder = self
-        let group = builder.prepare(chunks, skipUpTo: skipUpTo)
+        let group = builder.prepare(chunks, skipUpTo: skipUpTo, beside: neighbour)
         return (group, builder)
     }
 

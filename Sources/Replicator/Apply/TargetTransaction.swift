@@ -10,7 +10,7 @@ struct TargetTransaction {
     private var hasStatements = false
     /// Whether a piece of a large source transaction is in it, or what a refused commit has left.
     var hasPiece: Bool { isOpen }
-    /// Whether what is in it may still be rolled back at the source.
+    /// Whether what is in it may still be taken back: it has not committed at the source, or the group before it not here.
     private(set) var isEarly = false
 
     init(connection: PostgresConnection, direction: String) {
@@ -39,13 +39,13 @@ struct TargetTransaction {
     private static let earlyLockMilliseconds = 2_000
 
     /// Begins, unless it has, a transaction that waits for nobody long.
-    mutating func beginEarly() async throws {
+    mutating func beginEarly(lockMilliseconds: Int = Self.earlyLockMilliseconds) async throws {
         if isOpen { return }
         isEarly = true
-        try await limitLocks(milliseconds: Self.earlyLockMilliseconds)
+        try await limitLocks(milliseconds: lockMilliseconds)
     }
 
-    /// The source has committed what is in it: from here on it waits as long as it takes.
+    /// What is in it is to stay: from here on it waits as long as it takes.
     mutating func endEarly() async throws {
         guard isEarly else { return }
         isEarly = false
@@ -203,13 +203,6 @@ struct TargetTransaction {
         try LogPosition(await connection.query(positionSQL))
     }
 
-    /// Returns once every commit that the session's origin has marked is on disk, this session's and those before it.
-    ///
-    /// A commit that waits would not do: one that has written nothing does not wait.
-    static func flush(_ connection: PostgresConnection) async throws {
-        _ = try await connection.query("SELECT pg_catalog.pg_replication_origin_session_progress(true)")
-    }
-
     /// After a failed pipeline nothing that it prepared is certain.
     mutating func forgetStatements() async throws {
         _ = try await connection.execute("DEALLOCATE ALL")
@@ -233,12 +226,17 @@ struct TargetTransaction {
         + "pg_catalog.current_setting('synchronous_standby_names')"
     private static let divisionByZero = SQLState("22012")
 
-    /// Ends the transaction without effect. A connection that cannot is left to be closed.
+    /// Ends the transaction without effect, in a cancelled task, too: what is taken for ended and is not would commit with
+    /// what comes next. A connection that cannot is closed.
     mutating func rollBack() async {
         isEarly = false
         guard isOpen else { return }
         isOpen = false
-        _ = try? await connection.execute("ROLLBACK")
+        do {
+            try await connection.rollback()
+        } catch {
+            await connection.close()
+        }
     }
 
     static func seen(

@@ -81,7 +81,8 @@ public enum CatalogReader {
         else { return nil }
         return TableDescription(
             name: QualifiedName(schema: schema, name: name), oid: oid, kind: kind,
-            isPartition: row["is_partition"] == "t", columns: [], replicaIdentity: identity)
+            isPartition: row["is_partition"] == "t", columns: [], replicaIdentity: identity,
+            comparingIndexCount: number(row["comparing_indexes"]) ?? 0)
     }
 
     private static func column(_ row: PostgresRow) -> ColumnDescription? {

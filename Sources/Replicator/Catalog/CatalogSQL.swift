@@ -3,7 +3,9 @@ enum CatalogSQL {
     static func tables(filter: String) -> String {
         """
         SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relispartition AS is_partition,
-               c.relreplident AS identity
+               c.relreplident AS identity,
+               (SELECT pg_catalog.count(*) FROM pg_catalog.pg_index i
+                WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)) AS comparing_indexes
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
           AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'lindero')

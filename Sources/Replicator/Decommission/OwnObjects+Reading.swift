@@ -21,7 +21,8 @@ extension OwnObjects {
         ).rows.compactMap { $0[0] }.filter { !kept.contains($0) }
         let origins = try await connection.query(
             """
-            SELECT o.roname, pg_catalog.substr(o.roname, pg_catalog.length('lindero_' || d.oid || '_') + 1)
+            SELECT o.roname, pg_catalog.regexp_replace(
+              pg_catalog.substr(o.roname, pg_catalog.length('lindero_' || d.oid || '_') + 1), '\(OriginName.secondSuffix)$', '')
             FROM pg_catalog.pg_replication_origin o, pg_catalog.pg_database d
             WHERE d.datname = pg_catalog.current_database() AND pg_catalog.starts_with(o.roname, 'lindero_' || d.oid || '_')
             ORDER BY 1

@@ -60,7 +60,8 @@ struct DirectionPreflight {
     private func copying(
         _ target: PreflightSide, _ tables: [TableDescription], _ twins: [TableDescription]
     ) async throws(PostgresError) -> [PreflightFinding] {
-        let isAhead = try await !isPrepared(target)
+        let isPrepared = try await isPrepared(target)
+        let isAhead = configuration.replication.snapshot == .initial && !isPrepared
         let capacity = try await CapacityFacts.read(source: source, target: target, tables: tables, isCopyAhead: isAhead)
         let there = Set(twins.map(\.name))
         let missing = tables.filter { !there.contains($0.name) }

@@ -60,6 +60,7 @@ struct SplitApplyLoop: Sendable {
     private func note(_ group: SplitGroup, on connection: PostgresConnection) async throws {
         if let commitTime = group.commitTime { state.withLag { $0.handleApplied(commitTime) } }
         guard let beat = group.heartbeat else { return }
-        try await HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence).note(beat, on: connection)
+        let arrival = HeartbeatArrival(settings: settings, state: state, backlogSequence: backlogSequence)
+        if arrival.handle(beat) { try await arrival.noteCaughtUp(on: connection) }
     }
 }

@@ -102,7 +102,7 @@ public struct SplitEnd: Sendable {
                 SELECT coalesce(sum(rows), 0)::text FROM (
                   SELECT count(*) FILTER (WHERE tag IN (73, 85, 68, 84)) AS rows,
                     max(('x' || encode(substring(body FROM 2 FOR 8), 'hex'))::bit(64)::bigint) FILTER (WHERE tag = 66) AS commit,
-                    coalesce(bool_or(convert_from(substring(body FROM 10 FOR length(body) - 10), 'UTF8') = $3) FILTER (WHERE tag = 79),
+                    coalesce(bool_or(convert_from(substring(body FROM 10 FOR length(body) - 10), 'UTF8') IN ($3, $3 || '\(OriginName.secondSuffix)')) FILTER (WHERE tag = 79),
                       false) AS is_ours
                   FROM (
                     SELECT tag, body, count(*) FILTER (WHERE tag = 66) OVER (ORDER BY place ROWS UNBOUNDED PRECEDING) AS transaction

@@ -168,7 +168,9 @@ final class SplitGroupApplier {
         }
         return try await decide(group, prepared.parts, note, effects) { [self] in
             if ahead != nil { return try await bulk.run(prepared.work, whenSent: {}) }
-            let next = AheadPlanning<(PreparedSplit, StepBuilder)> { [targets, ledger, target = side.opposite, builder] in
+            let next = AheadPlanning<(PreparedSplit, StepBuilder)>()
+            let takeNext: AheadPlanning<(PreparedSplit, StepBuilder)>.Taking = {
+                [targets, ledger, target = side.opposite, builder, lookAhead] in
                 guard let group = lookAhead() else { return nil }
                 return { @Sendable in
                     PreparedSplit.make(group, targets: targets, ledger: ledger, target: target, builder: builder)
@@ -176,11 +178,11 @@ final class SplitGroupApplier {
             }
             let outcome: Result<Void, any Error>
             do {
-                outcome = .success(try await bulk.run(prepared.work, whenSent: { next.begin() }))
+                outcome = .success(try await bulk.run(prepared.work, whenSent: { next.begin(takeNext) }))
             } catch {
                 outcome = .failure(error)
             }
-            if let (made, builder) = await next.outcome { (ahead, self.builder) = (made, builder) }
+            if let (made, builder) = await next.end() { (ahead, self.builder) = (made, builder) }
             try outcome.get()
         }
     }

@@ -21,6 +21,8 @@ final class StreamMailbox: Sendable {
         var isBacklog = false
         /// The applier could go on, and waits for a group that reaches one of these.
         var filling: GroupLimits?
+        /// Wants to know once that is so.
+        var onFull: (limits: GroupLimits, call: @Sendable () -> Void)?
         /// Lends the applier to the reader; there while it waits for what comes next.
         var lending: Lending?
         /// The reader has it, and whether the applier has looked meanwhile and is to look again.
@@ -98,17 +100,34 @@ final class StreamMailbox: Sendable {
     }
 
     func put(_ chunk: ChangeChunk) {
-        let isNews = state.withLock { state in
+        let (isNews, onFull) = state.withLock { state -> (Bool, (@Sendable () -> Void)?) in
             if chunk.isPosition, let last = state.chunks.last, last.isPosition { state.removeLast() }
             // What is to be taken back need not be applied first.
             while chunk.retracts, let last = state.chunks.last, last.isEarly { state.removeLast() }
             state.append(chunk)
+            let onFull = takeOnFull(&state)
             // Who waits for a full group would look, and wait again.
-            if let limits = state.filling, !state.isFull(limits, limitBytes) { return false }
+            if let limits = state.filling, !state.isFull(limits, limitBytes) { return (false, onFull) }
             // The server tells its position after each transaction that it has sent.
-            return state.lending == nil || !chunk.isPosition
+            return (state.lending == nil || !chunk.isPosition, onFull)
         }
         if isNews { arrival.notify() }
+        onFull?()
+    }
+
+    /// Calls once there is a full group, here and now if there is.
+    func callWhenFull(_ limits: GroupLimits, _ call: (@Sendable () -> Void)?) {
+        let call = state.withLock { state in
+            state.onFull = call.map { (limits, $0) }
+            return takeOnFull(&state)
+        }
+        call?()
+    }
+
+    private func takeOnFull(_ state: inout State) -> (@Sendable () -> Void)? {
+        guard let (limits, call) = state.onFull, state.isFull(limits, limitBytes) else { return nil }
+        state.onFull = nil
+        return call
     }
 
     /// Has a chunk applied here and now, on the reader's thread, if the applier does nothing but wait for it and it is small:
@@ -260,9 +279,15 @@ final class StreamMailbox: Sendable {
 
     /// The waiting chunks up to the limits; `nil` when there are fewer bytes than asked for, or a group that is not full
     /// should become fuller.
-    func takeNow(_ limits: GroupLimits, leastBytes: Int = 0) -> [ChangeChunk]? {
+    ///
+    /// - Parameter mustBeFull: whether only a full group will do, whatever its bytes.
+    func takeNow(_ limits: GroupLimits, leastBytes: Int = 0, mustBeFull: Bool = false) -> [ChangeChunk]? {
         let taken = state.withLock { state -> [ChangeChunk] in
-            guard state.sizeBytes >= leastBytes, !state.isBacklog || state.isFull(limits, limitBytes) else { return [] }
+            if mustBeFull {
+                guard state.isFull(limits, limitBytes) else { return [] }
+            } else {
+                guard state.sizeBytes >= leastBytes, !state.isBacklog || state.isFull(limits, limitBytes) else { return [] }
+            }
             return Self.take(&state, limits)
         }
         if taken.isEmpty { return nil }

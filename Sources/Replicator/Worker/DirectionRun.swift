@@ -110,13 +110,20 @@ struct DirectionRun: Sendable {
                 earlyFrom: isTwoPhase ? nil : max(startLSN, newestCopy, exactUpTo, earlyFrom), isTwoPhase: isTwoPhase)
             let plans = PlanCache(
                 settings: settings, isBinary: isBinary, userTypes: binaryTypes ?? [:], copiedUpTo: copied)
+            let second = settings.replication.applySessions > 1 && !isTwoPhase ? SecondSession(settings: settings, logger: logger) : nil
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
                 exactUpTo: exactUpTo, quarantine: quarantine, late: late, worker: worker, backlogSequence: backlogSequence,
-                prepared: try await PreparedTransactions.read(target, direction: settings.name))
+                prepared: try await PreparedTransactions.read(target, direction: settings.name), second: second)
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             let wait = twoPhase == nil ? TwoPhaseWait(state: state, newestCopy: newestCopy) : nil
-            try await runTogether(reader, loop, heartbeat, wait)
+            do {
+                try await runTogether(reader, loop, heartbeat, wait)
+            } catch {
+                await second?.close()
+                throw error
+            }
+            await second?.close()
             await stream.close()
         } catch {
             await stream.close()
@@ -190,7 +197,7 @@ struct DirectionRun: Sendable {
             "\(settings.targetName) has no record of \(settings.name), but a replication origin of that name says that it has "
                 + "changes up to \(progress), and slot \(settings.slot) starts at \(startLSN): those between would be passed over.",
             nextStep: "If \(settings.targetName) holds what the source had at the slot's start, run there: "
-                + "\(ProgressOrigin.dropSQL(try await origin.name())) Then `lindero run`.", isBlocker: true)
+                + "\(try await origin.dropSQL()) Then `lindero run`.", isBlocker: true)
     }
 }
 

@@ -8,12 +8,16 @@ struct HeartbeatArrival: Sendable {
     /// The last one that was sent before the stream began: a later one has everything of the backlog before it.
     let backlogSequence: Int64
 
-    /// - Parameter target: where the direction's state is noted, once it has caught up.
-    func note(_ beat: Heartbeat, on target: PostgresConnection) async throws {
+    /// - Returns: whether the direction has just caught up, which is to be noted on the target.
+    func handle(_ beat: Heartbeat) -> Bool {
         state.withLag { $0.handleHeartbeatSeen(sequence: beat.sequence, atMilliseconds: Monotonic.milliseconds()) }
-        guard state.phase == .catchingUp, beat.sequence > backlogSequence else { return }
+        guard state.phase == .catchingUp, beat.sequence > backlogSequence else { return false }
         state.set(.streaming)
         state.withLag { $0.handleCaughtUp() }
+        return true
+    }
+
+    func noteCaughtUp(on target: PostgresConnection) async throws {
         try await DirectionRecord(connection: target, settings: settings).note(state: .streaming, problem: nil)
     }
 }

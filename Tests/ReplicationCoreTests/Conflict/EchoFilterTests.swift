@@ -60,6 +60,8 @@ import Testing
         try begin(origin: Self.own)
         try say([.applied(CausalContext(lsn: LSN(5)))])
         #expect(leavesOut(try Self.plain.get()))
+        try begin(origin: OriginName(Self.own).second)
+        #expect(leavesOut(try Self.plain.get()))
         // Of a large value only that it did not change is said.
         #expect(leavesOut(try Self.update(["a", "p", "1", nil], ["b", "unchanged", "1", "n"])))
     }

@@ -1,3 +1,4 @@
+import Logging
 import PostgresClient
 import ReplicationCore
 import Synchronization
@@ -30,6 +31,8 @@ final class GroupLab {
         var refused = 0
         var mended = 0
         var asText = 0
+        /// Groups that began while the one before was at work.
+        var overlapped = 0
         /// Changes in the quarantine.
         var quarantined = 0
     }
@@ -178,6 +181,7 @@ final class GroupLab {
         _ outcome: inout Outcome
     ) async throws {
         let target = try await connectToApply()
+        let second = random.chance(60) ? SecondSession(settings: settings, logger: Logger(label: "lab")) : nil
         let earlyFrom = life.allowsEarly && isStreaming && random.chance(80) ? max(life.durable, life.exactUpTo) : nil
         let chunks = try chunks(
             of: messages, cutBytes: cutBytes, wholeGroup: wholeGroup, earlyFrom: earlyFrom, &random, &outcome)
@@ -194,7 +198,8 @@ final class GroupLab {
             limits: BulkLimits(
                 guardedChanges: random.pick([0, 3, 32]), fusesAtOnce: random.chance(50), copiedRows: random.pick([1, 4, 200]),
                 statementBytes: random.pick([1, 256 << 10])),
-            lookAhead: { waiting.takeAhead() })
+            second: second.map { second in { @Sendable in await second.open(beside: target) } },
+            lookAhead: LookAhead(take: { _ in waiting.takeAhead() }, whenFull: { $0?() }))
         do {
             while true {
                 let ahead = applier.takeAhead()
@@ -219,6 +224,8 @@ final class GroupLab {
         outcome.fallbacks += counters.fallbacks
         outcome.fused += counters.fused
         outcome.inBulk += counters.changes
+        outcome.overlapped += counters.overlapped
+        await second?.close()
         await target.close()
     }
 

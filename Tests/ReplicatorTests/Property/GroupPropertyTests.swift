@@ -83,7 +83,7 @@ import Testing
             #expect(outcome.fused > 0)
             #expect(outcome.lent > 0 && outcome.left > 0)
             #expect(outcome.cutTransactions > 0)
-            #expect(outcome.ahead > 0)
+            #expect(outcome.ahead > 0 && outcome.overlapped > 0)
             #expect(outcome.refused > 0 && outcome.quarantined > outcome.refused)
             #expect(outcome.mended > 0 && (outcome.asText > 0) == binary)
             #expect((outcome.streamed > 0 && outcome.spills > 0) == streaming)

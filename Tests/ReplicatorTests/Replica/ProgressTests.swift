@@ -38,6 +38,22 @@ import Testing
         await second.close()
     }
 
+    /// What is taken for rolled back and is not would commit with what comes next.
+    @Test func aCancelledTaskRollsBack() async throws {
+        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY)")
+        let target = try await target(pair)
+        var transaction = TargetTransaction(connection: target, direction: pair.settings.name)
+        _ = try await transaction.run([.query(sql: "INSERT INTO public.t VALUES (1)", parameters: [], parameterTypes: [])])
+        await Task { [transaction] in
+            withUnsafeCurrentTask { $0?.cancel() }
+            var transaction = transaction
+            await transaction.rollBack()
+        }.value
+        _ = try await target.execute("COMMIT")
+        #expect(try await pair.rows("SELECT count(*) FROM t", on: pair.target) == [["0"]])
+        await target.close()
+    }
+
     @Test func directionWithoutItsRowCommitsNothing() async throws {
         let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY)")
         let target = try await target(pair)
