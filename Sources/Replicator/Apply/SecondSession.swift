@@ -16,7 +16,7 @@ final class SecondSession: Sendable {
     /// What passes by itself is asked for again.
     private static let retryMilliseconds: Int64 = 60_000
     /// The group at work waits no longer than this for what may only be of use.
-    private static let connectMilliseconds = 2_000
+    private static let connectMilliseconds = 5_000
 
     private let settings: DirectionSettings
     private let logger: Logger

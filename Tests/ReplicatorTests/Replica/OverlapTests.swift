@@ -33,7 +33,8 @@ import Testing
 
     /// The first group waits for a row that somebody holds, and the next has begun; that one waits no longer than two seconds.
     private func holdUp(_ pair: ReplicaPair, by holder: PostgresConnection, _ state: DirectionState) async throws {
-        for _ in 0..<5 {
+        let end = Self.attemptsEnd
+        while ContinuousClock.now < end {
             _ = try await holder.execute("BEGIN; SELECT FROM t WHERE id = 1 FOR UPDATE")
             try await update(pair, from: 1, to: 2_000)
             let deadline = ContinuousClock.now + .seconds(5)
@@ -49,6 +50,19 @@ import Testing
         throw NothingBegan()
     }
 
+    /// Long enough for a busy machine, on which the second session does not come in time and is asked for again a minute later.
+    private static var attemptsEnd: ContinuousClock.Instant { .now + .seconds(180) }
+
+    /// In the way of nobody, groups begin beside one another sooner or later.
+    private func updateUntilGroupsOverlap(_ pair: ReplicaPair, _ state: DirectionState) async throws {
+        let end = Self.attemptsEnd
+        while state.snapshot().counters.overlapped == 0 {
+            guard ContinuousClock.now < end else { throw NothingBegan() }
+            try await update(pair, from: 1, to: 2_000)
+            try await pair.catchUp(state)
+        }
+    }
+
     private struct NothingBegan: Error {}
 
     @Test func theNextGroupIsSeenAfterTheOneBefore() async throws {
@@ -61,11 +75,8 @@ import Testing
             _ = try await holder.execute("COMMIT")
             try await pair.catchUp(state)
             try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 2_000)
-            // In the way of nobody, groups go on so.
-            for _ in 0..<3 { try await update(pair, from: 1, to: 2_000) }
-            try await pair.catchUp(state)
+            try await updateUntilGroupsOverlap(pair, state)
             try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 2_000)
-            #expect(state.snapshot().counters.overlapped > 0)
             #expect(state.snapshot().counters.fallbacks == 0)
             try await waitUntil("that it has caught up is noted") {
                 try await pair.rows("SELECT state FROM lindero.direction", on: pair.target) == [["streaming"]]
@@ -150,7 +161,7 @@ import Testing
             }
             #expect(ended >= 12)
             try await pair.catchUp(state, timeoutSeconds: 120)
-            #expect(state.snapshot().counters.overlapped > 0, "seed \(seed)")
+            try await updateUntilGroupsOverlap(pair, state)
             try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 2_000)
         }
     }
