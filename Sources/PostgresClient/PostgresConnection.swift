@@ -46,9 +46,6 @@ public actor PostgresConnection {
 
     // MARK: state
 
-    /// What it was made with.
-    public nonisolated var options: ConnectionOptions { session.options }
-
     /// The server's version as one number: 150018 is 15.18; 0 when closed.
     public var serverVersion: Int { session.serverVersion }
 
