@@ -8,17 +8,7 @@ struct KeyHashes: Sendable {
         if place(hash) { count += 1 }
     }
 
-    func contains(_ hash: UInt32) -> Bool {
-        guard !slots.isEmpty else { return false }
-        let value = Self.stored(hash)
-        let mask = slots.count - 1
-        var slot = Int(truncatingIfNeeded: value) & mask
-        while slots[slot] != 0 {
-            if slots[slot] == value { return true }
-            slot = (slot + 1) & mask
-        }
-        return false
-    }
+    func contains(_ hash: UInt32) -> Bool { !slots.isEmpty && slots[slot(of: Self.stored(hash))] != 0 }
 
     private mutating func grow() {
         let old = slots
@@ -29,14 +19,18 @@ struct KeyHashes: Sendable {
     /// - Returns: whether it is new.
     private mutating func place(_ hash: UInt32) -> Bool {
         let value = Self.stored(hash)
-        let mask = slots.count - 1
-        var slot = Int(truncatingIfNeeded: value) & mask
-        while slots[slot] != 0 {
-            if slots[slot] == value { return false }
-            slot = (slot + 1) & mask
-        }
+        let slot = slot(of: value)
+        if slots[slot] == value { return false }
         slots[slot] = value
         return true
+    }
+
+    /// Where a value is, or would be: that slot is free then.
+    private func slot(of value: UInt32) -> Int {
+        let mask = slots.count - 1
+        var slot = Int(truncatingIfNeeded: value) & mask
+        while slots[slot] != 0, slots[slot] != value { slot = (slot + 1) & mask }
+        return slot
     }
 
     /// Two keys that seem the same are only taken for one row.
