@@ -1,13 +1,17 @@
 import CLibPQ
 
 extension LibPQSession {
-    /// What a running pipeline has come to.
-    private struct Progress {
+    /// What has been sent of one run, up to its Sync, and what the server has answered.
+    struct PipelineRun {
         var sentCount = 0
         var answeredCount = 0
         var results: [PostgresResult] = []
         var failure: PipelineError?
-        var isSynced = false
+        var isSyncSent = false
+
+        /// Whether the server still has something to say to what is sent.
+        var isAwaited: Bool { isSyncSent || answeredCount < sentCount }
+        var outcome: Result<[PostgresResult], PipelineError> { failure.map { .failure($0) } ?? .success(results) }
     }
 
     /// Sent at the latest when this much is waiting: soon enough to keep the server busy, late enough to fill packets.
@@ -18,46 +22,67 @@ extension LibPQSession {
     func run(
         _ steps: [PipelineStep], whenSent: (@Sendable () -> Void)? = nil
     ) throws(PostgresError) -> Result<[PostgresResult], PipelineError> {
-        let handle = try idle()
-        // Refused before anything is sent.
-        for step in steps { try step.check() }
-        guard PQenterPipelineMode(handle) == 1 else { throw notSent() }
-        hasOpenPipeline = true
-        var progress = Progress()
-        progress.results.reserveCapacity(steps.count)
-        try send(steps, &progress)
+        _ = try idle()
+        try send(steps)
         whenSent?()
-        try takeRest(&progress)
-        guard PQexitPipelineMode(try opened()) == 1 else { throw lost() }
-        if let failure = progress.failure { return .failure(failure) }
-        return .success(progress.results)
+        return try awaitRun()
     }
 
-    private func send(_ steps: [PipelineStep], _ progress: inout Progress) throws(PostgresError) {
+    /// Sends all steps and one Sync, behind runs that the server has not answered yet, which may fail without these.
+    func send(_ steps: [PipelineStep]) throws(PostgresError) {
+        let handle = runs.isEmpty && answered.isEmpty ? try idle() : try opened()
+        // Refused before anything is sent.
+        for step in steps { try step.check() }
+        if PQpipelineStatus(handle) == PQ_PIPELINE_OFF {
+            guard PQenterPipelineMode(handle) == 1 else { throw notSent() }
+        }
+        hasOpenPipeline = true
+        runs.append(PipelineRun())
+        // Those before it may be answered meanwhile, and gone; it is not, without its Sync.
+        runs[runs.count - 1].results.reserveCapacity(steps.count)
         var waitingBytes = 0
         for step in steps {
             // The server skips everything from the failed step to the Sync.
-            if progress.failure != nil { break }
+            if runs[runs.count - 1].failure != nil { break }
             guard try send(step) == 1 else { throw lost() }
-            progress.sentCount += 1
+            runs[runs.count - 1].sentCount += 1
             waitingBytes += step.approximateBytes
             if waitingBytes >= Self.sendBytes {
                 waitingBytes = 0
-                try push(&progress)
+                try push()
             }
         }
         guard PQpipelineSync(try opened()) == 1 else { throw lost() }
+        runs[runs.count - 1].isSyncSent = true
         hasOpenPipeline = false
-        try push(&progress)
+        try push()
     }
 
-    private func takeRest(_ progress: inout Progress) throws(PostgresError) {
-        while !progress.isSynced {
-            try takeAnswers(&progress, awaitsSync: true)
-            if progress.isSynced { return }
+    /// What the first run has come to that is not taken yet; waits for it.
+    func awaitRun() throws(PostgresError) -> Result<[PostgresResult], PipelineError> {
+        while true {
+            try takeAnswers()
+            if let outcome = try takeAnswered() { return outcome }
+            guard !runs.isEmpty else { throw .protocolViolation("no answer of a pipeline is to come") }
             try wait(reading: true, writing: false)
             try consume()
         }
+    }
+
+    /// The same, without waiting; `nil` when the server has not answered all of it.
+    func takeRun() throws(PostgresError) -> Result<[PostgresResult], PipelineError>? {
+        if answered.isEmpty {
+            try consume()
+            try takeAnswers()
+        }
+        return try takeAnswered()
+    }
+
+    private func takeAnswered() throws(PostgresError) -> Result<[PostgresResult], PipelineError>? {
+        guard !answered.isEmpty else { return nil }
+        let outcome = answered.removeFirst()
+        if runs.isEmpty, answered.isEmpty, PQexitPipelineMode(try opened()) != 1 { throw lost() }
+        return outcome
     }
 
     private func send(_ step: PipelineStep) throws(PostgresError) -> CInt {
@@ -89,41 +114,39 @@ extension LibPQSession {
     }
 
     /// Sends what libpq holds; takes answers whenever the socket is full.
-    private func push(_ progress: inout Progress) throws(PostgresError) {
+    private func push() throws(PostgresError) {
         while true {
             let left = PQflush(try opened())
             if left == 0 { return }
             guard left > 0 else { throw lost() }
             if try wait(reading: true, writing: true) {
                 try consume()
-                try takeAnswers(&progress, awaitsSync: false)
+                try takeAnswers()
             }
         }
     }
 
     /// Takes the answers that have come, without waiting.
-    private func takeAnswers(_ progress: inout Progress, awaitsSync: Bool) throws(PostgresError) {
-        while awaitsSync || progress.answeredCount < progress.sentCount {
+    private func takeAnswers() throws(PostgresError) {
+        while !runs.isEmpty, runs[0].isAwaited {
             let handle = try opened()
             if PQisBusy(handle) == 1 { return }
             guard let result = PQgetResult(handle).map({ RawResult($0) }) else {
                 // One more after the last step ends what the Sync itself met: a refusal by a deferred constraint.
-                if progress.answeredCount == progress.sentCount, progress.failure != nil { continue }
-                progress.answeredCount += 1
-                if progress.answeredCount > progress.sentCount { throw lost() }
+                if runs[0].answeredCount == runs[0].sentCount, runs[0].failure != nil { continue }
+                runs[0].answeredCount += 1
+                if runs[0].answeredCount > runs[0].sentCount { throw lost() }
                 continue
             }
             switch result.status {
-            case PGRES_PIPELINE_SYNC:
-                progress.isSynced = true
-                return
-            case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: progress.results.append(result.copied())
+            case PGRES_PIPELINE_SYNC: answered.append(runs.removeFirst().outcome)
+            case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: runs[0].results.append(result.copied())
             case PGRES_PIPELINE_ABORTED: continue
             default:
                 let error = error(in: result)
                 guard isOpen else { throw error }
-                progress.failure =
-                    progress.failure ?? PipelineError(stepIndex: progress.answeredCount, error: error)
+                runs[0].failure =
+                    runs[0].failure ?? PipelineError(stepIndex: runs[0].answeredCount, error: error)
             }
         }
     }

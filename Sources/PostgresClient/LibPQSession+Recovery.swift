@@ -25,8 +25,10 @@ extension LibPQSession {
     /// Asks again every now and then: a server drops a request that comes before it has begun the statement.
     private func stop(_ handle: OpaquePointer) throws(PostgresError) -> CancelRequest {
         var request = CancelRequest(for: handle, raising: wake)
-        for _ in 1..<Self.cancelAttempts {
-            allow(milliseconds: Self.graceMilliseconds / Self.cancelAttempts)
+        // Each ends one run; the next may wait for the same lock.
+        let attempts = Self.cancelAttempts + 2 * runs.count
+        for _ in 1..<attempts {
+            allow(milliseconds: Self.graceMilliseconds / attempts)
             do {
                 try drain()
                 return request
@@ -34,7 +36,7 @@ extension LibPQSession {
                 if request.isFinished { request = CancelRequest(for: handle, raising: wake) }
             }
         }
-        allow(milliseconds: Self.graceMilliseconds / Self.cancelAttempts)
+        allow(milliseconds: Self.graceMilliseconds / attempts)
         try drain()
         return request
     }
@@ -54,6 +56,7 @@ extension LibPQSession {
             emptyAnswers = try dropResult() ? 0 : emptyAnswers + 1
         }
         if isPipeline, PQexitPipelineMode(try opened()) != 1 { throw lost() }
+        forgetRuns()
     }
 
     /// Ends a pipeline so that nothing of it takes effect: a Sync alone would commit the steps sent so far.

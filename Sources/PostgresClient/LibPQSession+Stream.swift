@@ -15,8 +15,10 @@ extension LibPQSession {
     private static let gatherMilliseconds = 4
 
     /// Takes the messages that are there, waiting for the first; an empty batch when none comes in time.
+    ///
+    /// - Parameter beside: a session whose answers are taken meanwhile.
     func receive(
-        maximumBytes: Int, waitMilliseconds: Int, capacity: Int, isWorthGathering: () -> Bool
+        maximumBytes: Int, waitMilliseconds: Int, capacity: Int, beside: BesideSession?, isWorthGathering: () -> Bool
     ) throws(PostgresError) -> ReplicationBatch {
         try requireStream()
         let deadline = Deadline(milliseconds: max(0, waitMilliseconds))
@@ -51,7 +53,7 @@ extension LibPQSession {
                         hasRested = true
                     } else if !batch.messages.isEmpty {
                         return batch
-                    } else if try !waitForData(until: deadline) {
+                    } else if try !waitForData(beside, until: deadline) {
                         return batch
                     }
                 }
@@ -62,10 +64,16 @@ extension LibPQSession {
         return batch
     }
 
-    private func waitForData(until deadline: Deadline) throws(PostgresError) -> Bool {
+    private func waitForData(_ beside: BesideSession?, until deadline: Deadline) throws(PostgresError) -> Bool {
         do {
-            _ = try wait(reading: true, writing: false, until: deadline)
-            return true
+            while let beside, let socket = beside.connection()?.lentSocket {
+                let ready = try wait(beside: socket, until: deadline)
+                let goesOn = !ready.beside || beside.take()
+                if ready.here { return true }
+                // Nobody waits for an answer any more, or somebody has to elsewhere.
+                if !goesOn { return false }
+            }
+            return try wait(beside: nil, until: deadline).here
         } catch .timeout {
             return false
         }

@@ -32,6 +32,9 @@ final class LibPQSession: @unchecked Sendable {
     var hasRefusal = false
     /// Whether a pipeline has steps on their way that no Sync has ended yet.
     var hasOpenPipeline = false
+    /// The runs of a pipeline that are not answered yet, in order; and what those came to that are, and nobody has taken.
+    var runs: [PipelineRun] = []
+    var answered: [Result<[PostgresResult], PipelineError>] = []
     private var deadline = Deadline.never
     private var heedsCancellation = true
     /// What the calling thread has to see to while the running call waits.
@@ -65,6 +68,7 @@ final class LibPQSession: @unchecked Sendable {
         let handle = try opened()
         if mode == .copyOutEnded { mode = .idle }
         guard mode == .idle else { throw .protocolViolation("a COPY or a stream is still open on this connection") }
+        guard runs.isEmpty, answered.isEmpty else { throw .protocolViolation("a pipeline's answers are still to be taken") }
         hasRefusal = false
         return handle
     }
@@ -80,11 +84,18 @@ final class LibPQSession: @unchecked Sendable {
         guard let handle else { return }
         self.handle = nil
         mode = .idle
-        hasOpenPipeline = false
+        forgetRuns()
         hasRefusal = false
         omission = nil
         closedReason = reason
         PQfinish(handle)
+    }
+
+    /// Nobody waits for them any more.
+    func forgetRuns() {
+        hasOpenPipeline = false
+        runs = []
+        answered = []
     }
 
     /// Whether the server is still there, as far as the socket knows without waiting.
@@ -195,11 +206,22 @@ final class LibPQSession: @unchecked Sendable {
     }
 
     func wait(reading: Bool, writing: Bool, until deadline: Deadline) throws(PostgresError) -> Bool {
+        try ready(reading: reading, writing: writing, beside: nil, until: deadline).here
+    }
+
+    /// Waits until there is something to read here, or at another session's socket.
+    func wait(beside: CInt?, until deadline: Deadline) throws(PostgresError) -> (here: Bool, beside: Bool) {
+        try ready(reading: true, writing: false, beside: beside, until: deadline)
+    }
+
+    private func ready(
+        reading: Bool, writing: Bool, beside: CInt?, until deadline: Deadline
+    ) throws(PostgresError) -> (here: Bool, beside: Bool) {
         let outcome = SocketWait.wait(
-            socket: PQsocket(try opened()), reading: reading, writing: writing,
+            socket: PQsocket(try opened()), reading: reading, writing: writing, beside: beside ?? -1,
             wake: heedsCancellation ? wake : nil, deadline: deadline)
         switch outcome {
-        case .ready(let readable, _): return readable
+        case .ready(let readable, _, let isBesideReadable): return (readable, isBesideReadable)
         case .timedOut: throw .timeout(milliseconds: 0)
         case .interrupted: throw .cancelled
         case .failed: throw lost()

@@ -125,16 +125,18 @@ public actor ReplicationConnection {
     /// - Parameter isWorthGathering: asked each time the socket is empty; while it says yes, messages gather for a
     ///   moment. The server sends one by one, and waking for each costs more than the message; a caller that has work
     ///   left loses nothing by waiting.
+    /// - Parameter beside: a session that somebody lends this thread, whose answers are taken while nothing comes here.
     /// - Returns: an empty batch when nothing came within `waitMilliseconds`.
     /// - Throws: `.server` when the server ended the stream with an error, or warned that it leaves changes out.
     public func receive(
-        maximumBytes: Int, waitMilliseconds: Int, isWorthGathering: @Sendable () -> Bool = { false }
+        maximumBytes: Int, waitMilliseconds: Int, beside: BesideSession? = nil,
+        isWorthGathering: @Sendable () -> Bool = { false }
     ) async throws(PostgresError) -> ReplicationBatch {
         let capacity = expectedBytes
         let batch = try await session.call(isolation: self) { () throws(PostgresError) in
             try session.receive(
                 maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, capacity: capacity,
-                isWorthGathering: isWorthGathering)
+                beside: beside, isWorthGathering: isWorthGathering)
         }
         expectedBytes = batch.bytes.count + batch.bytes.count / 8
         return batch

@@ -58,24 +58,25 @@ struct Deadline {
 
 enum SocketWait {
     enum Outcome {
-        case ready(readable: Bool, writable: Bool)
+        case ready(readable: Bool, writable: Bool, isBesideReadable: Bool)
         case timedOut
         case interrupted
         case failed
     }
 
-    /// Waits until the socket is ready, the deadline passes or `wake` is raised.
+    /// Waits until the socket is ready, or another one beside it can be read, the deadline passes or `wake` is raised.
     static func wait(
-        socket: CInt, reading: Bool, writing: Bool, wake: WakeEvent?, deadline: Deadline
+        socket: CInt, reading: Bool, writing: Bool, beside: CInt = -1, wake: WakeEvent?, deadline: Deadline
     ) -> Outcome {
         let events = (reading ? POLLIN : 0) | (writing ? POLLOUT : 0)
         while true {
             var descriptors = (
                 pollfd(fd: socket, events: Int16(events), revents: 0),
-                pollfd(fd: wake?.descriptor ?? -1, events: Int16(POLLIN), revents: 0)
+                pollfd(fd: wake?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: beside, events: Int16(POLLIN), revents: 0)
             )
             let count = withUnsafeMutableBytes(of: &descriptors) { raw in
-                poll(raw.assumingMemoryBound(to: pollfd.self).baseAddress, 2, deadline.pollMilliseconds)
+                poll(raw.assumingMemoryBound(to: pollfd.self).baseAddress, 3, deadline.pollMilliseconds)
             }
             if count < 0 {
                 if errno == EINTR { continue }
@@ -84,11 +85,12 @@ enum SocketWait {
             if descriptors.1.revents != 0 { return .interrupted }
             let ready = Int32(descriptors.0.revents)
             if ready & POLLNVAL != 0 { return .failed }
-            if ready != 0 {
+            if ready != 0 || descriptors.2.revents != 0 {
                 // An error or hang-up counts as readable: libpq then reads it and says what it is.
                 let broken = ready & (POLLERR | POLLHUP) != 0
                 return .ready(
-                    readable: broken || ready & POLLIN != 0, writable: broken || ready & POLLOUT != 0)
+                    readable: broken || ready & POLLIN != 0, writable: broken || ready & POLLOUT != 0,
+                    isBesideReadable: descriptors.2.revents != 0)
             }
             if deadline.isPast { return .timedOut }
         }

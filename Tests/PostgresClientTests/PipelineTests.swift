@@ -36,6 +36,42 @@ import Testing
         }
     }
 
+    @Test func runsThatAreSentBehindOneAnotherAreAnsweredInOrder() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a int PRIMARY KEY)")
+            for value in ["(1)", "(2), (2)", "(3)"] {
+                try connection.sendLent(
+                    [statement("SELECT 1"), statement("INSERT INTO public.t VALUES \(value)")], patienceMilliseconds: 100, whileWaiting: {})
+            }
+            let early = await #expect(throws: PostgresError.self) { try await connection.query("SELECT 1") }
+            guard case .protocolViolation = early else { throw TestFailure() }
+            let answers = try (0..<3).map { _ in try connection.awaitLent(patienceMilliseconds: 100, whileWaiting: {}) }
+            #expect(try answers[0].get().map(\.affectedRows) == [1, 1])
+            #expect(throws: PipelineError.self) { try answers[1].get() }
+            #expect(try answers[2].get().map(\.affectedRows) == [1, 1])
+            #expect(throws: PostgresError.self, "none is to come") {
+                try connection.awaitLent(patienceMilliseconds: 100, whileWaiting: {})
+            }
+            #expect(try connection.takeLent() == nil)
+            #expect(try await connection.query("SELECT string_agg(a::text, ' ' ORDER BY a) FROM public.t").firstValue == "1 3")
+        }
+    }
+
+    /// What is on its way is given up together; whoever asks for an answer afterwards does not wait for one.
+    @Test func anInterruptedRunTakesThoseBehindItAlong() async throws {
+        try await withConnection { connection async throws in
+            for _ in 1...16 {
+                try connection.sendLent([statement("SELECT pg_sleep(600)")], patienceMilliseconds: 100, whileWaiting: {})
+            }
+            let cancelled = #expect(throws: PostgresError.self) {
+                try connection.awaitLent(patienceMilliseconds: 10, whileWaiting: { connection.interrupt() })
+            }
+            guard case .cancelled = cancelled else { throw TestFailure() }
+            #expect(throws: PostgresError.self) { try connection.awaitLent(patienceMilliseconds: 100, whileWaiting: {}) }
+            #expect(try await connection.query("SELECT 1").firstValue == "1")
+        }
+    }
+
     @Test func fiftyMegabytesOfParametersArrive() async throws {
         try await withConnection { connection async throws in
             let chunk = [UInt8](repeating: 7, count: 5 << 20)

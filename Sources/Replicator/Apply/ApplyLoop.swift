@@ -104,18 +104,33 @@ struct ApplyLoop: Sendable {
     private func lending(of applier: GroupApplier) -> StreamMailbox.Lending {
         // The mailbox gives it to one of the two at a time.
         nonisolated(unsafe) let applier = applier
-        return { chunk, whileWaiting in
-            let isApplied = applier.applyLent(
-                chunk, patienceMilliseconds: Self.lentMilliseconds, whileWaiting: whileWaiting)
-            note(applier)
-            guard isApplied else { return .leftToApplier }
-            noteVisible(chunk)
-            return .applied(isSettled: applier.isSettled)
+        return StreamMailbox.Lending(
+            connection: connection,
+            send: { chunk, whileWaiting in
+                withoutActuallyEscaping(whileWaiting) { told(applier.sendLent(chunk, duties($0)), of: applier) }
+            },
+            take: { isAwaited, whileWaiting in
+                withoutActuallyEscaping(whileWaiting) { told(applier.takeLent(isAwaited: isAwaited, duties($0)), of: applier) }
+            })
+    }
+
+    private func told(_ state: GroupApplier.LentState, of applier: GroupApplier) -> StreamMailbox.LentOutcome {
+        note(applier)
+        return switch state {
+        case .onItsWay: .onItsWay
+        case .refused: .refused
+        case .applied: .applied(isSettled: applier.isSettled)
+        case .left: .leftToApplier
         }
     }
 
+    private func duties(_ whileWaiting: @escaping () -> Void) -> GroupApplier.LentDuties {
+        GroupApplier.LentDuties(
+            patienceMilliseconds: Self.lentMilliseconds, whileWaiting: whileWaiting, whenApplied: noteVisible)
+    }
+
     private func nextGroup(
-        _ applier: GroupApplier, _ lending: @escaping StreamMailbox.Lending, after lastMilliseconds: Int,
+        _ applier: GroupApplier, _ lending: StreamMailbox.Lending, after lastMilliseconds: Int,
         on connection: isolated PostgresConnection
     ) async throws -> PreparedGroup? {
         let limits = settings.replication.groupLimits

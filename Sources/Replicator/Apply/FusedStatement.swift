@@ -17,7 +17,8 @@ enum FusedStatement {
     }
 
     /// Statement text and the types of `$1…`: those of the parts in turn, then the progress's own. It fails (22012) unless every
-    /// update and delete reaches one row, and the direction's own row is there, without which the direction would lose its place.
+    /// update and delete reaches one row, and the direction's own row is there, without which the direction would lose its place,
+    /// and shows the place that it was sent behind, if it was.
     ///
     /// - Parameter parts: none for the progress alone.
     /// - Parameter plans: of the parts' tables.
@@ -35,14 +36,17 @@ enum FusedStatement {
             if !isInsert { reached.append("c\(number)") }
         }
         let (direction, lsn, time) = ("$\(types.count + 1)", "$\(types.count + 2)", "$\(types.count + 3)")
-        steps.append("p AS (UPDATE lindero.direction SET applied_lsn = \(lsn) WHERE name = \(direction) RETURNING 1)")
+        let behind = "$\(types.count + 4)"
+        steps.append(
+            "p AS (UPDATE lindero.direction SET applied_lsn = \(lsn) WHERE name = \(direction) "
+                + "AND (\(behind) IS NULL OR applied_lsn OPERATOR(pg_catalog.=) \(behind)) RETURNING 1)")
         reached.append("p")
         // Each that reaches no row leaves nothing to count, each that reaches several too much.
         let text =
             "WITH \(steps.joined(separator: ", ")) SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 1)::int FROM (SELECT "
             + "pg_catalog.pg_replication_origin_xact_setup(\(lsn), coalesce(\(time), pg_catalog.clock_timestamp())) "
             + "FROM \(reached.joined(separator: " CROSS JOIN "))) AS done\(silence(plans))"
-        return (text, types + [OID.text, OID.pgLSN, OID.timestamptz])
+        return (text, types + [OID.text, OID.pgLSN, OID.timestamptz, OID.pgLSN])
     }
 
     /// That no trigger fires: one may have been made since the tables were planned for, as in `TargetShape`.

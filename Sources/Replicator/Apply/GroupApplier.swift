@@ -11,14 +11,16 @@ final class GroupApplier {
     var builder: StepBuilder
     var executor: GroupExecutor
     /// Source transactions that committed up to here are applied in exact order.
-    private let exactUpTo: LSN
+    let exactUpTo: LSN
     /// Changes that are known to be refused, and may be set aside.
     let quarantine: QuarantineOrders
     /// Names the change that a source transaction was refused for at its end.
     var late: LateRefusal
     /// What has arrived in the meantime.
     private let lookAhead: LookAhead
-    private var ahead: PreparedGroup?
+    var ahead: PreparedGroup?
+    /// Why the first of those on their way was refused, until those behind it are.
+    var lentFailure: (any Error)?
     /// Where the next group may begin while one is at work.
     private let second: (@Sendable () async -> PostgresConnection?)?
     private var patience = OverlapPatience()
@@ -139,6 +141,7 @@ final class GroupApplier {
             if !group.work.isEmpty { try await forgetStatements() }
             return
         }
+        if let failure = group.failure { return try await applyRefused(group.chunks, failure) }
         // A group that is prepared has its plans, and was made with them.
         if !builder.holds(group.statements), let first = group.chunks.first { builder.plans.forget(missingFrom: first.relations) }
         // What does not fit is the end of it: nothing is made ready for those behind, whose statements would seem to be there.
@@ -165,24 +168,28 @@ final class GroupApplier {
     }
 
     private func applyFitting(_ group: PreparedGroup, looksAhead: Bool = true) async throws {
-        if group.chunks.mayGoInBulk(exactUpTo: exactUpTo) {
-            // What has failed before had none, and may have left its transaction open.
-            let hadPiece = group.failure == nil && executor.hasPiece
-            do {
-                if let failure = group.failure { throw failure }
-                return try await applyInBulk(group, looksAhead: looksAhead)
-            } catch is ApplyError {
-                // What was applied of a large transaction is gone from memory: only the stream can bring it again.
-                guard !hadPiece else { throw ApplyError.bulkFailed(upTo: group.firstCommitLSN) }
-                await executor.rollBack()
-                try await forgetStatements()
-                builder.counters.fallbacks += 1
-                // The reason may be that a table is no longer what it was.
-                builder.plans.forgetAll()
-                try await resolve(group.chunks, applying: applyExactly)
-            }
+        guard group.chunks.mayGoInBulk(exactUpTo: exactUpTo) else { return try await applyExactly(group.chunks) }
+        let hadPiece = executor.hasPiece
+        do {
+            try await applyInBulk(group, looksAhead: looksAhead)
+        } catch {
+            // What was applied of a large transaction is gone from memory: only the stream can bring it again.
+            if error is ApplyError, hadPiece { throw ApplyError.bulkFailed(upTo: group.firstCommitLSN) }
+            try await applyRefused(group.chunks, error)
         }
-        try await applyExactly(group.chunks)
+    }
+
+    /// Applies in exact order what the target has refused otherwise. Its transaction may still be open, and in no state to be asked
+    /// anything.
+    private func applyRefused(_ chunks: [ChangeChunk], _ failure: any Error) async throws {
+        guard failure is ApplyError else { throw failure }
+        await executor.rollBack()
+        try await forgetStatements()
+        builder.counters.fallbacks += 1
+        // The reason may be that a table is no longer what it was.
+        builder.plans.forgetAll()
+        try await resolve(chunks, applying: applyExactly)
+        try await applyExactly(chunks)
     }
 
     func forgetStatements() async throws {
@@ -301,37 +308,6 @@ final class GroupApplier {
         ahead = PreparedGroup(chunks: group.chunks)
         builder.forgetStatements()
     }
-
-    // MARK: lent
-
-    /// Applies a small chunk on the calling thread, to which the connection is lent, or leaves it as what is ahead: what the target
-    /// has to be asked for, and what it refuses, is not done here.
-    ///
-    /// - Parameter whileWaiting: called now and then while the target's answer does not come.
-    /// - Returns: whether it is applied.
-    func applyLent(_ chunk: ChangeChunk, patienceMilliseconds: Int, whileWaiting: () -> Void) -> Bool {
-        guard !hasPiece, chunk.endLSN > appliedLSN, [chunk].mayGoInBulk(exactUpTo: exactUpTo),
-            builder.plans.hasAll(chunk.usedDefinitions)
-        else {
-            ahead = PreparedGroup(chunks: [chunk])
-            return false
-        }
-        let group = builder.prepare([chunk], skipUpTo: appliedLSN)
-        ahead = group
-        guard let batch = group.closedBatch else { return false }
-        do {
-            try executor.commitLent(
-                chunk, with: batch, asksConstraints: group.firesTriggers, patienceMilliseconds: patienceMilliseconds,
-                whileWaiting: whileWaiting)
-        } catch {
-            builder.statements.avoid(batch.fusedParts)
-            ahead = group.failed(by: error)
-            return false
-        }
-        ahead = nil
-        builder.counters.add(group.counters)
-        return true
-    }
 }
 
 extension [ChangeChunk] {
@@ -362,8 +338,12 @@ extension ChangeChunk {
             if definition == last { return }
             last = definition
             // A list is quicker to look through than a set, as long as it is short.
-            if used.count <= 16 ? used.contains(definition) : seen.contains(definition) { return }
-            seen.insert(definition)
+            if used.count <= 16 {
+                if used.contains(definition) { return }
+            } else {
+                if seen.isEmpty { seen = Set(used) }
+                if !seen.insert(definition).inserted { return }
+            }
             used.append(definition)
         }
         for change in changes {

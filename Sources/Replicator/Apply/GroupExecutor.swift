@@ -28,7 +28,9 @@ struct GroupExecutor: Sendable {
     private(set) var appliedLSN: LSN
     /// Of these, what is on the target's disk.
     private var ledger: FlushLedger
-    private var askedAtMilliseconds: Int64 = 0
+    var askedAtMilliseconds: Int64 = 0
+    /// What is on its way to the target, in order, while the connection is lent.
+    var lent: [LentGroup] = []
     /// Whether commits came after the last question.
     private var hasUnasked = false
     /// As the target said first.
@@ -155,29 +157,11 @@ struct GroupExecutor: Sendable {
         }
     }
 
-    /// Commits a batch on the calling thread, to which the connection is lent.
-    mutating func commitLent(
-        _ chunk: ChangeChunk, with batch: StepBatch, asksConstraints: Bool, patienceMilliseconds: Int,
-        whileWaiting: () -> Void
-    ) throws {
-        let now = Monotonic.milliseconds()
-        do {
-            let ending = transaction.ending(
-                endLSN: chunk.endLSN, commitTime: [chunk].lastCommitTime, heartbeat: nil, after: batch,
-                asksConstraints: asksConstraints, asksPosition: isPositionDue(atMilliseconds: now))
-            let position = try transaction.commitLent(
-                ending, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
-            try handleCommit(endLSN: chunk.endLSN, position, atMilliseconds: now)
-        } catch let failure as PipelineError {
-            throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
-        }
-    }
-
-    private func isPositionDue(atMilliseconds now: Int64) -> Bool {
+    func isPositionDue(atMilliseconds now: Int64) -> Bool {
         now - askedAtMilliseconds >= Self.positionMilliseconds
     }
 
-    private mutating func handleCommit(endLSN: LSN, _ position: LogPosition?, atMilliseconds now: Int64) throws {
+    mutating func handleCommit(endLSN: LSN, _ position: LogPosition?, atMilliseconds now: Int64) throws {
         session = .home
         hasUnasked = position == nil
         if let position {
@@ -234,7 +218,7 @@ struct GroupExecutor: Sendable {
 }
 
 extension [ChangeChunk] {
-    fileprivate var lastCommitTime: PostgresTime? {
+    var lastCommitTime: PostgresTime? {
         last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
     }
 }

@@ -51,15 +51,15 @@ struct StatementCache: Sendable {
     mutating func name(
         for parts: [FusedStatement.Part], plans: [RelationPlan], atOnce: Bool, batch: inout StepBatch
     ) -> String? {
-        if names[.fused(parts)] == nil {
-            if refused.contains(parts) { return nil }
-            if !atOnce, askedOnce.insert(parts).inserted {
-                if askedOnce.count > Self.limit { askedOnce = [parts] }
-                return nil
-            }
-            if names.keys.count(where: \.isFused) >= Self.fusedLimit { evict(Self.fusedLimit / 8, &batch, where: \.isFused) }
+        let key = Key.fused(parts)
+        if let known = known(key) { return known }
+        if refused.contains(parts) { return nil }
+        if !atOnce, askedOnce.insert(parts).inserted {
+            if askedOnce.count > Self.limit { askedOnce = [parts] }
+            return nil
         }
-        return name(.fused(parts), &batch) { FusedStatement.sql(parts, plans: plans) }
+        if names.keys.count(where: \.isFused) >= Self.fusedLimit { evict(Self.fusedLimit / 8, &batch, where: \.isFused) }
+        return name(key, &batch) { FusedStatement.sql(parts, plans: plans) }
     }
 
     /// The name of `TargetShape.check`; its first use adds the preparation to `batch`.
@@ -74,11 +74,7 @@ struct StatementCache: Sendable {
     private mutating func name(
         _ key: Key, _ batch: inout StepBatch, _ statement: () -> (String, [UInt32])
     ) -> String {
-        useCount += 1
-        if let known = names[key]?.name {
-            names[key]?.lastUse = useCount
-            return known
-        }
+        if let known = known(key) { return known }
         if names.count >= Self.limit { evict(Self.evictedCount, &batch) { _ in true } }
         let (sql, types) = statement()
         count += 1
@@ -86,6 +82,14 @@ struct StatementCache: Sendable {
         batch.prepare(name: name, sql: sql, parameterTypes: types)
         names[key] = (name, useCount)
         return name
+    }
+
+    /// In one look: hashing what a statement is for is most of finding it.
+    private mutating func known(_ key: Key) -> String? {
+        useCount += 1
+        guard let index = names.index(forKey: key) else { return nil }
+        names.values[index].lastUse = useCount
+        return names.values[index].name
     }
 
     /// Throws away what was not used for longest; steps before this one may still use it.

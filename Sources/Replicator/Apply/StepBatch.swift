@@ -67,9 +67,11 @@ struct StepBatch: Sendable {
     }
 
     /// Its steps, with the progress where they take it.
-    func steps(writing progress: [PostgresParameter]) -> [PipelineStep] {
+    ///
+    /// - Parameter next: for all but the first of several, which finds the place that the one before it has left.
+    func steps(writing progress: [PostgresParameter], then next: [PostgresParameter]) -> [PipelineStep] {
         var steps = steps
-        for (step, _) in fused { steps[step].append(progress) }
+        for (number, (step, _)) in fused.enumerated() { steps[step].append(number == 0 ? progress : next) }
         return steps
     }
 

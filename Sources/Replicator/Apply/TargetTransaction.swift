@@ -81,12 +81,14 @@ struct TargetTransaction {
     /// - Parameter batch: the last of it, in the same round trip; it may write the progress itself.
     /// - Parameter asksConstraints: whether something may wait for the commit.
     /// - Parameter asksPosition: whether to ask where the target's own log stands afterwards.
+    /// - Parameter behind: end of the last source commit that was sent before, if that may still fail: then all of this does.
     func ending(
-        endLSN: LSN, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
+        endLSN: LSN, behind: LSN? = nil, commitTime: PostgresTime?, heartbeat: Heartbeat?, figures: LiveFigures = LiveFigures(),
         after batch: StepBatch = StepBatch(), asksConstraints: Bool = true, asksPosition: Bool = true
     ) -> Ending {
-        let place = Self.parameters(direction, endLSN, commitTime ?? heartbeat?.sentAt)
-        let data = batch.steps(writing: place)
+        let time = commitTime ?? heartbeat?.sentAt
+        let place = Self.parameters(direction, endLSN, time, behind: behind)
+        let data = batch.steps(writing: place, then: Self.parameters(direction, endLSN, time, behind: nil))
         let progress =
             batch.takesProgress
             ? [] : [PipelineStep.execute(name: "lindero_progress", parameters: place, binaryResult: false)]
@@ -126,17 +128,21 @@ struct TargetTransaction {
         }
     }
 
-    /// The same on the calling thread, to which the connection is lent.
-    mutating func commitLent(
+    /// Sends an ending on the calling thread, to which the connection is lent, behind those that are not answered yet.
+    mutating func sendLent(
         _ ending: Ending, patienceMilliseconds: Int, whileWaiting: () -> Void
-    ) throws -> LogPosition? {
-        begin(ending)
-        do {
-            return try finish(
-                ending,
-                try connection.runLent(
-                    ending.steps, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting))
-        } catch let failure as PipelineError {
+    ) throws(PostgresError) {
+        // What comes behind it finds them prepared, or fails as it does.
+        if ending.commitStep != nil { hasStatements = true }
+        try connection.sendLent(ending.steps, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
+    }
+
+    /// What the first ending that was sent has come to; as `commit`.
+    mutating func handleLent(_ answer: Result<[PostgresResult], PipelineError>, to ending: Ending) throws -> LogPosition? {
+        switch answer {
+        case .success(let results): return try finish(ending, results)
+        case .failure(let failure):
+            begin(ending)
             throw Self.named(failure, ending)
         }
     }
@@ -161,10 +167,13 @@ struct TargetTransaction {
         return failure.stepIndex == ending.progressStep && failure.error.sqlState == divisionByZero ? ProgressError.noRow : failure
     }
 
-    private static func parameters(_ direction: String, _ endLSN: LSN, _ time: PostgresTime?) -> [PostgresParameter] {
+    private static func parameters(
+        _ direction: String, _ endLSN: LSN, _ time: PostgresTime?, behind: LSN?
+    ) -> [PostgresParameter] {
         [
             .text(direction), .binary(bigEndian(endLSN.rawValue)),
             time.map { .binary(bigEndian(UInt64(bitPattern: $0.microseconds))) } ?? .null,
+            behind.map { .binary(bigEndian($0.rawValue)) } ?? .null,
         ]
     }
 

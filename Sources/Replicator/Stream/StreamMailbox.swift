@@ -1,3 +1,4 @@
+import PostgresClient
 import ReplicationCore
 import Synchronization
 
@@ -26,7 +27,8 @@ final class StreamMailbox: Sendable {
         /// Lends the applier to the reader; there while it waits for what comes next.
         var lending: Lending?
         /// The reader has it, and whether the applier has looked meanwhile and is to look again.
-        var isLent = false
+        var isLent: Bool { lent != nil }
+        var lent: Lending?
         var mustWake = false
         /// The reader has left something with the applier that it must see to itself.
         var hasLeft = false
@@ -57,10 +59,21 @@ final class StreamMailbox: Sendable {
         }
     }
 
-    /// Applies a chunk on the reader's thread.
-    typealias Lending = @Sendable (_ chunk: ChangeChunk, _ whileWaiting: () -> Void) -> LentOutcome
+    /// What the reader may do in the applier's place, on its own thread.
+    struct Lending: Sendable {
+        /// Where the target's answers come.
+        var connection: PostgresConnection?
+        /// Sends a chunk to the target, behind those whose answers are not taken yet.
+        var send: @Sendable (_ chunk: ChangeChunk, _ whileWaiting: () -> Void) -> LentOutcome
+        /// Takes the answers that have come, or waits for one.
+        var take: @Sendable (_ isAwaited: Bool, _ whileWaiting: () -> Void) -> LentOutcome
+    }
 
     enum LentOutcome {
+        /// Some are still on their way.
+        case onItsWay
+        /// The same, and the rest of them is to be waited for.
+        case refused
         /// And whether nothing of it is left to be asked for.
         case applied(isSettled: Bool)
         case leftToApplier
@@ -78,8 +91,6 @@ final class StreamMailbox: Sendable {
     }
 
     private static let gatheringBytes = 32 << 10
-    /// More than this may not fit the target's socket: sending it could block without an end.
-    private static let lentBytes = 32 << 10
     private static let lentChanges = 32
     private let limitBytes: Int
     private let state = Mutex(State())
@@ -130,41 +141,72 @@ final class StreamMailbox: Sendable {
         return call
     }
 
-    /// Has a chunk applied here and now, on the reader's thread, if the applier does nothing but wait for it and it is small:
-    /// waking a thread for it takes a good part of the time in which the target applies it.
+    /// Has a chunk sent to the target here and now, on the reader's thread, if the applier does nothing but wait for it and it is
+    /// small: waking a thread for it takes a good part of the time in which the target applies it. The applier is lent from
+    /// then on, until all the answers are taken.
     ///
     /// - Parameter whileWaiting: called now and then while the target does not answer.
     /// - Returns: whether it is taken; else it is to be put.
     func offer(_ chunk: ChangeChunk, whileWaiting: () -> Void) -> Bool {
         guard Self.mayBeLent(chunk) else { return false }
         let lending = state.withLock { state -> Lending? in
-            guard let lending = state.lending, state.chunks.allSatisfy(\.isPosition), !state.hasLeft, !state.isBacklog,
-                !state.isClosed
+            guard let lending = state.lent ?? state.lending, state.chunks.allSatisfy(\.isPosition), !state.hasLeft,
+                !state.isBacklog, !state.isClosed
             else { return nil }
             // The chunk's own is later.
             _ = state.removeFirst(state.chunks.count)
-            state.isLent = true
+            state.lent = lending
             return lending
         }
         guard let lending else { return false }
-        let outcome = lending(chunk, whileWaiting)
+        handle(lending.send(chunk, whileWaiting))
+        return true
+    }
+
+    /// Whether the reader has the applier.
+    var isLent: Bool { state.withLock { $0.isLent } }
+
+    /// The session whose answers the reader has to take, if any are to come.
+    var lentConnection: PostgresConnection? { state.withLock { $0.lent?.connection } }
+
+    /// Takes the answers that have come.
+    ///
+    /// - Returns: whether others may be waited for beside something else; if not, and any are to come, then by `settleLent`.
+    @discardableResult func takeLent() -> Bool {
+        guard let lent = state.withLock({ $0.lent }) else { return false }
+        let outcome = lent.take(false, {})
+        handle(outcome)
+        if case .onItsWay = outcome { return true }
+        return false
+    }
+
+    /// Gives the applier back: waits until nothing that the reader has sent is on its way.
+    func settleLent(whileWaiting: () -> Void) {
+        while let lent = state.withLock({ $0.lent }) {
+            handle(lent.take(true, whileWaiting))
+            // Each wait may be too short for that.
+            whileWaiting()
+        }
+    }
+
+    private func handle(_ outcome: LentOutcome) {
         let isAwaited = state.withLock { state in
-            state.isLent = false
-            defer { state.mustWake = false }
             switch outcome {
+            case .onItsWay, .refused: return false
             case .applied(let isSettled): state.wantsQuiet = state.wantsQuiet || !isSettled
             case .leftToApplier: state.hasLeft = true
             }
+            state.lent = nil
+            defer { state.mustWake = false }
             return state.mustWake || state.hasLeft
         }
         if isAwaited { arrival.notify() }
-        return true
     }
 
     /// Whether a chunk is one that the reader may apply, whatever the applier does.
     static func mayBeLent(_ chunk: ChangeChunk) -> Bool {
         !chunk.standsAlone && !chunk.isEarly && chunk.heartbeat == nil && !chunk.changes.isEmpty
-            && chunk.changes.count <= lentChanges && chunk.sizeBytes <= lentBytes
+            && chunk.changes.count <= lentChanges && chunk.sizeBytes <= GroupApplier.lentBytes
     }
 
     /// What the reader sees of the stream: whether what comes is old, and comes without a break.
@@ -314,7 +356,7 @@ final class StreamMailbox: Sendable {
 
 extension ChangeChunk {
     /// Whether it says how far the stream is, and nothing more.
-    fileprivate var isPosition: Bool { transactions.isEmpty && changes.isEmpty && heartbeat == nil && !retracts }
+    var isPosition: Bool { transactions.isEmpty && changes.isEmpty && heartbeat == nil && !retracts }
 
     /// Whether it is a group of its own.
     fileprivate var standsAlone: Bool { isOpenEnded || twoPhase != nil || retracts }

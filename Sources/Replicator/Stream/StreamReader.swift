@@ -6,6 +6,8 @@ import ReplicationCore
 struct StreamReader {
     /// How long a wait may last before the server has to hear of us.
     private static let waitMilliseconds = 100
+    /// How often it is looked for answers of the target's, at least.
+    private static let lookMilliseconds: Int64 = 5
     /// How long what nobody waits for may gather.
     private static let restNanoseconds = 2_000_000
     /// How much may be read before it is asked whether the server has to hear of us: on a busy machine the rest can take long.
@@ -51,6 +53,7 @@ struct StreamReader {
         var schedule: FeedbackSchedule
         var echoes: EchoFilter?
         var quietAtMilliseconds: Int64 = 0
+        var lookedAtMilliseconds: Int64 = 0
         /// When the source sent the last message, and when what was delivered last had been committed.
         var sentAt = PostgresTime(microseconds: 0)
         var committedAt = PostgresTime(microseconds: 0)
@@ -89,7 +92,11 @@ struct StreamReader {
                 senderTimeoutMilliseconds: senderTimeoutMilliseconds,
                 startedAtMilliseconds: Monotonic.milliseconds()),
             echoes: echoes)
-        defer { mailbox.close() }
+        let beside = BesideSession(connection: { [mailbox] in mailbox.lentConnection }, take: { [mailbox] in mailbox.takeLent() })
+        defer {
+            mailbox.settleLent { try? report(&life.schedule) }
+            mailbox.close()
+        }
         while !isOver {
             if mailbox.isFull {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
@@ -101,8 +108,10 @@ struct StreamReader {
                     maximumBytes: min(512 << 10, limits.bytes),
                     // Who waits for a full group, now or later, is to hear of the backlog's end at once.
                     waitMilliseconds: life.isBacklog ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
+                    beside: beside,
                     isWorthGathering: { [mailbox, isBehind] in isInLarge || isBehind?() ?? mailbox.isBehind })
                 try await read(batch, &life)
+                takeLent(&life)
                 if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {
                     if let noteBacklog { noteBacklog(isBacklog) } else { mailbox.note(isBacklog: isBacklog) }
                 }
@@ -117,8 +126,17 @@ struct StreamReader {
             }
         }
         giveUpEarly(&life)
+        mailbox.settleLent { try? report(&life.schedule) }
         mailbox.close()
         if stopsOnDrain, state.isDraining { try await finish() }
+    }
+
+    /// Where the stream never rests, nobody waits beside it for the target's answers.
+    private func takeLent(_ life: inout Life) {
+        let now = Monotonic.milliseconds()
+        guard mailbox.isLent, now - life.lookedAtMilliseconds >= Self.lookMilliseconds else { return }
+        life.lookedAtMilliseconds = now
+        if !mailbox.takeLent() { mailbox.settleLent { try? report(&life.schedule) } }
     }
 
     private static func rest() {
@@ -165,7 +183,10 @@ struct StreamReader {
         while let chunk = life.assembler.take() {
             if let last = chunk.transactions.last { life.committedAt = last.commitTime }
             // A stream that is broken says so at its next read.
-            if !mailbox.offer(chunk, whileWaiting: { try? report(&life.schedule) }) { mailbox.put(chunk) }
+            if mailbox.offer(chunk, whileWaiting: { try? report(&life.schedule) }) { continue }
+            // Whatever waits for the applier to come for it would wait for the answers, too.
+            if !chunk.isPosition { mailbox.settleLent { try? report(&life.schedule) } }
+            mailbox.put(chunk)
         }
     }
 
@@ -256,6 +277,7 @@ struct StreamReader {
                 } catch SpillError.full {
                     if !isPaused {
                         giveUpEarly(&life)
+                        mailbox.settleLent { try? report(&life.schedule) }
                         await spill.notePause(state)
                     }
                     isPaused = true

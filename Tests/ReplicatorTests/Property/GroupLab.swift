@@ -20,6 +20,8 @@ final class GroupLab {
         /// Chunks applied as the reader does it, and those that it left.
         var lent = 0
         var left = 0
+        /// Sent behind one whose answer had not been taken.
+        var behind = 0
         var cutTransactions = 0
         var streamed = 0
         var spills = 0
@@ -205,10 +207,24 @@ final class GroupLab {
                 let ahead = applier.takeAhead()
                 if ahead != nil { outcome.ahead += 1 }
                 guard let next = ahead ?? waiting.take().map({ PreparedGroup(chunks: $0) }) else { break }
-                if ahead == nil, random.chance(60), let isApplied = applyLent(next.chunks, applier) {
-                    outcome.lent += isApplied ? 1 : 0
-                    outcome.left += isApplied ? 0 : 1
-                    if isApplied, applier.appliedLSN > .zero { try await compare(at: applier.appliedLSN, &outcome) }
+                if ahead == nil, next.chunks.count == 1, StreamMailbox.mayBeLent(next.chunks[0]), random.chance(60) {
+                    var lent = 1
+                    var state = applier.sendLent(next.chunks[0], duties)
+                    // As the reader does: others behind it, whether it is answered or not.
+                    while state != .left, random.chance(60), let chunk = waiting.takeLendable() {
+                        if random.chance(30) { state = applier.takeLent(isAwaited: random.chance(50), duties) }
+                        if state == .left {
+                            waiting.putBack(chunk)
+                        } else {
+                            if !applier.executor.lent.isEmpty { outcome.behind += 1 }
+                            state = applier.sendLent(chunk, duties)
+                            lent += 1
+                        }
+                    }
+                    while state == .onItsWay || state == .refused { state = applier.takeLent(isAwaited: true, duties) }
+                    outcome.lent += state == .left ? 0 : lent
+                    outcome.left += state == .left ? 1 : 0
+                    if state != .left, applier.appliedLSN > .zero { try await compare(at: applier.appliedLSN, &outcome) }
                     continue
                 }
                 try await applier.apply(next)
@@ -252,11 +268,8 @@ final class GroupLab {
         }
     }
 
-    /// Has a chunk applied as the reader does; `nil` when the mailbox would not let it.
-    private func applyLent(_ chunks: [ChangeChunk], _ applier: GroupApplier) -> Bool? {
-        guard chunks.count == 1, StreamMailbox.mayBeLent(chunks[0]) else { return nil }
-        return applier.applyLent(chunks[0], patienceMilliseconds: 100, whileWaiting: {})
-    }
+    /// What the reader sees to meanwhile.
+    private var duties: GroupApplier.LentDuties { GroupApplier.LentDuties(whileWaiting: {}) }
 
     private func connectToApply() async throws -> PostgresConnection {
         let target = try await PostgresConnection.connect(settings.applyOptions)
@@ -335,4 +348,15 @@ private final class WaitingGroups: Sendable {
             return next.chunks
         }
     }
+
+    /// The next group, if the reader may have it applied.
+    func takeLendable() -> ChangeChunk? {
+        groups.withLock { groups in
+            guard let next = groups.first?.chunks, next.count == 1, StreamMailbox.mayBeLent(next[0]) else { return nil }
+            groups.removeFirst()
+            return next[0]
+        }
+    }
+
+    func putBack(_ chunk: ChangeChunk) { groups.withLock { $0.insert(([chunk], false), at: 0) } }
 }

@@ -81,7 +81,7 @@ import Testing
         if seed == nil {
             #expect(outcome.fallbacks > 0)
             #expect(outcome.fused > 0)
-            #expect(outcome.lent > 0 && outcome.left > 0)
+            #expect(outcome.lent > 0 && outcome.left > 0 && outcome.behind > 0)
             #expect(outcome.cutTransactions > 0)
             #expect(outcome.ahead > 0 && outcome.overlapped > 0)
             #expect(outcome.refused > 0 && outcome.quarantined > outcome.refused)

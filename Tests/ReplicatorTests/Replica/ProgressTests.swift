@@ -27,7 +27,7 @@ import Testing
         _ = try await first.execute("BEGIN; INSERT INTO public.t VALUES (1)")
         let progress = FusedStatement.sql([], plans: [])
         _ = try await first.query(
-            progress.text, [.text(pair.settings.name), .binary(bigEndian(0x3000)), .null],
+            progress.text, [.text(pair.settings.name), .binary(bigEndian(0x3000)), .null, .null],
             parameterTypes: progress.parameterTypes)
         _ = try await first.execute("ROLLBACK")
         await first.close()
@@ -52,6 +52,44 @@ import Testing
         _ = try await target.execute("COMMIT")
         #expect(try await pair.rows("SELECT count(*) FROM t", on: pair.target) == [["0"]])
         await target.close()
+    }
+
+    /// Sent before the answer to the one before it: nothing but the place that it is sent behind can hold it back.
+    @Test(arguments: [false, true]) func whatIsSentBehindARefusedOneIsVoid(asksPosition: Bool) async throws {
+        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY)")
+        let target = try await target(pair)
+        _ = try await ProgressOrigin(connection: target, direction: pair.settings.name).acquire()
+        try await sendAll(on: target, pair, asksPosition: asksPosition)
+        #expect(try await pair.rows("SELECT id::text FROM t ORDER BY 1", on: pair.target) == [["1"], ["2"]])
+        #expect(try await pair.rows("SELECT applied_lsn::text FROM lindero.direction", on: pair.target) == [["0/4000"]])
+        await target.close()
+    }
+
+    /// Runs on the connection's own thread, which has nothing else to do.
+    private func sendAll(on target: isolated PostgresConnection, _ pair: ReplicaPair, asksPosition: Bool) async throws {
+        var transaction = TargetTransaction(connection: target, direction: pair.settings.name)
+        try await transaction.commit(transaction.ending(endLSN: LSN(0x2000), commitTime: nil, heartbeat: nil))
+        var endings: [TargetTransaction.Ending] = []
+        for (number, values) in ["(1)", "(2)", "(1)", "(3)", "(4)"].enumerated() {
+            var batch = StepBatch()
+            batch.add("INSERT INTO public.t VALUES \(values)")
+            let behind = UInt64(0x2000 + 0x1000 * number)
+            let ending = transaction.ending(
+                endLSN: LSN(behind + 0x1000), behind: LSN(behind), commitTime: nil, heartbeat: nil, after: batch,
+                asksConstraints: false, asksPosition: asksPosition)
+            try transaction.sendLent(ending, patienceMilliseconds: 100, whileWaiting: {})
+            endings.append(ending)
+        }
+        for (number, ending) in endings.enumerated() {
+            let answer = try target.awaitLent(patienceMilliseconds: 100, whileWaiting: {})
+            if number < 2 {
+                let position = try transaction.handleLent(answer, to: ending)
+                #expect((position != nil) == asksPosition)
+            } else {
+                #expect(throws: (any Error).self) { try transaction.handleLent(answer, to: ending) }
+            }
+        }
+        await transaction.rollBack()
     }
 
     @Test func directionWithoutItsRowCommitsNothing() async throws {

@@ -1,0 +1,73 @@
+import PostgresClient
+import ReplicationCore
+
+/// A small group on its way to the target.
+struct LentGroup: Sendable {
+    var chunk: ChangeChunk
+    var batch: StepBatch
+    var counters: ApplyCounters
+    var ending: TargetTransaction.Ending
+}
+
+/// What goes to the target on a thread to which the connection is lent, each group behind those that the target still works on.
+///
+/// Each but the first is void unless the one before it took effect: the row that it writes its place to must show that one's.
+extension GroupExecutor {
+    /// End of the last source commit that is applied or on its way.
+    var sentLSN: LSN { lent.last?.chunk.endLSN ?? appliedLSN }
+
+    /// How many bytes of them there are.
+    var lentBytes: Int { lent.reduce(0) { $0 + $1.chunk.sizeBytes } }
+
+    /// Sends a batch that commits; what it comes to is taken later.
+    mutating func sendLent(
+        _ chunk: ChangeChunk, _ batch: StepBatch, _ counters: ApplyCounters, asksConstraints: Bool,
+        patienceMilliseconds: Int, whileWaiting: () -> Void
+    ) throws(PostgresError) {
+        let now = Monotonic.milliseconds()
+        let asksPosition = isPositionDue(atMilliseconds: now)
+        if asksPosition { askedAtMilliseconds = now }
+        let ending = transaction.ending(
+            endLSN: chunk.endLSN, behind: lent.last?.chunk.endLSN, commitTime: [chunk].lastCommitTime, heartbeat: nil,
+            after: batch, asksConstraints: asksConstraints, asksPosition: asksPosition)
+        try transaction.sendLent(ending, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
+        lent.append(LentGroup(chunk: chunk, batch: batch, counters: counters, ending: ending))
+    }
+
+    /// Takes the answer to the first, if it is there, or waits for it.
+    ///
+    /// - Returns: what is applied by it; `nil` if the answer is not there.
+    /// - Throws: `ApplyError` if it was refused, `PostgresError`; it is still the first then.
+    mutating func takeLent(
+        isAwaited: Bool, patienceMilliseconds: Int, whileWaiting: () -> Void
+    ) throws -> LentGroup? {
+        guard let first = lent.first else { return nil }
+        let answer =
+            isAwaited
+            ? try connection.awaitLent(patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
+            : try connection.takeLent()
+        guard let answer else { return nil }
+        do {
+            let position = try transaction.handleLent(answer, to: first.ending)
+            try handleCommit(endLSN: first.chunk.endLSN, position, atMilliseconds: Monotonic.milliseconds())
+        } catch let failure as PipelineError {
+            throw ApplyError.refusal(failure.error, of: first.batch.change(at: failure.stepIndex))
+        }
+        lent.removeFirst()
+        return first
+    }
+
+    /// Waits for those that are left after the first has failed: none of them takes effect, and each says so.
+    ///
+    /// - Throws: `PostgresError`, where one of them says something else, or nothing any more.
+    mutating func abandonLent(patienceMilliseconds: Int, whileWaiting: () -> Void) throws(PostgresError) {
+        for group in lent.dropFirst() {
+            let answer = try connection.awaitLent(patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
+            if case .success = answer {
+                throw .protocolViolation("a transaction took effect that was sent behind one that was refused")
+            }
+            _ = try? transaction.handleLent(answer, to: group.ending)
+            whileWaiting()
+        }
+    }
+}
