@@ -57,6 +57,23 @@ import Testing
         }
     }
 
+    /// A deferred constraint refuses at the Sync, after every step's answer: that one's, not the next one's.
+    @Test func whatIsRefusedAtItsSyncIsNotTheNextOnes() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+            for value in [1, 1, 2] {
+                try connection.sendLent(
+                    [statement("INSERT INTO public.t VALUES (\(value))"), statement("SELECT 1")], patienceMilliseconds: 100, whileWaiting: {})
+            }
+            let answers = try (0..<3).map { _ in try connection.awaitLent(patienceMilliseconds: 100, whileWaiting: {}) }
+            #expect(try answers[0].get().count == 2)
+            let refusal = #expect(throws: PipelineError.self) { try answers[1].get() }
+            #expect(refusal?.stepIndex == 2)
+            #expect(try answers[2].get().count == 2)
+            #expect(try await connection.query("SELECT string_agg(a::text, ' ' ORDER BY a) FROM public.t").firstValue == "1 2")
+        }
+    }
+
     /// What is on its way is given up together; whoever asks for an answer afterwards does not wait for one.
     @Test func anInterruptedRunTakesThoseBehindItAlong() async throws {
         try await withConnection { connection async throws in
