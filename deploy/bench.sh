@@ -5,7 +5,8 @@
 #   deploy/bench.sh [workload…] [--peers LIST] [--runs N] [--scale small|full] [--keep] [--out FOLDER]
 #   deploy/bench.sh --draw            writes the tables and the chart anew from results.json; measures nothing
 #
-#   workload        oltp inserts updates shared hot bigtx latency copy decode (or W1 W2 W3 W3s W3h W4 W5 W6 W7); default: all
+#   workload        oltp inserts updates shared hot bigtx latency copy decode
+#                   latency-network (or W1 W2 W3 W3s W3h W4 W5 W6 W7 W5n); default: all
 #   --peers LIST    of native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,beside-reader,two-sessions; default: all.
 #                   drain reads the same stream with pg_recvlogical and applies nothing: the limit; relay, for W5, is the
 #                   least that a program between two servers does. split is Lindero with both directions; beside-reader
@@ -28,7 +29,7 @@ peers=native,native-binary,pglogical,pgcopydb,drain,relay,split,split-conflicts,
 export PYTHONDONTWRITEBYTECODE=1
 while [ $# -gt 0 ]; do
   case $1 in
-    -h|--help) sed -n '2,23s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,24s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --peers) peers=${2// /}; [ -n "$peers" ] || fail "--peers needs a list"; shift 2 ;;
     --runs|--scale|--out|--core-share) arguments+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
     --draw) exec python3 "$root/deploy/bench/bench.py" --draw ${arguments[@]+"${arguments[@]}"} ;;

@@ -5,6 +5,7 @@ import peers
 import split  # noqa: F401  its kinds of peer
 from clusters import DATABASE, TEMPLATE, Failed
 from measurement import compare, rounds, timed
+from network import Network
 from profiler import Profiler
 from workloads import make_template, prepare_source
 
@@ -20,10 +21,13 @@ class Bench:
         self.profiling, self.profiler, self.profiles = False, None, {}
         self.cores = None  # or what every process gets of one
         self.lindero_settings = ""
+        self.network = Network(workspace, 0)
         self.size = 0, 0  # transactions and changes of the backlog, with the marker's
 
     def begin(self, workload, names):
         self.lindero_settings = workload.lindero_settings
+        self.network.close()
+        self.network = Network(self.workspace, workload.network_milliseconds)
         preload = "pglogical" if "pglogical" in names else ""
         self.source, self.target = self.workspace.fresh_clusters(preload)
         prepare_source(self.source, workload, with_pglogical=bool(preload))

@@ -91,16 +91,16 @@ def taking_part(workload, names):
     if key == "copy":
         return [name for name in ["lindero", *names] if name in COPIERS]
     without = {"pgcopydb"}
-    if key in ("latency", "bigtx"):
+    if key in (*workloads.LATENCIES, "bigtx"):
         without |= {"split", "beside-reader", "two-sessions"}
-    without |= {"drain"} if key == "latency" else {"relay"}
+    without |= {"drain"} if key in workloads.LATENCIES else {"relay"}
     if key != "shared":
         without |= {"split-conflicts"}
     return ["lindero", *(name for name in names if name not in without)]
 
 
 def size(workload, records):
-    if workload.key == "latency":
+    if workload.key in workloads.LATENCIES:
         return (f"pgbench at {workload.rate:,} transactions/s, 30 % of what it can do here, for {workload.seconds} s; "
                 f"scale {workload.branches}")
     if workload.key == "copy":
@@ -124,7 +124,7 @@ def describe(record):
 
 def measure(bench, key, options):
     workload = workloads.ALL[key](options.scale == "small")
-    module = {"latency": latency, "copy": initial_copy}.get(key, backlog)
+    module = latency if key in workloads.LATENCIES else initial_copy if key == "copy" else backlog
     print(f"{workload.name}: preparing", file=sys.stderr, flush=True)
     bench.cores = CoreShare(options.core_share) if options.core_share else None
     bench.profiling, bench.profiles = options.profile, {}

@@ -40,6 +40,16 @@ def run(arguments, stdin=None, **more):
     return done.stdout
 
 
+def compile_c(name, folder, *libraries):
+    """One of the programs beside this one, made in a folder unless it is there; its path."""
+    program = os.path.join(folder, name)
+    if not os.path.exists(program):
+        include, library = run(["pg_config", "--includedir"]).strip(), run(["pg_config", "--libdir"]).strip()
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".c")
+        run(["clang", "-O2", "-o", program, source, "-I" + include, "-L" + library, *libraries])
+    return program
+
+
 def pipe(first, second):
     """first | second, both of which must succeed."""
     with tempfile.TemporaryFile() as errors:
@@ -143,8 +153,8 @@ class Cluster:
         with open(os.path.join(self.data, "postmaster.pid")) as file:
             return int(file.readline())
 
-    def conninfo(self, database=DATABASE, application=APPLICATION):
-        return (f"host={self.folder} port=5432 user=postgres dbname={database} "
+    def conninfo(self, database=DATABASE, application=APPLICATION, host=None):
+        return (f"host={host or self.folder} port=5432 user=postgres dbname={database} "
                 f"application_name={application}")
 
     def session(self, database=DATABASE):

@@ -2,7 +2,7 @@
 machine."""
 import statistics
 
-from workloads import ALL
+from workloads import ALL, LATENCIES
 
 ORDER = ["lindero", "two-sessions", "split", "split-conflicts", "beside-reader", "native-binary", "native", "pglogical", "pgcopydb", "relay", "drain"]
 LABELS = {"drain": "no apply (pg_recvlogical)", "relay": "the least a program in between does (relay.c)",
@@ -35,7 +35,7 @@ class Quantity:
 
 
 def quantities(key):
-    if key == "latency":
+    if key in LATENCIES:
         return [Quantity(part, "ms", False, lambda run, part=part: run[part]) for part in ("p50", "p99")]
     if key == "copy":
         return [Quantity("throughput", "MiB/s", True, lambda run: run["tablesMiB"] / run["seconds"])]

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from clusters import BIN, DATABASE, PUBLICATION, Failed, end_with_parent, environment, run, wait_until
+from clusters import BIN, DATABASE, PUBLICATION, Failed, compile_c, end_with_parent, environment, wait_until
 
 
 def slot_is_idle(source, slot):
@@ -14,10 +14,17 @@ def slot_is_idle(source, slot):
 class Peer:
     plugin, slot, preload, applies = "pgoutput", "bench_run", "", True
     clock_from_session = False  # or from before its start: see measurement.clock
+    far = "source"  # which server is at the other end of the network: it runs in, or beside, the other one
 
     def __init__(self, bench, name):
         self.bench, self.name = bench, name
         self.source, self.target = bench.source, bench.target
+
+    def conninfo(self, side):
+        """How it connects to one of the servers."""
+        cluster = getattr(self.bench, side)
+        host = self.bench.network.host(cluster) if side == self.far else None
+        return cluster.conninfo(application="peer", host=host)
 
     def base_slot(self):
         return "base_" + self.plugin
@@ -56,6 +63,7 @@ class Peer:
 class Program(Peer):
     """A replicator that is a program of its own."""
 
+    far = "target"
     process, variables = None, {}
 
     def arguments(self):
@@ -108,14 +116,13 @@ class Lindero(Program):
     def arguments(self):
         if self.settings:
             return [self.bench.lindero, "run", "--http", "none", "--config", self.configuration()]
-        return [self.bench.lindero, "run", "--http", "none", "--source", self.source.conninfo(application="peer"),
-                "--target", self.target.conninfo(application="peer"), "--slot", self.slot,
+        return [self.bench.lindero, "run", "--http", "none", "--source", self.conninfo("source"),
+                "--target", self.conninfo("target"), "--slot", self.slot,
                 "--publication", PUBLICATION]
 
     def configuration(self):
         """What the command line means, and what the workload asks for besides."""
-        self.variables = dict(SOURCE_URL=self.source.conninfo(application="peer"),
-                              TARGET_URL=self.target.conninfo(application="peer"))
+        self.variables = dict(SOURCE_URL=self.conninfo("source"), TARGET_URL=self.conninfo("target"))
         path = os.path.join(self.bench.workspace.folder, "replica.yaml")
         with open(path, "w") as file:
             file.write(f"""version: 1
@@ -154,7 +161,7 @@ class LinderoDecode(Reader):
 
     def __init__(self, bench, name):
         super().__init__(bench, name)
-        self.variables = dict(DATABASE_URL=self.source.conninfo(application="peer"))
+        self.variables = dict(DATABASE_URL=self.conninfo("source"))
 
     def arguments(self):
         return [self.bench.lindero, "events", "measure", "--slot", self.slot, "--publication", PUBLICATION,
@@ -173,7 +180,7 @@ class Drain(Reader):
     """No replicator: PostgreSQL's own client reads the same stream to /dev/null. Nothing can be faster."""
 
     def arguments(self):
-        return [f"{BIN}/pg_recvlogical", "-d", self.source.conninfo(application="peer"), "-S", self.slot, "--start",
+        return [f"{BIN}/pg_recvlogical", "-d", self.conninfo("source"), "-S", self.slot, "--start",
                 "--no-loop", "-E", self.bench.end_lsn, "-f", "/dev/null", "-o", "proto_version=2",
                 "-o", "streaming=on", "-o", "binary=true", "-o", f"publication_names={PUBLICATION}"]
 
@@ -181,17 +188,13 @@ class Drain(Reader):
 class Relay(Program):
     """The least that a program between the two servers can do: relay.c."""
 
-    def arguments(self):
-        return [os.path.join(self.bench.workspace.folder, "relay"), self.source.conninfo(application="peer"),
-                self.target.conninfo(application="peer"), self.slot, PUBLICATION]
-
     def prepare(self):
         super().prepare()
-        program = self.arguments()[0]
-        if not os.path.exists(program):
-            include, libraries = run(["pg_config", "--includedir"]), run(["pg_config", "--libdir"])
-            run(["clang", "-O2", "-o", program, os.path.join(os.path.dirname(os.path.abspath(__file__)), "relay.c"),
-                 "-I" + include.strip(), "-L" + libraries.strip(), "-lpq"])
+        self.arguments()
+
+    def arguments(self):
+        return [compile_c("relay", self.bench.workspace.folder, "-lpq"), self.conninfo("source"), self.conninfo("target"),
+                self.slot, PUBLICATION]
 
 
 class Native(Peer):
@@ -204,7 +207,7 @@ class Native(Peer):
     def prepare(self):
         self.copy_slot()
         self.target.sql(f"""CREATE SUBSCRIPTION bench_subscription
-            CONNECTION '{self.source.conninfo(application="peer")}' PUBLICATION {PUBLICATION} WITH (
+            CONNECTION '{self.conninfo("source")}' PUBLICATION {PUBLICATION} WITH (
                 create_slot = false, copy_data = false, enabled = false, slot_name = {self.slot}{self.options})""")
 
     def start(self):
@@ -224,10 +227,10 @@ class Pglogical(Peer):
     slot = f"pgl_{DATABASE}_provider_subscriber"
 
     def prepare(self):
-        node = self.target.conninfo(application="peer")
+        node = self.conninfo("target")
         self.target.sql(f"""CREATE EXTENSION pglogical;
             SELECT pglogical.create_node('target', '{node}');
-            SELECT pglogical.create_subscription('subscriber', '{self.source.conninfo(application="peer")}',
+            SELECT pglogical.create_subscription('subscriber', '{self.conninfo("source")}',
                 synchronize_structure := false, synchronize_data := false)""")
         status = "SELECT status FROM pglogical.show_subscription_status()"
         wait_until(lambda: self.target.value(status) == "replicating", "pglogical replicates", pause=0.1)

@@ -1,6 +1,7 @@
 /* The least that a program between two servers can do: reads pgoutput, sends each source transaction as prepared
- * statements and one Sync, its place committed with it through a replication origin. No ownership, no guards, no netting,
- * no reconnects: what W5 costs anybody who is not inside the target server.
+ * statements and one Sync, its place committed with it through a replication origin, and waits for no answer before the next.
+ * No ownership, no guards, no netting, no reconnects, and nothing that voids what follows a refused one: what W5 costs anybody
+ * who is not inside the target server.
  *
  *   relay SOURCE TARGET SLOT PUBLICATION
  */
@@ -117,13 +118,12 @@ static void apply(const char *at, int isUpdate) {
   if (!PQsendQueryPrepared(target, name, r->count, new.value, new.length, binary, 1)) fail(name, target);
 }
 
-static void commit(const char *place, const char *time) {
-  const char *values[] = {place, time};
-  const int lengths[] = {8, 8};
-  if (!PQsendQueryPrepared(target, "place", 2, values, lengths, binary, 1) || !PQpipelineSync(target)) fail("sending", target);
-  for (;;) {
-    if (PQflush(target) < 0) fail("sending", target);
-    while (PQisBusy(target)) wait_for(target, -1);
+/* Syncs that are not answered. */
+static int pending;
+
+/* Takes the answers that are there. */
+static void take(void) {
+  while (pending && !PQisBusy(target)) {
     PGresult *result = PQgetResult(target);
     if (!result) continue; /* between two statements */
     ExecStatusType status = PQresultStatus(result);
@@ -132,8 +132,27 @@ static void commit(const char *place, const char *time) {
       exit(1);
     }
     PQclear(result);
-    if (status == PGRES_PIPELINE_SYNC) return;
+    if (status == PGRES_PIPELINE_SYNC) pending--;
   }
+}
+
+static void commit(const char *place, const char *time) {
+  const char *values[] = {place, time};
+  const int lengths[] = {8, 8};
+  if (!PQsendQueryPrepared(target, "place", 2, values, lengths, binary, 1) || !PQpipelineSync(target)) fail("sending", target);
+  pending++;
+  for (int left; (left = PQflush(target));) {
+    if (left < 0) fail("sending", target);
+    wait_for(target, 1);
+  }
+}
+
+static void wait_for_both(int milliseconds) {
+  struct pollfd wanted[2] = {{PQsocket(source), POLLIN, 0}, {pending ? PQsocket(target) : -1, POLLIN, 0}};
+  poll(wanted, 2, milliseconds);
+  if (wanted[1].revents && !PQconsumeInput(target)) fail("reading", target);
+  take();
+  if (wanted[0].revents && !PQconsumeInput(source)) fail("reading", source);
 }
 
 static void tell(uint64_t place) {
@@ -171,7 +190,7 @@ int main(int count, char **arguments) {
     int length = PQgetCopyData(source, &message, 1);
     if (length < 0) fail("the stream ended", source);
     if (length == 0) {
-      wait_for(source, 1000);
+      wait_for_both(1000);
       if ((now = time(NULL)) != told) tell(place);
       told = now;
       continue;

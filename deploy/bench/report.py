@@ -5,6 +5,7 @@ import re
 
 import chart
 from figures import LABELS, QUIET, ROLES, entries, foreign_share, quantities
+from workloads import LATENCIES
 
 BEGIN, END = "<!-- figures: written by deploy/bench.sh -->", "<!-- end of figures -->"
 HEADINGS = ["peer", "figure", "median (min–max)", "÷ reference", "start, s", "walsender CPU s", "target CPU s",
@@ -142,7 +143,7 @@ def bounds(results):
         shown = ["lindero", entry.reference(entry.speeds(quantity), quantity), "drain"]
         for peer in dict.fromkeys(name for name in shown if name):
             found = entry.bound(peer)
-            if found and entry.key != "latency":
+            if found and entry.key not in LATENCIES:
                 wall, busy, everything, what = found
                 yield [entry.data["name"], label(peer), number(wall), *(percent(busy.get(role)) for role in ROLES),
                        percent(everything / entry.cores), what]
@@ -244,7 +245,7 @@ def panels(results):
     for entry in entries(results):
         for quantity in quantities(entry.key):
             speeds = entry.speeds(quantity)
-            heading = entry.data["name"] + (f", {quantity.title}" if entry.key == "latency" else "")
+            heading = entry.data["name"] + (f", {quantity.title}" if entry.key in LATENCIES else "")
             bars = [(peer, label(peer), figure, number(figure.median), entry.ratio(speeds, quantity, peer))
                     for peer, figure in speeds.items()]
             yield heading, quantity.unit + (", more is better" if quantity.more_is_better else ", less is better"), bars

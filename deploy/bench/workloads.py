@@ -27,6 +27,7 @@ class Workload:
     applies = True  # or the stream is only read
     reference = "native"  # what ratios are to: the better native subscription, or a peer
     lindero_settings = ""  # of `replication`, beside what stands where nothing is said
+    network_milliseconds = 0  # what crosses from one server to the other takes
     marks = {}  # peer: the ratio that Lindero shall reach; at most, where less is better
 
 
@@ -148,6 +149,13 @@ class Latency(OLTP):
         self.rate = max(50, round(0.3 * float(re.search(r"tps = ([\d.]+)", said).group(1))))
 
 
+class NetworkLatency(Latency):
+    """The same, and the servers stand apart; Lindero's worker is beside the source."""
+
+    key, name = "latency-network", "W5n latency, 0.5 ms each way"
+    network_milliseconds, marks = 0.5, {}
+
+
 class InitialCopy(Workload):
     key, name = "copy", "W6 initial copy"
     marks = dict(native=1.3, pgcopydb=1.0)
@@ -170,10 +178,11 @@ class DecodeInserts(Inserts):
     applies, reference, marks = False, "drain", dict(drain=0.95)
 
 
-KINDS = (OLTP, Inserts, Updates, SharedUpdates, HotUpdates, BigTransaction, Latency, InitialCopy, DecodeOLTP, DecodeInserts)
+LATENCIES = ("latency", "latency-network")
+KINDS = (OLTP, Inserts, Updates, SharedUpdates, HotUpdates, BigTransaction, Latency, NetworkLatency, InitialCopy, DecodeOLTP, DecodeInserts)
 ALL = {kind.key: kind for kind in KINDS}
-ALIASES = dict(W1=["oltp"], W2=["inserts"], W3=["updates"], W3s=["shared"], W3h=["hot"], W4=["bigtx"], W5=["latency"], W6=["copy"],
-               W7=["decode-oltp", "decode-inserts"], decode=["decode-oltp", "decode-inserts"])
+ALIASES = dict(W1=["oltp"], W2=["inserts"], W3=["updates"], W3s=["shared"], W3h=["hot"], W4=["bigtx"], W5=["latency"],
+               W5n=["latency-network"], W6=["copy"], W7=["decode-oltp", "decode-inserts"], decode=["decode-oltp", "decode-inserts"])
 
 
 def prepare_source(source, workload, with_pglogical):
