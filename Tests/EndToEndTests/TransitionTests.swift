@@ -145,7 +145,8 @@ import Testing
         let written = try await transition.bringPrivateColumnsHome()
         isOver.set()
         let last = try await writing.value
-        #expect(written > 700 && last.count > 2, "\(written) \(last.count)")
+        // Two thirds of the 1,200 and the 50: what the service has written since may have come by the stream instead.
+        #expect(written > 0 && last.count > 2 && written + last.count >= 840, "\(written) \(last.count)")
         try await transition.drain()
         try await pair.waitUntilEqual(MovingServices.all)
         let rows = try await pair.bot.execute("SELECT \"bookingId\", token FROM public.\"Reservas\"").rows
