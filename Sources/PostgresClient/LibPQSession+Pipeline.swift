@@ -3,6 +3,8 @@ import CLibPQ
 extension LibPQSession {
     /// What has been sent of one run, up to its Sync, and what the server has answered.
     struct PipelineRun {
+        /// Whether anybody wants to see what the steps have given.
+        var keepsResults = true
         var sentCount = 0
         var answeredCount = 0
         var results: [PostgresResult] = []
@@ -29,7 +31,7 @@ extension LibPQSession {
     }
 
     /// Sends all steps and one Sync, behind runs that the server has not answered yet, which may fail without these.
-    func send(_ steps: [PipelineStep]) throws(PostgresError) {
+    func send(_ steps: [PipelineStep], keepsResults: Bool = true) throws(PostgresError) {
         let handle = runs.isEmpty && answered.isEmpty ? try idle() : try opened()
         // Refused before anything is sent.
         for step in steps { try step.check() }
@@ -37,9 +39,9 @@ extension LibPQSession {
             guard PQenterPipelineMode(handle) == 1 else { throw notSent() }
         }
         hasOpenPipeline = true
-        runs.append(PipelineRun())
         // Those before it may be answered meanwhile, and gone; it is not, without its Sync.
-        runs[runs.count - 1].results.reserveCapacity(steps.count)
+        runs.append(PipelineRun(keepsResults: keepsResults))
+        if keepsResults { runs[runs.count - 1].results.reserveCapacity(steps.count) }
         var waitingBytes = 0
         for step in steps {
             // The server skips everything from the failed step to the Sync.
@@ -92,6 +94,10 @@ extension LibPQSession {
             return PQsendPrepare(handle, name, sql, CInt(types.count), types)
         case .execute(let name, let parameters, let binaryResult):
             return execute(handle, name, parameters, binaryResult: binaryResult)
+        case .executePacked(let name, let parameters):
+            return ParameterBlock.withArguments(parameters) {
+                PQsendQueryPrepared(handle, name, $0.count, $0.values, $0.lengths, $0.formats, 0)
+            }
         case .executeLater(let name, let source):
             let parameters = source.parameters()
             // Refused in the middle of a pipeline, it spoils what is open: the caller rolls back.
@@ -140,7 +146,8 @@ extension LibPQSession {
             }
             switch result.status {
             case PGRES_PIPELINE_SYNC: answered.append(runs.removeFirst().outcome)
-            case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: runs[0].results.append(result.copied())
+            case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY:
+                if runs[0].keepsResults { runs[0].results.append(result.copied()) }
             case PGRES_PIPELINE_ABORTED: continue
             default:
                 let error = error(in: result)

@@ -73,6 +73,40 @@ enum ParameterBlock {
         }
     }
 
+    /// The same for values that lie in one block, whose size is theirs.
+    static func withArguments<Value>(_ parameters: PackedParameters, _ body: (Arguments) -> Value) -> Value {
+        withSlots(parameters.entries.count) { slots in
+            parameters.bytes.withUnsafeBytes { block in
+                for (index, entry) in parameters.entries.enumerated() where entry.length >= 0 {
+                    slots.values[index] = (block.baseAddress ?? UnsafeRawPointer(empty)).assumingMemoryBound(to: CChar.self) + Int(entry.offset)
+                    slots.lengths[index] = entry.length
+                    slots.formats[index] = entry.isBinary ? 1 : 0
+                }
+                return body(
+                    (
+                        CInt(parameters.entries.count), UnsafePointer(slots.values.baseAddress),
+                        UnsafePointer(slots.lengths.baseAddress), UnsafePointer(slots.formats.baseAddress)
+                    ))
+            }
+        }
+    }
+
+    static func check(_ parameters: PackedParameters) throws(PostgresError) {
+        guard parameters.entries.count <= maximumCount else {
+            throw .parameter(index: 0, problem: .tooMany(count: parameters.entries.count))
+        }
+        guard parameters.bytes.count <= maximumBytes else {
+            throw .parameter(index: parameters.entries.count, problem: .tooLarge(bytes: parameters.bytes.count))
+        }
+        let first = parameters.bytes.withUnsafeBytes { block in
+            parameters.entries.firstIndex { entry in
+                guard !entry.isBinary, entry.length > 0, let base = block.baseAddress else { return false }
+                return memchr(base + Int(entry.offset), 0, Int(entry.length)) != nil
+            }
+        }
+        if let first { throw .parameter(index: first + 1, problem: .zeroByteInText) }
+    }
+
     private static func withSlots<Value>(_ count: Int, _ body: (Slots) -> Value) -> Value {
         withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: count) { values in
             withUnsafeTemporaryAllocation(of: CInt.self, capacity: count * 2) { numbers in

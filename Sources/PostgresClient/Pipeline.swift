@@ -4,6 +4,8 @@ public enum PipelineStep: Sendable {
     case prepare(name: String, sql: String, parameterTypes: [UInt32])
     /// Runs a prepared statement.
     case execute(name: String, parameters: [PostgresParameter], binaryResult: Bool)
+    /// The same with small values.
+    case executePacked(name: String, parameters: PackedParameters)
     /// Runs a prepared statement whose parameters are made when its turn comes: the server works on the step before
     /// meanwhile, and never more than one step's parameters are in memory.
     case executeLater(name: String, parameters: any ParameterSource)
@@ -12,10 +14,14 @@ public enum PipelineStep: Sendable {
 
     /// Gives a prepared statement more parameters, behind those that it has.
     public mutating func append(_ more: [PostgresParameter]) {
-        guard case .execute(let name, let parameters, let binaryResult) = self else {
-            preconditionFailure("only a statement whose parameters are known can take more")
+        switch self {
+        case .execute(let name, let parameters, let binaryResult):
+            self = .execute(name: name, parameters: parameters + more, binaryResult: binaryResult)
+        case .executePacked(let name, var parameters):
+            for parameter in more { parameters.append(parameter) }
+            self = .executePacked(name: name, parameters: parameters)
+        case .prepare, .executeLater, .query: preconditionFailure("only a statement whose parameters are known can take more")
         }
-        self = .execute(name: name, parameters: parameters + more, binaryResult: binaryResult)
     }
 
     /// Refuses what cannot be sent.
@@ -23,6 +29,7 @@ public enum PipelineStep: Sendable {
         switch self {
         case .prepare, .executeLater: return
         case .execute(_, let parameters, _): try ParameterBlock.check(parameters)
+        case .executePacked(_, let parameters): try ParameterBlock.check(parameters)
         case .query(_, let parameters, let types): try ParameterBlock.check(parameters, types: types)
         }
     }
@@ -32,6 +39,7 @@ public enum PipelineStep: Sendable {
         switch self {
         case .prepare(_, let sql, _): sql.utf8.count + 64
         case .execute(_, let parameters, _): 64 + parameters.reduce(0) { $0 + $1.byteCount }
+        case .executePacked(_, let parameters): 64 + parameters.bytes.count
         case .executeLater(_, let parameters): 64 + parameters.approximateBytes
         case .query(let sql, let parameters, _): 64 + sql.utf8.count + parameters.reduce(0) { $0 + $1.byteCount }
         }

@@ -7,15 +7,17 @@ import CLibPQ
 extension PostgresConnection {
     /// Sends steps and a Sync on the calling thread, behind those whose answers are not taken yet; they may fail without these.
     ///
-    /// - Parameter patienceMilliseconds: how often `whileWaiting` is called while the server takes nothing.
+    /// - Parameters:
+    ///   - keepsResults: whether their results are wanted, or only whether they were refused.
+    ///   - patienceMilliseconds: how often `whileWaiting` is called while the server takes nothing.
     /// - Throws: as `run`; `.cancelled` after `interrupt`, also after one that came before: a task is cancelled once, so
     ///   nothing is cleared here. What the other steps came to is unknown then.
     public nonisolated func sendLent(
-        _ steps: [PipelineStep], patienceMilliseconds: Int, whileWaiting: () -> Void
+        _ steps: [PipelineStep], keepsResults: Bool = true, patienceMilliseconds: Int, whileWaiting: () -> Void
     ) throws(PostgresError) {
         try session.withinLimits(timeoutMilliseconds: nil, isCancellable: true) { () throws(PostgresError) in
             try session.seeing(everyMilliseconds: patienceMilliseconds, whileWaiting) { () throws(PostgresError) in
-                try session.send(steps)
+                try session.send(steps, keepsResults: keepsResults)
             }
         }
     }

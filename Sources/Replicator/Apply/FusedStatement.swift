@@ -10,6 +10,9 @@ enum FusedStatement {
     /// How many source transactions go this way at once. The target takes about as long for four in bulk, and for more less.
     static let transactionLimit = 3
 
+    /// How many parameters the progress takes.
+    static let progressCount = 4
+
     struct Part: Hashable, Sendable {
         /// Index of the table's definition in the stream's `RelationHistory`.
         var definition: Int

@@ -28,6 +28,9 @@ struct StatementCache: Sendable {
     private var askedOnce: Set<[FusedStatement.Part]> = []
     /// What the target has refused, and might refuse each time.
     private var refused: Set<[FusedStatement.Part]> = []
+    /// Transactions that have become one of those for several tables.
+    private var forms: [(form: FusedForm, lastUse: Int)] = []
+    private static let formLimit = 16
     /// Counts the times that everything was thrown away.
     private(set) var generation = 0
 
@@ -62,6 +65,23 @@ struct StatementCache: Sendable {
         return name(key, &batch) { FusedStatement.sql(parts, plans: plans) }
     }
 
+    /// The form that these changes have, if one like them came before.
+    mutating func form(of changes: ArraySlice<Change>) -> FusedForm? {
+        guard let index = forms.firstIndex(where: { $0.form.matches(changes) }) else { return nil }
+        useCount += 1
+        forms[index].lastUse = useCount
+        return forms[index].form
+    }
+
+    /// Keeps a form whose statement is prepared.
+    mutating func keep(_ form: FusedForm) {
+        useCount += 1
+        if forms.count >= Self.formLimit, let oldest = forms.indices.min(by: { forms[$0].lastUse < forms[$1].lastUse }) {
+            forms.remove(at: oldest)
+        }
+        forms.append((form, useCount))
+    }
+
     /// The name of `TargetShape.check`; its first use adds the preparation to `batch`.
     mutating func nameOfShapeCheck(batch: inout StepBatch) -> String { name(.shapes, &batch) { TargetShape.check } }
 
@@ -94,6 +114,11 @@ struct StatementCache: Sendable {
 
     /// Throws away what was not used for longest; steps before this one may still use it.
     private mutating func evict(_ limit: Int, _ batch: inout StepBatch, where isMeant: (Key) -> Bool) {
+        for (form, lastUse) in forms {
+            let key = Key.fused(form.parts)
+            if let known = names[key] { names[key]?.lastUse = max(known.lastUse, lastUse) }
+        }
+        defer { forms.removeAll { names[.fused($0.form.parts)] == nil } }
         let entries = names.filter { isMeant($0.key) }.sorted { $0.value.lastUse < $1.value.lastUse }
         for (key, entry) in entries.prefix(limit) {
             batch.deallocate(name: entry.name)
@@ -101,9 +126,13 @@ struct StatementCache: Sendable {
         }
     }
 
+    /// Forgets what the plans of tables have led to.
+    mutating func forgetForms() { forms = [] }
+
     /// Forgets every name: the statements were thrown away. Names are never used twice.
     mutating func forget() {
         names.removeAll()
+        forgetForms()
         generation += 1
     }
 }

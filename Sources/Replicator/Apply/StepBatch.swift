@@ -55,9 +55,9 @@ struct StepBatch: Sendable {
     }
 
     /// Adds a statement for all that a source transaction changes and for the progress.
-    mutating func addFused(_ name: String, _ parts: [FusedStatement.Part], _ parameters: [PostgresParameter]) {
+    mutating func addFused(_ name: String, _ parts: [FusedStatement.Part], _ parameters: PackedParameters) {
         fused.append((steps.count, parts))
-        add(.execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: 64, rows: nil, change: nil)
+        add(.executePacked(name: name, parameters: parameters), sizeBytes: 64, rows: nil, change: nil)
     }
 
     /// Its steps, for who writes no progress with them.

@@ -134,7 +134,8 @@ struct TargetTransaction {
     ) throws(PostgresError) {
         // What comes behind it finds them prepared, or fails as it does.
         if ending.commitStep != nil { hasStatements = true }
-        try connection.sendLent(ending.steps, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
+        try connection.sendLent(
+            ending.steps, keepsResults: ending.asksPosition, patienceMilliseconds: patienceMilliseconds, whileWaiting: whileWaiting)
     }
 
     /// What the first ending that was sent has come to; as `commit`.

@@ -1,0 +1,39 @@
+/// Small values for one statement in one block of memory: an allocation for each would take longer than the values do.
+public struct PackedParameters: Sendable, Equatable {
+    /// A value in `bytes`; text is followed by a zero there, as libpq wants it.
+    struct Entry: Sendable, Equatable {
+        var offset: Int32
+        /// In bytes; -1 for NULL.
+        var length: Int32
+        var isBinary: Bool
+    }
+
+    private(set) var bytes: [UInt8] = []
+    private(set) var entries: [Entry] = []
+
+    /// - Parameters:
+    ///   - count: how many there will be, about.
+    ///   - bytes: how much they will take, about.
+    public init(count: Int, bytes byteCount: Int) {
+        entries.reserveCapacity(count)
+        bytes.reserveCapacity(byteCount + count)
+    }
+
+    public mutating func appendNull() { entries.append(Entry(offset: 0, length: -1, isBinary: false)) }
+
+    /// Adds a value; its type's binary form, or its text in UTF-8.
+    public mutating func append(_ value: ArraySlice<UInt8>, isBinary: Bool) {
+        entries.append(Entry(offset: Int32(bytes.count), length: Int32(value.count), isBinary: isBinary))
+        bytes.append(contentsOf: value)
+        if !isBinary { bytes.append(0) }
+    }
+
+    public mutating func append(_ parameter: PostgresParameter) {
+        switch parameter {
+        case .null: appendNull()
+        case .text(let text): append(Array(text.utf8)[...], isBinary: false)
+        case .textBytes(let text): append(text[...], isBinary: false)
+        case .binary(let value): append(value[...], isBinary: true)
+        }
+    }
+}
