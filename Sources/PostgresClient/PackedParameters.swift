@@ -1,7 +1,9 @@
 /// Small values for one statement in one block of memory: an allocation for each would take longer than the values do.
-public struct PackedParameters: Sendable, Equatable {
+///
+/// - Precondition: all of it takes less than 2 GB.
+public struct PackedParameters: Sendable {
     /// A value in `bytes`; text is followed by a zero there, as libpq wants it.
-    struct Entry: Sendable, Equatable {
+    struct Entry: Sendable {
         var offset: Int32
         /// In bytes; -1 for NULL.
         var length: Int32
@@ -10,6 +12,9 @@ public struct PackedParameters: Sendable, Equatable {
 
     private(set) var bytes: [UInt8] = []
     private(set) var entries: [Entry] = []
+
+    /// What they take, in bytes.
+    public var sizeBytes: Int { bytes.count }
 
     /// - Parameters:
     ///   - count: how many there will be, about.

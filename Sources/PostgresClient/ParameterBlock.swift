@@ -73,12 +73,13 @@ enum ParameterBlock {
         }
     }
 
-    /// The same for values that lie in one block, whose size is theirs.
+    /// The same for values that lie in one block already.
     static func withArguments<Value>(_ parameters: PackedParameters, _ body: (Arguments) -> Value) -> Value {
         withSlots(parameters.entries.count) { slots in
             parameters.bytes.withUnsafeBytes { block in
+                let base = block.baseAddress?.assumingMemoryBound(to: CChar.self) ?? empty
                 for (index, entry) in parameters.entries.enumerated() where entry.length >= 0 {
-                    slots.values[index] = (block.baseAddress ?? UnsafeRawPointer(empty)).assumingMemoryBound(to: CChar.self) + Int(entry.offset)
+                    slots.values[index] = base + Int(entry.offset)
                     slots.lengths[index] = entry.length
                     slots.formats[index] = entry.isBinary ? 1 : 0
                 }

@@ -74,6 +74,42 @@ import Testing
         }
     }
 
+    /// Values in one block arrive as they are; text with a zero is refused, and nothing of it is sent.
+    @Test func packedValuesArrive() async throws {
+        try await withConnection { connection async throws in
+            try await connection.execute("CREATE TABLE public.t (n int, a bytea, b text, c text, d bytea, e text, f bytea)")
+            let insert = "INSERT INTO public.t VALUES ($1, $2, $3, $4, $5, $6, $7)"
+            _ = try await connection.run([.prepare(name: "i", sql: insert, parameterTypes: [23, 17, 25, 25, 17, 25, 17])])
+            func values(_ number: Int32, text: [UInt8]) -> PackedParameters {
+                var values = PackedParameters(count: 3, bytes: 10)
+                values.append(.binary(bigEndian(number)))
+                values.append([0, 1, 0][...], isBinary: true)
+                values.append(text[...], isBinary: false)
+                values.append(.text(""))
+                values.appendNull()
+                return values
+            }
+            func step(_ number: Int32, _ text: [UInt8] = Array("ä".utf8)) -> PipelineStep {
+                var step = PipelineStep.executePacked(name: "i", parameters: values(number, text: text))
+                step.append([.null, .binary([])])
+                return step
+            }
+            try connection.sendLent([step(1), step(2)], keepsResults: false, patienceMilliseconds: 100, whileWaiting: {})
+            let failing: [PipelineStep] = [step(3), statement("SELECT 1/0"), step(4)]
+            try connection.sendLent(failing, keepsResults: false, patienceMilliseconds: 100, whileWaiting: {})
+            let answers = try (0..<2).map { _ in try connection.awaitLent(patienceMilliseconds: 100, whileWaiting: {}) }
+            #expect(try answers[0].get().isEmpty)
+            #expect(#expect(throws: PipelineError.self) { try answers[1].get() }?.stepIndex == 1)
+            let refused = #expect(throws: PostgresError.self) {
+                try connection.sendLent([step(5), step(6, [65, 0, 66])], patienceMilliseconds: 100, whileWaiting: {})
+            }
+            #expect(refused == .parameter(index: 3, problem: .zeroByteInText))
+            let rows = try await connection.query("SELECT n, a, b, c = '', d IS NULL, e IS NULL, f = '' FROM public.t ORDER BY n").rows
+            let found = rows.map { row in (0..<7).map { row[$0] ?? "NULL" }.joined(separator: " ") }
+            #expect(found == ["1 \\x000100 ä t t t t", "2 \\x000100 ä t t t t"])
+        }
+    }
+
     /// What is on its way is given up together; whoever asks for an answer afterwards does not wait for one.
     @Test func anInterruptedRunTakesThoseBehindItAlong() async throws {
         try await withConnection { connection async throws in

@@ -45,7 +45,7 @@ struct FusedForm: Sendable {
         features = changes.map { Feature(relation: $0.relation, kind: $0.kind, hasKey: $0.oldKind != nil) }
         for (number, (change, cells)) in zip(changes, cells).enumerated() {
             for cell in cells {
-                let isOld = !change.new.holds(cell)
+                let isOld = !change.new.cells.contains(cell)
                 let column = cell - (isOld ? change.old : change.new).firstCell
                 places.append(Place(change: number, isOld: isOld, column: column))
             }
@@ -64,14 +64,14 @@ struct FusedForm: Sendable {
 
     /// The values of a transaction of this form.
     ///
-    /// - Returns: `nil` from `limitBytes` on.
-    func parameters(of changes: ArraySlice<Change>, _ arena: ChangeArena, limitBytes: Int) -> PackedParameters? {
-        guard arena.bytes.count < limitBytes else { return nil }
-        var parameters = PackedParameters(count: places.count + FusedStatement.progressCount, bytes: arena.bytes.count + 64)
-        for place in places {
+    func parameters(of changes: ArraySlice<Change>, _ arena: ChangeArena) -> PackedParameters {
+        let cells = places.lazy.map { place in
             let change = changes[changes.startIndex + place.change]
-            parameters.append(arena, (place.isOld ? change.old : change.new).firstCell + place.column)
+            return (place.isOld ? change.old : change.new).firstCell + place.column
         }
+        var parameters = PackedParameters(
+            count: places.count + FusedStatement.progressCount, bytes: FusedStatement.progressBytes + arena.valueBytes(cells))
+        for cell in cells { parameters.append(arena, cell) }
         return parameters
     }
 }
@@ -81,6 +81,19 @@ extension Change {
     fileprivate var isPlain: Bool { kind != .truncate && oldKind != .full && !new.hasUnchanged && !old.hasUnchanged }
 }
 
-extension TupleReference {
-    fileprivate func holds(_ cell: Int) -> Bool { cell >= firstCell && cell < firstCell + count }
+extension PackedParameters {
+    /// Adds a cell's value.
+    mutating func append(_ arena: ChangeArena, _ index: Int) {
+        let cell = arena.cells[index]
+        switch cell.kind {
+        case .null, .unchanged: appendNull()
+        case .text, .binary:
+            append(arena.bytes[cell.offset..<cell.offset + Int(cell.length)], isBinary: cell.kind == .binary)
+        }
+    }
+}
+
+extension ChangeArena {
+    /// How many bytes the values of some cells have.
+    func valueBytes(_ cells: some Sequence<Int>) -> Int { cells.reduce(0) { $0 + Int(self.cells[$1].length) } }
 }

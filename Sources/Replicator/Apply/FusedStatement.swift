@@ -10,8 +10,9 @@ enum FusedStatement {
     /// How many source transactions go this way at once. The target takes about as long for four in bulk, and for more less.
     static let transactionLimit = 3
 
-    /// How many parameters the progress takes.
+    /// How many parameters the progress takes, and about how many bytes.
     static let progressCount = 4
+    static let progressBytes = 64
 
     struct Part: Hashable, Sendable {
         /// Index of the table's definition in the stream's `RelationHistory`.

@@ -187,7 +187,7 @@ final class GroupApplier {
         try await forgetStatements()
         builder.counters.fallbacks += 1
         // The reason may be that a table is no longer what it was.
-        builder.forgetPlans()
+        builder.plans.forgetAll()
         try await resolve(chunks, applying: applyExactly)
         try await applyExactly(chunks)
     }

@@ -30,7 +30,6 @@ struct StatementCache: Sendable {
     private var refused: Set<[FusedStatement.Part]> = []
     /// Transactions that have become one of those for several tables.
     private var forms: [(form: FusedForm, lastUse: Int)] = []
-    private static let formLimit = 16
     /// Counts the times that everything was thrown away.
     private(set) var generation = 0
 
@@ -65,7 +64,8 @@ struct StatementCache: Sendable {
         return name(key, &batch) { FusedStatement.sql(parts, plans: plans) }
     }
 
-    /// The form that these changes have, if one like them came before.
+    /// The form that these changes have, if one like them came before. It holds as long as its statement: plans are forgotten
+    /// together with all statements.
     mutating func form(of changes: ArraySlice<Change>) -> FusedForm? {
         guard let index = forms.firstIndex(where: { $0.form.matches(changes) }) else { return nil }
         useCount += 1
@@ -75,11 +75,15 @@ struct StatementCache: Sendable {
 
     /// Keeps a form whose statement is prepared.
     mutating func keep(_ form: FusedForm) {
-        useCount += 1
-        if forms.count >= Self.formLimit, let oldest = forms.indices.min(by: { forms[$0].lastUse < forms[$1].lastUse }) {
-            forms.remove(at: oldest)
+        if forms.count >= Self.fusedLimit, let oldest = forms.indices.min(by: { forms[$0].lastUse < forms[$1].lastUse }) {
+            noteUse(of: forms.remove(at: oldest))
         }
         forms.append((form, useCount))
+    }
+
+    private mutating func noteUse(of known: (form: FusedForm, lastUse: Int)) {
+        let key = Key.fused(known.form.parts)
+        if let entry = names[key] { names[key]?.lastUse = max(entry.lastUse, known.lastUse) }
     }
 
     /// The name of `TargetShape.check`; its first use adds the preparation to `batch`.
@@ -114,10 +118,7 @@ struct StatementCache: Sendable {
 
     /// Throws away what was not used for longest; steps before this one may still use it.
     private mutating func evict(_ limit: Int, _ batch: inout StepBatch, where isMeant: (Key) -> Bool) {
-        for (form, lastUse) in forms {
-            let key = Key.fused(form.parts)
-            if let known = names[key] { names[key]?.lastUse = max(known.lastUse, lastUse) }
-        }
+        for form in forms { noteUse(of: form) }
         defer { forms.removeAll { names[.fused($0.form.parts)] == nil } }
         let entries = names.filter { isMeant($0.key) }.sorted { $0.value.lastUse < $1.value.lastUse }
         for (key, entry) in entries.prefix(limit) {
@@ -126,13 +127,10 @@ struct StatementCache: Sendable {
         }
     }
 
-    /// Forgets what the plans of tables have led to.
-    mutating func forgetForms() { forms = [] }
-
     /// Forgets every name: the statements were thrown away. Names are never used twice.
     mutating func forget() {
         names.removeAll()
-        forgetForms()
+        forms = []
         generation += 1
     }
 }

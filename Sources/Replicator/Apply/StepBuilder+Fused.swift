@@ -8,9 +8,9 @@ extension StepBuilder {
         var parts: [FusedStatement.Part] = []
         var parameters = PackedParameters(count: 0, bytes: 0)
         var counters = ApplyCounters()
-        /// The statement, where one of this form is known.
+        /// The statement, where the form was known.
         var name: String?
-        /// What else it takes to know it the next time.
+        /// Else the plans of its tables, and what the next of its form is known by.
         var plans: [RelationPlan] = []
         var cells: [[Int]] = []
         var copiedUpTo = LSN.zero
@@ -26,29 +26,28 @@ extension StepBuilder {
             chunks.reduce(0, { $0 + $1.transactions.count }) <= FusedStatement.transactionLimit
         else { return nil }
         var done = ApplyCounters()
-        var fusions: [Fusion] = []
+        var fusions: [(fusion: Fusion, changes: ArraySlice<Change>)] = []
         for chunk in chunks {
             for span in chunk.transactions {
                 if span.isCommitted { done.transactions += 1 }
                 if span.commitLSN < skipUpTo { continue }
-                guard var fusion = known(span, in: chunk) ?? fusion(of: span, in: chunk) else { return nil }
+                guard let fusion = known(span, in: chunk) ?? fusion(of: span, in: chunk) else { return nil }
                 done.add(fusion.counters)
-                if fusion.parts.isEmpty { continue }
-                if fusion.name == nil { name(&fusion, of: chunk.changes[span.changes], &batch) }
-                fusions.append(fusion)
+                if !fusion.parts.isEmpty { fusions.append((fusion, chunk.changes[span.changes])) }
             }
         }
-        guard !fusions.isEmpty, fusions.allSatisfy({ $0.name != nil }) else { return nil }
-        for fusion in fusions { batch.addFused(fusion.name ?? "", fusion.parts, fusion.parameters) }
-        done.fused = fusions.count
+        let names = fusions.compactMap { $0.fusion.name ?? name(of: $0.fusion, $0.changes, &batch) }
+        guard !names.isEmpty, names.count == fusions.count else { return nil }
+        for (name, (fusion, _)) in zip(names, fusions) { batch.addFused(name, fusion.parts, fusion.parameters) }
+        done.fused = names.count
         return done
     }
 
     private mutating func known(_ span: TransactionSpan, in chunk: ChangeChunk) -> Fusion? {
         let changes = chunk.changes[span.changes]
-        guard let form = statements.form(of: changes), span.commitLSN >= form.copiedUpTo,
-            let parameters = form.parameters(of: changes, chunk.arena, limitBytes: limits.heldRowBytes)
-        else { return nil }
+        guard let form = statements.form(of: changes), span.commitLSN >= form.copiedUpTo else { return nil }
+        let parameters = form.parameters(of: changes, chunk.arena)
+        guard parameters.sizeBytes < limits.heldRowBytes else { return nil }
         return Fusion(parts: form.parts, parameters: parameters, counters: form.counters, name: form.name)
     }
 
@@ -74,7 +73,7 @@ extension StepBuilder {
             fusion.parts.append(FusedStatement.Part(definition: change.relation, shape: row.shape))
             fusion.plans.append(plan)
             fusion.cells[fusion.cells.count - 1] = row.cells
-            sizeBytes += row.cells.reduce(0) { $0 + Int(chunk.arena.cells[$1].length) }
+            sizeBytes += chunk.arena.valueBytes(row.cells)
             guard fusion.parts.count <= FusedStatement.tableLimit, sizeBytes < limits.heldRowBytes else { return nil }
             fusion.counters.changes += 1
         }
@@ -82,25 +81,17 @@ extension StepBuilder {
         return fusion
     }
 
-    /// Finds its statement, or has it prepared; not where it is the first of its kind, or was refused.
-    private mutating func name(_ fusion: inout Fusion, of changes: ArraySlice<Change>, _ batch: inout StepBatch) {
-        fusion.name = statements.name(for: fusion.parts, plans: fusion.plans, atOnce: limits.fusesAtOnce, batch: &batch)
+    /// Its statement, which is prepared if need be; `nil` where it is the first of its kind, or was refused.
+    private mutating func name(of fusion: Fusion, _ changes: ArraySlice<Change>, _ batch: inout StepBatch) -> String? {
+        let name = statements.name(for: fusion.parts, plans: fusion.plans, atOnce: limits.fusesAtOnce, batch: &batch)
         // What a copy has brought already stays away from this one alone.
-        guard let name = fusion.name, fusion.parts.count + fusion.counters.ignored + fusion.counters.withheld == changes.count,
+        let isWhole = fusion.parts.count + fusion.counters.ignored + fusion.counters.withheld == changes.count
+        if let name, isWhole, statements.form(of: changes) == nil,
             let form = FusedForm(
                 changes, cells: fusion.cells, parts: fusion.parts, name: name, counters: fusion.counters, copiedUpTo: fusion.copiedUpTo)
-        else { return }
-        statements.keep(form)
-    }
-}
-
-extension PackedParameters {
-    mutating func append(_ arena: ChangeArena, _ index: Int) {
-        let cell = arena.cells[index]
-        switch cell.kind {
-        case .null, .unchanged: appendNull()
-        case .text, .binary:
-            append(arena.bytes[cell.offset..<cell.offset + Int(cell.length)], isBinary: cell.kind == .binary)
+        {
+            statements.keep(form)
         }
+        return name
     }
 }

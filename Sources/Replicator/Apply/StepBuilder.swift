@@ -55,12 +55,6 @@ struct StepBuilder: Sendable {
         for index in caches.indices { caches[index].forget() }
     }
 
-    /// Has every plan made anew: a table may have been altered.
-    mutating func forgetPlans() {
-        plans.forgetAll()
-        for index in caches.indices { caches[index].forgetForms() }
-    }
-
     /// Plans and encodes a group whose definitions all have plans.
     ///
     /// - Parameters:
