@@ -42,7 +42,7 @@ import Testing
         }
         try await pair.waitUntilEqual(SplitWorkerTests.all, timeoutSeconds: 120)
         let peak = try Self.peakKilobytes(worker)
-        #expect(peak - before < 32_000, "\(before) kB before, \(peak) kB at most")
+        #expect(peak - before < 32 << 10, "\(before) kB before, \(peak) kB at most")
         let counts = """
             SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE phone = 'bot'), sum(visits),
               count(*) FILTER (WHERE "guestName" = repeat('s', 200)), count(*) FILTER (WHERE "crmNotes" = repeat('n', 200))) FROM \(Self.table)
