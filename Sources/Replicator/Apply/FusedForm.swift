@@ -63,7 +63,6 @@ struct FusedForm: Sendable {
     }
 
     /// The values of a transaction of this form.
-    ///
     func parameters(of changes: ArraySlice<Change>, _ arena: ChangeArena) -> PackedParameters {
         let cells = places.lazy.map { place in
             let change = changes[changes.startIndex + place.change]

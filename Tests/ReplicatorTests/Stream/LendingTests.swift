@@ -189,9 +189,7 @@ import Testing
             _ = try await holder.execute("BEGIN; UPDATE t SET v = v WHERE id = 1")
             let sender = try await pair.rows(Self.sender, on: pair.source)
             _ = try await pair.source.execute("UPDATE t SET v = 2 WHERE id = 1")
-            try await waitUntil("the applier waits for the row") {
-                try await holder.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").rowCount > 0
-            }
+            try await waitForTheRow(holder)
             if isLost { _ = try await pair.source.query("SELECT pg_terminate_backend(\(sender[0][0] ?? ""))") }
             let begun = try #require(try await pair.source.query("SELECT clock_timestamp()::text").firstValue)
             // Long enough for a server that hears nothing, and for several signs of life that reach nobody.
@@ -229,12 +227,22 @@ import Testing
         }
     }
 
-    /// The target refuses one on which others wait that have been sent behind it: they are void, and come again in their order.
-    @Test func whatIsSentBehindARefusedOneComesAgain() async throws {
+    private func pairThatCountsMissingRows(and more: String = "") async throws -> ReplicaPair {
         var replication = ReplicationSettings()
         replication.missingRow = .count
         replication.heartbeatMilliseconds = 0
-        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)", replication: replication)
+        return try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int); \(more)", replication: replication)
+    }
+
+    private func waitForTheRow(_ holder: PostgresConnection) async throws {
+        try await waitUntil("the applier waits for the row") {
+            try await holder.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").rowCount > 0
+        }
+    }
+
+    /// The target refuses one on which others wait that have been sent behind it: they are void, and come again in their order.
+    @Test func whatIsSentBehindARefusedOneComesAgain() async throws {
+        let pair = try await pairThatCountsMissingRows()
         let holder = try await ReplicaPair.connect(pair.targetURL)
         try await pair.streaming { state in
             for id in 1...6 { try await pair.apply("INSERT INTO t VALUES (\(id), 0)", state) }
@@ -242,14 +250,10 @@ import Testing
             try await waitUntil("the applier has nothing left to ask, and lends itself") { state.durableLSN >= state.appliedLSN }
             _ = try await holder.execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM t WHERE id = 1")
             _ = try await pair.source.execute("UPDATE t SET v = v + 10 WHERE id = 1")
-            try await waitUntil("the applier waits for the row") {
-                try await holder.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").rowCount > 0
-            }
+            try await waitForTheRow(holder)
             // One by one, so that each is sent by itself.
             for condition in ["id = 2", "id = 3", "id = 4", "id = 5", "id = 6", "id > 1"] {
-                let before = try #require(try await pair.source.query("SELECT pg_current_wal_lsn()::text").firstValue.flatMap { LSN($0) })
-                _ = try await pair.source.execute("UPDATE t SET v = v + 10 WHERE \(condition)")
-                try await waitUntil("it has been read") { state.receivedLSN > before }
+                try await pair.haveRead("UPDATE t SET v = v + 10 WHERE \(condition)", state)
             }
             _ = try await holder.execute("COMMIT")
             try await pair.catchUp(state)
@@ -266,10 +270,7 @@ import Testing
     /// Only the place keeps them back: the refused one has no BEGIN, as the one before it has asked how far the disk is, just now.
     /// On a busy machine they may be read together, and less is shown then.
     @Test func whatIsSentBehindARefusedOneWithoutABeginIsVoid() async throws {
-        var replication = ReplicationSettings()
-        replication.missingRow = .count
-        replication.heartbeatMilliseconds = 0
-        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)", replication: replication)
+        let pair = try await pairThatCountsMissingRows()
         let holder = try await ReplicaPair.connect(pair.targetURL)
         try await pair.streaming { state in
             for id in 1...4 { try await pair.apply("INSERT INTO t VALUES (\(id), 0)", state) }
@@ -279,9 +280,7 @@ import Testing
             _ = try await holder.execute("BEGIN; UPDATE t SET v = v WHERE id = 1")
             for id in 1...2 { _ = try await pair.source.execute("UPDATE t SET v = 5 WHERE id = \(id)") }
             for id in 5...8 { _ = try await pair.source.execute("INSERT INTO t VALUES (\(id), 0)") }
-            try await waitUntil("the applier waits for the row") {
-                try await holder.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").rowCount > 0
-            }
+            try await waitForTheRow(holder)
             _ = try await holder.execute("COMMIT")
             try await pair.catchUp(state)
             #expect(state.snapshot().counters.missingRows == 1)
@@ -293,11 +292,7 @@ import Testing
 
     /// What is left together with a refused one may be of a table that nobody has looked at: not in a transaction that has failed.
     @Test func whatComesBehindARefusedOneMayBeOfANewTable() async throws {
-        var replication = ReplicationSettings()
-        replication.missingRow = .count
-        replication.heartbeatMilliseconds = 0
-        let pair = try await ReplicaPair(
-            "CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY)", replication: replication)
+        let pair = try await pairThatCountsMissingRows(and: "CREATE TABLE u (id int PRIMARY KEY)")
         let holder = try await ReplicaPair.connect(pair.targetURL)
         try await pair.streaming { state in
             for id in 1...3 { try await pair.apply("INSERT INTO t VALUES (\(id), 0)", state) }
@@ -305,12 +300,8 @@ import Testing
             try await waitUntil("the applier has nothing left to ask, and lends itself") { state.durableLSN >= state.appliedLSN }
             _ = try await holder.execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM t WHERE id = 1")
             _ = try await pair.source.execute("UPDATE t SET v = 5 WHERE id = 1")
-            try await waitUntil("the applier waits for the row") {
-                try await holder.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").rowCount > 0
-            }
-            let before = try #require(try await pair.source.query("SELECT pg_current_wal_lsn()::text").firstValue.flatMap { LSN($0) })
-            _ = try await pair.source.execute("INSERT INTO u VALUES (1)")
-            try await waitUntil("it has been read") { state.receivedLSN > before }
+            try await waitForTheRow(holder)
+            try await pair.haveRead("INSERT INTO u VALUES (1)", state)
             _ = try await holder.execute("COMMIT")
             try await pair.catchUp(state)
             #expect(state.snapshot().counters.missingRows == 1)
@@ -342,4 +333,13 @@ import Testing
     private static let sender = """
         SELECT a.pid::text FROM pg_stat_replication r JOIN pg_stat_activity a USING (pid) WHERE a.datname = current_database()
         """
+}
+
+extension ReplicaPair {
+    /// Runs SQL on the source, then waits until the stream has brought it, applied or not.
+    fileprivate func haveRead(_ sql: String, _ state: DirectionState) async throws {
+        let before = try #require(try await source.query("SELECT pg_current_wal_lsn()::text").firstValue.flatMap { LSN($0) })
+        _ = try await source.execute(sql)
+        try await waitUntil("it has been read") { state.receivedLSN > before }
+    }
 }
