@@ -50,6 +50,12 @@ public enum ArrayEncoder {
 }
 
 extension ChangeArena {
+    /// Lends all cells and all value bytes.
+    @inline(__always)
+    func withValues<Result>(_ body: (UnsafeBufferPointer<Cell>, UnsafeRawBufferPointer) -> Result) -> Result {
+        cells.withUnsafeBufferPointer { cells in bytes.withUnsafeBytes { body(cells, $0) } }
+    }
+
     /// Lends a cell's bytes; empty for NULL and unchanged values.
     @inlinable
     func withCell<Result>(_ index: Int, _ body: (Cell, UnsafeRawBufferPointer) -> Result) -> Result {

@@ -35,29 +35,48 @@ public struct CopyEncoder: Sendable {
             isBegun = true
         }
         while position < rows.count, piece.count < pieceBytes {
-            write(rows[position], to: &piece)
-            position += 1
+            if rows[position].isMerged {
+                writeMerged(rows[position], to: &piece)
+                position += 1
+            } else {
+                position = writeRun(from: position, to: &piece, pieceBytes: pieceBytes)
+            }
         }
         guard position == rows.count else { return true }
         piece.append(contentsOf: [0xff, 0xff])
         return false
     }
 
-    private func write(_ row: RowSource, to piece: inout [UInt8]) {
-        if row.isMerged {
-            append(UInt16(truncatingIfNeeded: columns.count), to: &piece)
-            for column in columns {
-                let location = plan.location(row, sourceIndex: column)
-                chunks[Int(location.chunk)].arena.withCell(location.cell) { write($0, $1, to: &piece) }
+    private func writeMerged(_ row: RowSource, to piece: inout [UInt8]) {
+        Self.append(UInt16(truncatingIfNeeded: columns.count), to: &piece)
+        for column in columns {
+            let location = plan.location(row, sourceIndex: column)
+            chunks[Int(location.chunk)].arena.withCell(location.cell) { cell, value in
+                Self.append(cell.hasValue ? UInt32(bitPattern: cell.length) : .max, to: &piece)
+                piece.append(contentsOf: value)
             }
-        } else {
-            chunks[Int(row.chunk)].arena.withValues { writeTuple(at: row.first, $0, $1, to: &piece) }
+        }
+    }
+
+    /// Rows of one chunk, which is borrowed once for all of them.
+    ///
+    /// - Returns: the first row that is not written.
+    private func writeRun(from first: Int, to piece: inout [UInt8], pieceBytes: Int) -> Int {
+        let (rows, columns) = (rows, columns)
+        let chunk = rows[first].chunk
+        return chunks[Int(chunk)].arena.withValues { cells, bytes in
+            var index = first
+            while index < rows.count, rows[index].chunk == chunk, piece.count < pieceBytes {
+                Self.writeTuple(columns, at: rows[index].first, cells, bytes, to: &piece)
+                index += 1
+            }
+            return index
         }
     }
 
     /// A tuple's values at once: growing the piece for each of them took as long as copying them.
-    private func writeTuple(
-        at first: Int, _ cells: UnsafeBufferPointer<Cell>, _ bytes: UnsafeRawBufferPointer, to piece: inout [UInt8]
+    private static func writeTuple(
+        _ columns: [Int], at first: Int, _ cells: UnsafeBufferPointer<Cell>, _ bytes: UnsafeRawBufferPointer, to piece: inout [UInt8]
     ) {
         let sizeBytes = columns.reduce(2) { $0 + 4 + (cells[first + $1].hasValue ? Int(cells[first + $1].length) : 0) }
         piece.append(addingCapacity: sizeBytes) { span in
@@ -81,21 +100,8 @@ public struct CopyEncoder: Sendable {
         }
     }
 
-    private func write(_ cell: Cell, _ value: UnsafeRawBufferPointer, to piece: inout [UInt8]) {
-        append(cell.hasValue ? UInt32(bitPattern: cell.length) : .max, to: &piece)
-        piece.append(contentsOf: value)
-    }
-
     @inline(__always)
-    private func append<Value: FixedWidthInteger>(_ value: Value, to piece: inout [UInt8]) {
+    private static func append<Value: FixedWidthInteger>(_ value: Value, to piece: inout [UInt8]) {
         withUnsafeBytes(of: value.bigEndian) { piece.append(contentsOf: $0) }
-    }
-}
-
-extension ChangeArena {
-    /// Lends all cells and all value bytes.
-    @inline(__always)
-    func withValues<Result>(_ body: (UnsafeBufferPointer<Cell>, UnsafeRawBufferPointer) -> Result) -> Result {
-        cells.withUnsafeBufferPointer { cells in bytes.withUnsafeBytes { body(cells, $0) } }
     }
 }

@@ -45,17 +45,20 @@ public struct GroupPlanner {
 
     private mutating func add(chunk index: Int, skipUpTo: LSN) {
         let chunk = chunks[index]
-        for (number, span) in chunk.transactions.enumerated() {
-            // A prepared one may be older than others that are there: its name tells, not its position.
-            if span.commitLSN < skipUpTo, span.twoPhase == nil { continue }
-            for position in span.changes {
-                add(chunk.changes[position], at: (index, position, number), commitLSN: span.commitLSN)
+        chunk.arena.withValues { cells, bytes in
+            let values = BorrowedValues(chunk: Int32(truncatingIfNeeded: index), cells: cells, bytes: bytes)
+            for (number, span) in chunk.transactions.enumerated() {
+                // A prepared one may be older than others that are there: its name tells, not its position.
+                if span.commitLSN < skipUpTo, span.twoPhase == nil { continue }
+                for position in span.changes {
+                    add(chunk.changes[position], values, at: (index, position, number), commitLSN: span.commitLSN)
+                }
             }
         }
     }
 
     private mutating func add(
-        _ change: Change, at place: (chunk: Int, change: Int, transaction: Int), commitLSN: LSN
+        _ change: Change, _ values: BorrowedValues, at place: (chunk: Int, change: Int, transaction: Int), commitLSN: LSN
     ) {
         let row = GroupPlan.Step.row(chunk: place.chunk, change: place.change, transaction: place.transaction)
         if change.kind == .truncate {
@@ -67,7 +70,7 @@ public struct GroupPlanner {
         guard tables[index].isApplied else { return plan.ignoredCount += 1 }
         if commitLSN < tables[index].copiedUpTo { return }
         plan.changeCount += 1
-        if tables[index].isBulk, tables[index].add(change, chunk: place.chunk, chunks: chunks, plan: &plan) { return }
+        if tables[index].isBulk, tables[index].add(change, values, chunks: chunks, plan: &plan) { return }
         if tables[index].firesTriggers { bindAll() } else { tables[index].bind(into: &plan, chunks: chunks) }
         plan.steps.append(row)
     }

@@ -45,16 +45,17 @@ struct TableNet {
     var isApplied: Bool { relation != nil }
 
     /// Nets one change in; false when it can't be: a changed key, or a state that the source cannot have had.
-    mutating func add(_ change: Change, chunk: Int, chunks: [ChangeChunk], plan: inout GroupPlan) -> Bool {
-        let number = Int32(truncatingIfNeeded: chunk)
-        let new = RowSource(chunk: number, first: change.new.firstCell)
-        let old = RowSource(chunk: number, first: change.old.firstCell)
+    ///
+    /// - Parameter values: of the change's chunk.
+    mutating func add(_ change: Change, _ values: BorrowedValues, chunks: [ChangeChunk], plan: inout GroupPlan) -> Bool {
+        let new = RowSource(chunk: values.chunk, first: change.new.firstCell)
+        let old = RowSource(chunk: values.chunk, first: change.old.firstCell)
         let key = change.kind == .delete ? old : new
-        if change.kind == .update, change.oldKind != nil, !sameKey(old, new, chunks) { return false }
+        if change.kind == .update, change.oldKind != nil, !sameKey(old, new, values, chunks) { return false }
         // In an array or a COPY, a value that was not sent would be NULL.
         if change.kind == .insert, change.new.hasUnchanged { return false }
-        guard let hash = hash(of: key, chunks) else { return false }
-        guard let index = find(key, hash, chunks) else {
+        guard let hash = hash(of: key, values) else { return false }
+        guard let index = find(key, hash, values, chunks) else {
             let effect: Effect =
                 switch change.kind {
                 case .insert: .insert
@@ -64,6 +65,10 @@ struct TableNet {
             let isPartial = change.kind != .delete && change.new.hasUnchanged
             insert(Row(hash: hash, effect: effect, isPartial: isPartial, key: key, values: key))
             return true
+        }
+        if change.kind == .update, rows[index].effect == .update || rows[index].effect == .insert {
+            // The same bytes, and nearer to what comes next.
+            rows[index].key = key
         }
         return net(change.kind, new, isPartial: change.new.hasUnchanged, at: index, chunks: chunks, plan: &plan)
     }
@@ -219,13 +224,13 @@ struct TableNet {
 
     // MARK: the hash table
 
-    private func find(_ key: RowSource, _ hash: UInt32, _ chunks: [ChangeChunk]) -> Int? {
+    private func find(_ key: RowSource, _ hash: UInt32, _ values: BorrowedValues, _ chunks: [ChangeChunk]) -> Int? {
         guard !slots.isEmpty else { return nil }
         let mask = slots.count - 1
         var slot = Int(truncatingIfNeeded: hash) & mask
         while slots[slot] != 0 {
             let index = Int(slots[slot]) - 1
-            if rows[index].hash == hash, sameKey(rows[index].key, key, chunks) { return index }
+            if rows[index].hash == hash, sameKey(rows[index].key, key, values, chunks) { return index }
             slot = (slot + 1) & mask
         }
         return nil
@@ -249,29 +254,47 @@ struct TableNet {
     }
 
     /// FNV-1a over the key's bytes; `nil` when a key cell has no value. A key is never a merged row.
-    private func hash(of row: RowSource, _ chunks: [ChangeChunk]) -> UInt32? {
+    private func hash(of row: RowSource, _ values: BorrowedValues) -> UInt32? {
         var result: UInt64 = 0xcbf2_9ce4_8422_2325
         for index in keyIndexes {
-            let isComplete = chunks[Int(row.chunk)].arena.withCell(row.first + index) { cell, bytes in
-                for byte in bytes { result = (result ^ UInt64(byte)) &* 0x100_0000_01b3 }
-                result = (result ^ 0xff) &* 0x100_0000_01b3
-                return cell.kind != .null && cell.kind != .unchanged
-            }
-            if !isComplete { return nil }
+            let cell = values.cells[row.first + index]
+            guard cell.hasValue else { return nil }
+            for byte in values.bytes(of: cell) { result = (result ^ UInt64(byte)) &* 0x100_0000_01b3 }
+            result = (result ^ 0xff) &* 0x100_0000_01b3
         }
         // The low bits choose the slot; FNV's are weak for keys that differ in their last byte only.
         return UInt32(truncatingIfNeeded: result ^ (result >> 32))
     }
 
-    private func sameKey(_ left: RowSource, _ right: RowSource, _ chunks: [ChangeChunk]) -> Bool {
+    /// Whether a row has the key of one of the borrowed chunk.
+    private func sameKey(_ row: RowSource, _ other: RowSource, _ values: BorrowedValues, _ chunks: [ChangeChunk]) -> Bool {
+        if row.chunk == values.chunk { return sameKey(row, values, other, values) }
+        return chunks[Int(row.chunk)].arena.withValues { cells, bytes in
+            sameKey(row, BorrowedValues(chunk: row.chunk, cells: cells, bytes: bytes), other, values)
+        }
+    }
+
+    private func sameKey(
+        _ left: RowSource, _ leftValues: BorrowedValues, _ right: RowSource, _ rightValues: BorrowedValues
+    ) -> Bool {
         for index in keyIndexes {
-            let isSame = chunks[Int(left.chunk)].arena.withCell(left.first + index) { first, firstBytes in
-                chunks[Int(right.chunk)].arena.withCell(right.first + index) { second, secondBytes in
-                    first.kind == second.kind && firstBytes.elementsEqual(secondBytes)
-                }
-            }
-            if !isSame { return false }
+            let (first, second) = (leftValues.cells[left.first + index], rightValues.cells[right.first + index])
+            guard first.kind == second.kind, first.length == second.length,
+                leftValues.bytes(of: first).elementsEqual(rightValues.bytes(of: second))
+            else { return false }
         }
         return true
+    }
+}
+
+/// What a chunk holds, borrowed for a while: whoever goes to the chunk for each key counts references each time.
+struct BorrowedValues {
+    var chunk: Int32
+    var cells: UnsafeBufferPointer<Cell>
+    var bytes: UnsafeRawBufferPointer
+
+    @inline(__always)
+    func bytes(of cell: Cell) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: bytes[cell.offset..<(cell.offset + Int(cell.length))])
     }
 }

@@ -35,7 +35,9 @@ public struct TransactionAssembler: Sendable {
     }
 
     /// Whether a transaction has begun and not yet ended.
-    public var isInTransaction: Bool { open != nil }
+    ///
+    /// Not `open != nil`: that copies all of it into a comparison.
+    public var isInTransaction: Bool { if case .some = open { true } else { false } }
     /// Whether so much of a transaction is here, or has been taken, that nobody sees before the rest of it has come.
     public func hasBegun(bytes: Int) -> Bool {
         guard let open else { return false }
@@ -51,7 +53,7 @@ public struct TransactionAssembler: Sendable {
     public mutating func handle(_ message: PGOutputMessage) throws(StreamError) {
         switch message {
         case .begin(let finalLSN, let commitTime, let xid):
-            guard open == nil else { throw .unexpected("Begin inside a transaction") }
+            guard !isInTransaction else { throw .unexpected("Begin inside a transaction") }
             open = TransactionSpan(
                 xid: xid, commitLSN: finalLSN, endLSN: .zero, commitTime: commitTime, origin: nil,
                 changes: chunk.changes.count..<chunk.changes.count)
@@ -84,7 +86,7 @@ public struct TransactionAssembler: Sendable {
         case .message(_, let lsn, let prefix, let content, _):
             note(prefix: prefix, content: content, lsn: lsn)
         case .beginPrepare(let prepareLSN, let endLSN, let prepareTime, let xid, _):
-            guard open == nil else { throw .unexpected("Begin Prepare inside a transaction") }
+            guard !isInTransaction else { throw .unexpected("Begin Prepare inside a transaction") }
             endChunk()
             open = TransactionSpan(
                 xid: xid, commitLSN: prepareLSN, endLSN: .zero, commitTime: prepareTime, origin: nil, changes: 0..<0,
@@ -106,7 +108,7 @@ public struct TransactionAssembler: Sendable {
     private mutating func add(
         _ step: TwoPhaseStep, xid: UInt32, commitLSN: LSN, endLSN: LSN, time: PostgresTime
     ) throws(StreamError) {
-        guard open == nil else { throw .unexpected("the end of a prepared transaction inside a transaction") }
+        guard !isInTransaction else { throw .unexpected("the end of a prepared transaction inside a transaction") }
         endChunk()
         chunk.transactions = [
             TransactionSpan(
@@ -169,7 +171,7 @@ public struct TransactionAssembler: Sendable {
 
     /// The idle position: the server has nothing before this LSN. Ignored inside a transaction.
     public mutating func handleIdle(at lsn: LSN) {
-        guard open == nil, lsn > chunk.endLSN else { return }
+        guard !isInTransaction, lsn > chunk.endLSN else { return }
         chunk.endLSN = lsn
     }
 
@@ -211,17 +213,16 @@ public struct TransactionAssembler: Sendable {
     }
 
     private mutating func finish(endLSN: LSN, commitTime: PostgresTime) throws(StreamError) {
-        guard var transaction = open else { throw .unexpected("Commit outside a transaction") }
+        guard var transaction = open.take() else { throw .unexpected("Commit outside a transaction") }
         transaction.endLSN = endLSN
         transaction.commitTime = commitTime
         transaction.changes = transaction.changes.lowerBound..<chunk.changes.count
         chunk.transactions.append(transaction)
         chunk.endLSN = max(chunk.endLSN, endLSN)
-        open = nil
     }
 
     private mutating func add(width: Int, _ change: Change) throws(StreamError) {
-        guard open != nil else { throw .unexpected("a change outside a transaction") }
+        guard isInTransaction else { throw .unexpected("a change outside a transaction") }
         if change.kind != .truncate {
             // Everything after this line may index a tuple by its relation's columns.
             guard change.kind == .delete || change.new.count == width,

@@ -191,7 +191,7 @@ public struct PGOutputDecoder: Sendable {
                 throw .unknownCellKind(other)
             }
         }
-        arena.bytes.append(contentsOf: reader.bytes[start..<reader.offset])
+        arena.bytes.append(contentsOf: UnsafeRawBufferPointer(rebasing: reader.bytes[start..<reader.offset]))
         return TupleReference(firstCell: first, count: count, hasUnchanged: hasUnchanged)
     }
 

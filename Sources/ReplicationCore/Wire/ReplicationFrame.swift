@@ -13,10 +13,7 @@ public enum ReplicationFrame: Sendable, Equatable {
         guard range.lowerBound >= 0, range.upperBound <= bytes.count, !range.isEmpty else {
             throw .truncated(message: 0, offset: range.lowerBound)
         }
-        let parsed = bytes.withUnsafeBytes { buffer -> Result<ReplicationFrame, WireError> in
-            Result { () throws(WireError) in try Self.parse(buffer, range) }
-        }
-        self = try parsed.get()
+        self = try bytes.span.bytes.withUnsafeBytes { (buffer) throws(WireError) in try Self.parse(buffer, range) }
     }
 
     private static func parse(
