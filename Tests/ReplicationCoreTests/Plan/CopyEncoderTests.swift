@@ -76,4 +76,25 @@ import Testing
         #expect(!encoder.write(to: &piece, pieceBytes: 1 << 20))
         #expect(piece == Self.header + [0, 2] + field("A") + field("b") + [0xff, 0xff])
     }
+
+    @Test func rowsOfSeveralChunksAndMergedOnesKeepTheirOrderInPiecesOfAnySize() {
+        var plan = GroupPlan()
+        plan.mergedRows = [[CellLocation(chunk: 1, cell: 0), CellLocation(chunk: 0, cell: 1), CellLocation(chunk: 0, cell: 2)]]
+        let chunks = [chunk([["a", "b", "c"], ["d", nil, "f"]]), chunk([["A", "B", "C"]])]
+        let places = [(0, 0), (0, 3), (1, 0), (-1, 0), (0, 0), (1, 0), (1, 0)]
+        let rows = places.map { RowSource(chunk: Int32($0.0), first: $0.1) }
+        let values = [["a", "b", "c"], ["d", nil, "f"], ["A", "B", "C"], ["A", "b", "c"], ["a", "b", "c"], ["A", "B", "C"], ["A", "B", "C"]]
+        let expected = Self.header + values.flatMap { [0, 3] + $0.flatMap(field) } + [0xff, 0xff]
+        for size in [1, 20, 45, 1 << 20] {
+            var encoder = CopyEncoder(columns: columns([0, 1, 2]), rows: rows, plan: plan, chunks: chunks)
+            var all: [UInt8] = []
+            var hasMore = true
+            while hasMore {
+                var piece: [UInt8] = []
+                hasMore = encoder.write(to: &piece, pieceBytes: size)
+                all += piece
+            }
+            #expect(all == expected, "pieces of \(size)")
+        }
+    }
 }
