@@ -70,6 +70,14 @@ need_node() {
   node=$root/bin/node
 }
 
+# need_psycopg: sets $python, a Python that has psycopg 3: the one that is there, or Debian's.
+need_psycopg() {
+  python=$(command -v python3 || true)
+  [ -n "$python" ] && "$python" -c 'import psycopg' 2>/dev/null && return 0
+  apt_install python3-psycopg
+  python=/usr/bin/python3
+}
+
 # need_psycopg2: sets $python, the Python that Debian's psycopg2 belongs to.
 need_psycopg2() { apt_install python3-psycopg2; python=/usr/bin/python3; }
 

@@ -37,7 +37,7 @@ done
 [ "$(id -u)" = 0 ] || fail "the harness's cluster.sh starts its servers as postgres, which takes root"
 need_postgres
 apt_install postgresql-15-pglogical
-python3 -c 'import psycopg' 2>/dev/null || fail "the harness needs Python's psycopg 3: python3 -m pip install 'psycopg[binary]'"
+need_psycopg
 if [ -z "${LINDERO_BIN:-}" ]; then
   need_build
   say "building (release; the first time takes some minutes)"
@@ -68,11 +68,11 @@ for workload in "${workloads[@]}"; do
   case $workload in
     latency)
       sized=(--rate 1000) && [ -z "$small" ] || sized=(--rate 300 --seconds 5 --scale 2)
-      python3 "$harness/bench.py" latency "${common[@]}" "${sized[@]}" ;;
+      "$python" "$harness/bench.py" latency "${common[@]}" "${sized[@]}" ;;
     *)
       declare -A rows=([oltp]=24000 [insert]=100000 [update]=100000 [hot]=100000 [bigtx]=200000)
       sized=() && [ -z "$small" ] || sized=(--rows "${rows[$workload]}" --scale 2)
-      python3 "$harness/bench.py" backlog --workload "$workload" "${common[@]}" ${sized[@]+"${sized[@]}"} ;;
+      "$python" "$harness/bench.py" backlog --workload "$workload" "${common[@]}" ${sized[@]+"${sized[@]}"} ;;
   esac
 done
 
@@ -80,10 +80,10 @@ mkdir -p "$out"
 cp "$work/results.jsonl" "$out/second-opinion.jsonl"
 {
   echo "By ../shared/bench/bench.py, $(date -u +%Y-%m-%d), Lindero $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown), $(nproc) cores, $runs runs${small:+, a tenth of the size}."
-  python3 "$harness/bench.py" report --out "$work/results.jsonl" --work "$work/work"
+  "$python" "$harness/bench.py" report --out "$work/results.jsonl" --work "$work/work"
 } | tee "$out/second-opinion.txt"
 # What differs is in no median; it is no success either.
-python3 - "$work/results.jsonl" <<'P'
+"$python" - "$work/results.jsonl" <<'P'
 import json, sys
 with open(sys.argv[1]) as file:
     runs = [json.loads(line) for line in file if line.strip()]
