@@ -33,6 +33,19 @@ import Testing
         return [0, 0, 0, UInt8(value.utf8.count)] + Array(value.utf8)
     }
 
+    /// Everything that an encoder writes, piece by piece.
+    private func write(_ encoder: CopyEncoder, _ pieceBytes: Int) -> (all: [UInt8], pieces: Int) {
+        var encoder = encoder
+        var (all, pieces, hasMore): ([UInt8], Int, Bool) = ([], 0, true)
+        while hasMore {
+            var piece: [UInt8] = []
+            hasMore = encoder.write(to: &piece, pieceBytes: pieceBytes)
+            all += piece
+            pieces += 1
+        }
+        return (all, pieces)
+    }
+
     @Test func rowsAreWrittenColumnByColumnInTheStatementsOrder() {
         let chunk = chunk([["a", nil, "ccc"], ["", "b", "d"]])
         let rows = [RowSource(chunk: 0, first: 3), RowSource(chunk: 0, first: 0)]
@@ -47,15 +60,7 @@ import Testing
         let chunk = chunk((0..<50).map { ["\($0)", $0 % 3 == 0 ? nil : String(repeating: "x", count: $0), "end"] })
         let rows = (0..<50).map { RowSource(chunk: 0, first: 3 * $0) }
         func bytes(_ pieceBytes: Int) -> (all: [UInt8], pieces: Int) {
-            var encoder = CopyEncoder(columns: columns([0, 1, 2]), rows: rows, plan: GroupPlan(), chunks: [chunk])
-            var (all, pieces, hasMore): ([UInt8], Int, Bool) = ([], 0, true)
-            while hasMore {
-                var piece: [UInt8] = []
-                hasMore = encoder.write(to: &piece, pieceBytes: pieceBytes)
-                all += piece
-                pieces += 1
-            }
-            return (all, pieces)
+            write(CopyEncoder(columns: columns([0, 1, 2]), rows: rows, plan: GroupPlan(), chunks: [chunk]), pieceBytes)
         }
         let whole = bytes(1 << 20)
         #expect(whole.pieces == 1)
@@ -86,15 +91,8 @@ import Testing
         let values = [["a", "b", "c"], ["d", nil, "f"], ["A", "B", "C"], ["A", "b", "c"], ["a", "b", "c"], ["A", "B", "C"], ["A", "B", "C"]]
         let expected = Self.header + values.flatMap { [0, 3] + $0.flatMap(field) } + [0xff, 0xff]
         for size in [1, 20, 45, 1 << 20] {
-            var encoder = CopyEncoder(columns: columns([0, 1, 2]), rows: rows, plan: plan, chunks: chunks)
-            var all: [UInt8] = []
-            var hasMore = true
-            while hasMore {
-                var piece: [UInt8] = []
-                hasMore = encoder.write(to: &piece, pieceBytes: size)
-                all += piece
-            }
-            #expect(all == expected, "pieces of \(size)")
+            let encoder = CopyEncoder(columns: columns([0, 1, 2]), rows: rows, plan: plan, chunks: chunks)
+            #expect(write(encoder, size).all == expected, "pieces of \(size)")
         }
     }
 }
