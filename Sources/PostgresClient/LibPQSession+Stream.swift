@@ -46,8 +46,8 @@ extension LibPQSession {
                 let isGathering = isWorthGathering()
                 // Somebody waits for what is here: no call of the system to see whether there is more.
                 if !batch.messages.isEmpty && !isGathering { return batch }
-                // Nothing complete came since the socket was read last.
-                if isSocketRead {
+                // Nothing complete came since the socket was read last; or probably none has, since all of what had come was taken.
+                if isSocketRead || !isGathering && !maySocketHide {
                     if !hasRested && isGathering && !gatherDeadline.isPast {
                         Self.rest(isShort: batch.bytes.count < Self.littleBytes)
                         hasRested = true
@@ -62,6 +62,12 @@ extension LibPQSession {
             }
         }
         return batch
+    }
+
+    /// Whether more may have been taken from the socket than was asked for: what has been read shows all at once.
+    private var maySocketHide: Bool {
+        guard let handle = try? opened() else { return true }
+        return PQsslInUse(handle) != 0 || PQgssEncInUse(handle) != 0
     }
 
     private func waitForData(_ beside: BesideSession?, until deadline: Deadline) throws(PostgresError) -> Bool {

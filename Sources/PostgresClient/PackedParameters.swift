@@ -27,7 +27,7 @@ public struct PackedParameters: Sendable {
     public mutating func appendNull() { entries.append(Entry(offset: 0, length: -1, isBinary: false)) }
 
     /// Adds a value; its type's binary form, or its text in UTF-8.
-    public mutating func append(_ value: ArraySlice<UInt8>, isBinary: Bool) {
+    public mutating func append(_ value: UnsafeRawBufferPointer, isBinary: Bool) {
         entries.append(Entry(offset: Int32(bytes.count), length: Int32(value.count), isBinary: isBinary))
         bytes.append(contentsOf: value)
         if !isBinary { bytes.append(0) }
@@ -36,9 +36,9 @@ public struct PackedParameters: Sendable {
     public mutating func append(_ parameter: PostgresParameter) {
         switch parameter {
         case .null: appendNull()
-        case .text(let text): append(Array(text.utf8)[...], isBinary: false)
-        case .textBytes(let text): append(text[...], isBinary: false)
-        case .binary(let value): append(value[...], isBinary: true)
+        case .text(var text): text.withUTF8 { append(UnsafeRawBufferPointer($0), isBinary: false) }
+        case .textBytes(let text): text.withUnsafeBytes { append($0, isBinary: false) }
+        case .binary(let value): value.withUnsafeBytes { append($0, isBinary: true) }
         }
     }
 }

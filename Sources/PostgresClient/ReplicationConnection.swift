@@ -122,22 +122,49 @@ public actor ReplicationConnection {
     /// Waits for messages, then takes what is there up to about `maximumBytes`.
     ///
     /// Cancellation ends the wait with `.cancelled`; no message is lost, and the stream goes on.
+    /// - Returns: an empty batch when nothing came within `waitMilliseconds`.
+    /// - Throws: `.server` when the server ended the stream with an error, or warned that it leaves changes out.
+    public func receive(maximumBytes: Int, waitMilliseconds: Int) async throws(PostgresError) -> ReplicationBatch {
+        try await session.call(isolation: self) { () throws(PostgresError) in
+            try take(maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, beside: nil, isWorthGathering: { false })
+        }
+    }
+
+    /// Runs what reads the stream message by message; once its task is cancelled, `receiveBlocking` throws `.cancelled`.
+    ///
+    /// One handler of the cancellation for all of it: of what a small transaction costs to receive, one for each was half.
+    public func reading<Value>(
+        _ body: @Sendable (isolated ReplicationConnection) async throws -> Value
+    ) async throws -> Value {
+        session.wake.clear()
+        return try await withTaskCancellationHandler {
+            try await body(self)
+        } onCancel: { [wake = session.wake] in
+            wake.raise()
+        }
+    }
+
+    /// The same as `receive` on this connection's own thread, which waits; inside of `reading`.
+    ///
     /// - Parameter isWorthGathering: asked each time the socket is empty; while it says yes, messages gather for a
     ///   moment. The server sends one by one, and waking for each costs more than the message; a caller that has work
     ///   left loses nothing by waiting.
     /// - Parameter beside: a session that somebody lends this thread, whose answers are taken while nothing comes here.
-    /// - Returns: an empty batch when nothing came within `waitMilliseconds`.
-    /// - Throws: `.server` when the server ended the stream with an error, or warned that it leaves changes out.
-    public func receive(
-        maximumBytes: Int, waitMilliseconds: Int, beside: BesideSession? = nil,
-        isWorthGathering: @Sendable () -> Bool = { false }
-    ) async throws(PostgresError) -> ReplicationBatch {
-        let capacity = expectedBytes
-        let batch = try await session.call(isolation: self) { () throws(PostgresError) in
-            try session.receive(
-                maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, capacity: capacity,
-                beside: beside, isWorthGathering: isWorthGathering)
+    public func receiveBlocking(
+        maximumBytes: Int, waitMilliseconds: Int, beside: BesideSession? = nil, isWorthGathering: () -> Bool
+    ) throws(PostgresError) -> ReplicationBatch {
+        try session.withinLimits(timeoutMilliseconds: nil, isCancellable: true) { () throws(PostgresError) in
+            try take(
+                maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, beside: beside, isWorthGathering: isWorthGathering)
         }
+    }
+
+    private func take(
+        maximumBytes: Int, waitMilliseconds: Int, beside: BesideSession?, isWorthGathering: () -> Bool
+    ) throws(PostgresError) -> ReplicationBatch {
+        let batch = try session.receive(
+            maximumBytes: maximumBytes, waitMilliseconds: waitMilliseconds, capacity: expectedBytes, beside: beside,
+            isWorthGathering: isWorthGathering)
         expectedBytes = batch.bytes.count + batch.bytes.count / 8
         return batch
     }

@@ -34,25 +34,25 @@ final class WakeEvent: Sendable {
 
 /// A moment on the monotonic clock, or never.
 struct Deadline {
-    private let instant: ContinuousClock.Instant?
+    /// More than anybody waits, and no more than the clock can count.
+    private static let longestMilliseconds = 1 << 40
+    private let nanoseconds: Int64?
 
-    static let never = Deadline(instant: nil)
-
-    private init(instant: ContinuousClock.Instant?) { self.instant = instant }
+    static let never = Deadline(milliseconds: nil)
 
     init(milliseconds: Int?) {
-        instant = milliseconds.map { ContinuousClock.now.advanced(by: .milliseconds($0)) }
+        nanoseconds = milliseconds.map {
+            MonotonicClock.nanoseconds() + Int64(min($0, Self.longestMilliseconds)) * 1_000_000
+        }
     }
 
-    var isPast: Bool { instant.map { $0 <= .now } ?? false }
+    var isPast: Bool { nanoseconds.map { $0 <= MonotonicClock.nanoseconds() } ?? false }
 
     /// For `poll`: -1 means for ever; a fraction of a millisecond counts as one, so that no wait spins.
     fileprivate var pollMilliseconds: CInt {
-        guard let instant else { return -1 }
-        let (seconds, attoseconds) = (instant - .now).components
-        if seconds < 0 || attoseconds < 0 { return 0 }
-        if seconds > 86_400 { return 86_400_000 }
-        return CInt(seconds * 1000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
+        guard let nanoseconds else { return -1 }
+        let left = nanoseconds - MonotonicClock.nanoseconds()
+        return left <= 0 ? 0 : CInt(min((left + 999_999) / 1_000_000, 86_400_000))
     }
 }
 

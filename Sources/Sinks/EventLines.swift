@@ -185,7 +185,7 @@ public struct EventLines: Sendable {
     }
 
     private func bytes(of cell: Cell) -> ArraySlice<UInt8> {
-        cell.kind == .text ? arena.bytes[cell.offset..<cell.offset + Int(cell.length)] : []
+        cell.kind == .text ? arena.bytes[cell.range] : []
     }
 
     private mutating func appendMembers(

@@ -83,8 +83,8 @@ import Testing
             func values(_ number: Int32, text: [UInt8]) -> PackedParameters {
                 var values = PackedParameters(count: 3, bytes: 10)
                 values.append(.binary(bigEndian(number)))
-                values.append([0, 1, 0][...], isBinary: true)
-                values.append(text[...], isBinary: false)
+                values.append(.binary([0, 1, 0]))
+                values.append(.textBytes(text))
                 values.append(.text(""))
                 values.appendNull()
                 return values

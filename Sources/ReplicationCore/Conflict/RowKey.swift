@@ -32,7 +32,7 @@ public struct RowKey: Sendable, Hashable {
                         buffer[count] = cell.kind == .null ? 0 : 1
                         buffer.storeBytes(of: cell.length.bigEndian, toByteOffset: count + 1, as: Int32.self)
                         count += 5
-                        let value = values[cell.offset..<(cell.offset + Int(cell.length))]
+                        let value = values[cell.range]
                         UnsafeMutableRawBufferPointer(rebasing: buffer[count...]).copyMemory(
                             from: UnsafeRawBufferPointer(rebasing: value))
                         count += value.count

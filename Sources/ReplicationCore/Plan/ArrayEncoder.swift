@@ -52,7 +52,7 @@ public enum ArrayEncoder {
 extension ChangeArena {
     /// Lends all cells and all value bytes.
     @inline(__always)
-    func withValues<Result>(_ body: (UnsafeBufferPointer<Cell>, UnsafeRawBufferPointer) -> Result) -> Result {
+    public func withValues<Result>(_ body: (UnsafeBufferPointer<Cell>, UnsafeRawBufferPointer) -> Result) -> Result {
         cells.withUnsafeBufferPointer { cells in bytes.withUnsafeBytes { body(cells, $0) } }
     }
 
@@ -61,7 +61,7 @@ extension ChangeArena {
     func withCell<Result>(_ index: Int, _ body: (Cell, UnsafeRawBufferPointer) -> Result) -> Result {
         let cell = cells[index]
         return bytes.withUnsafeBytes { all in
-            body(cell, UnsafeRawBufferPointer(rebasing: all[cell.offset..<(cell.offset + Int(cell.length))]))
+            body(cell, UnsafeRawBufferPointer(rebasing: all[cell.range]))
         }
     }
 }

@@ -92,7 +92,7 @@ public struct CopyEncoder: Sendable {
                     guard cell.hasValue else { continue }
                     let end = offset + Int(cell.length)
                     UnsafeMutableRawBufferPointer(rebasing: row[offset..<end])
-                        .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[cell.offset..<(cell.offset + Int(cell.length))]))
+                        .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[cell.range]))
                     offset = end
                 }
                 count += sizeBytes

@@ -295,6 +295,6 @@ struct BorrowedValues {
 
     @inline(__always)
     func bytes(of cell: Cell) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: bytes[cell.offset..<(cell.offset + Int(cell.length))])
+        UnsafeRawBufferPointer(rebasing: bytes[cell.range])
     }
 }

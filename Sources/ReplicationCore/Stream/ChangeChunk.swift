@@ -22,11 +22,16 @@ public struct ChangeChunk: Sendable {
     public init() {}
 
     /// The one transaction of this chunk, if it is prepared at the source before it ends: such a one stands alone.
-    public var twoPhase: TransactionSpan? { transactions.first.flatMap { $0.twoPhase == nil ? nil : $0 } }
+    public var twoPhase: TransactionSpan? { isTwoPhase ? transactions[0] : nil }
+    // By index, here and below: `first` and `last` copy all of a span, and each small transaction asks several times.
+    /// Whether it has such a transaction.
+    public var isTwoPhase: Bool {
+        if !transactions.isEmpty, case .some = transactions[0].twoPhase { true } else { false }
+    }
     /// Whether the last transaction goes on in the next chunk.
-    public var isOpenEnded: Bool { transactions.last.map { !$0.isCommitted } ?? false }
+    public var isOpenEnded: Bool { !transactions.isEmpty && !transactions[transactions.count - 1].isCommitted }
     /// Whether it is a piece of a transaction that may not have committed yet, and may be retracted.
-    public var isEarly: Bool { transactions.last?.isEarly ?? false }
+    public var isEarly: Bool { !transactions.isEmpty && transactions[transactions.count - 1].isEarly }
     public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero && !retracts }
 
     /// Memory in use, in bytes.

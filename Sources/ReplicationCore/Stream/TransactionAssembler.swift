@@ -202,13 +202,14 @@ public struct TransactionAssembler: Sendable {
     }
 
     private mutating func exchange(with next: ChangeChunk) -> ChangeChunk {
-        var result = chunk
+        // Not copied: nobody else has it.
+        var result = next
+        swap(&result, &chunk)
         result.relations = relations
         if !result.arena.bytes.isEmpty {
             last = (result.arena.bytes.count, result.arena.cells.count, result.changes.count)
         }
-        chunk = next
-        if next.changes.isEmpty { relations.forgetSuperseded() }
+        if chunk.changes.isEmpty { relations.forgetSuperseded() }
         return result
     }
 

@@ -39,6 +39,9 @@ public struct Cell: Sendable, Equatable {
     public var length: Int32
     public var kind: Kind
 
+    /// Where its bytes are in the arena's; empty for NULL and unchanged values.
+    @inlinable public var range: Range<Int> { offset..<offset + Int(length) }
+
     /// Whether there are bytes of it.
     public var hasValue: Bool { kind == .text || kind == .binary }
 

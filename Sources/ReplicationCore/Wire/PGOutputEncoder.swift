@@ -49,7 +49,7 @@ public enum PGOutputEncoder {
             case .text, .binary:
                 bytes.append(cell.kind == .text ? UInt8(ascii: "t") : UInt8(ascii: "b"))
                 bytes.append(bigEndian: UInt32(bitPattern: cell.length))
-                bytes += arena.bytes[cell.offset..<(cell.offset + Int(cell.length))]
+                bytes += arena.bytes[cell.range]
             }
         }
     }

@@ -64,11 +64,11 @@ struct ApplyLoop: Sendable {
             do {
                 if second == nil { try await applier.apply(group) } else { try await Self.apply(group, with: Lent(applier: applier)) }
             } catch {
-                note(applier)
+                state.note(applier)
                 throw error
             }
             lastMilliseconds = Int(Monotonic.milliseconds() - start)
-            note(applier)
+            state.note(applier)
             if note(group.chunks, arrival) { hasCaughtUp = true }
             if hasCaughtUp, applier.isHomeFree {
                 hasCaughtUp = false
@@ -78,7 +78,7 @@ struct ApplyLoop: Sendable {
             if applier.isEarly, !applier.isSettled { try await applier.settle() }
         }
         try await applier.flush()
-        note(applier)
+        state.note(applier)
     }
 
     /// Applies a group off the thread of the session at home, which may be at work on the next one meanwhile.
@@ -104,29 +104,22 @@ struct ApplyLoop: Sendable {
     private func lending(of applier: GroupApplier) -> StreamMailbox.Lending {
         // The mailbox gives it to one of the two at a time.
         nonisolated(unsafe) let applier = applier
+        // Not all that the loop knows: a closure that is made for each transaction would copy that.
         return StreamMailbox.Lending(
             connection: connection,
-            send: { chunk, whileWaiting in
-                withoutActuallyEscaping(whileWaiting) { told(applier.sendLent(chunk, duties($0)), of: applier) }
+            send: { [state] chunk, whileWaiting in
+                withoutActuallyEscaping(whileWaiting) { state.note(applier.sendLent(chunk, Self.duties(state, $0)), of: applier) }
             },
-            take: { isAwaited, whileWaiting in
-                withoutActuallyEscaping(whileWaiting) { told(applier.takeLent(isAwaited: isAwaited, duties($0)), of: applier) }
+            take: { [state] isAwaited, whileWaiting in
+                withoutActuallyEscaping(whileWaiting) {
+                    state.note(applier.takeLent(isAwaited: isAwaited, Self.duties(state, $0)), of: applier)
+                }
             })
     }
 
-    private func told(_ state: GroupApplier.LentState, of applier: GroupApplier) -> StreamMailbox.LentOutcome {
-        note(applier)
-        return switch state {
-        case .onItsWay: .onItsWay
-        case .refused: .refused
-        case .applied: .applied(isSettled: applier.isSettled)
-        case .left: .leftToApplier
-        }
-    }
-
-    private func duties(_ whileWaiting: @escaping () -> Void) -> GroupApplier.LentDuties {
+    private static func duties(_ state: DirectionState, _ whileWaiting: @escaping () -> Void) -> GroupApplier.LentDuties {
         GroupApplier.LentDuties(
-            patienceMilliseconds: Self.lentMilliseconds, whileWaiting: whileWaiting, whenApplied: noteVisible)
+            patienceMilliseconds: lentMilliseconds, whileWaiting: whileWaiting, whenApplied: { state.noteVisible($0) })
     }
 
     private func nextGroup(
@@ -154,28 +147,41 @@ struct ApplyLoop: Sendable {
             // A piece of a large transaction would be taken back by a flush.
             if applier.hasPiece { questions = min(questions, Self.settleQuestions - 1) }
             if questions < Self.settleQuestions { try await applier.settle() } else { try await applier.flush() }
-            note(applier)
+            state.note(applier)
         }
-    }
-
-    private func note(_ applier: GroupApplier) {
-        state.note(applied: applier.appliedLSN, durable: applier.durableLSN)
-        state.add(applier.takeCounters())
-    }
-
-    private func noteVisible(_ chunk: ChangeChunk) {
-        guard let last = chunk.transactions.last, last.isVisible else { return }
-        state.withLag { $0.handleApplied(last.commitTime) }
     }
 
     /// Measures what has just become visible on the target; whether the direction has caught up by it.
     private func note(_ chunks: [ChangeChunk], _ arrival: HeartbeatArrival) -> Bool {
         var hasCaughtUp = false
         for chunk in chunks {
-            noteVisible(chunk)
+            state.noteVisible(chunk)
             if let beat = chunk.heartbeat, beat.worker == worker, arrival.handle(beat) { hasCaughtUp = true }
         }
         return hasCaughtUp
+    }
+}
+
+extension DirectionState {
+    /// What an applier has come to.
+    fileprivate func note(_ applier: GroupApplier) {
+        note(applied: applier.appliedLSN, durable: applier.durableLSN)
+        add(applier.takeCounters())
+    }
+
+    fileprivate func note(_ state: GroupApplier.LentState, of applier: GroupApplier) -> StreamMailbox.LentOutcome {
+        note(applier)
+        return switch state {
+        case .onItsWay: .onItsWay
+        case .refused: .refused
+        case .applied: .applied(isSettled: applier.isSettled)
+        case .left: .leftToApplier
+        }
+    }
+
+    fileprivate func noteVisible(_ chunk: borrowing ChangeChunk) {
+        guard let index = chunk.transactions.indices.last, chunk.transactions[index].isVisible else { return }
+        withLag { $0.handleApplied(chunk.transactions[index].commitTime) }
     }
 }
 

@@ -64,14 +64,17 @@ struct FusedForm: Sendable {
 
     /// The values of a transaction of this form.
     func parameters(of changes: ArraySlice<Change>, _ arena: ChangeArena) -> PackedParameters {
-        let cells = places.lazy.map { place in
-            let change = changes[changes.startIndex + place.change]
-            return (place.isOld ? change.old : change.new).firstCell + place.column
+        arena.withValues { cells, bytes in
+            changes.withUnsafeBufferPointer { changes in
+                let values = places.lazy.map { place in
+                    cells[(place.isOld ? changes[place.change].old : changes[place.change].new).firstCell + place.column]
+                }
+                let sizeBytes = values.reduce(FusedStatement.progressBytes) { $0 + Int($1.length) }
+                var parameters = PackedParameters(count: places.count + FusedStatement.progressCount, bytes: sizeBytes)
+                for cell in values { parameters.append(cell, bytes) }
+                return parameters
+            }
         }
-        var parameters = PackedParameters(
-            count: places.count + FusedStatement.progressCount, bytes: FusedStatement.progressBytes + arena.valueBytes(cells))
-        for cell in cells { parameters.append(arena, cell) }
-        return parameters
     }
 }
 
@@ -82,12 +85,13 @@ extension Change {
 
 extension PackedParameters {
     /// Adds a cell's value.
-    mutating func append(_ arena: ChangeArena, _ index: Int) {
-        let cell = arena.cells[index]
+    ///
+    /// - Parameter bytes: of all cells.
+    mutating func append(_ cell: Cell, _ bytes: UnsafeRawBufferPointer) {
         switch cell.kind {
         case .null, .unchanged: appendNull()
         case .text, .binary:
-            append(arena.bytes[cell.offset..<cell.offset + Int(cell.length)], isBinary: cell.kind == .binary)
+            append(UnsafeRawBufferPointer(rebasing: bytes[cell.range]), isBinary: cell.kind == .binary)
         }
     }
 }

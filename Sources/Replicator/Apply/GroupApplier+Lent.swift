@@ -31,29 +31,30 @@ extension GroupApplier {
 
     /// Sends a small chunk to the target, behind what is on its way.
     func sendLent(_ chunk: ChangeChunk, _ duties: LentDuties) -> LentState {
+        // Copied once: it is the list that is handed on.
+        let chunks = [chunk]
         if !executor.lent.isEmpty, takeLent(isAwaited: false, duties) == .refused {
-            return leaveBehind(PreparedGroup(chunks: [chunk]), duties)
+            return leaveBehind(PreparedGroup(chunks: chunks), duties)
         }
         while !executor.lent.isEmpty,
             executor.lent.count >= Self.lentLimit || executor.lentBytes + chunk.sizeBytes > Self.lentBytes
         {
-            if takeLent(isAwaited: true, duties) == .left { return leave(PreparedGroup(chunks: [chunk])) }
+            if takeLent(isAwaited: true, duties) == .left { return leave(PreparedGroup(chunks: chunks)) }
         }
-        guard !hasPiece, chunk.endLSN > executor.sentLSN, [chunk].mayGoInBulk(exactUpTo: exactUpTo),
-            builder.plans.hasAll(chunk.usedDefinitions)
-        else { return leaveBehind(PreparedGroup(chunks: [chunk]), duties) }
-        let group = builder.prepare([chunk], skipUpTo: executor.sentLSN)
+        let sentLSN = executor.sentLSN
+        guard !hasPiece, chunk.endLSN > sentLSN, chunks.mayGoInBulk(exactUpTo: exactUpTo),
+            let group = builder.preparePlanned(chunks, skipUpTo: sentLSN)
+        else { return leaveBehind(PreparedGroup(chunks: chunks), duties) }
         guard let batch = group.closedBatch else { return leaveBehind(group, duties) }
         do {
             try executor.sendLent(
-                chunk, batch, group.counters, asksConstraints: group.firesTriggers,
-                patienceMilliseconds: duties.patienceMilliseconds, whileWaiting: duties.whileWaiting)
+                group, batch, patienceMilliseconds: duties.patienceMilliseconds, whileWaiting: duties.whileWaiting)
         } catch .parameter(let index, let problem) {
             // Found before anything of it was sent: a small chunk's parameters are known.
             return leaveBehind(group.failed(by: PostgresError.parameter(index: index, problem: problem)), duties)
         } catch {
             // Nor is known what the others have come to: the target's row will say.
-            return leaveAll(because: error, and: [chunk])
+            return leaveAll(because: error, and: chunks)
         }
         return .onItsWay
     }
@@ -70,7 +71,7 @@ extension GroupApplier {
             {
                 isFirst = false
                 builder.counters.add(group.counters)
-                duties.whenApplied(group.chunk)
+                for index in group.chunks.indices { duties.whenApplied(group.chunks[index]) }
             }
         } catch {
             if isAwaited { return fail(error, duties) }
@@ -94,7 +95,7 @@ extension GroupApplier {
     }
 
     private func leaveAll(because error: any Error, and more: [ChangeChunk] = []) -> LentState {
-        ahead = PreparedGroup(chunks: executor.lent.map(\.chunk) + more).failed(by: error)
+        ahead = PreparedGroup(chunks: executor.lent.flatMap(\.chunks) + more).failed(by: error)
         executor.lent = []
         lentFailure = nil
         return .left

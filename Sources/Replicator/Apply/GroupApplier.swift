@@ -313,7 +313,7 @@ final class GroupApplier {
 extension [ChangeChunk] {
     /// Whether they are whole transactions that end behind a position, so that they commit as one.
     func mayOverlap(after lsn: LSN) -> Bool {
-        allSatisfy { !$0.isOpenEnded && !$0.isEarly && !$0.retracts && $0.twoPhase == nil } && contains { $0.endLSN > lsn }
+        allSatisfy { !$0.isOpenEnded && !$0.isEarly && !$0.retracts && !$0.isTwoPhase } && contains { $0.endLSN > lsn }
     }
 
     /// Whether their order within a group is free.

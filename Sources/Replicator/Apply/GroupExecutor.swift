@@ -133,7 +133,7 @@ struct GroupExecutor: Sendable {
         if let chunk = chunks.last, let span = chunk.twoPhase { return try await prepare(chunk, span, with: batch) }
         let heartbeat = chunks.reversed().lazy.compactMap(\.heartbeat).first
         try await commit(
-            endLSN: chunks.reduce(appliedLSN) { max($0, $1.endLSN) }, commitTime: chunks.lastCommitTime,
+            endLSN: max(appliedLSN, chunks.endLSN), commitTime: chunks.lastCommitTime,
             heartbeat: heartbeat, with: batch, asksConstraints: asksConstraints)
     }
 
@@ -219,6 +219,10 @@ struct GroupExecutor: Sendable {
 
 extension [ChangeChunk] {
     var lastCommitTime: PostgresTime? {
-        last { !$0.transactions.isEmpty }?.transactions.last?.commitTime
+        guard let chunk = indices.last(where: { !self[$0].transactions.isEmpty }) else { return nil }
+        return self[chunk].transactions[self[chunk].transactions.count - 1].commitTime
     }
+
+    /// Everything before it is in one of them, or came before.
+    var endLSN: LSN { reduce(.zero) { Swift.max($0, $1.endLSN) } }
 }

@@ -45,6 +45,18 @@ struct PlanCache: Sendable {
     /// Whether `resolve` would have nothing to do.
     func hasAll(_ definitions: [Int]) -> Bool { definitions.allSatisfy { entries[$0] != nil } }
 
+    /// The same for all that a small chunk uses.
+    func hasAll(of chunk: borrowing ChangeChunk) -> Bool {
+        for change in chunk.changes {
+            if change.kind == .truncate {
+                guard hasAll(chunk.truncations[change.relation].relations) else { return false }
+            } else if entries[change.relation] == nil {
+                return false
+            }
+        }
+        return true
+    }
+
     /// Forgets the plans of definitions that the stream has left behind, once they are many.
     mutating func forget(missingFrom history: RelationHistory) {
         guard entries.count > history.count + 100 else { return }

@@ -82,7 +82,7 @@ struct PreparedGroup: Sendable {
     /// Everything, when it fits one round trip and the target itself checks what it must: it may then commit unseen.
     var closedBatch: StepBatch? {
         guard free.isEmpty, work.count == 1, case .statements(let batch) = work[0], batch.checksItself,
-            chunks.last?.isOpenEnded == false
+            let last = chunks.indices.last, !chunks[last].isOpenEnded
         else { return nil }
         return batch
     }
@@ -93,5 +93,8 @@ struct PreparedGroup: Sendable {
 
 extension [ChangeChunk] {
     /// Commit of the first source transaction; zero when there is none.
-    var firstCommitLSN: LSN { lazy.compactMap { $0.transactions.first?.commitLSN }.first ?? .zero }
+    var firstCommitLSN: LSN {
+        for index in indices where !self[index].transactions.isEmpty { return self[index].transactions[0].commitLSN }
+        return .zero
+    }
 }

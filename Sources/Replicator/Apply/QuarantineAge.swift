@@ -83,7 +83,7 @@ struct QuarantineAge {
                     let cell = stored.arena.cells[tuple.firstCell + index]
                     return Value(
                         typeOID: stored.relation.columns[index].typeOID, kind: cell.kind,
-                        bytes: Array(stored.arena.bytes[cell.offset..<(cell.offset + Int(cell.length))]))
+                        bytes: Array(stored.arena.bytes[cell.range]))
                 })
         }
         return keys

@@ -67,7 +67,7 @@ struct StatementCache: Sendable {
     /// The form that these changes have, if one like them came before. It holds as long as its statement: plans are forgotten
     /// together with all statements.
     mutating func form(of changes: ArraySlice<Change>) -> FusedForm? {
-        guard let index = forms.firstIndex(where: { $0.form.matches(changes) }) else { return nil }
+        guard let index = forms.indices.first(where: { forms[$0].form.matches(changes) }) else { return nil }
         useCount += 1
         forms[index].lastUse = useCount
         return forms[index].form

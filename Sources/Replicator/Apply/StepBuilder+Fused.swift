@@ -21,19 +21,23 @@ extension StepBuilder {
     /// - Returns: what the statements stand for; `nil` when the group has to go another way. Nothing but preparations is
     ///   added then.
     mutating func fuse(_ chunks: [ChangeChunk], skipUpTo: LSN, into batch: inout StepBatch) -> ApplyCounters? {
-        guard fuses, let last = chunks.last, !last.isOpenEnded, last.twoPhase == nil,
+        guard fuses, let last = chunks.indices.last, !chunks[last].isOpenEnded, !chunks[last].isTwoPhase,
             chunks.reduce(0, { $0 + $1.changes.count }) <= limits.guardedChanges,
             chunks.reduce(0, { $0 + $1.transactions.count }) <= FusedStatement.transactionLimit
         else { return nil }
         var done = ApplyCounters()
         var fusions: [(fusion: Fusion, changes: ArraySlice<Change>)] = []
-        for chunk in chunks {
-            for span in chunk.transactions {
-                if span.isCommitted { done.transactions += 1 }
-                if span.commitLSN < skipUpTo { continue }
-                guard let fusion = known(span, in: chunk) ?? fusion(of: span, in: chunk) else { return nil }
+        // By index: a chunk and a span are much to copy beside what is done with them.
+        for chunk in chunks.indices {
+            for span in chunks[chunk].transactions.indices {
+                if chunks[chunk].transactions[span].isCommitted { done.transactions += 1 }
+                if chunks[chunk].transactions[span].commitLSN < skipUpTo { continue }
+                guard let fusion = known(span, in: chunks[chunk]) ?? fusion(of: chunks[chunk].transactions[span], in: chunks[chunk])
+                else { return nil }
                 done.add(fusion.counters)
-                if !fusion.parts.isEmpty { fusions.append((fusion, chunk.changes[span.changes])) }
+                if !fusion.parts.isEmpty {
+                    fusions.append((fusion, chunks[chunk].changes[chunks[chunk].transactions[span].changes]))
+                }
             }
         }
         let names = fusions.compactMap { $0.fusion.name ?? name(of: $0.fusion, $0.changes, &batch) }
@@ -43,9 +47,10 @@ extension StepBuilder {
         return done
     }
 
-    private mutating func known(_ span: TransactionSpan, in chunk: ChangeChunk) -> Fusion? {
-        let changes = chunk.changes[span.changes]
-        guard let form = statements.form(of: changes), span.commitLSN >= form.copiedUpTo else { return nil }
+    /// - Parameter span: its number in the chunk.
+    private mutating func known(_ span: Int, in chunk: ChangeChunk) -> Fusion? {
+        let changes = chunk.changes[chunk.transactions[span].changes]
+        guard let form = statements.form(of: changes), chunk.transactions[span].commitLSN >= form.copiedUpTo else { return nil }
         let parameters = form.parameters(of: changes, chunk.arena)
         guard parameters.sizeBytes < limits.heldRowBytes else { return nil }
         return Fusion(parts: form.parts, parameters: parameters, counters: form.counters, name: form.name)
@@ -77,7 +82,9 @@ extension StepBuilder {
             guard fusion.parts.count <= FusedStatement.tableLimit, sizeBytes < limits.heldRowBytes else { return nil }
             fusion.counters.changes += 1
         }
-        for cell in fusion.cells.joined() { fusion.parameters.append(chunk.arena, cell) }
+        chunk.arena.withValues { cells, bytes in
+            for cell in fusion.cells.joined() { fusion.parameters.append(cells[cell], bytes) }
+        }
         return fusion
     }
 

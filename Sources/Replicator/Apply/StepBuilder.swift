@@ -93,6 +93,12 @@ struct StepBuilder: Sendable {
             statements: statementsInUse)
     }
 
+    /// The same; `nil` where a definition has no plan yet.
+    mutating func preparePlanned(_ chunks: [ChangeChunk], skipUpTo: LSN) -> PreparedGroup? {
+        for index in chunks.indices where !plans.hasAll(of: chunks[index]) { return nil }
+        return prepare(chunks, skipUpTo: skipUpTo)
+    }
+
     private var statementsInUse: PreparedGroup.Statements {
         PreparedGroup.Statements(session: session, generation: statements.generation)
     }
@@ -302,11 +308,10 @@ extension ChangeArena {
     /// A cell as a statement's parameter.
     func parameter(_ index: Int) -> PostgresParameter {
         let cell = cells[index]
-        let range = cell.offset..<(cell.offset + Int(cell.length))
-        switch cell.kind {
-        case .null, .unchanged: return .null
-        case .text: return .textBytes(Array(bytes[range]))
-        case .binary: return .binary(Array(bytes[range]))
+        return switch cell.kind {
+        case .null, .unchanged: .null
+        case .text: .textBytes(Array(bytes[cell.range]))
+        case .binary: .binary(Array(bytes[cell.range]))
         }
     }
 }

@@ -147,7 +147,7 @@ struct SlotChanges {
             guard let index = relation.columns.firstIndex(where: { $0.name == column }), index < tuple.count else { return nil }
             let cell = arena.cells[tuple.firstCell + index]
             guard cell.kind == .text else { return nil }
-            let bytes = arena.bytes[cell.offset..<(cell.offset + Int(cell.length))]
+            let bytes = arena.bytes[cell.range]
             guard let text = String(validating: bytes, as: UTF8.self) else { return nil }
             values.append(text)
         }

@@ -74,7 +74,7 @@ struct SplitTarget: Sendable {
     func bytes(_ column: Int, _ operation: RowOperation, _ arena: ChangeArena) -> [UInt8]? {
         let cell = arena.cells[operation.newCell(column, table: table, arena: arena)]
         guard cell.hasValue else { return nil }
-        return Array(arena.bytes[cell.offset..<(cell.offset + Int(cell.length))])
+        return Array(arena.bytes[cell.range])
     }
 
     /// An operation with all that the stream tells of its row; `nil` where that is too little for one.

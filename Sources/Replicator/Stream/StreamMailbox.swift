@@ -359,5 +359,5 @@ extension ChangeChunk {
     var isPosition: Bool { transactions.isEmpty && changes.isEmpty && heartbeat == nil && !retracts }
 
     /// Whether it is a group of its own.
-    fileprivate var standsAlone: Bool { isOpenEnded || twoPhase != nil || retracts }
+    fileprivate var standsAlone: Bool { isOpenEnded || isTwoPhase || retracts }
 }

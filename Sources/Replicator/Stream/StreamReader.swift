@@ -76,7 +76,7 @@ struct StreamReader {
     }
 
     /// Reads until the task is cancelled or `state.isDraining`, then tells the server the last durable LSN.
-    func run() async throws { try await run(on: stream) }
+    func run() async throws { try await stream.reading { stream in try await run(on: stream) } }
 
     /// Runs on the stream's own thread: what comes is decoded where it comes.
     private func run(on stream: isolated ReplicationConnection) async throws {
@@ -97,20 +97,28 @@ struct StreamReader {
             mailbox.settleLent { try? report(&life.schedule) }
             mailbox.close()
         }
-        while !isOver {
+        reading: while !isOver {
             if mailbox.isFull {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
                 if isEchoing?() == true { Self.rest() }
                 // Nobody waits for the middle of a large transaction.
                 let isInLarge = life.assembler.hasBegun(bytes: Self.readBytes)
-                let batch = try await stream.receive(
+                let batch = try stream.receiveBlocking(
                     maximumBytes: min(512 << 10, limits.bytes),
                     // Who waits for a full group, now or later, is to hear of the backlog's end at once.
                     waitMilliseconds: life.isBacklog ? Int(Self.flowMilliseconds) / 2 : Self.waitMilliseconds,
                     beside: beside,
                     isWorthGathering: { [mailbox, isBehind] in isInLarge || isBehind?() ?? mailbox.isBehind })
-                try await read(batch, &life)
+                reserve(for: batch, &life)
+                var messages = batch.messages[...]
+                while let event = try read(batch.bytes, &messages, &life) {
+                    try await handle(event, &life)
+                    // What follows comes again.
+                    if isOver { break reading }
+                }
+                deliver(&life)
+                if spill != nil { try await spillOver(&life) }
                 takeLent(&life)
                 if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {
                     if let noteBacklog { noteBacklog(isBacklog) } else { mailbox.note(isBacklog: isBacklog) }
@@ -146,31 +154,43 @@ struct StreamReader {
 
     private var isOver: Bool { Task.isCancelled || stopsOnDrain && state.isDraining }
 
-    private func read(_ batch: ReplicationBatch, _ life: inout Life) async throws {
-        var reportedBytes = 0
-        if life.streamed?.isInSegment != true {
-            let rowBytes = batch.bytes.count - batch.messages.count * (ReplicationFrame.dataHeadBytes + PGOutputDecoder.rowHeadBytes)
-            life.assembler.reserve(bytes: max(0, rowBytes), messages: batch.messages.count)
-        }
-        for range in batch.messages {
+    private func reserve(for batch: ReplicationBatch, _ life: inout Life) {
+        if life.streamed?.isInSegment == true { return }
+        let rowBytes = batch.bytes.count - batch.messages.count * (ReplicationFrame.dataHeadBytes + PGOutputDecoder.rowHeadBytes)
+        life.assembler.reserve(bytes: max(0, rowBytes), messages: batch.messages.count)
+    }
+
+    /// Reads what has come, up to what others have to be waited for, and takes it out of `messages`.
+    ///
+    /// Not asynchronous, as all that is not streamed is read without waiting: each call that may wait has a cost.
+    private func read(
+        _ bytes: [UInt8], _ messages: inout ArraySlice<Range<Int>>, _ life: inout Life
+    ) throws -> StreamedTransactions.Event? {
+        var reportedBytes = messages.first?.lowerBound ?? 0
+        while let range = messages.popFirst() {
             if range.lowerBound - reportedBytes >= Self.readBytes {
                 reportedBytes = range.lowerBound
                 try report(&life.schedule)
             }
-            switch try read(batch.bytes, range, &life) {
+            let event = try read(bytes, range, &life)
+            switch event {
             case .kept, .began, .added, .changed: continue
             case .ordinary:
                 let isFull = life.assembler.changeCount >= limits.changes && !life.assembler.isInTransaction
                 if isFull { deliver(&life) }
-                continue
-            case .committed(let commit): try await replay(commit, &life)
-            case .ended(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
+            case .committed, .ended: return event
             }
-            // What follows comes again.
-            if isOver { return }
         }
-        deliver(&life)
-        try await spillOver(&life)
+        return nil
+    }
+
+    /// Sees to what a streamed transaction has come to.
+    private func handle(_ event: StreamedTransactions.Event, _ life: inout Life) async throws {
+        switch event {
+        case .committed(let commit): try await replay(commit, &life)
+        case .ended(let xid, let hasFile): if hasFile { await spill?.folder.remove(xid) }
+        case .kept, .began, .added, .changed, .ordinary: return
+        }
     }
 
     /// A transaction that may not have committed is not waited for.

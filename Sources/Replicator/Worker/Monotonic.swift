@@ -1,10 +1,9 @@
+import PostgresClient
+
 /// The clock of waits and lag: never set, never jumps.
 public enum Monotonic {
-    private static let start = ContinuousClock.now
+    private static let start = MonotonicClock.nanoseconds()
 
     /// Milliseconds since the process first asked.
-    public static func milliseconds() -> Int64 {
-        let elapsed = start.duration(to: .now).components
-        return elapsed.seconds * 1_000 + elapsed.attoseconds / 1_000_000_000_000_000
-    }
+    public static func milliseconds() -> Int64 { (MonotonicClock.nanoseconds() - start) / 1_000_000 }
 }
