@@ -11,6 +11,7 @@ extension LibPQSession {
     /// The same, and how much has come by then, while there is little: who waits for it soon has nothing else to do.
     private static let shortRestNanoseconds = 100_000
     private static let littleBytes = 4 << 10
+    private static let fewMessages = 16
     /// How long one call may gather: the caller wants something to work on, too.
     private static let gatherMilliseconds = 4
 
@@ -24,7 +25,9 @@ extension LibPQSession {
         let deadline = Deadline(milliseconds: max(0, waitMilliseconds))
         let gatherDeadline = Deadline(milliseconds: min(Self.gatherMilliseconds, max(0, waitMilliseconds)))
         var batch = ReplicationBatch()
-        batch.bytes.reserveCapacity(capacity)
+        // Growing bit by bit costs more than a small transaction's room.
+        batch.bytes.reserveCapacity(max(capacity, Self.littleBytes))
+        batch.messages.reserveCapacity(Self.fewMessages)
         var isSocketRead = false
         // Where a pause brought nothing, another would only hold back what is here, and cost a change of threads.
         var hasRested = false

@@ -23,19 +23,19 @@ public struct ChangeChunk: Sendable {
 
     /// The one transaction of this chunk, if it is prepared at the source before it ends: such a one stands alone.
     public var twoPhase: TransactionSpan? { isTwoPhase ? transactions[0] : nil }
-    // By index, here and below: `first` and `last` copy all of a span, and each small transaction asks several times.
+    // By index and inlined, here and below: else a span or all of the chunk is copied, and each small transaction asks several times.
     /// Whether it has such a transaction.
-    public var isTwoPhase: Bool {
+    @inlinable public var isTwoPhase: Bool {
         if !transactions.isEmpty, case .some = transactions[0].twoPhase { true } else { false }
     }
     /// Whether the last transaction goes on in the next chunk.
-    public var isOpenEnded: Bool { !transactions.isEmpty && !transactions[transactions.count - 1].isCommitted }
+    @inlinable public var isOpenEnded: Bool { !transactions.isEmpty && !transactions[transactions.count - 1].isCommitted }
     /// Whether it is a piece of a transaction that may not have committed yet, and may be retracted.
-    public var isEarly: Bool { !transactions.isEmpty && transactions[transactions.count - 1].isEarly }
-    public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero && !retracts }
+    @inlinable public var isEarly: Bool { !transactions.isEmpty && transactions[transactions.count - 1].isEarly }
+    @inlinable public var isEmpty: Bool { transactions.isEmpty && endLSN == .zero && !retracts }
 
     /// Memory in use, in bytes.
-    public var sizeBytes: Int {
+    @inlinable public var sizeBytes: Int {
         arena.sizeBytes + changes.count * MemoryLayout<Change>.stride
             + transactions.count * MemoryLayout<TransactionSpan>.stride
             + truncations.reduce(0) { $0 + MemoryLayout<Truncation>.stride + $1.relations.count * MemoryLayout<Int>.stride }
@@ -96,7 +96,7 @@ public struct TransactionSpan: Sendable, Equatable {
     /// Whether its commit has not been seen yet: `commitLSN` is a position before it.
     public var isEarly = false
     /// Whether the whole of it has been read.
-    public var isCommitted: Bool { endLSN != .zero }
+    @inlinable public var isCommitted: Bool { endLSN != .zero }
 }
 
 /// A step of a transaction that is prepared at the source before it commits or is rolled back.

@@ -201,7 +201,7 @@ public struct TransactionAssembler: Sendable {
         return exchange(with: tail)
     }
 
-    private mutating func exchange(with next: ChangeChunk) -> ChangeChunk {
+    private mutating func exchange(with next: consuming ChangeChunk) -> ChangeChunk {
         // Not copied: nobody else has it.
         var result = next
         swap(&result, &chunk)

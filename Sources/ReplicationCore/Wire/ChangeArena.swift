@@ -9,7 +9,7 @@ public struct ChangeArena: Sendable {
     public init() {}
 
     /// Memory held, in bytes; more than what is used while it grows.
-    public var sizeBytes: Int { bytes.capacity + cells.capacity * MemoryLayout<Cell>.stride }
+    @inlinable public var sizeBytes: Int { bytes.capacity + cells.capacity * MemoryLayout<Cell>.stride }
 
     /// The same without room to grow.
     func fitted() -> ChangeArena {

@@ -154,8 +154,8 @@ struct ApplyLoop: Sendable {
     /// Measures what has just become visible on the target; whether the direction has caught up by it.
     private func note(_ chunks: [ChangeChunk], _ arrival: HeartbeatArrival) -> Bool {
         var hasCaughtUp = false
+        state.noteVisible(chunks)
         for chunk in chunks {
-            state.noteVisible(chunk)
             if let beat = chunk.heartbeat, beat.worker == worker, arrival.handle(beat) { hasCaughtUp = true }
         }
         return hasCaughtUp
@@ -179,9 +179,11 @@ extension DirectionState {
         }
     }
 
-    fileprivate func noteVisible(_ chunk: borrowing ChangeChunk) {
-        guard let index = chunk.transactions.indices.last, chunk.transactions[index].isVisible else { return }
-        withLag { $0.handleApplied(chunk.transactions[index].commitTime) }
+    fileprivate func noteVisible(_ chunks: [ChangeChunk]) {
+        for chunk in chunks.indices {
+            guard let last = chunks[chunk].transactions.indices.last, chunks[chunk].transactions[last].isVisible else { continue }
+            withLag { $0.handleApplied(chunks[chunk].transactions[last].commitTime) }
+        }
     }
 }
 

@@ -25,8 +25,8 @@ extension GroupApplier {
         var patienceMilliseconds = 100
         /// Called now and then while the target does not answer.
         var whileWaiting: () -> Void
-        /// Called when a chunk is applied.
-        var whenApplied: (ChangeChunk) -> Void = { _ in }
+        /// Called when chunks are applied.
+        var whenApplied: ([ChangeChunk]) -> Void = { _ in }
     }
 
     /// Sends a small chunk to the target, behind what is on its way.
@@ -71,7 +71,7 @@ extension GroupApplier {
             {
                 isFirst = false
                 builder.counters.add(group.counters)
-                for index in group.chunks.indices { duties.whenApplied(group.chunks[index]) }
+                duties.whenApplied(group.chunks)
             }
         } catch {
             if isAwaited { return fail(error, duties) }

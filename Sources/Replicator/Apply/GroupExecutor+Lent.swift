@@ -17,7 +17,7 @@ struct LentGroup: Sendable {
         counters = group.counters
         self.ending = ending
         endLSN = chunks.endLSN
-        sizeBytes = chunks.reduce(0) { $0 + $1.sizeBytes }
+        sizeBytes = chunks.sizeBytes
     }
 }
 
@@ -29,7 +29,7 @@ extension GroupExecutor {
     var sentLSN: LSN { lent.isEmpty ? appliedLSN : lent[lent.count - 1].endLSN }
 
     /// How many bytes of them there are.
-    var lentBytes: Int { lent.reduce(0) { $0 + $1.sizeBytes } }
+    var lentBytes: Int { lent.indices.reduce(0) { $0 + lent[$1].sizeBytes } }
 
     /// Sends a group that commits; what it comes to is taken later.
     ///

@@ -224,5 +224,8 @@ extension [ChangeChunk] {
     }
 
     /// Everything before it is in one of them, or came before.
-    var endLSN: LSN { reduce(.zero) { Swift.max($0, $1.endLSN) } }
+    var endLSN: LSN { indices.reduce(.zero) { Swift.max($0, self[$1].endLSN) } }
+
+    /// Memory in use, in bytes.
+    var sizeBytes: Int { indices.reduce(0) { $0 + self[$1].sizeBytes } }
 }

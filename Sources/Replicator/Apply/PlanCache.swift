@@ -46,10 +46,10 @@ struct PlanCache: Sendable {
     func hasAll(_ definitions: [Int]) -> Bool { definitions.allSatisfy { entries[$0] != nil } }
 
     /// The same for all that a small chunk uses.
-    func hasAll(of chunk: borrowing ChangeChunk) -> Bool {
-        for change in chunk.changes {
+    func hasAll(of changes: [Change], _ truncations: [Truncation]) -> Bool {
+        for change in changes {
             if change.kind == .truncate {
-                guard hasAll(chunk.truncations[change.relation].relations) else { return false }
+                guard hasAll(truncations[change.relation].relations) else { return false }
             } else if entries[change.relation] == nil {
                 return false
             }

@@ -27,17 +27,16 @@ extension StepBuilder {
         else { return nil }
         var done = ApplyCounters()
         var fusions: [(fusion: Fusion, changes: ArraySlice<Change>)] = []
-        // By index: a chunk and a span are much to copy beside what is done with them.
+        // By index: all of a chunk is much to copy beside what is done with it.
         for chunk in chunks.indices {
-            for span in chunks[chunk].transactions.indices {
-                if chunks[chunk].transactions[span].isCommitted { done.transactions += 1 }
-                if chunks[chunk].transactions[span].commitLSN < skipUpTo { continue }
-                guard let fusion = known(span, in: chunks[chunk]) ?? fusion(of: chunks[chunk].transactions[span], in: chunks[chunk])
+            for span in chunks[chunk].transactions {
+                if span.isCommitted { done.transactions += 1 }
+                if span.commitLSN < skipUpTo { continue }
+                let changes = chunks[chunk].changes[span.changes]
+                guard let fusion = known(changes, chunks[chunk].arena, commitLSN: span.commitLSN) ?? fusion(of: span, in: chunks[chunk])
                 else { return nil }
                 done.add(fusion.counters)
-                if !fusion.parts.isEmpty {
-                    fusions.append((fusion, chunks[chunk].changes[chunks[chunk].transactions[span].changes]))
-                }
+                if !fusion.parts.isEmpty { fusions.append((fusion, changes)) }
             }
         }
         let names = fusions.compactMap { $0.fusion.name ?? name(of: $0.fusion, $0.changes, &batch) }
@@ -47,11 +46,9 @@ extension StepBuilder {
         return done
     }
 
-    /// - Parameter span: its number in the chunk.
-    private mutating func known(_ span: Int, in chunk: ChangeChunk) -> Fusion? {
-        let changes = chunk.changes[chunk.transactions[span].changes]
-        guard let form = statements.form(of: changes), chunk.transactions[span].commitLSN >= form.copiedUpTo else { return nil }
-        let parameters = form.parameters(of: changes, chunk.arena)
+    private mutating func known(_ changes: ArraySlice<Change>, _ arena: ChangeArena, commitLSN: LSN) -> Fusion? {
+        guard let form = statements.form(of: changes), commitLSN >= form.copiedUpTo else { return nil }
+        let parameters = form.parameters(of: changes, arena)
         guard parameters.sizeBytes < limits.heldRowBytes else { return nil }
         return Fusion(parts: form.parts, parameters: parameters, counters: form.counters, name: form.name)
     }

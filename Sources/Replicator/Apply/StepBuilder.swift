@@ -95,7 +95,7 @@ struct StepBuilder: Sendable {
 
     /// The same; `nil` where a definition has no plan yet.
     mutating func preparePlanned(_ chunks: [ChangeChunk], skipUpTo: LSN) -> PreparedGroup? {
-        for index in chunks.indices where !plans.hasAll(of: chunks[index]) { return nil }
+        for index in chunks.indices where !plans.hasAll(of: chunks[index].changes, chunks[index].truncations) { return nil }
         return prepare(chunks, skipUpTo: skipUpTo)
     }
 
