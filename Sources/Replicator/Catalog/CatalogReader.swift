@@ -24,18 +24,7 @@ public enum CatalogReader {
     public static func tables(
         _ connection: PostgresConnection, matching names: [QualifiedName]? = nil
     ) async throws(PostgresError) -> [TableDescription] {
-        if let names, names.isEmpty { return [] }
-        var filter = ""
-        var parameters: [PostgresParameter] = []
-        if let names {
-            filter = "AND (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
-            parameters = [
-                .text(SQLText.arrayLiteral(names.map(\.schema))),
-                .text(SQLText.arrayLiteral(names.map(\.name))),
-            ]
-        }
-        let result = try await connection.query(CatalogSQL.tables(filter: filter), parameters)
-        var tables = result.rows.compactMap(table)
+        var tables = try await rows(connection, matching: names).compactMap(table)
         if tables.isEmpty { return [] }
         var positions: [UInt32: Int] = [:]
         for (position, table) in tables.enumerated() { positions[table.oid] = position }
@@ -61,13 +50,25 @@ public enum CatalogReader {
         return try await tables(connection, matching: names)
     }
 
-    /// The names alone, of every table that `tables` could describe.
-    public static func names(_ connection: PostgresConnection) async throws(PostgresError) -> [QualifiedName]
-    {
-        try await connection.query(CatalogSQL.tables(filter: "")).rows.compactMap { row in
+    /// The names alone, of every table that `tables` could describe, or of those of them that are there.
+    public static func names(
+        _ connection: PostgresConnection, matching names: [QualifiedName]? = nil
+    ) async throws(PostgresError) -> [QualifiedName] {
+        try await rows(connection, matching: names).compactMap { row in
             guard let schema = row["schema"], let name = row["name"] else { return nil }
             return QualifiedName(schema: schema, name: name)
         }
+    }
+
+    private static func rows(
+        _ connection: PostgresConnection, matching names: [QualifiedName]?
+    ) async throws(PostgresError) -> [PostgresRow] {
+        guard let names else { return try await connection.query(CatalogSQL.tables(filter: "")).rows }
+        if names.isEmpty { return [] }
+        return try await connection.query(
+            CatalogSQL.tables(filter: "AND (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))"),
+            [.text(SQLText.arrayLiteral(names.map(\.schema))), .text(SQLText.arrayLiteral(names.map(\.name)))]
+        ).rows
     }
 
     private static func number<Number: FixedWidthInteger>(_ text: String?) -> Number? {

@@ -51,18 +51,17 @@ extension InitialSync {
             try cover.requireWhole(tables.filter { cover.publication.tables[$0.name] == nil })
         }
         let addition = TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
-        let present = Set(try await CatalogReader.tables(target, matching: tables.map(\.name)).map(\.name))
+        let present = Set(try await CatalogReader.names(target, matching: tables.map(\.name)))
         let finished = try await TableCopyState.read(target, direction: settings.name)
         var unfinished = tables.filter { known?.unfinishedTables.contains($0.name.sql) ?? false }
+        var filled: [QualifiedName] = []
         for table in tables where present.contains(table.name) && finished[table.name] == nil && !unfinished.contains(table) {
             // What is there when the slot is adopted, and what has rows, is taken as it is.
-            let isEmpty = try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount == 0
-            if known == nil || finished.isEmpty || !isEmpty || cover.obstacle(table) != nil {
-                try await addition.adopt(table.name)
-            } else {
-                unfinished.append(table)
-            }
+            var isFilled = known == nil || finished.isEmpty || cover.obstacle(table) != nil
+            if !isFilled { isFilled = try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount > 0 }
+            if isFilled { filled.append(table.name) } else { unfinished.append(table) }
         }
+        try await addition.adopt(filled)
         guard !unfinished.isEmpty else { return }
         try await requireSlot(source)
         try await CopyGate(settings: settings).enter(target)

@@ -120,7 +120,7 @@ public struct InitialSync: Sendable {
     /// Rows that Lindero did not copy are somebody's: they are neither overwritten nor mixed with the source's.
     func requireEmpty(_ tables: [TableDescription], on target: PostgresConnection, after hint: String? = nil) async throws {
         var filled: [String] = []
-        let present = Set(try await CatalogReader.tables(target, matching: tables.map(\.name)).map(\.name))
+        let present = Set(try await CatalogReader.names(target, matching: tables.map(\.name)))
         for table in tables where present.contains(table.name) {
             if try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount > 0 {
                 filled.append("\(table.name)")

@@ -91,13 +91,18 @@ struct TableAddition {
 }
 
 extension TableAddition {
-    /// Takes a table as it is: its rows are the direction's already, under another name perhaps.
-    func adopt(_ table: QualifiedName) async throws {
+    /// Takes tables as they are: their rows are the direction's already, under another name perhaps.
+    func adopt(_ tables: [QualifiedName]) async throws {
+        if tables.isEmpty { return }
         _ = try await target.query(
             """
             INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
-            VALUES ($1, $2, $3, '0/0', 0, 0)
+            SELECT $1, schema, name, '0/0', 0, 0 FROM unnest($2::text[], $3::text[]) AS t(schema, name)
             ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = NULL, left_columns = '{}'
-            """, [.text(settings.name), .text(table.schema), .text(table.name)])
+            """,
+            [
+                .text(settings.name), .text(SQLText.arrayLiteral(tables.map(\.schema))),
+                .text(SQLText.arrayLiteral(tables.map(\.name))),
+            ])
     }
 }

@@ -85,9 +85,10 @@ extension DirectionSettings {
         let names = try await CatalogReader.publishedTables(source, publication: publication)
         var types: [UInt32: ColumnDescription] = [:]
         guard !names.isEmpty else { return types }
-        let there = Dictionary(
-            try await CatalogReader.tables(target, matching: names).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        for table in try await CatalogReader.tables(source, matching: names) {
+        async let targetTables = CatalogReader.tables(target, matching: names)
+        let sourceTables = try await CatalogReader.tables(source, matching: names)
+        let there = Dictionary(try await targetTables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        for table in sourceTables {
             guard let other = there[table.name] else { continue }
             for column in table.columns {
                 // The stream has one format: a column that stays behind decides it too.

@@ -55,7 +55,7 @@ struct TableArrival {
             guard isEmpty, let description, try await obstacle(description, source) == nil else {
                 return try await TableAddition(
                     settings: settings, state: state, logger: logger, source: source, target: target
-                ).adopt(table)
+                ).adopt([table])
             }
             try await add(description, source, target)
         }

@@ -64,8 +64,10 @@ struct RunCommand: LinderoCommand {
         _ adopted: (source: Database, target: Database, slot: String), _ publication: String
     ) async throws -> WorkerPlan {
         // A wrong address is told with its name before anything starts.
-        try await adopted.source.connected { _ in }
-        try await adopted.target.connected { _ in }
+        async let source: Void = adopted.source.connected { _ in }
+        async let target: Void = adopted.target.connected { _ in }
+        try await source
+        try await target
         return WorkerPlan.adopting(
             source: adopted.source.options, target: adopted.target.options, slot: adopted.slot, publication: publication)
     }
