@@ -51,6 +51,9 @@ extension LibPQSession {
         return .data
     }
 
+    /// How long the pieces of a COPY gather: of 8 kB each, a socket's buffer holds what comes in about a millisecond.
+    private static let copyPauseNanoseconds = 600_000
+
     /// Reads a COPY out until `minimumBytes` are there; nil at its end.
     func readCopy(minimumBytes: Int) throws(PostgresError) -> [UInt8]? {
         if mode == .copyOutEnded {
@@ -71,7 +74,7 @@ extension LibPQSession {
                 if isSocketRead {
                     // The server sends 8 kB at a time, and each would wake this thread.
                     if !bytes.isEmpty && !hasRested {
-                        Self.rest(isShort: false)
+                        Self.rest(nanoseconds: Self.copyPauseNanoseconds)
                         hasRested = true
                     } else {
                         try wait(reading: true, writing: false)

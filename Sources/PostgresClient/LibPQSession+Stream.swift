@@ -5,11 +5,8 @@ extension LibPQSession {
     /// How long the server may take to come to the end of a stream that is stopped, or to take a status.
     static let stopMilliseconds = 10_000
 
-    /// How long messages may gather before the socket is read again: well before the sender's buffer is full, which holds
-    /// about 200 of them. A pause takes a virtual machine's kernel some 15 µs.
-    private static let restNanoseconds = 600_000
-    /// The same, and how much has come by then, while there is little: who waits for it soon has nothing else to do.
-    private static let shortRestNanoseconds = 100_000
+    /// How long messages may gather while there is little, and how much that is: who waits for it soon has nothing else to do.
+    private static let shortPauseNanoseconds = 100_000
     private static let littleBytes = 4 << 10
     private static let fewMessages = 16
     /// How long one call may gather: the caller wants something to work on, too.
@@ -31,6 +28,9 @@ extension LibPQSession {
         var isSocketRead = false
         // Where a pause brought nothing, another would only hold back what is here, and cost a change of threads.
         var hasRested = false
+        // How much there was before the last pause.
+        var before: (messages: Int, bytes: Int)?
+        defer { noteGathered(batch, since: &before) }
         while batch.bytes.count < maximumBytes || batch.messages.isEmpty {
             let start = batch.bytes.count
             let taken = try takeCopyData(into: &batch.bytes)
@@ -51,8 +51,14 @@ extension LibPQSession {
                 if !batch.messages.isEmpty && !isGathering { return batch }
                 // Nothing complete came since the socket was read last; or probably none has, since all of what had come was taken.
                 if isSocketRead || !isGathering && !maySocketHide {
+                    noteGathered(batch, since: &before)
                     if !hasRested && isGathering && !gatherDeadline.isPast {
-                        Self.rest(isShort: batch.bytes.count < Self.littleBytes)
+                        if batch.bytes.count < Self.littleBytes {
+                            Self.rest(nanoseconds: Self.shortPauseNanoseconds)
+                        } else {
+                            before = (batch.messages.count, batch.bytes.count)
+                            Self.rest(nanoseconds: gatherPause.nanoseconds)
+                        }
                         hasRested = true
                     } else if !batch.messages.isEmpty {
                         return batch
@@ -88,8 +94,15 @@ extension LibPQSession {
         }
     }
 
-    static func rest(isShort: Bool) {
-        var pause = timespec(tv_sec: 0, tv_nsec: isShort ? shortRestNanoseconds : restNanoseconds)
+    /// What a pause has brought decides how long the next one is.
+    private func noteGathered(_ batch: ReplicationBatch, since before: inout (messages: Int, bytes: Int)?) {
+        guard let last = before else { return }
+        before = nil
+        gatherPause.note(messages: batch.messages.count - last.messages, bytes: batch.bytes.count - last.bytes)
+    }
+
+    static func rest(nanoseconds: Int) {
+        var pause = timespec(tv_sec: 0, tv_nsec: nanoseconds)
         nanosleep(&pause, nil)
     }
 

@@ -35,6 +35,8 @@ final class LibPQSession: @unchecked Sendable {
     /// The runs of a pipeline that are not answered yet, in order; and what those came to that are, and nobody has taken.
     var runs: [PipelineRun] = []
     var answered: [Result<[PostgresResult], PipelineError>] = []
+    /// How long the messages of a stream gather.
+    var gatherPause = GatherPause()
     private var deadline = Deadline.never
     private var heedsCancellation = true
     /// What the calling thread has to see to while the running call waits.
