@@ -64,16 +64,15 @@ struct FusedForm: Sendable {
 
     /// The values of a transaction of this form.
     func parameters(of changes: ArraySlice<Change>, _ arena: ChangeArena) -> PackedParameters {
-        arena.withValues { cells, bytes in
-            changes.withUnsafeBufferPointer { changes in
-                let values = places.lazy.map { place in
-                    cells[(place.isOld ? changes[place.change].old : changes[place.change].new).firstCell + place.column]
-                }
-                let sizeBytes = values.reduce(FusedStatement.progressBytes) { $0 + Int($1.length) }
-                var parameters = PackedParameters(count: places.count + FusedStatement.progressCount, bytes: sizeBytes)
-                for cell in values { parameters.append(cell, bytes) }
-                return parameters
+        arena.bytes.withUnsafeBytes { bytes in
+            let cells = places.lazy.map { place in
+                let change = changes[changes.startIndex + place.change]
+                return arena.cells[(place.isOld ? change.old : change.new).firstCell + place.column]
             }
+            let sizeBytes = cells.reduce(FusedStatement.progressBytes) { $0 + Int($1.length) }
+            var parameters = PackedParameters(count: places.count + FusedStatement.progressCount, bytes: sizeBytes)
+            for cell in cells { parameters.append(cell, bytes) }
+            return parameters
         }
     }
 }

@@ -54,14 +54,14 @@ extension InitialSync {
         let present = Set(try await CatalogReader.names(target, matching: tables.map(\.name)))
         let finished = try await TableCopyState.read(target, direction: settings.name)
         var unfinished = tables.filter { known?.unfinishedTables.contains($0.name.sql) ?? false }
-        var filled: [QualifiedName] = []
-        for table in tables where present.contains(table.name) && finished[table.name] == nil && !unfinished.contains(table) {
-            // What is there when the slot is adopted, and what has rows, is taken as it is.
-            var isFilled = known == nil || finished.isEmpty || cover.obstacle(table) != nil
-            if !isFilled { isFilled = try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount > 0 }
-            if isFilled { filled.append(table.name) } else { unfinished.append(table) }
+        let new = tables.filter { present.contains($0.name) && finished[$0.name] == nil && !unfinished.contains($0) }
+        let filled = Set(try await target.filled(among: new.map(\.name)))
+        // What is there when the slot is adopted, and what has rows, is taken as it is.
+        let empty = new.filter {
+            known != nil && !finished.isEmpty && !filled.contains($0.name) && cover.obstacle($0) == nil
         }
-        try await addition.adopt(filled)
+        try await addition.adopt(new.filter { !empty.contains($0) }.map(\.name))
+        unfinished += empty
         guard !unfinished.isEmpty else { return }
         try await requireSlot(source)
         try await CopyGate(settings: settings).enter(target)

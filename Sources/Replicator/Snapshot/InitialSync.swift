@@ -119,19 +119,31 @@ public struct InitialSync: Sendable {
 
     /// Rows that Lindero did not copy are somebody's: they are neither overwritten nor mixed with the source's.
     func requireEmpty(_ tables: [TableDescription], on target: PostgresConnection, after hint: String? = nil) async throws {
-        var filled: [String] = []
-        let present = Set(try await CatalogReader.names(target, matching: tables.map(\.name)))
-        for table in tables where present.contains(table.name) {
-            if try await target.query("SELECT 1 FROM \(table.name.sql) LIMIT 1").rowCount > 0 {
-                filled.append("\(table.name)")
-            }
-        }
+        let filled = try await target.filled(among: try await CatalogReader.names(target, matching: tables.map(\.name)))
         guard filled.isEmpty else {
             throw ReplicationFailure(
                 .targetNotEmpty,
-                "\(settings.targetName) already has rows in \(filled.joined(separator: ", ")), which Lindero did not copy.",
+                "\(settings.targetName) already has rows in \(filled.map { "\($0)" }.joined(separator: ", ")), which Lindero did not copy.",
                 nextStep: "Empty these tables, or adopt a slot with `replication: { snapshot: never, slot: … }` if their "
                     + "content is the source's at that slot's start." + (hint.map { " \($0)" } ?? ""), isBlocker: true)
         }
+    }
+}
+
+extension PostgresConnection {
+    private static let askedAtOnce = 200
+
+    /// Those of some tables that have rows, in one round trip for many.
+    ///
+    /// - Throws: `PostgresError`, also where one of them may not be read.
+    func filled(among tables: [QualifiedName]) async throws(PostgresError) -> [QualifiedName] {
+        var filled: [QualifiedName] = []
+        for first in stride(from: 0, to: tables.count, by: Self.askedAtOnce) {
+            let asked = first..<min(first + Self.askedAtOnce, tables.count)
+            let rows = asked.map { "(\($0), EXISTS (SELECT FROM \(tables[$0].sql)))" }.joined(separator: ", ")
+            let answer = try await query("SELECT number::text FROM (VALUES \(rows)) AS t(number, has_rows) WHERE has_rows ORDER BY number")
+            filled += answer.rows.compactMap { $0[0].flatMap { Int($0) } }.map { tables[$0] }
+        }
+        return filled
     }
 }

@@ -97,7 +97,7 @@ struct StreamReader {
             mailbox.settleLent { try? report(&life.schedule) }
             mailbox.close()
         }
-        reading: while !isOver {
+        while !isOver {
             if mailbox.isFull {
                 mailbox.waitForSpaceBlocking(timeoutMilliseconds: Self.waitMilliseconds)
             } else {
@@ -112,13 +112,17 @@ struct StreamReader {
                     isWorthGathering: { [mailbox, isBehind] in isInLarge || isBehind?() ?? mailbox.isBehind })
                 reserve(for: batch, &life)
                 var messages = batch.messages[...]
-                while let event = try read(batch.bytes, &messages, &life) {
-                    try await handle(event, &life)
+                var event = try read(batch.bytes, &messages, &life)
+                while let known = event {
+                    try await handle(known, &life)
+                    try report(&life.schedule)
                     // What follows comes again.
-                    if isOver { break reading }
+                    event = isOver ? nil : try read(batch.bytes, &messages, &life)
                 }
-                deliver(&life)
-                if spill != nil { try await spillOver(&life) }
+                if messages.isEmpty {
+                    deliver(&life)
+                    if spill != nil { try await spillOver(&life) }
+                }
                 takeLent(&life)
                 if let isBacklog = life.judge(batch.bytes.count, atMilliseconds: Monotonic.milliseconds()) {
                     if let noteBacklog { noteBacklog(isBacklog) } else { mailbox.note(isBacklog: isBacklog) }
