@@ -53,12 +53,7 @@ extension LibPQSession {
                 if isSocketRead || !isGathering && !maySocketHide {
                     noteGathered(batch, since: &before)
                     if !hasRested && isGathering && !gatherDeadline.isPast {
-                        if batch.bytes.count < Self.littleBytes {
-                            Self.rest(nanoseconds: Self.shortPauseNanoseconds)
-                        } else {
-                            before = (batch.messages.count, batch.bytes.count)
-                            Self.rest(nanoseconds: gatherPause.nanoseconds)
-                        }
+                        pause(after: batch, noting: &before)
                         hasRested = true
                     } else if !batch.messages.isEmpty {
                         return batch
@@ -92,6 +87,13 @@ extension LibPQSession {
         } catch .timeout {
             return false
         }
+    }
+
+    /// Lets messages gather; where that is more than a little, what there was before is the measure of what comes.
+    private func pause(after batch: ReplicationBatch, noting before: inout (messages: Int, bytes: Int)?) {
+        if batch.bytes.count < Self.littleBytes { return Self.rest(nanoseconds: Self.shortPauseNanoseconds) }
+        before = (batch.messages.count, batch.bytes.count)
+        Self.rest(nanoseconds: gatherPause.nanoseconds)
     }
 
     /// What a pause has brought decides how long the next one is.

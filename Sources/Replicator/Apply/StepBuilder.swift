@@ -260,7 +260,7 @@ struct StepBuilder: Sendable {
         let sample = rows.prefix(16)
         let sizeBytes = sizeBytes(of: sample, columns, group, chunks)
         let count = max(1, limits.statementBytes * sample.count / max(1, sizeBytes))
-        guard chunks.reduce(0, { $0 + $1.sizeBytes }) > limits.mostBytes else { return count }
+        guard chunks.sizeBytes > limits.mostBytes else { return count }
         var total = 0
         let fitting = rows.prefix(count).prefix { row in
             total += self.sizeBytes(of: [row], columns, group, chunks)

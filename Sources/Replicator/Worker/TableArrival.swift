@@ -49,7 +49,7 @@ struct TableArrival {
     }
 
     private func fillOrAdopt(_ table: QualifiedName, on target: PostgresConnection) async throws {
-        let isEmpty = try await target.query("SELECT 1 FROM \(table.sql) LIMIT 1").rowCount == 0
+        let isEmpty = try await target.filled(among: [table]).isEmpty
         try await PostgresConnection.with(settings.source) { source in
             let description = try await CatalogReader.tables(source, matching: [table]).first
             guard isEmpty, let description, try await obstacle(description, source) == nil else {
