@@ -244,15 +244,19 @@ import Testing
     @Test func refusedChangeInsideIsFoundInExactOrder() async throws {
         let scene = try await Scene()
         try await scene.pair.streaming { state in
-            try await scene.pair.apply("INSERT INTO t VALUES (-1, 'before')", state)
-            try await scene.pair.apply("INSERT INTO t VALUES (-2, 'other')", state)
+            try await scene.pair.apply("INSERT INTO t SELECT -i, 'v' || i FROM generate_series(1, 20) i", state)
             _ = try await scene.pair.target.execute("CREATE UNIQUE INDEX ON t (md5(v))")
-            // Two rows trade what must be unique, in the last of several pieces: one statement for both cannot.
+            // Pairs of rows trade what must be unique, in the last of several pieces: one statement for both cannot. Some pairs,
+            // as a piece may end inside of one.
+            let trades = (1...10).map { pair in
+                let (one, other) = (2 * pair - 1, 2 * pair)
+                return """
+                    UPDATE t SET v = 'third' WHERE id = -\(one); UPDATE t SET v = 'v\(one)' WHERE id = -\(other);
+                    UPDATE t SET v = 'v\(other)' WHERE id = -\(one)
+                    """
+            }
             _ = try await scene.pair.source.execute(
-                """
-                BEGIN; \(Scene.rows(1, 40_000)); UPDATE t SET v = 'third' WHERE id = -1; UPDATE t SET v = 'before' WHERE id = -2;
-                UPDATE t SET v = 'other' WHERE id = -1; COMMIT
-                """)
+                "BEGIN; \(Scene.rows(1, 40_000)); \(trades.joined(separator: "; ")); COMMIT")
             try await scene.pair.catchUp(state, timeoutSeconds: 90)
             try await scene.pair.expectSame(Scene.contents)
             let bytes =
