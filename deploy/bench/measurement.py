@@ -9,15 +9,23 @@ TROUBLE = (Failed, OSError, ValueError)
 
 
 def rounds(names, runs, measure_one, **facts):
-    """A B A B: what disturbs one peer disturbs its neighbour. Yields one record a run; a run that fails is one, too."""
+    """A B A B: what disturbs one peer disturbs its neighbour. Yields one record a run; a run that fails is one, too.
+
+    One run before them has no record, unless it goes wrong: who is the first to touch the machine's memory pays for it."""
+    def record_of(name, number):
+        record = dict(peer=name, run=number, **facts)
+        try:
+            record.update(measure_one(name))
+        except TROUBLE as problem:
+            record.update(verified=False, problem=str(problem) or type(problem).__name__)
+        return record
+
+    warming = record_of(names[0], 0)
+    if not warming["verified"]:
+        yield warming
     for number in range(1, runs + 1):
         for name in names:
-            record = dict(peer=name, run=number, **facts)
-            try:
-                record.update(measure_one(name))
-            except TROUBLE as problem:
-                record.update(verified=False, problem=str(problem) or type(problem).__name__)
-            yield record
+            yield record_of(name, number)
 
 
 def timed(bench, peer):

@@ -90,7 +90,10 @@ class Figures(unittest.TestCase):
         self.assertTrue(any("native subscription has 500" in line for line in ahead), ahead)
 
     def test_peers_take_turns_and_one_that_fails_leaves_the_others_theirs(self):
+        asked = []
+
         def one(name):
+            asked.append(name)
             if name == "native":
                 raise Failed("it did not start")
             return dict(verified=True)
@@ -99,6 +102,12 @@ class Figures(unittest.TestCase):
         self.assertEqual([record["peer"] for record in records], ["lindero", "native", "lindero", "native"])
         self.assertEqual([record["verified"] for record in records], [True, False, True, False])
         self.assertEqual(records[1]["problem"], "it did not start")
+        self.assertEqual(asked, ["lindero", "lindero", "native", "lindero", "native"], "the first warms the machine up")
+
+    def test_what_goes_wrong_while_the_machine_is_warmed_up_is_told(self):
+        results = iter([dict(verified=False, different=True), dict(verified=True)])
+        records = list(rounds(["lindero"], 1, lambda name: next(results)))
+        self.assertEqual([(record["run"], record["verified"]) for record in records], [(0, False), (1, True)])
 
     def test_the_page_the_chart_and_the_document_are_written(self):
         with tempfile.TemporaryDirectory() as folder:
