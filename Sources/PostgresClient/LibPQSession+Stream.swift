@@ -16,7 +16,8 @@ extension LibPQSession {
     ///
     /// - Parameter beside: a session whose answers are taken meanwhile.
     func receive(
-        maximumBytes: Int, waitMilliseconds: Int, capacity: Int, beside: BesideSession?, isWorthGathering: () -> Bool
+        maximumBytes: Int, waitMilliseconds: Int, capacity: Int, beside: BesideSession?,
+        isWorthGathering: () -> Bool
     ) throws(PostgresError) -> ReplicationBatch {
         try requireStream()
         let deadline = Deadline(milliseconds: max(0, waitMilliseconds))
@@ -74,7 +75,9 @@ extension LibPQSession {
         return PQsslInUse(handle) != 0 || PQgssEncInUse(handle) != 0
     }
 
-    private func waitForData(_ beside: BesideSession?, until deadline: Deadline) throws(PostgresError) -> Bool {
+    private func waitForData(
+        _ beside: BesideSession?, until deadline: Deadline
+    ) throws(PostgresError) -> Bool {
         do {
             while let beside, let socket = beside.connection()?.lentSocket {
                 let ready = try wait(beside: socket, until: deadline)
@@ -100,7 +103,8 @@ extension LibPQSession {
     private func noteGathered(_ batch: ReplicationBatch, since before: inout (messages: Int, bytes: Int)?) {
         guard let last = before else { return }
         before = nil
-        gatherPause.note(messages: batch.messages.count - last.messages, bytes: batch.bytes.count - last.bytes)
+        gatherPause.note(
+            messages: batch.messages.count - last.messages, bytes: batch.bytes.count - last.bytes)
     }
 
     static func rest(nanoseconds: Int) {

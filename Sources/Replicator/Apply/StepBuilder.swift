@@ -158,7 +158,10 @@ struct StepBuilder: Sendable {
         if change.kind == .truncate {
             return addTruncation(chunk.truncations[change.relation], span, position, &batch)
         }
-        guard let plan = plans.plan(change.relation) else { return counters.ignored += 1 }
+        guard let plan = plans.plan(change.relation) else {
+            counters.ignored += 1
+            return
+        }
         if span.commitLSN < plan.copiedUpTo { return }
         switch RowChange.resolve(change, plan: plan, arena: chunk.arena) {
         case .withheld:
@@ -284,7 +287,10 @@ struct StepBuilder: Sendable {
             guard let plan = plans.plan(definition), span.commitLSN >= plan.copiedUpTo else { return nil }
             return plan
         }
-        guard let first = reached.first?.table else { return counters.ignored += 1 }
+        guard let first = reached.first?.table else {
+            counters.ignored += 1
+            return
+        }
         let sql = RowStatement.truncate(reached.map(\.onlyTable), restartsIdentity: truncation.restartsIdentity)
         batch.add(
             .query(sql: sql, parameters: [], parameterTypes: []), sizeBytes: sql.utf8.count, rows: nil,
