@@ -133,7 +133,7 @@ struct ApplyLoop: Sendable {
         while true {
             if let ahead = applier.takeAhead() { return ahead }
             let taken = mailbox.takeBlocking(
-                limits, untilQuiet: !applier.isSettled, patienceMilliseconds: patienceMilliseconds, lending: lending)
+                limits, untilQuiet: !applier.isSettled || applier.hasUnrecorded, patienceMilliseconds: patienceMilliseconds, lending: lending)
             switch taken {
             case .chunks(let chunks): return PreparedGroup(chunks: chunks)
             case .over: return nil
@@ -147,6 +147,7 @@ struct ApplyLoop: Sendable {
             // A piece of a large transaction would be taken back by a flush.
             if applier.hasPiece { questions = min(questions, Self.settleQuestions - 1) }
             if questions < Self.settleQuestions { try await applier.settle() } else { try await applier.flush() }
+            try await applier.recordIdle()
             state.note(applier)
         }
     }

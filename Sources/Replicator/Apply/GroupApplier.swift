@@ -53,6 +53,8 @@ final class GroupApplier {
     var durableLSN: LSN { executor.durableLSN }
     /// Whether everything that is applied is durable, too.
     var isSettled: Bool { executor.isSettled }
+    /// Whether the source was last at a position that is not on record yet.
+    var hasUnrecorded: Bool { executor.hasUnrecorded }
 
     /// Whether a piece of a large source transaction waits for the rest of it.
     var hasPiece: Bool { executor.hasPiece }
@@ -62,6 +64,9 @@ final class GroupApplier {
 
     /// Asks the target how far its log is on disk.
     func settle() async throws { try await executor.settle() }
+
+    /// Records, once that is due, how far a source is that has fallen silent.
+    func recordIdle() async throws { try await executor.recordIdle() }
 
     /// Makes everything durable that is applied; a piece of a transaction that has no end yet is taken back.
     func flush() async throws { try await executor.flush() }

@@ -24,6 +24,8 @@ struct GroupExecutor: Sendable {
     /// What stands prepared on the target.
     var prepared: PreparedTransactions
     private var recordedAtMilliseconds = Monotonic.milliseconds()
+    /// How far the stream has been with nothing to write.
+    private var idleLSN = LSN.zero
     /// The last source commit whose effect the target shows.
     private(set) var appliedLSN: LSN
     /// Of these, what is on the target's disk.
@@ -145,7 +147,10 @@ struct GroupExecutor: Sendable {
         let now = Monotonic.milliseconds()
         // Nothing to write: the position alone is worth a transaction now and then, not each time.
         let isIdle = !transaction.isOpen && batch.isEmpty && heartbeat == nil
-        guard !isIdle || isAlwaysRecorded || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else { return }
+        guard !isIdle || isAlwaysRecorded || now - recordedAtMilliseconds >= Self.idleRecordMilliseconds else {
+            idleLSN = endLSN
+            return
+        }
         do {
             let ending = transaction.ending(
                 endLSN: endLSN, commitTime: commitTime, heartbeat: heartbeat,
@@ -155,6 +160,15 @@ struct GroupExecutor: Sendable {
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
+    }
+
+    /// Whether a position is still to be recorded. The source does not tell it again.
+    var hasUnrecorded: Bool { idleLSN > appliedLSN }
+
+    /// Records it once that is due.
+    mutating func recordIdle() async throws {
+        guard hasUnrecorded, !transaction.isOpen else { return }
+        try await commit(endLSN: idleLSN, commitTime: nil, heartbeat: nil)
     }
 
     func isPositionDue(atMilliseconds now: Int64) -> Bool {

@@ -1,3 +1,4 @@
+import Glibc
 import PostgresClient
 import ReplicationCore
 import TestSupport
@@ -30,5 +31,29 @@ import Testing
             #expect(try await pair.target.query(recorded).firstValue == "streaming")
         }
         await holder.close()
+    }
+
+    /// The source tells a position once. Its background processes would make it tell another one, sooner or later.
+    @Test func withoutHeartbeatsTheLastPositionOfASilentSourceIsRecorded() async throws {
+        let source = try await PostgresCluster.start()
+        var replication = ReplicationSettings()
+        replication.heartbeatMilliseconds = 0
+        let pair = try await ReplicaPair("CREATE TABLE public.note (n int PRIMARY KEY)", replication: replication, source: source)
+        _ = try await pair.source.execute("ALTER SYSTEM SET autovacuum = off")
+        _ = try await pair.source.execute("SELECT pg_reload_conf()")
+        let writer = try #require(
+            try await pair.source.query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'").firstValue.flatMap { pid_t($0) })
+        #expect(kill(writer, SIGSTOP) == 0)
+        defer { kill(writer, SIGCONT) }
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO public.note VALUES (1)", state)
+            // Nothing of it is published.
+            try await pair.apply("CREATE TABLE public.other (n int)", state)
+            let recorded = try await pair.target.query("SELECT applied_lsn::text FROM lindero.direction").firstValue
+            #expect(recorded.flatMap { LSN($0) } == state.appliedLSN)
+        }
+        kill(writer, SIGCONT)
+        await pair.source.close()
+        source.remove()
     }
 }
