@@ -104,9 +104,16 @@ struct SplitPair {
 
     /// Waits until a query gives the same on both sides.
     func waitUntilEqual(_ query: String, timeoutSeconds: Double = 60) async throws {
-        try await waitUntil("both sides are equal", timeoutSeconds: timeoutSeconds) {
-            let left = try await bot.execute(query).rows.map { row in (0..<1).map { row[$0] } }
-            return try await sync.execute(query).rows.map { row in (0..<1).map { row[$0] } } == left
+        var last: [[[String?]]] = []
+        do {
+            try await waitUntil("both sides are equal", timeoutSeconds: timeoutSeconds) {
+                last = []
+                for side in [bot, sync] { last.append(try await side.execute(query).rows.map { row in (0..<1).map { row[$0] } }) }
+                return last[0] == last[1]
+            }
+        } catch let error as TimedOut {
+            Issue.record("\(query): \(last.map { "\($0)".prefix(1_000) })")
+            throw error
         }
     }
 

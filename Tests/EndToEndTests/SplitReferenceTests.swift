@@ -65,11 +65,18 @@ import Testing
             _ = try await side.execute("INSERT INTO hotels (code) VALUES ('last of \(name)')")
         }
         worker = try await pair.startStreaming()
-        try await waitUntil("each side has the other's last write") {
-            try await pair.values("SELECT count(*) FROM hotels WHERE code LIKE 'last of %'") == ["2", "2"]
+        do {
+            try await waitUntil("each side has the other's last write") {
+                try await pair.values("SELECT count(*) FROM hotels WHERE code LIKE 'last of %'") == ["2", "2"]
+            }
+            try await pair.waitUntilEqual(Self.rooms)
+            try await pair.waitUntilEqual(Self.codes)
+        } catch {
+            // A direction that stands, or both sides apart for good.
+            let status = try? await pair.command(["status"])
+            Issue.record("\(error); status: \(status?.output ?? "none"); the worker: \(worker.errors)")
+            throw error
         }
-        try await pair.waitUntilEqual(Self.rooms)
-        try await pair.waitUntilEqual(Self.codes)
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         return try await pair.values(Self.rooms)[0]
