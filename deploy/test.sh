@@ -45,7 +45,7 @@ run_tests() {
     summaries+=("PostgreSQL $version, $what: $line")
   else
     # Again and last, with what each of them said: of a long log often only the end is kept.
-    line=$(grep -a -A 30 '✘ Test .*recorded an issue' "$log" | grep -a -v '^[✔◇]' | cut -c 1-600 | head -n 150 || true
+    line=$(grep -a -A 30 '✘ Test .*recorded an issue' "$log" | grep -a -v -e '^✔' -e '^◇' | cut -c 1-600 | head -n 150 || true
            grep -a '✘ Test .*failed after' "$log" || true)
     rm -f "$log"
     printf '%s\n' "$line" >&2

@@ -53,7 +53,7 @@ final class GroupApplier {
     var durableLSN: LSN { executor.durableLSN }
     /// Whether everything that is applied is durable, too.
     var isSettled: Bool { executor.isSettled }
-    /// Whether the source was last at a position that is not on record yet.
+    /// Whether the source was last at a position that is not on record yet, and could be.
     var hasUnrecorded: Bool { executor.hasUnrecorded }
 
     /// Whether a piece of a large source transaction waits for the rest of it.

@@ -162,12 +162,12 @@ struct GroupExecutor: Sendable {
         }
     }
 
-    /// Whether a position is still to be recorded. The source does not tell it again.
-    var hasUnrecorded: Bool { idleLSN > appliedLSN }
+    /// Whether a position is still to be recorded that the source does not tell again; what a transaction has begun with goes first.
+    var hasUnrecorded: Bool { idleLSN > appliedLSN && !transaction.isOpen }
 
     /// Records it once that is due.
     mutating func recordIdle() async throws {
-        guard hasUnrecorded, !transaction.isOpen else { return }
+        guard hasUnrecorded else { return }
         try await commit(endLSN: idleLSN, commitTime: nil, heartbeat: nil)
     }
 

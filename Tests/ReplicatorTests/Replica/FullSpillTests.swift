@@ -58,7 +58,7 @@ import Testing
                 "SELECT bool_or(reply_time > '%')::text FROM pg_stat_replication WHERE pid = "
                 + "(SELECT active_pid FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)')"
             let until =
-                try await scene.pair.rows("SELECT clock_timestamp() + '5s'", on: scene.pair.source)[0][0]
+                try await scene.pair.rows("SELECT clock_timestamp() + '\(StreamingPair.senderTimeoutSeconds + 1)s'", on: scene.pair.source)[0][0]
                 ?? ""
             try await waitUntil("the server still hears of us") {
                 try await scene.pair.rows(

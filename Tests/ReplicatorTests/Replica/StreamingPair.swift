@@ -13,10 +13,13 @@ final class StreamingPair: Sendable {
     /// Where its files go.
     let base: String
 
+    /// After how long the source gives us up that has not heard of us. On a machine with more tests than cores a thread may
+    /// wait for its turn as long as is enough elsewhere.
+    static let senderTimeoutSeconds = patient(.seconds(4)).components.seconds
     static let workMemory = """
         DO $$ BEGIN
           EXECUTE format('ALTER DATABASE %I SET logical_decoding_work_mem = ''64kB''', current_database());
-          EXECUTE format('ALTER DATABASE %I SET wal_sender_timeout = ''4s''', current_database());
+          EXECUTE format('ALTER DATABASE %I SET wal_sender_timeout = ''\(senderTimeoutSeconds)s''', current_database());
         END $$;
         """
     static let schema =

@@ -175,11 +175,12 @@ import Testing
             }
             // Longer than wal_sender_timeout.
             let replied =
-                "SELECT bool_or(clock_timestamp() - reply_time < '3s' AND reply_time > '%')::text FROM pg_stat_replication"
+                "SELECT bool_or(reply_time > '%')::text FROM pg_stat_replication WHERE pid = "
+                + "(SELECT active_pid FROM pg_replication_slots WHERE slot_name = '\(scene.pair.slot)')"
             let until =
-                try await scene.pair.rows("SELECT clock_timestamp() + '6s'", on: scene.pair.source)[0][0]
-                ?? ""
-            try await waitUntil("the server hears of us after six seconds") {
+                try await scene.pair.rows(
+                    "SELECT clock_timestamp() + '\(StreamingPair.senderTimeoutSeconds + 2)s'", on: scene.pair.source)[0][0] ?? ""
+            try await waitUntil("the server still hears of us") {
                 try await scene.pair.rows(
                     replied.replacingOccurrences(of: "%", with: until), on: scene.pair.source) == [["true"]]
             }

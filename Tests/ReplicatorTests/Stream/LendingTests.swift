@@ -179,8 +179,9 @@ import Testing
         var replication = ReplicationSettings()
         replication.heartbeatMilliseconds = 0
         let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)", replication: replication)
+        let seconds = patient(.seconds(2)).components.seconds
         let database = try #require(try await pair.source.query("SELECT quote_ident(current_database())").firstValue)
-        _ = try await pair.source.execute("ALTER DATABASE \(database) SET wal_sender_timeout = '2s'")
+        _ = try await pair.source.execute("ALTER DATABASE \(database) SET wal_sender_timeout = '\(seconds)s'")
         let holder = try await ReplicaPair.connect(pair.targetURL)
         try await pair.streaming { state in
             for id in 1...3 { try await pair.apply("INSERT INTO t VALUES (\(id), 0)", state) }
@@ -193,10 +194,10 @@ import Testing
             if isLost { _ = try await pair.source.query("SELECT pg_terminate_backend(\(sender[0][0] ?? ""))") }
             let begun = try #require(try await pair.source.query("SELECT clock_timestamp()::text").firstValue)
             // Long enough for a server that hears nothing, and for several signs of life that reach nobody.
-            let heard = isLost ? "" : "AND EXISTS (\(Self.sender) AND r.reply_time > '\(begun)'::timestamptz + '3s')"
+            let heard = isLost ? "" : "AND EXISTS (\(Self.sender) AND r.reply_time > '\(begun)'::timestamptz + '\(seconds + 1)s')"
             try await waitUntil("the source's timeout is over, and it has heard of us if it could") {
                 try await pair.source.query(
-                    "SELECT 1 WHERE clock_timestamp() > '\(begun)'::timestamptz + '5s' \(heard)"
+                    "SELECT 1 WHERE clock_timestamp() > '\(begun)'::timestamptz + '\(2 * seconds + 1)s' \(heard)"
                 ).rowCount == 1
             }
             let senderNow = try await pair.rows(Self.sender, on: pair.source)
