@@ -24,8 +24,11 @@ struct SplitReferences: Sendable {
     }
 
     /// Asks the source about a group's references.
+    ///
+    /// - Parameter beforeAsking: makes sure that it shows all that the group comes from.
     static func read(
-        _ group: SplitGroup, _ targets: SplitTargets, on source: PostgresConnection, names: inout SplitStatementNames
+        _ group: SplitGroup, _ targets: SplitTargets, on source: PostgresConnection, names: inout SplitStatementNames,
+        beforeAsking: () async throws -> Void
     ) async throws -> SplitReferences {
         var references = SplitReferences()
         references.mayMove = group.items.contains(where: \.endsGroup)
@@ -42,6 +45,7 @@ struct SplitReferences: Sendable {
                 }
             }
         }
+        if !asked.isEmpty { try await beforeAsking() }
         var rest = asked[...]
         while !rest.isEmpty {
             let some = rest.prefix(1_000)
