@@ -85,7 +85,8 @@ final class Signal: Sendable {
     private func expire(_ id: UInt64) {
         let continuation = state.withLock { state -> CheckedContinuation<Void, Never>? in
             guard let waiter = state.waiter, waiter.id == id else {
-                state.expiredID = id
+                // Timers end in any order: one that was cancelled must not undo what a later wait is told.
+                state.expiredID = max(state.expiredID, id)
                 return nil
             }
             state.waiter = nil
