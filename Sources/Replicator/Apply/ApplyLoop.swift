@@ -62,7 +62,11 @@ struct ApplyLoop: Sendable {
             if group.overlap == nil { try Task.checkCancellation() }
             let start = Monotonic.milliseconds()
             do {
-                if second == nil { try await applier.apply(group) } else { try await Self.apply(group, with: Lent(applier: applier)) }
+                if second == nil {
+                    try await applier.apply(group)
+                } else {
+                    try await Self.apply(group, with: Lent(applier: applier))
+                }
             } catch {
                 state.note(applier)
                 throw error
@@ -133,7 +137,8 @@ struct ApplyLoop: Sendable {
         while true {
             if let ahead = applier.takeAhead() { return ahead }
             let taken = mailbox.takeBlocking(
-                limits, untilQuiet: !applier.isSettled || applier.hasUnrecorded, patienceMilliseconds: patienceMilliseconds, lending: lending)
+                limits, untilQuiet: !applier.isSettled || applier.hasUnrecorded,
+                patienceMilliseconds: patienceMilliseconds, lending: lending)
             switch taken {
             case .chunks(let chunks): return PreparedGroup(chunks: chunks)
             case .over: return nil
