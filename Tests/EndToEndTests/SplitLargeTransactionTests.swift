@@ -70,16 +70,9 @@ import Testing
         let other = try await PostgresConnection.connect(ConnectionOptions(try #require(pair.environment["SYNC_DATABASE_URL"])))
         let isOver = Flag()
         async let added = Self.visit(other, until: isOver)
-        while true {
-            do {
-                _ = try await pair.bot.execute(
-                    "UPDATE \(Self.table) SET \"crmNotes\" = repeat('n', 300), visits = visits + 1, phone = 'bot'")
-                break
-            } catch {
-                // All rows in their order on the disk, while those that the client has written come in another.
-                guard error.sqlState?.rawValue == "40P01" else { throw error }
-            }
-        }
+        // All rows in their order on the disk, while those that the client has written come in another.
+        try await pair.bot.executeDespiteDeadlocks(
+            "UPDATE \(Self.table) SET \"crmNotes\" = repeat('n', 300), visits = visits + 1, phone = 'bot'")
         // It is at work on sync: its rows are held, and nothing of it shows.
         try await waitUntil("sync is being written", timeoutSeconds: 60) {
             try await pair.sync.execute(

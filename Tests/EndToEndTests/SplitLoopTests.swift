@@ -83,17 +83,8 @@ import Testing
                     "UPDATE public.guests SET phone = '\(number)-\(round)' WHERE \(shared)",
                     round % 5 == 0 ? "UPDATE public.guests SET id = id || '-moved' WHERE id = 'w\(number)-\(round - 3)'" : "",
                     round % 7 == 0 ? "DELETE FROM public.guests WHERE id = 'w\(number)-\(round - 1)'" : "",
-                ] { try await Self.again(side, sql) }
+                ] { try await side.executeDespiteDeadlocks(sql) }
             }
-        }
-    }
-
-    /// Who meets Lindero in a deadlock tries again.
-    private static func again(_ side: PostgresConnection, _ sql: String) async throws {
-        do {
-            _ = try await side.execute(sql)
-        } catch where error.sqlState?.rawValue == "40P01" {
-            try await again(side, sql)
         }
     }
 
