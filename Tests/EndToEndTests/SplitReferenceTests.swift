@@ -22,7 +22,9 @@ import Testing
     }
 
     /// - Parameter reference: what follows `"hotelId" int` in the table of rooms.
-    func scene(onDelete: String, reference: String = "REFERENCES hotels") async throws -> SplitPair {
+    func scene(
+        onDelete: String, reference: String = "REFERENCES hotels", first: PostgresCluster? = nil
+    ) async throws -> SplitPair {
         let schema = """
             SET search_path = public;
             CREATE TABLE public.hotels (id serial PRIMARY KEY, code text NOT NULL UNIQUE, name text);
@@ -30,7 +32,7 @@ import Testing
             ALTER TABLE hotels REPLICA IDENTITY FULL;
             ALTER TABLE rooms REPLICA IDENTITY FULL;
             """
-        let pair = try await SplitPair(schema: schema, tables: Self.tables(onDelete: onDelete))
+        let pair = try await SplitPair(schema: schema, tables: Self.tables(onDelete: onDelete), first: first)
         _ = try await pair.bot.execute("""
             INSERT INTO hotels (code) VALUES ('sea'), ('hill'), ('city');
             INSERT INTO rooms (number, "hotelId", notes) SELECT 'r-' || n, n % 3 + 1, 'first' FROM generate_series(1, 6) n

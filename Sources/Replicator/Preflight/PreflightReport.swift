@@ -90,6 +90,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case foreignKeyAction = "foreign_key_action"
         case truncateRight = "truncate_right"
         case policyMissing = "policy_missing"
+        case synchronousStandby = "synchronous_standby"
         case onError = "on_error"
         case fillValue = "fill_value"
         case sequencesShared = "sequences_shared"

@@ -34,6 +34,8 @@ enum PreflightSQL {
                             pg_catalog.current_setting('max_replication_slots')) AS origin_limit,
                    (SELECT count(*) FROM pg_catalog.pg_replication_origin) AS used_origins,
                    pg_catalog.current_setting('max_prepared_transactions') AS prepared_limit,
+                   pg_catalog.current_setting('synchronous_standby_names') AS standby_names,
+                   pg_catalog.current_setting('application_name') AS application_name,
                    EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS has_large_objects
             FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
             WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user

@@ -72,6 +72,10 @@ struct ServerFacts: Sendable {
     /// How many transactions may be prepared at a time.
     var preparedLimit = 0
 
+    /// `synchronous_standby_names`, and what Lindero's own streams are called.
+    var standbyNames = ""
+    var applicationName = ""
+
     var hasLargeObjects = false
     var slots: [Slot] = []
     var publications: [Publication] = []
@@ -79,6 +83,12 @@ struct ServerFacts: Sendable {
     /// Global identifiers of prepared transactions, of the whole cluster.
     var preparedTransactions: [String] = []
     var roles: [Role] = []
+
+    /// Whether a commit may wait for Lindero's own stream as its synchronous standby: `*` means any, and cases do not matter.
+    var awaitsOwnStream: Bool {
+        standbyNames.split { " ,()\t\n".contains($0) }.map { $0.replacing("\"", with: "").lowercased() }
+            .contains { $0 == "*" || $0 == applicationName.lowercased() }
+    }
 
     func slot(_ name: String) -> Slot? { slots.first { $0.name == name } }
     func publication(_ name: String) -> Publication? { publications.first { $0.name == name } }

@@ -108,6 +108,8 @@ enum ServerFactsReader {
         facts.originLimit = number(row["origin_limit"])
         facts.usedOrigins = number(row["used_origins"])
         facts.preparedLimit = number(row["prepared_limit"])
+        facts.standbyNames = row["standby_names"] ?? ""
+        facts.applicationName = row["application_name"] ?? ""
         facts.hasLargeObjects = row["has_large_objects"] == "t"
     }
 

@@ -56,7 +56,7 @@ struct SplitPreflight {
             movesServices: movesServices
         ).findings()
         for side in [origin, other] { findings += try await fills(side, sides.first { $0.name == side.name }) }
-        return findings + policies() + sequences + slots()
+        return findings + policies() + sequences + slots() + standbys()
     }
 
     /// On one cluster the two directions need a slot each; each of them alone finds the last free one.
@@ -73,6 +73,17 @@ struct SplitPreflight {
                 "one replication slot is free (max_replication_slots = \(facts.slotLimit)), and both sides are on this server",
                 fix: "ALTER SYSTEM SET max_replication_slots = '\(facts.slotLimit + 5)'; then restart the server")
         ]
+    }
+
+    /// A commit must not wait for what waits until it shows.
+    private func standbys() -> [PreflightFinding] {
+        [origin, other].filter(\.facts.awaitsOwnStream).map { side in
+            PreflightFinding(
+                .blocker, .synchronousStandby, database: side.name,
+                "synchronous_standby_names (\(side.facts.standbyNames)) means Lindero's own stream, too, and what waits for that would never show",
+                fix: "name the standbys that are meant, as they are in application_name: ALTER SYSTEM SET synchronous_standby_names = "
+                    + "'…'; then SELECT pg_reload_conf();")
+        }
     }
 
     /// Shared columns for which the file says nowhere who wins.

@@ -1,54 +1,44 @@
 import PostgresClient
 import ReplicationCore
 
-/// Transactions that the source has sent and may not show yet: a commit is sent once it is logged, and seen by others only after the
-/// last steps of its session, or once a synchronous standby has it. Whoever asks sooner hears how it was before.
+/// Waits for transactions that a server has sent and may not show yet: a commit is sent once it is logged, and seen by others only
+/// after the last steps of its session, or once a synchronous standby has it.
 struct SentCommits: Sendable {
-    private static let longestMilliseconds: Int64 = 30_000
-    /// How many are kept unasked.
-    private static let enough = 10_000
+    /// Numbers of transactions go round: what a snapshot says of them is forgotten well before.
+    private static let snapshotMilliseconds: Int64 = 60_000
 
-    private var unseen: Set<UInt32> = []
+    /// On the server that sends.
+    let connection: PostgresConnection
+    /// The last one that was taken, and when: what it shows is shown for good, so a backlog is seldom asked about.
+    private var last: (snapshot: SourceSnapshot, atMilliseconds: Int64)?
 
-    var isFull: Bool { unseen.count >= Self.enough }
+    init(connection: PostgresConnection) { self.connection = connection }
 
-    mutating func note(_ group: SplitGroup) {
-        for item in group.items {
-            for span in item.chunk.chunk.transactions { unseen.insert(span.xid) }
-        }
+    /// Returns once the server shows all changes of some pieces of its stream.
+    ///
+    /// - Parameter whileHidden: told now and then how long that takes already, in milliseconds; there is no limit but its error.
+    mutating func settle(_ chunks: [ChangeChunk], whileHidden: (Int64) async throws -> Void) async throws {
+        var xids: Set<UInt32> = []
+        for chunk in chunks { for span in chunk.transactions where !span.changes.isEmpty { xids.insert(span.xid) } }
+        try await settle(xids, whileHidden: whileHidden)
     }
 
-    /// Returns once the source shows all of them.
-    ///
-    /// - Throws: `PostgresError`, `.closed` where that takes too long: the direction begins again then.
-    mutating func settle(on source: PostgresConnection) async throws {
+    mutating func settle(_ xids: Set<UInt32>, whileHidden: (Int64) async throws -> Void) async throws {
+        let start = Monotonic.milliseconds()
+        var hidden = xids
+        if let last, start - last.atMilliseconds < Self.snapshotMilliseconds { hidden = hidden.filter { !last.snapshot.shows($0) } }
         var schedule = WaitSchedule()
-        let end = Monotonic.milliseconds() + Self.longestMilliseconds
-        while !unseen.isEmpty {
-            let snapshot = try await source.query("SELECT pg_catalog.pg_current_snapshot()::text").firstValue
-            guard let hidden = snapshot.flatMap({ Self.hidden(unseen, from: $0) }) else {
+        while !hidden.isEmpty {
+            let now = Monotonic.milliseconds()
+            let text = try await connection.query("SELECT pg_catalog.pg_current_snapshot()::text").firstValue
+            guard let snapshot = text.flatMap({ SourceSnapshot($0) }) else {
                 throw PostgresError.protocolViolation("a snapshot that can't be read")
             }
-            unseen = hidden
+            last = (snapshot, now)
+            hidden = hidden.filter { !snapshot.shows($0) }
             if hidden.isEmpty { return }
-            guard Monotonic.milliseconds() < end else {
-                throw PostgresError.closed(
-                    "the source has sent commits that it does not show for \(Self.longestMilliseconds / 1_000) s; does it wait for a synchronous standby?")
-            }
+            try await whileHidden(now - start)
             try await Task.sleep(for: .milliseconds(schedule.nextMilliseconds()))
         }
-    }
-
-    /// Those of some transactions that a snapshot does not see; `nil` if it is none.
-    ///
-    /// - Parameter snapshot: `xmin:xmax:xip,…` with 64 bits each, as `pg_snapshot` is written; transactions come with the lower 32.
-    static func hidden(_ xids: Set<UInt32>, from snapshot: String) -> Set<UInt32>? {
-        let parts = snapshot.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 3, let end = UInt64(parts[1]) else { return nil }
-        let running = parts[2].split(separator: ",").map { UInt64($0) }
-        guard running.allSatisfy({ $0 != nil }) else { return nil }
-        let open = Set(running.compactMap { $0.map { UInt32(truncatingIfNeeded: $0) } })
-        // Numbers go round: later is what is less than half a round ahead.
-        return xids.filter { open.contains($0) || Int32(bitPattern: $0 &- UInt32(truncatingIfNeeded: end)) >= 0 }
     }
 }

@@ -13,8 +13,6 @@ final class SplitGroupApplier {
     let source: PostgresConnection
     private var sourceNames = SplitStatementNames()
     private var sourceBarrier: SplitBarrier
-    /// What it must show before it is asked.
-    private var sent = SentCommits()
     /// Whether the group that is being applied will not be begun again.
     private var isLastTry = false
     /// The side that is read.
@@ -23,7 +21,6 @@ final class SplitGroupApplier {
     var barrier: SplitBarrier
     let ledger: SplitLedger
     private let resolver: SplitResolver
-    private let hasReferences: Bool
     private let state: DirectionState
     var targets: SplitTargets
     /// Of what goes in bulk.
@@ -56,7 +53,6 @@ final class SplitGroupApplier {
         targets = SplitTargets(settings: settings, binaryTypes: binaryTypes)
         let plans = PlanCache(settings: settings, isBinary: binaryTypes != nil, userTypes: binaryTypes ?? [:], copiedUpTo: [:])
         builder = StepBuilder(plans: plans, fuses: false)
-        hasReferences = settings.policy?.tables.values.contains { !$0.references.isEmpty } ?? false
     }
 
     /// What was done since this was last asked.
@@ -161,10 +157,6 @@ final class SplitGroupApplier {
         _ group: SplitGroup, ready: PreparedSplit?, allHot: Bool, note: SplitNote?, after effects: GroupEffects,
         lookAhead: @escaping @Sendable () -> SplitGroup?
     ) async throws -> GroupEffects {
-        if hasReferences {
-            sent.note(group)
-            if sent.isFull { try await sent.settle(on: source) }
-        }
         var hasComeNearer = false
         if note != nil, group.hasOperations { hasComeNearer = try await barrier.approach() }
         if allHot { return try await writeOneByOne(group, note, effects) }
@@ -285,9 +277,7 @@ final class SplitGroupApplier {
     /// Asks the source whose numbers the group's references are, its history what keys those rows had, and the target's what
     /// has become of those keys.
     private func references(of group: SplitGroup) async throws -> SplitReferences {
-        var references = try await SplitReferences.read(group, targets, on: source, names: &sourceNames) { [self] in
-            try await sent.settle(on: source)
-        }
+        var references = try await SplitReferences.read(group, targets, on: source, names: &sourceNames)
         if references.areNone { return references }
         // Then whatever made the answer differ from what the group knows is in the history.
         try await sourceBarrier.pass(holdsRows: false)

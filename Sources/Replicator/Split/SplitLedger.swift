@@ -377,7 +377,8 @@ final class SplitLedger: Sendable {
         remind()
     }
 
-    private func requireRunning() throws {
+    /// - Throws: `SplitStopped`
+    func requireRunning() throws {
         if isStopped.withLock({ $0 }) { throw SplitStopped() }
     }
 }

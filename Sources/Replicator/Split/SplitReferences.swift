@@ -23,12 +23,9 @@ struct SplitReferences: Sendable {
         meanings.rows.compactMap { key in tables[key.table].map { (key, $0) } }
     }
 
-    /// Asks the source about a group's references.
-    ///
-    /// - Parameter beforeAsking: makes sure that it shows all that the group comes from.
+    /// Asks the source about a group's references; it shows what was read of it (`SentCommits`).
     static func read(
-        _ group: SplitGroup, _ targets: SplitTargets, on source: PostgresConnection, names: inout SplitStatementNames,
-        beforeAsking: () async throws -> Void
+        _ group: SplitGroup, _ targets: SplitTargets, on source: PostgresConnection, names: inout SplitStatementNames
     ) async throws -> SplitReferences {
         var references = SplitReferences()
         references.mayMove = group.items.contains(where: \.endsGroup)
@@ -45,7 +42,6 @@ struct SplitReferences: Sendable {
                 }
             }
         }
-        if !asked.isEmpty { try await beforeAsking() }
         var rest = asked[...]
         while !rest.isEmpty {
             let some = rest.prefix(1_000)

@@ -171,7 +171,8 @@ struct SplitRun: Sendable {
                     stopsOnDrain: false, isBehind: { ledger.isBehind(side) }, echoes: echoes[side],
                     isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) })
                 let intake = SplitIntake(
-                    side: side, mailbox: mailbox, ledger: ledger, layouts: layouts[side], states: states, worker: worker)
+                    side: side, settings: direction, connection: links[side].control, mailbox: mailbox, ledger: ledger, layouts: layouts[side],
+                    states: states, worker: worker, logger: logger)
                 let target = side.opposite
                 let loop = SplitApplyLoop(
                     side: side, settings: direction, ledger: ledger, connection: links[target].target,

@@ -1,5 +1,4 @@
 import Logging
-import PostgresClient
 import ReplicationCore
 
 /// What a reader needs for transactions that the server streams while they run.
@@ -11,27 +10,16 @@ struct StreamSpill: Sendable {
     let settings: DirectionSettings
     let logger: Logger
 
-    /// Says that the direction waits for room, to everybody who may ask.
+    /// Says that the direction waits for room.
     func notePause(_ state: DirectionState) async {
-        let problem =
-            "No room is left in \(folder.path), where transactions wait that still run on \(settings.sourceName). "
-            + "Nothing is lost or acknowledged; make room and \(settings.name) goes on by itself. Or set "
-            + "`replication: { streaming: off }`, so that \(settings.sourceName) keeps them until they commit."
-        state.set(.paused, problem: problem)
-        logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"])
-        await note(.paused, problem)
+        await DirectionPause(settings: settings, logger: logger).begin(
+            state,
+            because: "No room is left in \(folder.path), where transactions wait that still run on \(settings.sourceName). "
+                + "Nothing is lost or acknowledged; make room and \(settings.name) goes on by itself. Or set "
+                + "`replication: { streaming: off }`, so that \(settings.sourceName) keeps them until they commit.")
     }
 
     func noteResumed(_ state: DirectionState) async {
-        state.set(.catchingUp)
-        logger.notice("going on", metadata: ["direction": "\(settings.name)"])
-        await note(.catchingUp, nil)
-    }
-
-    private func note(_ phase: DirectionPhase, _ problem: String?) async {
-        try? await PostgresConnection.with(settings.target) { target in
-            try await DirectionRecord(connection: target, settings: settings).note(
-                state: phase, problem: problem)
-        }
+        await DirectionPause(settings: settings, logger: logger).end(state)
     }
 }

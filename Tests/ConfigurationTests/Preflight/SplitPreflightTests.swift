@@ -56,6 +56,23 @@ import Testing
         #expect(finding.severity == .warning && finding.object == "t.id" && finding.fix?.contains("AS bigint") == true, "\(finding)")
     }
 
+    /// Every commit of that side would wait for the worker, and the worker until it shows.
+    @Test func aSideThatWaitsForLinderoAsItsStandbyIsBlocked() async throws {
+        let cluster = try await PostgresCluster.startWithoutStandby()
+        defer { cluster.remove() }
+        func codes(_ names: String) async throws -> [String] {
+            try await cluster.execute("ALTER SYSTEM SET synchronous_standby_names = '\(names)'")
+            try await cluster.execute("SELECT pg_reload_conf()")
+            // A session may begin before its server has read the file.
+            try await waitUntil("it is so") { try await cluster.execute("SHOW synchronous_standby_names").firstValue == names }
+            var scene = try await PreflightScene.make(source: cluster, script: Self.schema, backend: .split)
+            scene.configuration = try configuration(Self.tables)
+            return await blockers(scene)
+        }
+        #expect(try await codes("FIRST 1 (near, far)") == [])
+        for names in ["*", "ANY 1 (near, \"Lindero\")"] { #expect(try await codes(names) == ["synchronous_standby bot -"], "\(names)") }
+    }
+
     @Test func twoReadySidesAreNotBlocked() async throws {
         #expect(await blockers(try await scene()) == [])
     }

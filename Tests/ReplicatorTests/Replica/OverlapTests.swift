@@ -214,9 +214,7 @@ import Testing
 
     /// The earlier worker is gone, and its second session still commits: it waits for a standby.
     @Test func theNextWorkerWaitsForACommitUnderWay() async throws {
-        let cluster = try await PostgresCluster.start(
-            // From the start: after a reload commits wait only once the checkpointer has seen it, which nothing shows.
-            settings: ["synchronous_standby_names": "nobody", "synchronous_commit": "local"])
+        let cluster = try await PostgresCluster.startWithoutStandby()
         let pair = try await pair(targetCluster: cluster)
         try await pair.streaming { state in try await fill(pair, state) }
         let direction = pair.settings.name
@@ -245,8 +243,7 @@ import Testing
         await #expect { _ = try await ProgressOrigin(connection: new, direction: direction).acquire() } throws: {
             ($0 as? PostgresError)?.isObjectInUse ?? false
         }
-        _ = try await pair.target.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-        _ = try await pair.target.execute("SELECT pg_reload_conf()")
+        try await cluster.doWithoutStandby()
         _ = try await commit.value
         await second.close()
         try await waitUntil("the commit is seen") {

@@ -146,18 +146,15 @@ import TestSupport
     }
 
     @Test(arguments: [false, true]) func commitThatTheSourceStillHidesIsNoDifference(isPrepared: Bool) async throws {
-        let cluster = try await PostgresCluster.start()
+        let cluster = try await PostgresCluster.startWithoutStandby()
         defer { cluster.remove() }
         let pair = try await ReplicaPair(Self.schema, source: cluster)
         try await pair.streaming { state in
             try await fill(pair, state)
             // Commits are logged and sent, but wait for a standby that is not there before they show.
-            try await cluster.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-            try await cluster.execute("SELECT pg_reload_conf()")
             let url = pair.sourceURL
             let hidden = Task {
                 let writer = try await ReplicaPair.connect(url)
-                _ = try await writer.execute("SET synchronous_commit = local")
                 _ = try await writer.execute("""
                     BEGIN; UPDATE public.live SET v = 99 WHERE id = 10; DELETE FROM public.live WHERE id = 11;
                     INSERT INTO public.live VALUES (-7, 1)
@@ -176,8 +173,7 @@ import TestSupport
                     "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_xact_status%' AND pid <> pg_backend_pid()"
                 ).rowCount > 0
             }
-            try await cluster.execute("ALTER SYSTEM RESET synchronous_standby_names")
-            try await cluster.execute("SELECT pg_reload_conf()")
+            try await cluster.doWithoutStandby()
             let words = try await report.words
             #expect(words == [])
             try await hidden.value
