@@ -51,9 +51,10 @@ struct SplitDecision {
         guard let target = targets[lock.definition]?.target else { return }
         if !isBrought {
             if target.number != nil { ended.note(lock.key, number: number) }
-        } else if let (operation, transaction, chunk) = lock.bringing {
+        } else if let naming = lock.bringing {
+            let operation = naming.operation
             let isExact = operation.kind == .insert && (target.references.isEmpty || !references.mayMove)
-                && missingReferences(of: operation, target, chunk.chunk.arena, moment(in: transaction)).isEmpty
+                && missingReferences(of: operation, target, naming.chunk.chunk.arena, moment(in: naming.transaction)).isEmpty
             brought[lock.key] = Brought(
                 id: operation.id, definition: lock.definition, columns: Set(operation.columns),
                 refers: !target.references.isEmpty, isExact: isExact)

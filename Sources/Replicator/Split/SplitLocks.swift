@@ -2,7 +2,18 @@ import ReplicationCore
 
 /// The rows that a group names, each once, in the order of the stream; rows that others may refer to come before those.
 struct SplitLocks: Sendable {
-    typealias Naming = (operation: RowOperation, transaction: SplitTransaction, chunk: SplitChunk)
+    /// An operation that names a row. Few locks need one, and it is many times as large as they are.
+    final class Naming: Sendable {
+        let operation: RowOperation
+        let transaction: SplitTransaction
+        let chunk: SplitChunk
+
+        init(_ operation: RowOperation, _ transaction: SplitTransaction, _ chunk: SplitChunk) {
+            self.operation = operation
+            self.transaction = transaction
+            self.chunk = chunk
+        }
+    }
 
     struct Lock: Sendable {
         var key: RowKey
@@ -17,11 +28,11 @@ struct SplitLocks: Sendable {
         /// The same, to be brought by an operation that does not make the row; `nil` where the row need not be held, or the
         /// stream does not tell what it is.
         func broughtWhole(_ targets: SplitTargets) -> Lock? {
-            guard let (operation, _, chunk) = waiting, let target = targets[definition]?.target,
-                let whole = target.whole(operation, chunk.chunk.arena)
+            guard let waiting, let target = targets[definition]?.target,
+                let whole = target.whole(waiting.operation, waiting.chunk.chunk.arena)
             else { return nil }
             var lock = self
-            lock.waiting?.operation = whole
+            lock.waiting = Naming(whole, waiting.transaction, waiting.chunk)
             return lock
         }
     }
@@ -50,11 +61,11 @@ struct SplitLocks: Sendable {
                     }
                     let named = place(operation.key, operation.relation)
                     if locks[named].waiting == nil, mayWait(operation.relation) {
-                        locks[named].waiting = (operation, transaction, item.chunk)
+                        locks[named].waiting = Naming(operation, transaction, item.chunk)
                     }
                     guard let created else { continue }
                     let index = place(created, operation.relation)
-                    if locks[index].creating == nil { locks[index].creating = (operation, transaction, item.chunk) }
+                    if locks[index].creating == nil { locks[index].creating = Naming(operation, transaction, item.chunk) }
                 }
             }
         }
