@@ -153,6 +153,7 @@ extension Worker {
         guard isStreaming else { return work.cancel() }
         Task {
             try await Task.sleep(for: .milliseconds(Self.drainMilliseconds))
+            logger.warning("what is under way takes too long to end and is given up; it comes again")
             work.cancel()
         }
     }

@@ -86,7 +86,9 @@ import Testing
         let slot = try #require(try await pair.bot.execute(
             "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND active").firstValue)
         let active = try await pair.command(["decommission", "--remove", "bot:slot/\(slot)"])
-        #expect(active.exitCode == 2 && active.errors.contains("it is in use") && active.errors.contains("Nothing was removed"))
+        // The worker may be at the end of one life, or at the beginning of the next.
+        #expect(active.errors.contains("it is in use") || active.errors.contains("it is needed"), "\(active.errors)")
+        #expect(active.exitCode == 2 && active.errors.contains("Nothing was removed"))
         #expect(try await pair.command(["rollback", "--execute"]).exitCode == 0)
         worker.terminate()
         #expect(try await worker.wait() == 0)

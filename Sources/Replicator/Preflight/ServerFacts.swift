@@ -84,11 +84,8 @@ struct ServerFacts: Sendable {
     var preparedTransactions: [String] = []
     var roles: [Role] = []
 
-    /// Whether a commit may wait for Lindero's own stream as its synchronous standby: `*` means any, and cases do not matter.
-    var awaitsOwnStream: Bool {
-        standbyNames.split { " ,()\t\n".contains($0) }.map { $0.replacing("\"", with: "").lowercased() }
-            .contains { $0 == "*" || $0 == applicationName.lowercased() }
-    }
+    /// Whether a commit may wait for Lindero's own stream as its synchronous standby.
+    var awaitsOwnStream: Bool { StandbyNames(standbyNames).mean(applicationName) }
 
     func slot(_ name: String) -> Slot? { slots.first { $0.name == name } }
     func publication(_ name: String) -> Publication? { publications.first { $0.name == name } }

@@ -1,16 +1,16 @@
 /// Which transactions a server showed at a moment.
 struct SourceSnapshot: Sendable {
-    /// The first that was not given out yet, and those before it that had not ended, by their lower 32 bits.
-    private let next: UInt32
+    /// None from here on had ended, nor had these before it; by their lower 32 bits.
+    private let end: UInt32
     private let running: Set<UInt32>
 
     /// - Parameter text: `xmin:xmax:xip,…` with 64 bits each, as PostgreSQL writes a `pg_snapshot`; `nil` if it is none.
     init?(_ text: String) {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 3, let next = UInt64(parts[1]) else { return nil }
+        guard parts.count == 3, let end = UInt64(parts[1]) else { return nil }
         let running = parts[2].split(separator: ",").map { UInt64($0) }
         guard !running.contains(nil) else { return nil }
-        self.next = UInt32(truncatingIfNeeded: next)
+        self.end = UInt32(truncatingIfNeeded: end)
         self.running = Set(running.lazy.compactMap(\.self).map { UInt32(truncatingIfNeeded: $0) })
     }
 
@@ -18,6 +18,6 @@ struct SourceSnapshot: Sendable {
     ///
     /// - Parameter xid: as a stream has it, with 32 bits: those go round, so later is what is less than half a round ahead.
     func shows(_ xid: UInt32) -> Bool {
-        Int32(bitPattern: xid &- next) < 0 && !running.contains(xid)
+        Int32(bitPattern: xid &- end) < 0 && !running.contains(xid)
     }
 }

@@ -7,11 +7,13 @@ import ReplicationCore
 /// Until then rows would be looked for there in vain which others have seen: by an answer to the question whose a number is, and by
 /// what comes back of the other side's work on them.
 struct SplitIntake: Sendable {
-    /// Before it is told that a side hides what it has sent.
+    /// Before it is told that a side hides what it has sent, and before that keeps nobody from stopping.
     private static let patientMilliseconds: Int64 = 5_000
+    private static let stoppingMilliseconds: Int64 = 1_000
 
     let side: Side
     let settings: DirectionSettings
+    /// On the side, one that never waits for anybody's locks: an applier may hold what those wait for, until this has been read.
     let connection: PostgresConnection
     let mailbox: StreamMailbox
     let ledger: SplitLedger
@@ -46,33 +48,35 @@ struct SplitIntake: Sendable {
     }
 
     private func settle(_ chunks: [ChangeChunk], _ sent: inout SentCommits) async throws {
-        let pause = DirectionPause(settings: settings, logger: logger)
+        let notice = DirectionNotice(settings: settings, logger: logger)
         var isTold = false
-        try await sent.settle(chunks) { milliseconds in
-            // An applier may hold rows until this has been read: who is to stop does not wait for it.
-            if milliseconds > 1_000 { try ledger.requireRunning() }
-            guard milliseconds > Self.patientMilliseconds, !isTold else { return }
-            isTold = true
-            await pause.begin(states[side], because: try await problem())
+        do {
+            try await sent.settle(chunks) { milliseconds in
+                // An applier may hold rows until this has been read: who is to stop does not wait for it.
+                if milliseconds > Self.stoppingMilliseconds { try ledger.requireRunning() }
+                guard milliseconds > Self.patientMilliseconds, !isTold else { return }
+                isTold = true
+                await notice.begin(states[side], as: .catchingUp, because: try await problem())
+            }
+        } catch {
+            // Nobody waits any more, and that is to be said although this task may be cancelled.
+            if isTold { await Task { [states, side] in await notice.end(states[side]) }.value }
+            throw error
         }
-        if isTold { await pause.end(states[side]) }
+        if isTold { await notice.end(states[side]) }
     }
 
     private func problem() async throws -> String {
         let source = settings.sourceName
-        let sees = "Between two databases of a split only travels what its side shows"
-        let isStandby = try await connection.query(
-            """
-            SELECT 1 FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
-            WHERE s.slot_name = $1 AND r.sync_state IN ('sync', 'quorum')
-            """, [.text(settings.slot)]
-        ).rowCount > 0
-        if isStandby {
-            return "Commits on \(source) wait for Lindero itself as a synchronous standby. \(sees), so it waits for them, too. Let "
-                + "synchronous_standby_names of \(source) name the standbys that are meant, without * and Lindero's streams, then "
-                + "run SELECT pg_reload_conf(); there; \(settings.name) goes on by itself."
+        let row = try await connection.query(
+            "SELECT pg_catalog.current_setting('synchronous_standby_names'), pg_catalog.current_setting('application_name')"
+        ).rows.first
+        let why = "Commits on \(source) do not show yet although they have been sent. Between the databases of a split only travels what its side shows"
+        if StandbyNames(row?[0] ?? "").mean(row?[1] ?? "") {
+            return "\(why), and synchronous_standby_names of \(source) means Lindero's own stream, too: each waits for the other. Let it name "
+                + "only standbys, without *, then run SELECT pg_reload_conf(); there. \(settings.name) goes on by itself."
         }
-        return "Commits on \(source) do not show although it has sent them: they wait for a synchronous standby. \(sees). Nothing is "
-            + "lost; as soon as the standby answers, or synchronous_standby_names of \(source) is without it, \(settings.name) goes on by itself."
+        return "\(why). They wait for a synchronous standby: as soon as that answers, or synchronous_standby_names of \(source) is without "
+            + "it, \(settings.name) goes on by itself. Nothing is lost."
     }
 }

@@ -20,6 +20,7 @@ struct SplitRun: Sendable {
         let target: PostgresConnection
         /// Looks at the slot and writes signs of life.
         let control: PostgresConnection
+        /// Marks its log, and asks what it shows.
         let barrier: PostgresConnection
         let stream: ReplicationConnection
 
@@ -171,7 +172,7 @@ struct SplitRun: Sendable {
                     stopsOnDrain: false, isBehind: { ledger.isBehind(side) }, echoes: echoes[side],
                     isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) })
                 let intake = SplitIntake(
-                    side: side, settings: direction, connection: links[side].control, mailbox: mailbox, ledger: ledger, layouts: layouts[side],
+                    side: side, settings: direction, connection: links[side].barrier, mailbox: mailbox, ledger: ledger, layouts: layouts[side],
                     states: states, worker: worker, logger: logger)
                 let target = side.opposite
                 let loop = SplitApplyLoop(

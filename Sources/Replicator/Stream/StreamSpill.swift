@@ -12,14 +12,14 @@ struct StreamSpill: Sendable {
 
     /// Says that the direction waits for room.
     func notePause(_ state: DirectionState) async {
-        await DirectionPause(settings: settings, logger: logger).begin(
-            state,
+        await DirectionNotice(settings: settings, logger: logger).begin(
+            state, as: .paused,
             because: "No room is left in \(folder.path), where transactions wait that still run on \(settings.sourceName). "
                 + "Nothing is lost or acknowledged; make room and \(settings.name) goes on by itself. Or set "
                 + "`replication: { streaming: off }`, so that \(settings.sourceName) keeps them until they commit.")
     }
 
     func noteResumed(_ state: DirectionState) async {
-        await DirectionPause(settings: settings, logger: logger).end(state)
+        await DirectionNotice(settings: settings, logger: logger).end(state)
     }
 }
