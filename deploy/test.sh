@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
 done
 
 # Each end-to-end test runs a worker and two servers' backends: all at once they would starve one another.
-export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${LINDERO_TEST_WIDTH:-$(($(nproc) * 4))}
+export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${LINDERO_TEST_WIDTH:-$(($(nproc) * 3))}
 export LINDERO_TEST_PATIENCE=${LINDERO_TEST_PATIENCE:-4}
 
 summaries=()
