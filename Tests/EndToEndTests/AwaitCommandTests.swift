@@ -15,11 +15,11 @@ import Testing
             _ = try await pair.source.execute("INSERT INTO public.guest VALUES (\(round), 'x')")
             let lsn = try #require(try await pair.source.execute("SELECT pg_current_wal_insert_lsn()").firstValue)
             if round % 2 == 0 {
-                let outcome = try await pair.command(["await", "--lsn", lsn, "--timeout", "20s", "--json"])
+                let outcome = try await pair.command(["await", "--lsn", lsn, "--timeout", "60s", "--json"])
                 #expect(outcome.exitCode == 0, "\(outcome.errors)")
                 #expect(outcome.output.contains("\"reached\": true"))
             } else {
-                let answer = try await RawHTTP.request("/await?lsn=\(lsn)&timeout=15s", port: port)
+                let answer = try await RawHTTP.request("/await?lsn=\(lsn)&timeout=60s", port: port)
                 #expect(answer.status == 200, "\(answer.body)")
                 #expect(answer.body.contains("\"reached\": true"))
             }
@@ -68,9 +68,9 @@ import Testing
             try await primary.execute("INSERT INTO guest VALUES (\(round), 'x')")
             let lsn = try #require(try await primary.execute("SELECT pg_current_wal_insert_lsn()").firstValue)
             if round % 2 == 0 {
-                #expect(try await lindero(["await", "--lsn", lsn, "--timeout", "20s"]).exitCode == 0)
+                #expect(try await lindero(["await", "--lsn", lsn, "--timeout", "60s"]).exitCode == 0)
             } else {
-                #expect(try await RawHTTP.request("/await?lsn=\(lsn)&timeout=15s&on=copy", port: port).status == 200)
+                #expect(try await RawHTTP.request("/await?lsn=\(lsn)&timeout=60s&on=copy", port: port).status == 200)
             }
             #expect(try await standby.execute("SELECT 1 FROM guest WHERE id = \(round)").rowCount == 1)
         }
@@ -80,7 +80,7 @@ import Testing
         #expect(try await lindero(["await", "--lsn", lsn, "--timeout", "200ms"]).exitCode == 1)
         #expect(try await RawHTTP.request("/await?lsn=\(lsn)&timeout=200ms", port: port).status == 504)
         try await standby.execute("SELECT pg_wal_replay_resume()")
-        #expect(try await lindero(["await", "--lsn", lsn, "--timeout", "20s"]).exitCode == 0)
+        #expect(try await lindero(["await", "--lsn", lsn, "--timeout", "60s"]).exitCode == 0)
         // A standby is PostgreSQL's own copy: there is nothing to compare.
         #expect(try await lindero(["verify"]).exitCode == 2)
         worker.terminate()

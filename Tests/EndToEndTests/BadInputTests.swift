@@ -218,7 +218,8 @@ import Testing
         let scene = try await BadInputScene(replication: "snapshot: never, slot: \(slot), publication: p")
         _ = try await scene.source.execute("CREATE PUBLICATION p FOR TABLE guest")
         _ = try await scene.source.query("SELECT pg_create_logical_replication_slot('\(slot)', 'pgoutput')")
-        let other = try await ReplicationConnection.connect(ConnectionOptions(scene.sourceURL + "?application_name=other"))
+        let other = try await ReplicationConnection.connect(
+            ConnectionOptions(scene.sourceURL + "?application_name=other").withoutSenderTimeout)
         try await other.startReplication(
             slot: slot, at: 0, options: [("proto_version", "1"), ("publication_names", "p")])
         let outcome = try await scene.run(["run", "--json", "--http", "none"])

@@ -168,8 +168,11 @@ import Testing
         let scene = try await stoppedReplica()
         let worker = try scene.start()
         try await worker.waitForErrors("streaming")
+        // Both wait for it when it goes on; two of one kind would be one by then.
+        worker.pause()
         worker.terminate()
-        worker.terminate()
+        worker.interrupt()
+        worker.resume()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
     }
 }

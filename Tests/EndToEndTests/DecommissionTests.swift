@@ -76,15 +76,20 @@ import Testing
         let worker = try pair.run()
         try await worker.waitForErrors("following changes")
         for command in [["advance", "--to", "replica"], ["rollback"], ["advance", "--to", "replica"], ["advance", "--to", "split"], ["rollback"]] {
-            let outcome = try await pair.command(command + ["--execute", "--timeout", "3min"], timeoutSeconds: 240)
+            let outcome = try await pair.command(command + ["--execute", "--timeout", "10min"], timeoutSeconds: 240)
             #expect(outcome.exitCode == 0, "\(command): \(outcome.errors)\(worker.errors)")
         }
 
         // Beside a worker, and with the guard on, nothing is taken down.
         let beside = try await pair.command(["migrate", "--down"])
         #expect(beside.exitCode == 2 && beside.errors.contains("A worker is writing to this database"), "\(beside.errors)")
-        let slot = try #require(try await pair.bot.execute(
-            "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND active").firstValue)
+        var found: String?
+        try await waitUntil("the worker reads its slot") {
+            found = try await pair.bot.execute(
+                "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND active").firstValue
+            return found != nil
+        }
+        let slot = try #require(found)
         let active = try await pair.command(["decommission", "--remove", "bot:slot/\(slot)"])
         // The worker may be at the end of one life, or at the beginning of the next.
         #expect(active.errors.contains("it is in use") || active.errors.contains("it is needed"), "\(active.errors)")
@@ -176,7 +181,7 @@ import Testing
         let pair = scene.pair
         let worker = try pair.run()
         try await worker.waitForErrors("following changes")
-        let advance = try await pair.command(["advance", "--to", "split", "--execute", "--timeout", "3min"], timeoutSeconds: 240)
+        let advance = try await pair.command(["advance", "--to", "split", "--execute", "--timeout", "10min"], timeoutSeconds: 240)
         #expect(advance.exitCode == 0, "\(advance.errors)\(worker.errors)")
         let names = try await scene.names()
         let role = "bot:role/\(scene.syncRole)"

@@ -57,8 +57,7 @@ struct GuestPair {
 
     func remove() async throws {
         await target.close()
-        _ = try await source.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+        await PostgresCluster.dropSlots(source)
         await source.close()
         try? FileManager.default.removeItem(atPath: folder)
     }

@@ -59,13 +59,15 @@ import Testing
         #expect(try await first.wait() == 0, "\(first.errors)")
         _ = try await scene.source.execute(
             "CREATE TABLE added (id int PRIMARY KEY, v text); INSERT INTO added SELECT i, repeat('x', 500) FROM generate_series(1, 40000) i")
-        try scene.folder.write(BadInputScene.file(tables: Self.both, replication: Self.pieces))
+        // So slow that it is killed in the midst of it, however late.
+        try scene.folder.write(BadInputScene.file(tables: Self.both, replication: Self.pieces.replacing("8MB", with: "2MB")))
         let worker = try scene.start()
         try await waitUntil("five pieces are there: \(worker.errors)", timeoutSeconds: 30) {
             try await scene.target.execute("SELECT count(*) >= 5 FROM lindero.table_copy_chunk").firstValue == "t"
         }
         worker.kill9()
         #expect(try await worker.wait() == 128 + SIGKILL)
+        try scene.folder.write(BadInputScene.file(tables: Self.both, replication: Self.pieces))
         _ = try await scene.source.execute(
             """
             UPDATE added SET v = 'changed' WHERE id IN (7, 39999); DELETE FROM added WHERE id IN (8, 39998);

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// `lindero advance` and `rollback` killed while clients wait in pgbouncer.
-@Suite(.timeLimit(.minutes(5)))
+@Suite(.timeLimit(.minutes(20)))
 struct MoveKillTests {
     private static let settings = """
           Reservas:
@@ -79,6 +79,10 @@ struct MoveKillTests {
         try await writes.advance()
         _ = try await long.execute("COMMIT")
         await long.close()
+        try await waitUntil("the leader's session is gone") {
+            try await scene.pair.bot.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lindero %'").rows.isEmpty
+        }
         let again = try scene.start(arguments)
         #expect(try await again.wait(timeoutSeconds: 120) == 0, "\(again.errors) worker: \(worker.errors.suffix(2_000))")
         try await writes.advance()

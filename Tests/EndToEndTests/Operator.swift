@@ -18,15 +18,7 @@ enum Operator {
                   END LOOP; END $$;
                 ALTER TABLE public."Reservas" OWNER TO \(role);
                 """
-            // A parameter's rights are the whole server's: of two tests that change them at once one is told to try again.
-            try await waitUntil("the operator has its rights") {
-                do {
-                    _ = try await side.execute(sql)
-                    return true
-                } catch let error as PostgresError where ["XX000", "23505"].contains(error.sqlState?.rawValue) {
-                    return false
-                }
-            }
+            try await side.executeOnSharedServer(sql)
         }
         return role
     }

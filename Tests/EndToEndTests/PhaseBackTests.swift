@@ -252,12 +252,14 @@ import Testing
         move.sync.move(to: move.pair.url("sync", as: "sync_app"))
         move.startServices()
         let process = try await move.lead(["rollback", "--to", "replica"], to: "end_split", movingTo: "bot")
-        let page = try #require(move.worker.errors.split(separator: "\n").last { $0.contains("status page") })
-        let port = try #require(page.split(separator: ":").last.flatMap { UInt16($0.prefix { $0.isNumber }) })
-        let answer = try await RawHTTP.request("/status.json", port: port)
-        let document = try JSONSerialization.jsonObject(with: Data(answer.body.utf8)) as? [String: Any]
-        #expect(answer.status == 200 && document?["phase"] as? String == "split->replica", "\(answer)")
-        #expect((document?["directions"] as? [Any])?.isEmpty == true, "\(answer)")
+        // Another life, and another port.
+        try await waitUntil("the page says so") {
+            let page = try #require(move.worker.errors.split(separator: "\n").last { $0.contains("status page") })
+            let port = try #require(page.split(separator: ":").last.flatMap { UInt16($0.prefix { $0.isNumber }) })
+            guard let answer = try? await RawHTTP.request("/status.json", port: port), answer.status == 200 else { return false }
+            let document = try JSONSerialization.jsonObject(with: Data(answer.body.utf8)) as? [String: Any]
+            return document?["phase"] as? String == "split->replica" && (document?["directions"] as? [Any])?.isEmpty == true
+        }
         try await move.release()
         try await move.end(process)
         try await move.finish()

@@ -153,6 +153,10 @@ import Testing
         #expect(late.output.contains("phase shared -> replica, copying (worker, 5 of") && late.output.contains("led by lindero advance"))
         first.kill9()
         _ = try await first.wait()
+        try await waitUntil("the leader's session is gone") {
+            try await pair.bot.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lindero advance%'").rows.isEmpty
+        }
         let waiting = try await pair.command(["advance", "--to", "replica", "--execute", "--timeout", "1s"])
         #expect(waiting.exitCode == 2 && waiting.errors.contains("The time is up; it waits: no worker runs: lindero run"))
         let out = try await pair.command(["rollback", "--execute", "--timeout", "1s"])

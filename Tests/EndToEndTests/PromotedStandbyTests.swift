@@ -38,7 +38,7 @@ import Testing
         try await writers.waitForMore(200)
         try await writers.stop()
         let lsn = try #require(try await scene.primary.execute("SELECT pg_current_wal_insert_lsn()").firstValue)
-        let await_ = try await scene.lindero(["await", "--lsn", lsn, "--timeout", "60s", "--on", "sync"])
+        let await_ = try await scene.lindero(["await", "--lsn", lsn, "--timeout", "4min", "--on", "sync"])
         #expect(await_.exitCode == 0, "\(await_.errors)\(second.errors)")
         #expect(try await scene.digest(scene.standby) == scene.digest(scene.primary))
         #expect(try await scene.lindero(["verify"]).exitCode == 0)
@@ -48,7 +48,7 @@ import Testing
         #expect(names.output.contains("sync:column/public.guest.secret"), "\(names.output)")
         let removed = try await scene.lindero(["decommission", "--remove", "sync:column/public.guest.secret"])
         #expect(removed.exitCode == 0, "\(removed.errors)")
-        let split = try await scene.lindero(["advance", "--to", "split", "--execute", "--timeout", "3min"], timeoutSeconds: 240)
+        let split = try await scene.lindero(["advance", "--to", "split", "--execute", "--timeout", "10min"], timeoutSeconds: 240)
         #expect(split.exitCode == 0, "\(split.output)\(split.errors)\(second.errors)")
         try await scene.primary.execute("UPDATE guest SET name = 'from bot', secret = 'x' WHERE id = (SELECT min(id) FROM guest)")
         try await scene.standby.execute("UPDATE guest SET note = 'from sync' WHERE id = (SELECT min(id) FROM guest)")
@@ -216,8 +216,11 @@ final class PromotionWriters: Sendable {
                         INSERT INTO public.visit (guest) VALUES (\(id))
                         """
                     }
+                let began = ContinuousClock.now
                 _ = try await connection.execute("BEGIN; \(statement); COMMIT")
                 committed.withLock { $0 += 1 }
+                // A service waits for its clients; and the slower the machine, the less it asks for.
+                try await Task.sleep(for: max(.milliseconds(4), began.duration(to: .now) * 2))
             }
         }
     }

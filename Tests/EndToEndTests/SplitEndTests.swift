@@ -61,6 +61,7 @@ import Testing
         _ = try await pair.sync.execute("INSERT INTO public.\"HotelApart\" (name) SELECT 'home ' || n FROM generate_series(1, 100) n")
         try await transition.drain()
         try await scene.follow(.nothing, worker, streams: [])
+        try await pair.waitUntilSlotsAreFree()
         let end = SplitEnd(settings: try await scene.settings(), logger: MovingServices.logger)
         #expect(try await end.remainder() == 0)
         _ = try await pair.sync.execute("INSERT INTO public.\"HotelApart\" (name) SELECT repeat('x', 100) FROM generate_series(1, 50000)")
@@ -80,17 +81,19 @@ import Testing
         let (worker, transition) = try await scene.begin()
         try await transition.drain()
         try await scene.follow(.nothing, worker, streams: [])
-        let isOver = Flag()
+        let (isOver, hasBegun) = (Flag(), Flag())
         let writing = Task {
             let connection = try await PostgresConnection.connect(ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""))
             var count = 0
             while !isOver.isSet {
                 count += 1
                 _ = try await connection.execute("UPDATE public.\"Reservas\" SET status = \(count) WHERE \"bookingId\" = 'b-1'")
+                hasBegun.set()
             }
             await connection.close()
             return count
         }
+        try await waitUntil("it writes") { hasBegun.isSet }
         await #expect { try await SplitEnd(settings: try await scene.settings(), logger: MovingServices.logger).run() } throws: { error in
             (error as? ReplicationFailure)?.code == .splitWritten
         }

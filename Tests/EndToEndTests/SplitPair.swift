@@ -137,10 +137,19 @@ struct SplitPair {
         }
     }
 
+    /// A worker that is gone may still have its streams' processes on the servers.
+    func waitUntilSlotsAreFree() async throws {
+        for side in [bot, sync] {
+            try await waitUntil("the server lets the slot go") {
+                try await side.execute("SELECT FROM pg_replication_slots WHERE database = current_database() AND active").rows.isEmpty
+            }
+        }
+    }
+
+    /// Drops what would keep the shared servers' log, and closes.
     func remove() async {
         for side in [bot, sync] {
-            _ = try? await side.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+            await PostgresCluster.dropSlots(side)
             await side.close()
         }
         try? FileManager.default.removeItem(atPath: folder)

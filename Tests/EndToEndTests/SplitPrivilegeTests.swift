@@ -29,15 +29,7 @@ import Testing
             GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA lindero TO \(role);
             GRANT SELECT, DELETE, INSERT (\(columns)), UPDATE (\(columns)) ON public."Reservas" TO \(role);
             """
-        // A parameter's rights are the whole server's: of two tests that change them at once one is told to try again.
-        try await waitUntil("the role has its rights") {
-            do {
-                _ = try await side.execute(sql)
-                return true
-            } catch let error as PostgresError where error.sqlState?.rawValue == "XX000" {
-                return false
-            }
-        }
+        try await side.executeOnSharedServer(sql)
     }
 
     @Test func plainRolesCarryTheSplitAndCannotWriteWhatTheOtherSideOwns() async throws {

@@ -178,13 +178,17 @@ import Testing
                     """)
                 try await waitUntil("all of it is mended", timeoutSeconds: 120) {
                     let mended = try await pair.command(["verify", "--repair", "--execute", "--json"], timeoutSeconds: 120)
-                    // A row may be written all the time: the next try finds it.
-                    #expect(mended.exitCode == 0 || mended.output.contains("written all the time"), "\(mended.output) \(mended.errors)")
+                    // A row may be written all the time, or found another one at each look: the next try finds it.
+                    #expect(
+                        [0, 1].contains(mended.exitCode) || mended.output.contains("written all the time"), "\(mended.output) \(mended.errors)")
                     return mended.exitCode == 0
                 }
             }
-            let after = try await pair.command(["verify"], timeoutSeconds: 120)
-            #expect(after.exitCode == 0, "\(after.output)")
+            try await waitUntil("nothing is left undecided", timeoutSeconds: 120) {
+                let after = try await pair.command(["verify"], timeoutSeconds: 120)
+                #expect([0, 1].contains(after.exitCode), "\(after.output)")
+                return after.exitCode != 1
+            }
         }
         try await pair.waitUntilEqual(SplitRepairTests.all)
         let sums = "SELECT concat_ws(' ', sum(\"crmNotes\"::int), sum(status::int), sum(visits), count(*)) FROM public.\"Reservas\" WHERE \"bookingId\" LIKE 'b-%'"

@@ -26,10 +26,12 @@ import Testing
         first.terminate()
         _ = try await first.wait()
         // What is written under the worker's own origin does not travel back; the origin is the commit's.
-        _ = try await pair.sync.execute("""
-            SELECT pg_replication_origin_session_setup('lindero_' || oid || '_bot->sync') FROM pg_database
-            WHERE datname = current_database()
-            """)
+        try await waitUntil("the worker's session is gone") {
+            (try? await pair.sync.execute("""
+                SELECT pg_replication_origin_session_setup('lindero_' || oid || '_bot->sync') FROM pg_database
+                WHERE datname = current_database()
+                """)) != nil
+        }
         _ = try await pair.sync.execute("""
             UPDATE public."Reservas" SET "crmNotes" = 'planted' WHERE "bookingId" = 'b-7';
             DELETE FROM public."Reservas" WHERE "bookingId" = 'b-8'

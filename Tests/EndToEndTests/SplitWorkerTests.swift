@@ -192,6 +192,7 @@ extension SplitWorkerTests {
         #expect(status.exitCode == 0 && status.output.contains("sync->bot max_lag"), "\(status.output)\(status.errors)")
         worker.interrupt()
         #expect(try await worker.wait() == 0)
+        try await pair.waitUntilSlotsAreFree()
         let stopped = try await pair.command(["lag", "--json"])
         #expect(stopped.output.contains("not_running"), "\(stopped.output)")
         await pair.remove()
@@ -207,9 +208,7 @@ extension SplitWorkerTests {
             let document = try JSONSerialization.jsonObject(with: Data(try await pair.command(["lag", "--json"]).output.utf8)) as? [String: Any]
             return (document?["directions"] as? [[String: Any]] ?? []).map { "\($0["name"] ?? "") \($0["state"] ?? "")" }
         }
-        try await waitUntil("the server lets the slot go") {
-            try await pair.sync.execute("SELECT FROM pg_replication_slots WHERE database = current_database() AND active").rows.isEmpty
-        }
+        try await pair.waitUntilSlotsAreFree()
         _ = try await pair.sync.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
         #expect(try await states() == ["bot->sync not_running", "sync->bot stopped"])
         // As it is before the split has begun.

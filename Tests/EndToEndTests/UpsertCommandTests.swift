@@ -72,7 +72,7 @@ import Testing
         _ = try await scene.admin.execute(
             "INSERT INTO guest (id) VALUES (700); BEGIN; SELECT 1 FROM guest WHERE id = 700 FOR UPDATE")
         let input = "not json\n" + (1...1_200).map { "{\"id\":\($0),\"status\":\"x\"}\n" }.joined()
-        let outcome = try await scene.upsert(input, ["--timeout-seconds", "1"])
+        let outcome = try await scene.upsert(input, ["--timeout-seconds", "5"])
         #expect(outcome.exitCode == 1)
         #expect(outcome.output.isEmpty)
         #expect(
@@ -81,7 +81,7 @@ import Testing
             "\(outcome.errors)")
         #expect(outcome.errors.contains("refused: line 1: "))
         #expect(outcome.errors.contains("Running it again leaves what is committed as it is."))
-        let scripted = try await scene.upsert(input, ["--timeout-seconds", "1", "--json"])
+        let scripted = try await scene.upsert(input, ["--timeout-seconds", "5", "--json"])
         let document = try JSONDecoder().decode(Stopped.self, from: Data(scripted.output.utf8))
         #expect(document.committed.unchanged == 500 && document.stopped_at_line == 502)
         _ = try await scene.admin.execute("COMMIT")

@@ -10,10 +10,12 @@ import Testing
 @Suite struct VerifyCommandTests {
     private static let schema = "CREATE TABLE public.guest (id int PRIMARY KEY, name text, note text);"
 
+    private static let rule = "private: [note], columns: { bot: \"*\" }"
+
     private func makePair(rows: Int = 3_000) async throws -> (GuestPair, RunningLindero) {
         let pair = try await GuestPair(
             schema: Self.schema + "INSERT INTO public.guest SELECT n, 'Guest ' || n, 'x' FROM generate_series(1, \(rows)) n;",
-            rule: "private: [note], columns: { bot: \"*\" }")
+            rule: Self.rule)
         let worker = try pair.run()
         try await worker.waitForErrors("streaming")
         return (pair, worker)
@@ -85,6 +87,12 @@ import Testing
         first.kill9()
         _ = try await first.wait()
         _ = try await pair.target.execute("UPDATE public.guest SET name = 'x' WHERE id = 29999")
+        try await waitUntil("its session is gone") {
+            try await pair.target.execute("SELECT pg_try_advisory_lock(hashtextextended('lindero.verify bot->sync', 0))").firstValue == "t"
+        }
+        _ = try await pair.target.execute("SELECT pg_advisory_unlock(hashtextextended('lindero.verify bot->sync', 0))")
+        try pair.write(rule: Self.rule)
+        try pair.append("verify: { chunk_rows: 50 }")
         let second = try pair.start(["verify", "--json"])
         try await second.waitForErrors("taken up where the last comparison ended")
         #expect(try await second.wait(timeoutSeconds: 120) == 3)

@@ -98,6 +98,7 @@ import Testing
             try await connection.endCopyIn()
         }
         #expect(into?.sqlState == SQLState("57014"))
+        try await connection.execute("SET statement_timeout = '2s'")
         let pipeline = await #expect(throws: PipelineError.self) {
             try await connection.run(
                 ["SELECT 1", "SELECT pg_sleep(60)", "SELECT 2"].map {
@@ -106,6 +107,7 @@ import Testing
         }
         #expect(pipeline?.stepIndex == 1)
         #expect(pipeline?.error.sqlState == SQLState("57014"))
+        try await connection.execute("SET statement_timeout = 0")
         #expect(try await connection.query("SELECT count(*) FROM public.t").firstValue == "0")
         await connection.close()
         await observer.close()

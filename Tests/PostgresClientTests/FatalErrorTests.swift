@@ -45,7 +45,7 @@ import Testing
         let connection = try await PostgresConnection.connect(options)
         _ = try await connection.execute("CREATE PUBLICATION p FOR ALL TABLES")
         await connection.close()
-        let stream = try await ReplicationConnection.connect(options)
+        let stream = try await ReplicationConnection.connect(options.withoutSenderTimeout)
         _ = try await stream.createSlot(name, temporary: true)
         try await stream.startReplication(
             slot: name, at: 0, options: [("proto_version", "1"), ("publication_names", "p")])

@@ -11,7 +11,7 @@ import Testing
         let options = ConnectionOptions(try await TestDatabase().conninfo)
         let writer = try await PostgresConnection.connect(options)
         try await writer.execute("CREATE TABLE public.t (a text); CREATE PUBLICATION p FOR ALL TABLES")
-        let stream = try await ReplicationConnection.connect(options)
+        let stream = try await ReplicationConnection.connect(options.withoutSenderTimeout)
         let name = "reading_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
         _ = try await stream.createSlot(name, temporary: true)
         try await stream.startReplication(slot: name, at: 0, options: [("proto_version", "1"), ("publication_names", "p")])

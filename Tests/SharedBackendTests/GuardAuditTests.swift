@@ -54,9 +54,9 @@ import Testing
         ] {
             #expect(try await hotel.attempt(sql, as: role) == nil)
         }
+        try await hotel.admin.executeOnSharedServer("GRANT SET ON PARAMETER session_replication_role TO \"\(hotel.botRole)\"")
         _ = try await hotel.admin.execute(
             """
-            GRANT SET ON PARAMETER session_replication_role TO "\(hotel.botRole)";
             SET SESSION AUTHORIZATION "\(hotel.botRole)"; SET session_replication_role = replica;
             UPDATE public."Reservas" SET "beds24Status" = 'replicated';
             RESET session_replication_role; RESET SESSION AUTHORIZATION;

@@ -97,7 +97,7 @@ import Testing
         let locker = try await scene.lock("UPDATE t SET v = 'theirs' WHERE id = 7")
         var options = UpsertOptions()
         options.batchRecords = 3
-        options.statementTimeoutMilliseconds = 400
+        options.statementTimeoutMilliseconds = Int(patient(.milliseconds(500)) / .milliseconds(1))
         let lines = (1...9).map { "{\"id\":\($0),\"v\":\"x\"}" }
         let interruption = await #expect(throws: UpsertInterruption.self) {
             _ = try await scene.upsert("not json\n" + lines.joined(separator: "\n"), options: options)

@@ -31,7 +31,7 @@ public enum RawHTTP {
     private static func exchange(_ request: [UInt8], port: UInt16, isIPv6: Bool) throws -> Answer {
         let descriptor = socket(isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
-        var limit = timeval(tv_sec: 20, tv_usec: 0)
+        var limit = timeval(tv_sec: 90, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         guard connect(descriptor, port: port, isIPv6: isIPv6) == 0 else {
             throw Failure(description: "nobody listens on port \(port)")

@@ -82,7 +82,7 @@ import Testing
         for (name, severity) in [("debezium", PreflightFinding.Severity.blocker), ("lindero", .note)] {
             var options = scene.options(.source)
             options.applicationName = name
-            let stream = try await ReplicationConnection.connect(options)
+            let stream = try await ReplicationConnection.connect(options.withoutSenderTimeout)
             try await stream.startReplication(
                 slot: scene.configuration.replication.slot ?? "", at: 0,
                 options: [("proto_version", "1"), ("publication_names", "\"Mine\"")])

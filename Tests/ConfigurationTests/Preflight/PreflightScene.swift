@@ -67,7 +67,12 @@ struct PreflightScene {
         let connection = try await PostgresConnection.connect(
             ConnectionOptions(place.cluster.conninfo(database: place.database)))
         do {
-            _ = try await connection.execute("SET search_path = public; " + script)
+            let sql = "SET search_path = public; " + script
+            if script.contains(" ON PARAMETER ") {
+                try await connection.executeOnSharedServer(sql)
+            } else {
+                _ = try await connection.execute(sql)
+            }
         } catch {
             await connection.close()
             throw error

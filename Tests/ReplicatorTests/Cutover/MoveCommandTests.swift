@@ -66,7 +66,7 @@ struct MoveCommandTests {
     @Test func aCommandThatHangsIsEndedWithWhatItStarted() async throws {
         let scene = try await MoveScene()
         let program = try Self.program("[ $LINDERO_STEP = undo ] && exit 1; echo $$ > pid; sleep 600 & echo $! >> pid; trap '' TERM; wait; wait; sleep 600")
-        var move = try scene.move(seconds: 1)
+        var move = try scene.move(seconds: patient(.seconds(1)) / .seconds(1))
         move.command = [Self.shell, program.path]
         do {
             let error = try #require(await scene.failure(move), "it was moved")

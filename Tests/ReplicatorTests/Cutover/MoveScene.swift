@@ -66,7 +66,7 @@ final class MoveScene: Sendable {
     ///
     /// - Parameter drain: what happens while writers are held; nothing does when it only catches up.
     func move(
-        back: Bool = false, fence: CutoverSettings.Fence = .none, seconds: Double = 20, throughBouncer: Bool = true,
+        back: Bool = false, fence: CutoverSettings.Fence = .none, seconds: Double = patient(.seconds(20)) / .seconds(1), throughBouncer: Bool = true,
         drain: @escaping @Sendable (String) async throws -> Void = { _ in }
     ) throws -> ServiceMove {
         let sides = [ServiceMove.Side(name: "bot", options: botOptions), ServiceMove.Side(name: "sync", options: syncOptions)]

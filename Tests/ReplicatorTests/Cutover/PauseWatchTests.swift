@@ -35,8 +35,9 @@ struct PauseWatchTests {
 
     @Test func clientsGoOnWhenTheMoverHangs() async throws {
         let scene = try await MoveScene(poolMode: "transaction")
-        let watch = try await watch(scene, lifeMilliseconds: 300)
+        // First, so that they wait when its time is over, however soon that is.
         try await scene.bouncer?.admin("PAUSE hotel_sync")
+        let watch = try await watch(scene, lifeMilliseconds: 300)
         #expect(try await watch.wait() == 0)
         #expect(try await scene.isPaused == false)
         await scene.close()

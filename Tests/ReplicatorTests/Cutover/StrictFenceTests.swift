@@ -173,7 +173,7 @@ struct StrictFenceTests {
     @Test func theServerLiftsAFenceThatIsOlderThanItsDeadline() async throws {
         let scene = try await MoveScene()
         let fence = try await LockFence.open(scene.botOptions, tables: MoveScene.tables)
-        #expect(try await fence.take(limitMilliseconds: 5_000, lifeMilliseconds: 200))
+        #expect(try await fence.take(limitMilliseconds: 5_000, lifeMilliseconds: Int(patient(.seconds(1)) / .milliseconds(1))))
         let writer = LiveWriter("w", try await scene.client())
         try await writer.advance()
         await writer.stop()
@@ -203,7 +203,7 @@ struct StrictFenceTests {
         try await other.advance()
         let before = other.acknowledged
         do {
-            let error = try #require(await scene.failure(try scene.move(fence: .strict, seconds: 2)), "it was moved")
+            let error = try #require(await scene.failure(try scene.move(fence: .strict, seconds: patient(.seconds(2)) / .seconds(1))), "it was moved")
             guard case .notHeld(_, "bot", _, let sessions) = error else { throw error }
             #expect(sessions.contains { $0.role == scene.botRole && $0.isInTransaction })
         }

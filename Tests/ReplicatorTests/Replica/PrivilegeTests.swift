@@ -16,7 +16,7 @@ import Testing
         let role = "plain_" + String(UInt32.random(in: 0...UInt32.max), radix: 36)
         _ = try await pair.source.execute("CREATE ROLE \(role) LOGIN REPLICATION")
         _ = try await PostgresConnection.with(pair.settings.target) { try await Migrator(connection: $0).migrate() }
-        _ = try await pair.target.execute(
+        try await pair.target.executeOnSharedServer(
             """
             CREATE ROLE \(role) LOGIN;
             GRANT SET ON PARAMETER session_replication_role TO \(role);

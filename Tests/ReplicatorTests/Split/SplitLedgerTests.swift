@@ -104,7 +104,8 @@ import Testing
     @Test func rowsStayHeldHoweverLongABarrierTakes() async throws {
         let options = ConnectionOptions(try await PostgresCluster.shared("source").createDatabase(prefix: "held"))
         var impatient = options
-        impatient.settings.append((name: "idle_in_transaction_session_timeout", value: "1000"))
+        let idle = patient(.milliseconds(1_000)).components.seconds
+        impatient.settings.append((name: "idle_in_transaction_session_timeout", value: "\(idle)s"))
         let holder = try await PostgresConnection.connect(impatient)
         let (messenger, watcher) = (try await PostgresConnection.connect(options), try await PostgresConnection.connect(options))
         try await SplitBarrier.prepare(messenger)
@@ -114,7 +115,7 @@ import Testing
         let pid = try #require(try await holder.query("SELECT pg_backend_pid()::text").firstValue)
         _ = try await holder.execute("BEGIN")
         async let passage: Void = Self.pass(barrier, on: holder)
-        let age = "SELECT state_change - xact_start > '2 s' FROM pg_stat_activity WHERE pid = \(pid)"
+        let age = "SELECT state_change - xact_start > '\(2 * idle) s' FROM pg_stat_activity WHERE pid = \(pid)"
         try await waitUntil("the transaction has lived for longer than it may be idle") {
             ledger.remind()
             return try await watcher.query(age).firstValue == "t"

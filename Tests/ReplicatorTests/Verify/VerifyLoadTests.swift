@@ -35,7 +35,7 @@ import TestSupport
                 #expect(try await pair.source.query(asked).firstValue == "\(jobs + 1)")
             }
             // And no connection beyond those: each job's, for borders, for rechecks, and the comparison's own.
-            let all = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            let all = Self.sessions
             let others = (try await sessions(pair.source), try await sessions(watch))
             _ = try await pair.target.execute("ROLLBACK")
             #expect(try await run.value.result == .equal)
@@ -47,10 +47,12 @@ import TestSupport
         }
     }
 
+    /// An autovacuum may come and go meanwhile.
+    private static let sessions =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+
     private func sessions(_ connection: PostgresConnection) async throws -> Int {
-        let text = try await connection.query(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        ).firstValue
+        let text = try await connection.query(Self.sessions).firstValue
         return text.flatMap { Int($0) } ?? 0
     }
 
