@@ -78,7 +78,7 @@ import Testing
 
     @Test func killedComparisonGoesOnWhereItWas() async throws {
         let (pair, worker) = try await makePair(rows: 30_000)
-        try pair.append("verify: { chunk_rows: 50, rate_limit: 300kB }")
+        try pair.append("verify: { chunk_rows: 50, rate_limit: 100kB }")
         let first = try pair.start(["verify", "--json"])
         try await waitUntil("a position is kept", timeoutSeconds: 60) {
             let rows = try await pair.target.execute("SELECT rows FROM lindero.verification_table WHERE position IS NOT NULL")

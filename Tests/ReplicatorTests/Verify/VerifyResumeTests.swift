@@ -18,8 +18,8 @@ import TestSupport
                 state)
             try await pair.plant("UPDATE public.a SET v = 2 WHERE k IN (5, 19000); DELETE FROM public.b WHERE k = 7")
             let expected = ["a 19000: changed v", "a 5: changed v", "b 7: missing"]
-            // Cut off after the first position is kept.
-            let cut = Task { try await pair.verify(chunkRows: 10) }
+            // Cut off after the first position is kept, which is after two seconds: an idle machine would be at the end by then.
+            let cut = Task { try await pair.verify(chunkRows: 10, rateLimitBytes: 50_000) }
             try await waitUntil("a position is kept") {
                 try await pair.target.query("SELECT 1 FROM lindero.verification_table WHERE position IS NOT NULL").rowCount > 0
             }

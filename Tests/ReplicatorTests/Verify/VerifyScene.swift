@@ -8,12 +8,13 @@ import TestSupport
 extension ReplicaPair {
     /// Compares both databases as `lindero verify` does.
     func verify(
-        _ tables: [String] = [], chunkRows: Int = 100, jobs: Int = 1, restart: Bool = false,
+        _ tables: [String] = [], chunkRows: Int = 100, jobs: Int = 1, rateLimitBytes: Int = 0, restart: Bool = false,
         onEvent: @Sendable (Verification.Event) -> Void = { _ in }
     ) async throws -> VerifyReport {
         var verify = VerifySettings()
         verify.chunkRows = chunkRows
         verify.jobs = jobs
+        verify.rateLimitBytes = rateLimitBytes
         return try await Verification(settings: settings, verify: verify, longestSeconds: 3_600).run(
             tables.map { QualifiedName(schema: "public", name: $0) }, restart: restart, onEvent: onEvent)
     }
