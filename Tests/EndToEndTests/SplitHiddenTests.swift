@@ -60,8 +60,7 @@ import Testing
         let pair = try await scenes.scene(onDelete: "nullify", first: cluster)
         let worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(SplitReferenceTests.rooms)
-        try await cluster.execute("ALTER SYSTEM SET synchronous_standby_names = '\(names)'")
-        try await cluster.execute("SELECT pg_reload_conf()")
+        try await cluster.demandStandbys(names)
         let hidden = try await hide("INSERT INTO hotels (code) VALUES ('inn');", on: cluster, of: pair)
         let problem = "SELECT problem FROM lindero.direction WHERE name = 'bot->sync'"
         try await waitUntil("it says why it waits") { try await pair.sync.query(problem).firstValue?.contains(words) ?? false }

@@ -179,15 +179,17 @@ import Testing
                 try await waitUntil("all of it is mended", timeoutSeconds: 120) {
                     let mended = try await pair.command(["verify", "--repair", "--execute", "--json"], timeoutSeconds: 120)
                     // A row may be written all the time, or found another one at each look: the next try finds it.
+                    let isUndecided = mended.exitCode == 1 && mended.output.contains(/"undecided": [1-9]/)
                     #expect(
-                        [0, 1].contains(mended.exitCode) || mended.output.contains("written all the time"), "\(mended.output) \(mended.errors)")
+                        mended.exitCode == 0 || isUndecided || mended.output.contains("written all the time"), "\(mended.output) \(mended.errors)")
                     return mended.exitCode == 0
                 }
             }
             try await waitUntil("nothing is left undecided", timeoutSeconds: 120) {
                 let after = try await pair.command(["verify"], timeoutSeconds: 120)
-                #expect([0, 1].contains(after.exitCode), "\(after.output)")
-                return after.exitCode != 1
+                // Anything else than a row that was another one at each look is an error.
+                #expect(after.exitCode == 0 || after.exitCode == 1 && after.output.contains("written too often"), "\(after.output) \(after.errors)")
+                return after.exitCode == 0
             }
         }
         try await pair.waitUntilEqual(SplitRepairTests.all)

@@ -8,8 +8,11 @@ extension PostgresCluster {
     }
 
     /// Lets those go that wait for the standby.
-    public func doWithoutStandby() async throws {
-        try await execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+    public func doWithoutStandby() async throws { try await demandStandbys("") }
+
+    /// Sets `synchronous_standby_names`; sessions hear of it in a moment.
+    public func demandStandbys(_ names: String) async throws {
+        try await execute("ALTER SYSTEM SET synchronous_standby_names = '\(names)'")
         try await execute("SELECT pg_reload_conf()")
     }
 }

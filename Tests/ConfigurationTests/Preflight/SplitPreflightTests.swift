@@ -61,8 +61,7 @@ import Testing
         let cluster = try await PostgresCluster.startWithoutStandby()
         defer { cluster.remove() }
         func codes(_ names: String) async throws -> [String] {
-            try await cluster.execute("ALTER SYSTEM SET synchronous_standby_names = '\(names)'")
-            try await cluster.execute("SELECT pg_reload_conf()")
+            try await cluster.demandStandbys(names)
             // A session may begin before its server has read the file.
             try await waitUntil("it is so") { try await cluster.execute("SHOW synchronous_standby_names").firstValue == names }
             var scene = try await PreflightScene.make(source: cluster, script: Self.schema, backend: .split)

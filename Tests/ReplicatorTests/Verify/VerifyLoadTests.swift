@@ -35,13 +35,12 @@ import TestSupport
                 #expect(try await pair.source.query(asked).firstValue == "\(jobs + 1)")
             }
             // And no connection beyond those: each job's, for borders, for rechecks, and the comparison's own.
-            let all = Self.sessions
             let others = (try await sessions(pair.source), try await sessions(watch))
             _ = try await pair.target.execute("ROLLBACK")
             #expect(try await run.value.result == .equal)
             try await waitUntil("it is gone") {
-                let now = (try await pair.source.query(all).firstValue, try await watch.query(all).firstValue)
-                return now == ("\(others.0 - jobs - 3)", "\(others.1 - jobs - 3)")
+                let now = (try await sessions(pair.source), try await sessions(watch))
+                return now == (others.0 - jobs - 3, others.1 - jobs - 3)
             }
             await watch.close()
         }
