@@ -18,6 +18,36 @@ import Testing
         #expect(try await move.status().text.contains("phase \(phase)\n"))
     }
 
+    /// The way back while the worker still prepares the split: it waits for a transaction on the second database, and would
+    /// finish behind the back of who takes all of it down.
+    @Test func aSplitThatIsBeingPreparedIsNotFinishedAfterTheWayBack() async throws {
+        let move = try await HeldMove()
+        try await move.succeed(["advance", "--to", "replica"])
+        let early = try await PostgresConnection.connect(ConnectionOptions(move.pair.environment["SYNC_DATABASE_URL"] ?? ""))
+        _ = try await early.execute("BEGIN; CREATE TABLE public.unfinished (id int)")
+        let process = try move.pair.start(["advance", "--to", "split", "--execute"])
+        let slots = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
+        try await waitUntil("a slot waits for the transaction; it said \(process.errors)", timeoutSeconds: 60) {
+            try await move.pair.sync.execute(slots).firstValue == "1"
+        }
+        process.terminate()
+        #expect(try await process.wait() != 0)
+        let back = try move.pair.start(["rollback", "--execute"])
+        try await waitUntil("the way back takes it down; it said \(back.errors)", timeoutSeconds: 60) {
+            try await move.lastRecord() == "end_split false" || back.child.exitCode != nil
+        }
+        _ = try await early.execute("ROLLBACK")
+        await early.close()
+        try await move.end(back)
+        #expect(try await move.pair.sync.execute(slots).firstValue == "0")
+        let left = "SELECT (SELECT count(*) FROM lindero.sequence_split) || ' ' || count(*) FILTER (WHERE causal_lsn IS NOT NULL) FROM lindero.direction"
+        #expect(try await move.pair.values(left) == ["0 0", "0 0"])
+        // Nothing is in its way.
+        try await move.succeed(["advance", "--to", "split"])
+        try await move.succeed(["rollback", "--to", "replica"])
+        try await move.finish()
+    }
+
     @Test func aSplitIsGivenUpBeforeTheServiceMoved() async throws {
         let move = try await replica()
         let process = try await move.lead(["advance", "--to", "split"], to: "move_services")

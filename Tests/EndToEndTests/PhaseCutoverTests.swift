@@ -177,7 +177,13 @@ import Testing
         #expect(try await attempt("UPDATE public.\"Reservas\" SET \"crmNotes\" = 'mine'", as: "bot_app", move, on: "bot") == "written")
         #expect(try await attempt("UPDATE public.\"Reservas\" SET status = 'there'", as: "sync_app", move, on: "sync") == "written")
         try await move.succeed(["rollback"])
+        // The same job, which nobody told either: what it wrote there would stay there.
+        #expect(try await attempt(forgotten, as: "sync_app", move, on: "sync") == "25006")
         #expect(try await attempt(forgotten, as: "sync_app", move, on: "bot") == "written")
+        try await move.succeed(["advance", "--to", "split"])
+        #expect(try await attempt("UPDATE public.\"Reservas\" SET status = 'again'", as: "sync_app", move, on: "sync") == "written")
+        #expect(try await attempt(forgotten, as: "sync_app", move, on: "bot") == "25006")
+        try await move.succeed(["rollback"])
         try await move.finish()
     }
 

@@ -56,8 +56,12 @@ public struct LSNWait: Sendable {
     public func position() async throws -> LSN? {
         switch place {
         case .direction(let name):
+            // Where the copy is not complete the slot's place is known, and what lies before it is not all there.
             let result = try await target.query(
-                "SELECT greatest(applied_lsn, start_lsn)::text FROM lindero.direction WHERE name = $1", [.text(name)])
+                """
+                SELECT greatest(applied_lsn, start_lsn)::text FROM lindero.direction
+                WHERE name = $1 AND (prepared_at IS NOT NULL OR applied_lsn IS NOT NULL)
+                """, [.text(name)])
             return result.firstValue.flatMap { LSN($0) }
         case .standby:
             return try await target.query("SELECT pg_catalog.pg_last_wal_replay_lsn()::text").firstValue.flatMap { LSN($0) }

@@ -5,6 +5,9 @@ import ReplicationCore
 ///
 /// Statement triggers, and not REVOKE: they hold however a role comes by its privileges, take none of them away, and their end
 /// leaves everything as it was. What replication applies passes them.
+///
+/// Whose write it is, the session says: who logged in, and the role that it has set. Never `current_user`: what a foreign key
+/// cascades runs as the table's owner, which a moved service may be, and a function as its own.
 struct WriteRefusal {
     let service: String
     let roles: [String]
@@ -28,7 +31,7 @@ struct WriteRefusal {
         return rows.compactMap { $0[0] }.map { table in
             """
             CREATE OR REPLACE TRIGGER \(SQLText.identifier(name)) BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON \(table)
-            FOR EACH STATEMENT WHEN (session_user IN (\(list)) OR current_user IN (\(list)))
+            FOR EACH STATEMENT WHEN (session_user IN (\(list)) OR pg_catalog.current_setting('role') IN (\(list)))
             EXECUTE FUNCTION lindero.refuse_moved_service(\(SQLText.literal(service)))
             """
         }

@@ -93,14 +93,16 @@ public struct LeftCopies: Sendable {
         self.direction = direction
     }
 
-    /// Tables that Lindero copied for a direction that is no more, and that still are there.
+    /// Tables that Lindero copied, all or a part, for a direction that is no more, and that still are there.
     public func tables() async throws -> [QualifiedName] {
         let exists = try await target.query(
-            "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL AND pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
+            "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy_chunk') IS NOT NULL AND pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
         guard exists.rowCount > 0 else { return [] }
         return try await target.query(
             """
-            SELECT t.schema_name, t.table_name FROM lindero.table_copy t
+            SELECT t.schema_name, t.table_name FROM (
+                SELECT direction, schema_name, table_name FROM lindero.table_copy
+                UNION SELECT direction, schema_name, table_name FROM lindero.table_copy_chunk) t
             WHERE t.direction = $1 AND NOT EXISTS (SELECT 1 FROM lindero.direction d WHERE d.name = t.direction)
               AND pg_catalog.to_regclass(pg_catalog.quote_ident(t.schema_name) || '.' || pg_catalog.quote_ident(t.table_name)) IS NOT NULL
             ORDER BY 1, 2

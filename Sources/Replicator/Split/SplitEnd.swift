@@ -36,14 +36,23 @@ public struct SplitEnd: Sendable {
             try await bringTheRest()
             emptied = try await settings.withBoth { sides in
                 try afterStep()
-                try await settings.sequences(origin: sides[.origin], other: sides[.other]).restoreOrSayWhy()
+                try await restoreSequences(sides)
                 try afterStep()
+                // They may have been waited for.
+                guard try await remainder() == 0 else { throw stillWritten() }
                 return try await becomeReplica(sides[.other])
             }
             logger.notice("the split has ended", metadata: ["from": "\(settings.name(.other))", "to": "\(settings.name(.origin))"])
+        } else {
+            // Shared out just before a split that then never began.
+            try await settings.withBoth { try await restoreSequences($0) }
         }
         try await takeDown()
         return emptied
+    }
+
+    private func restoreSequences(_ sides: SidePair<PostgresConnection>) async throws {
+        try await settings.sequences(origin: sides[.origin], other: sides[.other]).restoreOrSayWhy()
     }
 
     private func hasBegun() async throws -> Bool {
@@ -69,7 +78,11 @@ public struct SplitEnd: Sendable {
             try await waitForRelease()
             if try await remainder() == 0 { return }
         }
-        throw ReplicationFailure(
+        throw stillWritten()
+    }
+
+    private func stillWritten() -> ReplicationFailure {
+        ReplicationFailure(
             .splitWritten, "Somebody still writes to \(settings.name(.other)): the split can't end without losing that.",
             nextStep: "Stop or move who does (`lindero status` names sessions); then the same command again.")
     }

@@ -40,12 +40,16 @@ struct SplitPreparation: Sendable {
         if hasBegun { return }
         try await catchUp()
         if states[.origin].isDraining { return }
-        try await settings.withBoth { sides in
+        let begins = try await settings.withBoth { sides in
             // What the copy has made was not there before.
             try await check(sides)
             try await prepareOther(origin: sides[.origin], other: sides[.other])
+            // That may have waited for others, and who wanted a split may have thought better of it.
+            if states[.origin].isDraining { return false }
             try await begin(origin: sides[.origin], other: sides[.other])
+            return true
         }
+        guard begins else { return }
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
     }
 

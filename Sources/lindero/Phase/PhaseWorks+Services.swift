@@ -60,19 +60,19 @@ extension PhaseWorks {
 
     private var leftMilliseconds: Int { deadlineMilliseconds.map { max(0, Int($0 - Monotonic.milliseconds())) } ?? Self.handMilliseconds }
 
-    /// From here on a write of the moved service on the origin fails, where it would stay alone.
-    func refuseMovedService() async throws {
+    /// From here on a write of the moved service on the side that it has left fails, where it would stay alone.
+    func refuseMovedService(on left: Database) async throws {
         let service = try await movedService
-        let isRefused = try await pair.origin.connected { try await service.refuse(on: $0) { leftMilliseconds } }
+        let isRefused = try await left.connected { try await service.refuse(on: $0) { leftMilliseconds } }
         if !isRefused {
-            line.tell("\(pair.origin.name) can't be made to refuse \(pair.other.name)'s writes: this role does not own the tables; see that none come")
+            line.tell("\(left.name) can't be made to refuse \(pair.other.name)'s writes: this role does not own the tables; see that none come")
         }
     }
 
-    /// Either side takes its writes again.
-    func allowMovedService() async throws {
+    /// The side that it moves to takes its writes again.
+    func allowMovedService(on side: Database) async throws {
         let service = try await movedService
-        try await pair.origin.connected { try await service.allow(on: $0) { leftMilliseconds } }
+        try await side.connected { try await service.allow(on: $0) { leftMilliseconds } }
     }
 
     /// Until one side shows what the other had committed when this began.

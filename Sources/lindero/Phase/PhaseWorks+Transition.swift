@@ -44,7 +44,7 @@ extension PhaseWorks {
             while let session = try await StrayService.sessions(loaded, on: left, of: pair.other.name).first {
                 try await wait(for: "service \(pair.other.name) is on \(left.name) again: \(session)")
             }
-            if move.isForward { try await refuseMovedService() }
+            try await refuseMovedService(on: left)
             try await patiently {
                 try await transition.drain { bytes in line.show(bytes.both.map(PlainText.bytes).joined(separator: " and ") + " on their way") }
             }
@@ -76,6 +76,10 @@ extension PhaseWorks {
     }
 
     func endSplit() async throws -> Figures {
+        // One that prepares it would finish behind our back what is taken down here: a slot nobody knows, a split that has begun.
+        while let mode = try await locks.running().first(where: { $0.backend == .split }) {
+            try await wait(for: "a worker still runs \(mode.rawValue)")
+        }
         let emptied = try await SplitEnd(settings: try await split(), logger: LineLogHandler.logger()).run()
         return emptied.isEmpty ? [] : [("copiedAnew", .texts(emptied.map(\.description)))]
     }

@@ -33,7 +33,7 @@ struct PhaseWorks: Sendable {
         case .verify: return try await verify()
         case .bothStream:
             let figures = try await waitForStreams()
-            if !move.isForward { try await allowMovedService() }
+            try await allowMovedService(on: move.isForward ? pair.other : pair.origin)
             return figures
         case .drain: return try await drain()
         case .endReplica: return try await endReplica()

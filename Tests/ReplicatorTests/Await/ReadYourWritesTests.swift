@@ -94,6 +94,22 @@ import TestSupport
         }
     }
 
+    /// The slot's place is known before the first row is copied.
+    @Test func whileTheFirstCopyRunsNothingIsShown() async throws {
+        let target = try await PostgresConnection.connect(ConnectionOptions(try await PostgresCluster.shared("target").createDatabase(prefix: "ryw")))
+        _ = try await Migrator(connection: target).migrate()
+        _ = try await target.execute(
+            """
+            INSERT INTO lindero.direction (name, slot, publication, origin, system_identifier, start_lsn)
+            VALUES ('bot->sync', 's', 'p', 'o', '1', '0/200')
+            """)
+        let wait = LSNWait(place: .direction("bot->sync"), target: target)
+        #expect(try await wait.wait(for: LSN(0x100), timeoutMilliseconds: 0) == .timedOut(nil))
+        _ = try await target.execute("UPDATE lindero.direction SET prepared_at = now()")
+        #expect(try await wait.wait(for: LSN(0x100), timeoutMilliseconds: 0) == .shown(LSN(0x200)))
+        await target.close()
+    }
+
     /// Without a heartbeat nothing follows the last commit; the position behind it is reached all the same.
     @Test func positionAfterTheLastCommitIsReachedWithoutAHeartbeat() async throws {
         var replication = ReplicationSettings()

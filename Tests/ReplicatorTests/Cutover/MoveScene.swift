@@ -117,6 +117,18 @@ final class MoveScene: Sendable {
         return try await PostgresConnection.connect(settings)
     }
 
+    /// What becomes of a client's statements: `written`, or the SQLSTATE that refused them.
+    func attempt(_ sql: String, _ role: String? = nil, on options: ConnectionOptions? = nil) async throws -> String {
+        let connection = try await client(role, on: options)
+        defer { Task { await connection.close() } }
+        do {
+            _ = try await connection.execute(sql)
+            return "written"
+        } catch {
+            return error.sqlState?.rawValue ?? "lost"
+        }
+    }
+
     /// How many rows each side has that a writer made.
     func counts(_ writer: String) async throws -> (bot: Int, sync: Int) {
         let query = "SELECT count(*) FROM public.\"Reservas\" WHERE writer = '\(writer)'"

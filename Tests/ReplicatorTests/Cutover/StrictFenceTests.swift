@@ -88,41 +88,56 @@ struct StrictFenceTests {
     @Test func theOldSideRefusesTheServiceFromThenOnAndTakesItBackOnTheWayBack() async throws {
         let scene = try await MoveScene()
         try await scene.run(try scene.move(fence: .strict))
-        func attempt(_ sql: String, _ role: String? = nil, on options: ConnectionOptions? = nil) async throws -> String {
-            let connection = try await scene.client(role, on: options)
-            defer { Task { await connection.close() } }
-            do {
-                _ = try await connection.execute(sql)
-                return "written"
-            } catch {
-                return error.sqlState?.rawValue ?? "lost"
-            }
-        }
         let writes = [
             "INSERT INTO public.leads VALUES (1, 1)", "UPDATE public.leads SET v = 2", "DELETE FROM public.leads",
             "INSERT INTO public.nights_early VALUES (1, 1)", "INSERT INTO public.nights VALUES (1, 2)",
             "COPY public.leads FROM PROGRAM 'true'",
         ]
-        for sql in writes.dropLast() { #expect(try await attempt(sql) == "25006", "\(sql)") }
-        #expect(try await attempt("INSERT INTO public.leads VALUES (1, 1)", on: scene.syncOptions) == "written")
-        #expect(try await attempt("INSERT INTO public.leads VALUES (1, 1)", scene.botRole) == "written")
+        for sql in writes.dropLast() { #expect(try await scene.attempt(sql) == "25006", "\(sql)") }
+        #expect(try await scene.attempt("INSERT INTO public.leads VALUES (1, 1)", on: scene.syncOptions) == "written")
+        #expect(try await scene.attempt("INSERT INTO public.leads VALUES (1, 1)", scene.botRole) == "written")
         // Acting as another role makes it no other service; what replication applies is no service.
         _ = try await scene.bot.execute("GRANT \(scene.botRole) TO \(scene.syncRole)")
-        #expect(try await attempt("SET ROLE \(scene.botRole); DELETE FROM public.leads") == "25006")
+        #expect(try await scene.attempt("SET ROLE \(scene.botRole); DELETE FROM public.leads") == "25006")
         _ = try await scene.bot.execute("SET session_replication_role = replica; SET ROLE \(scene.syncRole); INSERT INTO public.leads VALUES (3, 1); RESET ROLE; RESET session_replication_role")
 
         // Again finds that it has moved; back takes the refusal away here, and puts it there.
         let again = try await scene.run(try scene.move(fence: .strict))
         #expect(again.longestFenceMilliseconds == 0)
         try await scene.run(try scene.move(back: true, fence: .strict))
-        for sql in writes.dropLast() where !sql.contains("leads VALUES") { #expect(try await attempt(sql) == "written", "\(sql)") }
-        #expect(try await attempt("DELETE FROM public.leads", on: scene.syncOptions) == "25006")
+        for sql in writes.dropLast() where !sql.contains("leads VALUES") { #expect(try await scene.attempt(sql) == "written", "\(sql)") }
+        #expect(try await scene.attempt("DELETE FROM public.leads", on: scene.syncOptions) == "25006")
         // A move without a fence takes it away, too.
         try await scene.run(try scene.move())
-        #expect(try await attempt("DELETE FROM public.leads", on: scene.syncOptions) == "written")
+        #expect(try await scene.attempt("DELETE FROM public.leads", on: scene.syncOptions) == "written")
         let left = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'lindero_moved%'"
         #expect(try await scene.bot.execute(left).firstValue == "0")
         #expect(try await scene.sync.execute(left).firstValue == "0")
+        await scene.close()
+    }
+
+    /// What a foreign key cascades runs as the table's owner, and some functions as theirs: whose write it is, the session says.
+    @Test func whatAnotherServiceWritesByWayOfTheMovedOnesTablesIsItsOwn() async throws {
+        let scene = try await MoveScene()
+        let (sync, bot) = (scene.syncRole, scene.botRole)
+        _ = try await scene.bot.execute(
+            """
+            CREATE TABLE public.hotels (id int PRIMARY KEY); INSERT INTO public.hotels VALUES (1), (2);
+            GRANT SELECT, DELETE ON public.hotels TO \(bot);
+            ALTER TABLE public.leads ADD FOREIGN KEY (v) REFERENCES public.hotels ON DELETE CASCADE, OWNER TO \(sync);
+            INSERT INTO public.leads VALUES (1, 1), (2, 2);
+            CREATE FUNCTION public.note(int) RETURNS void LANGUAGE sql SECURITY DEFINER AS 'INSERT INTO public.leads VALUES ($1, 2)';
+            ALTER FUNCTION public.note(int) OWNER TO \(sync);
+            """)
+        try await scene.run(try scene.move(fence: .strict))
+        #expect(try await scene.attempt("DELETE FROM public.hotels WHERE id = 1", bot) == "written")
+        #expect(try await scene.attempt("SELECT public.note(7)", bot) == "written")
+        #expect(try await scene.bot.execute("SELECT string_agg(id::text, ',' ORDER BY id) FROM public.leads").firstValue == "2,7")
+        for sql in ["INSERT INTO public.leads VALUES (9, 2)", "SELECT public.note(8)"] {
+            #expect(try await scene.attempt(sql) == "25006", "\(sql)")
+        }
+        _ = try await scene.bot.execute("GRANT \(sync) TO \(bot)")
+        #expect(try await scene.attempt("SET ROLE \(sync); INSERT INTO public.leads VALUES (9, 2)", bot) == "25006")
         await scene.close()
     }
 

@@ -10,14 +10,20 @@ import Testing
     private static let table = QualifiedName(schema: "public", name: "left")
     private static let known = "SELECT count(*)::text FROM lindero.table_copy"
 
-    private func connect() async throws -> (PostgresConnection, ConnectionOptions) {
+    /// - Parameter isWhole: whether the table was copied to its end, or only a part of it.
+    private func connect(isWhole: Bool = true) async throws -> (PostgresConnection, ConnectionOptions) {
         let options = ConnectionOptions(try await PostgresCluster.shared("target").createDatabase(prefix: "left"))
         let connection = try await PostgresConnection.connect(options)
         _ = try await Migrator(connection: connection).migrate()
         _ = try await connection.execute(
             """
             CREATE TABLE public."left" (id int PRIMARY KEY); INSERT INTO public."left" SELECT generate_series(1, 10);
-            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes) VALUES ('bot->sync', 'public', 'left', '0/1', 10, 10)
+            \(isWhole
+                ? "INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes) VALUES ('bot->sync', 'public', 'left', '0/1', 10, 10)"
+                : """
+                    INSERT INTO lindero.table_copy_chunk (direction, schema_name, table_name, heap, from_block, to_block, snapshot_lsn, shape, rows, bytes)
+                    VALUES ('bot->sync', 'public', 'left', 1, 0, 1, '0/1', '', 10, 10)
+                    """)
             """)
         return (connection, options)
     }
@@ -38,6 +44,17 @@ import Testing
         #expect(try await reader.query("SELECT count(*)::text FROM public.\"left\"").firstValue == "0")
         #expect(try await reader.query(Self.known).firstValue == "0")
         for session in [connection, holder, reader] { await session.close() }
+    }
+
+    /// Of a large table whose copy was given up some pieces are there, and only they are known.
+    @Test func whatWasCopiedInPartIsEmptiedToo() async throws {
+        let (connection, _) = try await connect(isWhole: false)
+        let copies = LeftCopies(name: "sync", target: connection, direction: "bot->sync")
+        #expect(try await copies.tables() == [Self.table])
+        #expect(try await copies.empty() == [Self.table])
+        #expect(try await connection.query("SELECT (SELECT count(*) FROM public.\"left\") + (SELECT count(*) FROM lindero.table_copy_chunk)").firstValue == "0")
+        #expect(try await copies.tables().isEmpty)
+        await connection.close()
     }
 
     @Test func oneThatIsInUseAllTheTimeIsNamedAndStaysKnown() async throws {
