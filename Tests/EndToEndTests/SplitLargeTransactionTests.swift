@@ -102,6 +102,36 @@ import Testing
         await pair.remove()
     }
 
+    /// Between two parts its source may be busy for long with what else the transaction did. A session that its server ended
+    /// for that would try again, and as long again.
+    @Test func rowsStayHeldHoweverLateTheNextPartComes() async throws {
+        let pair = try await scene()
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(SplitWorkerTests.all)
+        _ = try await pair.bot.execute("UPDATE \(Self.table) SET \"crmNotes\" = repeat('n', 300), phone = 'bot'")
+        let holder = """
+            SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lindero%'
+            AND backend_xid IS NOT NULL AND xact_start < now() - make_interval(secs => 
+            """
+        try await waitUntil("sync is being written", timeoutSeconds: 60) { try await pair.sync.execute(holder + "0.1)").rowCount == 1 }
+        let walsender = try await pair.bot.execute(
+            "SELECT active_pid FROM pg_replication_slots WHERE database = current_database() AND active").firstValue
+        let processID = try #require(walsender.flatMap { Int32($0) })
+        #expect(kill(processID, SIGSTOP) == 0)
+        defer { kill(processID, SIGCONT) }
+        try await waitUntil("its rows are held for longer than a session may be idle; it said \(worker.errors)", timeoutSeconds: 60) {
+            try await pair.sync.execute(holder + "17)").rowCount == 1
+        }
+        kill(processID, SIGCONT)
+        try await waitUntil("sync has the bot's notes", timeoutSeconds: 120) {
+            try await pair.sync.execute("SELECT 1 FROM \(Self.table) WHERE \"crmNotes\" IS NULL LIMIT 1").rowCount == 0
+        }
+        try await pair.waitUntilEqual(SplitWorkerTests.all, timeoutSeconds: 120)
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        await pair.remove()
+    }
+
     /// With references a transaction goes as a whole: what does not fit stops, says what to do, and goes on after that.
     @Test func aTransactionWithReferencesThatDoesNotFitStopsAndSaysSo() async throws {
         let pair = try await SplitReferenceTests().scene(onDelete: "nullify")

@@ -34,7 +34,10 @@ struct SplitApplyLoop: Sendable {
             var group = first
             do {
                 if first.progress == nil {
-                    group = try await applier.applyInParts(first) { try await ledger.nextPart(from: side, limits: limits) }
+                    group = try await applier.applyInParts(first) {
+                        let sign = SignOfLife(of: connection, everyMilliseconds: SplitBarrier.signMilliseconds)
+                        return try await ledger.nextPart(from: side, limits: limits, sign)
+                    }
                 } else {
                     try await applier.apply(first) { ledger.nextGroupNow(from: side, limits: limits) }
                 }

@@ -10,6 +10,7 @@ struct SplitBarrier {
     /// A session that stays idle in its transaction for longer is ended by its server, which frees the rows: this process may
     /// have been cut off. While it is not, it says so in time.
     static let heldMilliseconds = 15_000
+    static let signMilliseconds = heldMilliseconds / 3
 
     let connection: PostgresConnection
     let side: Side
@@ -19,7 +20,7 @@ struct SplitBarrier {
     /// Whose transaction holds rows meanwhile; `nil` where none does.
     let holder: PostgresConnection?
     /// How often the holder is heard of while it holds rows.
-    var signMilliseconds = Self.heldMilliseconds / 3
+    var signMilliseconds = Self.signMilliseconds
     private var way = BarrierApproach()
 
     init(connection: PostgresConnection, side: Side, reading: Side, ledger: SplitLedger, holder: PostgresConnection? = nil) {
@@ -52,13 +53,10 @@ struct SplitBarrier {
     mutating func pass(holdsRows: Bool = true) async throws {
         let start = Monotonic.milliseconds()
         let lsn = try await mark()
-        let holder = holdsRows ? holder : nil
+        // However long a pass takes: were it ended for that, the next one would take as long.
         try await ledger.waitForPassage(
-            of: lsn, on: side, reading: reading, holdsRows: holdsRows, signMilliseconds: signMilliseconds
-        ) {
-            // However long a pass takes: were it ended for that, the next one would take as long.
-            _ = try await holder?.execute("SELECT")
-        }
+            of: lsn, on: side, reading: reading, holdsRows: holdsRows,
+            SignOfLife(of: holdsRows ? holder : nil, everyMilliseconds: signMilliseconds))
         way.notePass(milliseconds: Monotonic.milliseconds() - start)
     }
 

@@ -228,14 +228,16 @@ final class SplitLedger: Sendable {
     /// Whether the applier waits for a fuller group, and so for a backlog's end.
     func isFilling(_ side: Side) -> Bool { state.withLock { $0[side].filling != nil } }
 
-    /// What follows a part that was not the last one of its transaction.
-    func nextPart(from side: Side, limits: GroupLimits) async throws -> SplitGroup? {
-        try await take(from: side) { queue in queue.nextPart(limits) }
+    /// What follows a part that was not the last one of its transaction. It may be long in coming: the source reads whatever
+    /// else the transaction did in between.
+    func nextPart(from side: Side, limits: GroupLimits, _ sign: SignOfLife) async throws -> SplitGroup? {
+        try await take(from: side, sign) { queue in queue.nextPart(limits) }
     }
 
     private func take(
-        from side: Side, _ next: (inout SplitQueue) throws -> SplitQueue.Next
+        from side: Side, _ sign: SignOfLife? = nil, _ next: (inout SplitQueue) throws -> SplitQueue.Next
     ) async throws -> SplitGroup? {
+        var sign = sign
         while !isStopped.withLock({ $0 }) {
             let outcome = try state.withLock { state in
                 let outcome = try next(&state[side].queue)
@@ -252,6 +254,7 @@ final class SplitLedger: Sendable {
                 state.withLock { $0[side].queue.expand(spilled, to: chunks) }
             case .wait:
                 await signals[side].arrival.wait()
+                try await sign?.giveIfDue()
             }
             try Task.checkCancellation()
         }
@@ -305,10 +308,8 @@ final class SplitLedger: Sendable {
     /// - Parameters:
     ///   - reading: the side that the waiting applier reads.
     ///   - holdsRows: whether it has begun what it then ends, even if the worker is to stop.
-    ///   - sign: done again and again while it waits, each time after `signMilliseconds`, as `remind` allows.
-    func waitForPassage(
-        of lsn: LSN, on side: Side, reading: Side, holdsRows: Bool, signMilliseconds: Int, _ sign: () async throws -> Void
-    ) async throws {
+    ///   - sign: given again and again while it waits, as `remind` allows.
+    func waitForPassage(of lsn: LSN, on side: Side, reading: Side, holdsRows: Bool, _ sign: SignOfLife) async throws {
         // The position is that of the message; its commit lies behind it.
         let barrier = LSN(lsn.rawValue + 1)
         state.withLock { state in
@@ -323,15 +324,12 @@ final class SplitLedger: Sendable {
             }
         }
         let passage = signals[side].passage[reading]
-        var signedAt = Monotonic.milliseconds()
+        var sign = sign
         while state.withLock({ $0[side].reader.readLSN <= lsn }) {
             if !holdsRows { try requireRunning() }
             await passage.wait()
             try Task.checkCancellation()
-            let now = Monotonic.milliseconds()
-            guard now - signedAt >= signMilliseconds else { continue }
-            signedAt = now
-            try await sign()
+            try await sign.giveIfDue()
         }
     }
 
@@ -339,6 +337,7 @@ final class SplitLedger: Sendable {
     func remind() {
         for side in Side.allCases {
             for reading in Side.allCases { signals[side].passage[reading].notify() }
+            if state.withLock({ $0[side].isInParts }) { signals[side].arrival.notify() }
         }
     }
 
