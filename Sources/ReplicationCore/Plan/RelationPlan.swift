@@ -170,6 +170,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case identityAlways(String)
         /// The ownership rules were read before the column came.
         case unownedColumn(String)
+        /// The ownership rules speak of no table with that name.
+        case unknownTable
     }
 
     public var table: QualifiedName
@@ -184,6 +186,7 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         problems.map { problem in
             switch problem {
             case .missingTable: "Table \(table) does not exist on the target."
+            case .unknownTable: "Table \(table) is none that lindero.yaml speaks of."
             case .missingColumn(let name): "Column \(table).\(name) does not exist on the target."
             case .typeDiffers(let name, let type): "Column \(table).\(name) is \(type) on the target, and another type on the source."
             case .generatedKey(let name): "Key column \(table).\(name) is generated on the target."

@@ -66,6 +66,10 @@ struct TableNet {
             insert(Row(hash: hash, effect: effect, isPartial: isPartial, key: key, values: key))
             return true
         }
+        // Under a deferred key, or one that the target alone has, the row that was inserted need not be the one that is meant.
+        if rows[index].effect == .insert, change.oldKind == .full, !isSame(old, values, as: rows[index].values, chunks, plan) {
+            return false
+        }
         if change.kind == .update, rows[index].effect == .update || rows[index].effect == .insert {
             // The same bytes, and nearer to what comes next.
             rows[index].key = key
@@ -102,6 +106,24 @@ struct TableNet {
             return false
         }
         return true
+    }
+
+    /// Whether a whole old row is one that was netted. A value that TOAST left out there is not known.
+    private func isSame(
+        _ old: RowSource, _ values: BorrowedValues, as known: RowSource, _ chunks: [ChangeChunk], _ plan: GroupPlan
+    ) -> Bool {
+        guard let width = relation?.sourceWidth else { return true }
+        return (0..<width).allSatisfy { index in
+            let place = plan.location(known, sourceIndex: index)
+            let arena = chunks[Int(place.chunk)].arena
+            let (one, other) = (arena.cells[place.cell], chunks[Int(old.chunk)].arena.cells[old.first + index])
+            guard one.kind != .unchanged, other.kind != .unchanged else { return true }
+            guard one.kind == other.kind, one.length == other.length else { return false }
+            if one.kind == .null { return true }
+            return arena.withCell(place.cell) { _, bytes in
+                chunks[Int(old.chunk)].arena.withCell(old.first + index) { _, others in bytes.elementsEqual(others) }
+            }
+        }
     }
 
     /// The newer row; where it has an unchanged TOAST value, the older row's cell.

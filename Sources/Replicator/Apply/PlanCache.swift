@@ -78,6 +78,10 @@ struct PlanCache: Sendable {
                 throw StreamError.unexpected("a change of a definition that is gone")
             }
             guard settings.includes(relation.name) else {
+                // It may be one of ours under another name.
+                if settings.isUnknown(relation.name) {
+                    return (definition, SchemaMismatch(table: relation.name, problems: [.unknownTable]))
+                }
                 entries[definition] = .ignored
                 continue
             }

@@ -6,6 +6,7 @@ struct ProgressOrigin {
     let connection: PostgresConnection
     let direction: String
 
+    private static let firstThatAdvancesWhenAborted = 160_000
     /// The lock that a second session has for as long as it lives: whoever can take it knows that there is none.
     private static let secondLock = "pg_catalog.hashtext('lindero second session'), pg_catalog.hashtext($1)"
     /// Who has it.
@@ -30,9 +31,12 @@ struct ProgressOrigin {
             _ = try? await connection.query("SELECT pg_catalog.pg_replication_origin_session_reset()")
             throw error
         }
-        // Since PostgreSQL 16 the origin advances with an aborted transaction, too; the row went back with its data.
+        // Since PostgreSQL 16 the origin advances with an aborted transaction, too; the row went back with its data. That the
+        // first one has been aborted is told by a row without a place.
         let row = try await connection.query("SELECT applied_lsn::text FROM lindero.direction WHERE name = $1", [.text(direction)])
-        return row.firstValue.flatMap { LSN($0) } ?? origin
+        if let applied = row.firstValue.flatMap({ LSN($0) }) { return applied }
+        let isBelieved = await connection.serverVersion < Self.firstThatAdvancesWhenAborted || row.rowCount == 0
+        return isBelieved ? origin : .zero
     }
 
     /// Asked with the first origin taken: who becomes a second session from here on finds that his own first one is gone.

@@ -93,7 +93,8 @@ public struct LeftCopies: Sendable {
         self.direction = direction
     }
 
-    /// Tables that Lindero copied, all or a part, for a direction that is no more, and that still are there.
+    /// Tables that Lindero copied, all or a part, for a direction that is no more, and that still are there. What was taken as
+    /// it was (`TableAddition.adopt`) has no snapshot, and is nobody's to empty.
     public func tables() async throws -> [QualifiedName] {
         let exists = try await target.query(
             "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy_chunk') IS NOT NULL AND pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
@@ -101,7 +102,7 @@ public struct LeftCopies: Sendable {
         return try await target.query(
             """
             SELECT t.schema_name, t.table_name FROM (
-                SELECT direction, schema_name, table_name FROM lindero.table_copy
+                SELECT direction, schema_name, table_name FROM lindero.table_copy WHERE snapshot_lsn <> '0/0'
                 UNION SELECT direction, schema_name, table_name FROM lindero.table_copy_chunk) t
             WHERE t.direction = $1 AND NOT EXISTS (SELECT 1 FROM lindero.direction d WHERE d.name = t.direction)
               AND pg_catalog.to_regclass(pg_catalog.quote_ident(t.schema_name) || '.' || pg_catalog.quote_ident(t.table_name)) IS NOT NULL

@@ -36,11 +36,15 @@ struct CopyPlanner {
         _ = try await source.execute("LOCK TABLE \(large.map(\.name.sql).joined(separator: ", ")) IN ACCESS SHARE MODE")
         let locked = try await read(large, columns)
         for table in large where locked[table.name]?.isUnmoved != true {
-            throw ReplicationFailure(
-                .schemaDiffers, "\(table.name) was rewritten or truncated while its copy began. Nothing of it was copied.",
-                nextStep: "Start again.")
+            throw Self.rewritten(table.name)
         }
         return (locked.mapValues(\.layout), sizes)
+    }
+
+    static func rewritten(_ table: QualifiedName) -> ReplicationFailure {
+        ReplicationFailure(
+            .schemaDiffers, "\(table) was rewritten or truncated while its copy began. Nothing of it was copied.",
+            nextStep: "Start again.")
     }
 
     private struct Finding {

@@ -70,6 +70,7 @@ struct SnapshotCopier: Sendable {
             try await target.beginCopyIn(columns.target(of: part.table.name))
             let bytes = try await pump(from: source, to: target) { queue.add(bytes: $0, of: item) }
             let rows = try await target.endCopyIn()
+            if part.stretch == nil { try await requireUnmoved(part.table, source) }
             try await ledger.note(part, staying: staying, snapshotLSN: snapshotLSN, rows: rows, bytes: bytes)
             _ = try await target.execute("COMMIT")
             guard queue.finish(item, rows: rows) else { return }
@@ -80,6 +81,21 @@ struct SnapshotCopier: Sendable {
             await target.close()
             throw error
         }
+    }
+
+    /// A table that was rewritten since the snapshot looks empty to it, and no change in the stream tells that. The copy has
+    /// locked it, so what is seen now was so before the first row was read.
+    private func requireUnmoved(_ table: TableDescription, _ source: PostgresConnection) async throws {
+        let moved = try await source.query(
+            """
+            WITH RECURSIVE tree AS (
+              SELECT $1::pg_catalog.oid AS oid
+              UNION ALL SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
+                JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
+            SELECT 1 FROM tree JOIN pg_catalog.pg_class c USING (oid)
+            WHERE c.relkind = 'r' AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
+            """, [.text("\(table.oid)")])
+        if moved.rowCount > 0 { throw CopyPlanner.rewritten(table.name) }
     }
 
     /// Reads the next piece while the last is written.

@@ -19,6 +19,10 @@ public struct DirectionSettings: Sendable {
     public var policyReader: (@Sendable () async throws -> OwnershipPolicy)?
     /// Columns of the source that no rule speaks of and that stay there, such as generated ones.
     var stayingColumns: Set<ColumnName> = []
+    /// Columns that the stream carries and the source no longer has: dropped, or renamed. Their values are kept.
+    var formerColumns: Set<ColumnName> = []
+    /// Tables of the stream that no rule speaks of and that stay on the source.
+    var stayingTables: Set<QualifiedName> = []
 
     public init(
         sourceName: String, targetName: String, source: ConnectionOptions, target: ConnectionOptions,
@@ -39,16 +43,23 @@ public struct DirectionSettings: Sendable {
 
     /// Whether a table is part of this direction.
     public func includes(_ table: QualifiedName) -> Bool {
-        guard table.schema != "lindero", table.name != "_prisma_migrations" else { return false }
-        return policy.map { $0.tables[table] != nil } ?? true
+        !Self.isNobodys(table) && policy.map { $0.tables[table] != nil } ?? true
+    }
+
+    private static func isNobodys(_ table: QualifiedName) -> Bool { table.schema == "lindero" || table.name == "_prisma_migrations" }
+
+    /// Whether the stream has a table under a name that was not there when the ownership rules were resolved, or is no more.
+    func isUnknown(_ table: QualifiedName) -> Bool {
+        policyReader != nil && !includes(table) && !Self.isNobodys(table) && !stayingTables.contains(table)
     }
 
     /// Columns that came to the source after the ownership rules were resolved.
     func unownedColumns(_ relation: RelationMessage) -> [String] {
         guard policyReader != nil, let ownership = policy?.tables[relation.name] else { return [] }
         return relation.columns.map(\.name).filter { column in
-            ownership.columns[column] == nil && !ownership.match.contains(column)
-                && !stayingColumns.contains(ColumnName(table: relation.name, column: column))
+            let name = ColumnName(table: relation.name, column: column)
+            return ownership.columns[column] == nil && !ownership.match.contains(column)
+                && !stayingColumns.contains(name) && !formerColumns.contains(name)
         }
     }
 
@@ -63,6 +74,7 @@ public struct DirectionSettings: Sendable {
     /// Whether a column may be written to the target.
     func travels(_ table: QualifiedName, _ column: String) -> Bool {
         guard let policy else { return true }
+        if formerColumns.contains(ColumnName(table: table, column: column)) { return true }
         return policy.tables[table]?.travels(column, from: sourceName, to: targetName, backend: backend) ?? false
     }
 }

@@ -2,26 +2,26 @@ import Logging
 import PostgresClient
 import ReplicationCore
 
-/// A direction that met a column which no rule speaks of: it reads the rules anew, and waits until somebody owns it.
+/// A direction that met a table or a column which no rule speaks of: it reads the rules anew, and waits until they do.
+///
+/// The stream may be older than the source's catalog. What the catalog still has under that name stays where it is, if the rules
+/// leave it out; what it no longer has was dropped or renamed since, and may be part of the direction under its new name: nothing
+/// of that passes by unless a person says so.
 struct PolicyRefresh: Sendable {
     static let pollMilliseconds = 1_000
 
     let state: DirectionState
     let logger: Logger
 
-    /// The settings with rules that know the columns of `mismatch`; unchanged ones when the direction is drained first.
+    /// The settings with rules that know what is in `mismatch`; unchanged ones when the direction is drained first.
     func settings(after mismatch: SchemaMismatch, _ settings: DirectionSettings) async throws -> DirectionSettings {
         guard let read = settings.policyReader else { return settings }
         var said = ""
         while !state.isDraining {
             do {
                 var fresh = settings
-                let policy = try await read()
-                fresh.policy = policy
-                for case .unownedColumn(let name) in mismatch.problems where policy.tables[mismatch.table]?.columns[name] == nil {
-                    // The rules hold without it: the source generates it, or dropped it since.
-                    fresh.stayingColumns.insert(ColumnName(table: mismatch.table, column: name))
-                }
+                fresh.policy = try await read()
+                try await judge(mismatch, &fresh)
                 return fresh
             } catch {
                 let problem = "\(mismatch) \(settings.name) waits before its first change. \(error)"
@@ -33,11 +33,60 @@ struct PolicyRefresh: Sendable {
         }
         return settings
     }
+
+    private func judge(_ mismatch: SchemaMismatch, _ settings: inout DirectionSettings) async throws {
+        let table = mismatch.table
+        let present = try await PostgresConnection.with(settings.source) { source in
+            try await CatalogReader.tables(source, matching: [table]).first
+        }
+        for problem in mismatch.problems {
+            switch problem {
+            case .unownedColumn(let name) where settings.policy?.tables[table]?.columns[name] == nil:
+                let column = ColumnName(table: table, column: name)
+                if present?.column(name) == nil {
+                    settings.formerColumns.insert(column)
+                } else {
+                    settings.stayingColumns.insert(column)
+                }
+            case .unknownTable where !settings.includes(table):
+                if present == nil { try await requireGivenUp(table, settings) }
+                settings.stayingTables.insert(table)
+            default:
+                break
+            }
+        }
+    }
+
+    private struct Gone: Error, CustomStringConvertible { var description: String }
+
+    /// A table that the source no longer has under that name: only a person knows whether anybody still wants its changes.
+    private func requireGivenUp(_ table: QualifiedName, _ settings: DirectionSettings) async throws {
+        let isGivenUp = try await PostgresConnection.with(settings.target) { target in
+            try await target.query(
+                """
+                SELECT 1 FROM lindero.table_copy
+                WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND left_at_lsn = '0/0'
+                """, [.text(settings.name), .text(table.schema), .text(table.name)]
+            ).rowCount > 0
+        }
+        if isGivenUp { return }
+        throw Gone(
+            description: "\(settings.sourceName) has no table \(table) any more, and its changes wait in the stream. If it has another name "
+                + "now, give it the old one on both sides until they have passed. If nobody wants them, run on \(settings.targetName): "
+                + "INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_at_lsn) VALUES "
+                + "(\(SQLText.literal(settings.name)), \(SQLText.literal(table.schema)), \(SQLText.literal(table.name)), '0/0', 0, 0, '0/0') "
+                + "ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = '0/0';")
+    }
 }
 
 extension SchemaMismatch {
-    /// Only the ownership rules are behind.
+    /// Only the ownership rules are behind, or the catalog that they were resolved with is ahead.
     var isUnowned: Bool {
-        problems.allSatisfy { if case .unownedColumn = $0 { true } else { false } }
+        problems.allSatisfy { problem in
+            switch problem {
+            case .unownedColumn, .unknownTable: true
+            case .missingTable, .missingColumn, .typeDiffers, .generatedKey, .withheldKey, .identityAlways: false
+            }
+        }
     }
 }

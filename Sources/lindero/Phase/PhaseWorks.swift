@@ -84,6 +84,8 @@ struct PhaseWorks: Sendable {
         try await pair.origin.connected { source in
             try await pair.other.connected { try await ReplicaEnd(settings: settings, source: source, target: $0).finish() }
         }
+        // An adopted target was filled by somebody else.
+        guard settings.replication.snapshot == .initial else { return [] }
         let tables = try await pair.other.connected { try await LeftCopies(name: pair.other.name, target: $0, direction: forwardName).empty() }
         return tables.isEmpty ? [] : [("emptied", .texts(tables.map(\.description)))]
     }

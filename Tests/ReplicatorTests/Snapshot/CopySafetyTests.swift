@@ -164,6 +164,28 @@ extension FreshPair {
         #expect(made.isEmpty)
     }
 
+    /// To an older snapshot a table that was rewritten looks empty, and no change in the stream tells.
+    @Test func aTableThatIsRewrittenBeforeItsTurnIsNotTakenForEmpty() async throws {
+        var replication = ReplicationSettings()
+        replication.copy.jobs = 1
+        replication.copy.rateLimitBytes = 2_000_000
+        let pair = try await FreshPair(
+            """
+            CREATE TABLE large (id int PRIMARY KEY, v text); INSERT INTO large SELECT i, repeat('x', 300) FROM generate_series(1, 20000) i;
+            CREATE TABLE prices (id int PRIMARY KEY, amount int); INSERT INTO prices SELECT i, i FROM generate_series(1, 100) i;
+            """, replication: replication)
+        let state = DirectionState()
+        let first = Task { try await pair.sync(state) }
+        try await waitUntil("the large one is being copied") { (state.snapshot().copy?.sizeDone ?? 0) > 0 }
+        _ = try await pair.source.execute(
+            "ALTER TABLE prices ALTER amount TYPE text; ALTER TABLE prices ALTER amount TYPE int USING amount::int")
+        let failure = await #expect(throws: ReplicationFailure.self) { try await first.value }
+        #expect(failure?.message.contains("prices was rewritten") == true, "\(String(describing: failure))")
+        #expect(try await pair.rows("SELECT table_name FROM lindero.table_copy", on: pair.target) == [["large"]])
+        try await pair.sync()
+        try await pair.expectSame("SELECT count(*), sum(amount) FROM prices")
+    }
+
     @Test func missingNamedPublicationIsNotMade() async throws {
         var replication = ReplicationSettings()
         replication.publication = "mine"

@@ -57,6 +57,16 @@ import Testing
         await connection.close()
     }
 
+    @Test func whatWasTakenAsItWasStays() async throws {
+        let (connection, _) = try await connect()
+        _ = try await connection.execute("UPDATE lindero.table_copy SET snapshot_lsn = '0/0'")
+        let copies = LeftCopies(name: "sync", target: connection, direction: "bot->sync")
+        #expect(try await copies.tables().isEmpty)
+        #expect(try await copies.empty().isEmpty)
+        #expect(try await connection.query("SELECT count(*)::text FROM public.\"left\"").firstValue == "10")
+        await connection.close()
+    }
+
     @Test func oneThatIsInUseAllTheTimeIsNamedAndStaysKnown() async throws {
         let (connection, options) = try await connect()
         let holder = try await PostgresConnection.connect(options)

@@ -1,0 +1,105 @@
+import PostgresClient
+import TestSupport
+import Testing
+
+/// What gets another name on the source, under rules that speak of the old one: the stream shows each change under the name of
+/// its time, and nothing of it passes by.
+@Suite struct RenamedTableTests {
+    private static let rows = "SELECT string_agg(v::text, ' ' ORDER BY id) FROM visitor v"
+
+    /// - Parameter tables: what lindero.yaml lists; `nil` for every table.
+    private static func file(tables: String?) -> String {
+        let file = BadInputScene.file(tables: tables ?? "", replication: "heartbeat: 200ms")
+        return tables == nil ? file.replacingOccurrences(of: "tables:\n", with: "") : file
+    }
+
+    private func scene(tables: String?) async throws -> BadInputScene {
+        let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY, name text)")
+        try scene.folder.write(Self.file(tables: tables))
+        _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'copied')")
+        return scene
+    }
+
+    private func expectSame(_ scene: BadInputScene, _ expected: String) async throws {
+        try await waitUntil("the target shows \(expected)") {
+            (try? await scene.target.execute(Self.rows).firstValue) == expected
+        }
+        #expect(try await scene.source.execute(Self.rows).firstValue == expected)
+    }
+
+    private func stop(_ worker: RunningLindero) async throws {
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
+    @Test func aTableThatIsRenamedWhileItStreamsWaitsForItsName() async throws {
+        let scene = try await scene(tables: nil)
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.source.execute("ALTER TABLE guest RENAME TO visitor; INSERT INTO visitor VALUES (2, 'late')")
+        try await worker.waitForErrors("Table visitor does not exist on the target.")
+        _ = try await scene.target.execute("ALTER TABLE guest RENAME TO visitor")
+        try await expectSame(scene, "(1,copied) (2,late)")
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
+    @Test func aTableThatIsListedWaitsForTheList() async throws {
+        let scene = try await scene(tables: "guest: { columns: { bot: \"*\" } }")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.source.execute("ALTER TABLE guest RENAME TO visitor; INSERT INTO visitor VALUES (2, 'late')")
+        try await worker.waitForErrors("Table visitor is none that lindero.yaml speaks of.")
+        _ = try await scene.target.execute("ALTER TABLE guest RENAME TO visitor")
+        try scene.folder.write(Self.file(tables: "visitor: { columns: { bot: \"*\" } }"))
+        try await expectSame(scene, "(1,copied) (2,late)")
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
+    @Test func whatWaitsUnderTheOldNameIsNotGivenUpUnlessAPersonSaysSo() async throws {
+        let scene = try await scene(tables: nil)
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        try await stop(first)
+        for statement in ["INSERT INTO guest VALUES (2, 'old name')", "ALTER TABLE guest RENAME TO visitor", "INSERT INTO visitor VALUES (3, 'new name')"] {
+            _ = try await scene.source.execute(statement)
+        }
+        _ = try await scene.target.execute("ALTER TABLE guest RENAME TO visitor")
+        _ = try await scene.target.execute("UPDATE lindero.table_copy SET table_name = 'visitor' WHERE table_name = 'guest'")
+        let worker = try scene.start()
+        try await worker.waitForErrors("bot has no table guest any more, and its changes wait in the stream.")
+        #expect(try await scene.target.execute(Self.rows).firstValue == "(1,copied)")
+        // As it says: the old name until they have passed.
+        for side in [scene.source, scene.target] { _ = try await side.execute("ALTER TABLE visitor RENAME TO guest") }
+        try await worker.waitForErrors("bot has no table visitor any more, and its changes wait in the stream.")
+        for side in [scene.source, scene.target] { _ = try await side.execute("ALTER TABLE guest RENAME TO visitor") }
+        // It had another name for a time, in which it was none of the direction's: that is said, with the way on.
+        #expect(try await worker.wait() == 2)
+        #expect(worker.errors.contains("UPDATE lindero.table_copy SET left_at_lsn = NULL"), "\(worker.errors)")
+        _ = try await scene.target.execute("UPDATE lindero.table_copy SET left_at_lsn = NULL")
+        let last = try scene.start()
+        try await expectSame(scene, "(1,copied) (2,\"old name\") (3,\"new name\")")
+        try await stop(last)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
+    /// Added, filled, and given the name of the one that it takes the place of, in one transaction.
+    @Test func aColumnThatIsNoMoreKeepsItsValues() async throws {
+        let scene = try await scene(tables: nil)
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.source.execute(
+            """
+            BEGIN; ALTER TABLE guest ADD name_new text; UPDATE guest SET name_new = upper(name);
+            ALTER TABLE guest DROP name; ALTER TABLE guest RENAME name_new TO name; COMMIT
+            """)
+        try await worker.waitForErrors("Column guest.name_new does not exist on the target.")
+        _ = try await scene.target.execute("ALTER TABLE guest ADD name_new text")
+        try await waitUntil("its values are there") {
+            try await scene.target.execute("SELECT name_new FROM guest").firstValue == "COPIED"
+        }
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+}
