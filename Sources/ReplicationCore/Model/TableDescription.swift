@@ -100,12 +100,14 @@ public struct ColumnDescription: Sendable, Equatable {
     public var identity: Identity
     /// The default's SQL expression.
     public var defaultExpression: String?
+    /// What rows have in it that are older than the column, as text; `nil` where the catalog does not tell (`attmissingval`).
+    public var missingValue: String?
 
     public init(
         name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
         baseModifier: Int32 = -1, baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil,
         baseKind: String = "b", category: String = "", isNotNull: Bool = false, isGenerated: Bool = false,
-        identity: Identity = .none, defaultExpression: String? = nil
+        identity: Identity = .none, defaultExpression: String? = nil, missingValue: String? = nil
     ) {
         self.name = name
         self.number = number
@@ -122,5 +124,6 @@ public struct ColumnDescription: Sendable, Equatable {
         self.isGenerated = isGenerated
         self.identity = identity
         self.defaultExpression = defaultExpression
+        self.missingValue = missingValue
     }
 }

@@ -97,7 +97,7 @@ public enum CatalogReader {
             equality: row["equality"], baseKind: row["base_kind"] ?? "b", category: row["category"] ?? "",
             isNotNull: row["is_not_null"] == "t", isGenerated: row["is_generated"] == "t",
             identity: ColumnDescription.Identity(rawValue: row["identity"] ?? "") ?? .none,
-            defaultExpression: row["default"])
+            defaultExpression: row["default"], missingValue: row["missing"])
     }
 
     private struct UniqueIndex {

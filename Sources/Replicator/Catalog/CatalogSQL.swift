@@ -42,7 +42,8 @@ enum CatalogSQL {
                       JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
                  WHERE c.opcdefault AND c.opcintype = b.oid) END AS equality,
                a.attnotnull AS is_not_null, a.attgenerated <> '' AS is_generated, a.attidentity AS identity,
-               pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default
+               pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default,
+               CASE WHEN a.atthasmissing AND t.typdelim = ',' THEN (a.attmissingval::text::text[])[1] END AS missing
         FROM pg_catalog.pg_attribute a
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
