@@ -1,8 +1,22 @@
 /// A row's key: its columns in text form, in the order of `VerifyTable.key`.
+///
+/// Compared by bytes, as PostgreSQL does: to Swift's strings an é in one code point and one in two are the same.
 public struct VerifyKey: Sendable, Hashable {
     public var values: [String]
 
     public init(_ values: [String]) { self.values = values }
+
+    public static func == (a: VerifyKey, b: VerifyKey) -> Bool {
+        a.values.count == b.values.count && zip(a.values, b.values).allSatisfy { $0.utf8.elementsEqual($1.utf8) }
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        for value in values {
+            for byte in value.utf8 { hasher.combine(byte) }
+            // No text in UTF-8 has it.
+            hasher.combine(UInt8.max)
+        }
+    }
 }
 
 /// A stretch of keys in one side's order: everything after `lower` up to and with `upper`; `nil` is without a limit.

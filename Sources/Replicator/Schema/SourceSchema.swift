@@ -90,7 +90,8 @@ struct SourceSchema: Sendable {
         var text = "\(SQLText.identifier(column["name"] ?? "")) \(column["type"] ?? "")"
         if let collation = column["collation"] { text += " COLLATE \(collation)" }
         let expression = column["expression"]
-        if column["generated"] == "s", let expression {
+        // What is computed when it is read (PostgreSQL 18) is computed when it is written here: the values are the same.
+        if ["s", "v"].contains(column["generated"]), let expression {
             return text + " GENERATED ALWAYS AS (\(expression)) STORED"
         }
         switch column["identity"] {

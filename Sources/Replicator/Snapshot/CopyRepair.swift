@@ -78,10 +78,11 @@ struct CopyRepair {
             "copying a table from its beginning again", metadata: ["table": "\(name)", "reason": "\(reason)"])
         try await inTransaction {
             // The rows are those that Lindero copied: the table was empty before.
+            let rows = targets[name]?.only ?? name.sql
             _ = try await target.execute(
                 """
-                DO $lindero$ BEGIN TRUNCATE \(name.sql);
-                EXCEPTION WHEN insufficient_privilege OR feature_not_supported THEN DELETE FROM \(name.sql); END $lindero$
+                DO $lindero$ BEGIN TRUNCATE \(rows);
+                EXCEPTION WHEN insufficient_privilege OR feature_not_supported THEN DELETE FROM \(rows); END $lindero$
                 """)
             try await ChunkLedger(connection: target, direction: settings.name).forget(name)
         }
@@ -92,14 +93,14 @@ struct CopyRepair {
     ///
     /// - Returns: by how many rows the table grew.
     private func replace(
-        _ keys: Set<[String]>, of table: TableDescription, _ parts: ChunkLedger.Kept, _ layout: CopyPlanner.Layout
+        _ keys: Set<VerifyKey>, of table: TableDescription, _ parts: ChunkLedger.Kept, _ layout: CopyPlanner.Layout
     ) async throws -> Int {
         guard let destination = targets[table.name] else { return 0 }
         let names = table.identityColumns
-        let arrays = names.indices.map { index in SQLText.arrayLiteral(keys.map { $0[index] }) }
+        let arrays = names.indices.map { index in SQLText.arrayLiteral(keys.map { $0.values[index] }) }
         let columns = CopyColumns(table, to: destination, settings: settings)
         let removed = try await target.query(
-            "DELETE FROM \(table.name.sql) WHERE "
+            "DELETE FROM \(destination.only) WHERE "
                 + Self.condition(names, destination) { "$\($0 + 1)::text" }, arrays.map { .text($0) }
         ).affectedRows
         // COPY takes no parameters, and values do not belong into the text of a statement, which a server may log.

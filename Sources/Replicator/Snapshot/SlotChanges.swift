@@ -14,8 +14,8 @@ struct SlotChanges {
     }
 
     enum Answer: Sendable, Equatable {
-        /// Old and new keys; one list of values for each row.
-        case keys(Set<[String]>)
+        /// Old and new keys.
+        case keys(Set<VerifyKey>)
         /// Truncated, touched without a key, or touched too often.
         case beyondRepair
     }
@@ -119,15 +119,15 @@ struct SlotChanges {
         guard let relation = relations[id], concerns(relation.name), answers[relation.name] != .beyondRepair,
             let question = questions[relation.name]
         else { return }
-        var keys: Set<[String]> = []
+        var keys: Set<VerifyKey> = []
         if case .keys(let known)? = answers[relation.name] { keys = known }
         // One owner, or each row would copy the set.
         answers[relation.name] = nil
         for tuple in tuples {
-            guard let key = Self.key(tuple, of: relation, question.key, arena), !key.isEmpty else {
+            guard let key = Self.key(tuple, of: relation, question.key, arena), !key.values.isEmpty else {
                 return answers[relation.name] = .beyondRepair
             }
-            if keys.insert(key).inserted { keyBytes[relation.name, default: 0] += key.reduce(96) { $0 + 16 + $1.utf8.count } }
+            if keys.insert(key).inserted { keyBytes[relation.name, default: 0] += key.values.reduce(96) { $0 + 16 + $1.utf8.count } }
         }
         // Nothing else waits in memory meanwhile; but for the statements the keys are written out again.
         let isSmall = keys.count <= Self.mostKeys && heldBytes <= settings.replication.memoryLimitBytes / 4
@@ -141,7 +141,7 @@ struct SlotChanges {
     /// `nil` when a column of the key has no value here.
     private static func key(
         _ tuple: TupleReference, of relation: RelationMessage, _ columns: [String], _ arena: ChangeArena
-    ) -> [String]? {
+    ) -> VerifyKey? {
         var values: [String] = []
         for column in columns {
             guard let index = relation.columns.firstIndex(where: { $0.name == column }), index < tuple.count else { return nil }
@@ -151,6 +151,6 @@ struct SlotChanges {
             guard let text = String(validating: bytes, as: UTF8.self) else { return nil }
             values.append(text)
         }
-        return values
+        return VerifyKey(values)
     }
 }

@@ -2,6 +2,14 @@ import ReplicationCore
 import Testing
 
 @Suite struct VerifyTableTests {
+    /// Swift finds them equal, PostgreSQL does not.
+    @Test func keysThatAreSpeltInOtherBytesAreOthers() {
+        let keys = ["caf\u{e9}", "cafe\u{301}"].map { VerifyKey(["a", $0]) }
+        #expect(keys[0].values[1] == keys[1].values[1])
+        #expect(keys[0] != keys[1] && Set(keys).count == 2)
+        #expect(VerifyKey(["ab", "c"]) != VerifyKey(["a", "bc"]) && VerifyKey(["a"]) == VerifyKey(["a"]))
+    }
+
     private static let name = QualifiedName(schema: "public", name: "Reservas")
     private static let replica = VerifyDirection(source: "bot", target: "sync", backend: .replica)
     private static let split = VerifyDirection(source: "bot", target: "sync", backend: .split)

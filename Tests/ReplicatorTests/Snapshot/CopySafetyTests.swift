@@ -164,6 +164,19 @@ extension FreshPair {
         #expect(made.isEmpty)
     }
 
+    @Test(.enabled(if: PostgresBinaries.defaultVersion >= 18))
+    func whatIsComputedWhenItIsReadIsCopiedToo() async throws {
+        let pair = try await FreshPair("CREATE TABLE t (a int PRIMARY KEY, b int GENERATED ALWAYS AS (a * 2)); INSERT INTO t VALUES (1), (2)")
+        let state = DirectionState()
+        let running = pair.start(state)
+        try await waitUntil("it streams", timeoutSeconds: 60) { state.phase == .streaming || state.phase == .stopped }
+        _ = try await pair.source.execute("INSERT INTO t VALUES (3); UPDATE t SET a = 5 WHERE a = 1")
+        try await pair.catchUp(state)
+        try await pair.expectSame("SELECT * FROM t ORDER BY a")
+        state.drain()
+        try await running.value
+    }
+
     /// To an older snapshot a table that was rewritten looks empty, and no change in the stream tells.
     @Test func aTableThatIsRewrittenBeforeItsTurnIsNotTakenForEmpty() async throws {
         var replication = ReplicationSettings()
