@@ -50,6 +50,7 @@ public struct InitialSync: Sendable {
         }
         if isResumed { try await requireSlot(source) }
         let finished = try await TableCopyState.read(target, direction: settings.name)
+        try await noteLeft(finished.keys.filter { name in !tables.contains { $0.name == name } }, target)
         state.set(.copying)
         let objects = ReplicationObjects(settings: settings, source: source)
         if known == nil {
@@ -76,6 +77,18 @@ public struct InitialSync: Sendable {
         }
         try await finish(schema, targets: targets, source: source, target: target)
         try await record.markPrepared()
+    }
+
+    /// What was copied and has left `tables:` before the copy was complete is published no more, from here on: should it be back,
+    /// it has missed something, as `LeftTables` sees then.
+    private func noteLeft(_ names: [QualifiedName], _ target: PostgresConnection) async throws {
+        for name in names {
+            _ = try await target.query(
+                """
+                UPDATE lindero.table_copy SET left_at_lsn = '0/0'
+                WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND left_at_lsn IS NULL
+                """, [.text(settings.name), .text(name.schema), .text(name.name)])
+        }
     }
 
     /// Nothing is copied for a slot that is gone.

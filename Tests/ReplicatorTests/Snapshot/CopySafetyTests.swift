@@ -1,3 +1,4 @@
+import Logging
 import PostgresClient
 import ReplicationCore
 import TestSupport
@@ -175,6 +176,37 @@ extension FreshPair {
         try await pair.expectSame("SELECT * FROM t ORDER BY a")
         state.drain()
         try await running.value
+    }
+
+    /// Its publication does without it from then on, so that what is written to it meanwhile never comes.
+    @Test func aTableThatLeavesBeforeTheCopyIsCompleteIsRefusedWhenItIsBack() async throws {
+        var replication = ReplicationSettings()
+        replication.copy.jobs = 1
+        replication.copy.rateLimitBytes = 2_000_000
+        let pair = try await FreshPair(
+            """
+            CREATE TABLE large (id int PRIMARY KEY, v text); INSERT INTO large SELECT i, repeat('x', 300) FROM generate_series(1, 20000) i;
+            CREATE TABLE small (id int PRIMARY KEY, v text); INSERT INTO small SELECT i, repeat('x', 300) FROM generate_series(1, 10000) i;
+            """, policy: FreshPair.policy(["large", "small"]), replication: replication)
+        let state = DirectionState()
+        let first = Task { try await pair.sync(state) }
+        try await waitUntil("the large one is copied") { (state.snapshot().copy?.tablesDone ?? 0) >= 1 }
+        first.cancel()
+        _ = await first.result
+        try #require(try await pair.rows("SELECT table_name FROM lindero.table_copy", on: pair.target) == [["large"]])
+        var without = pair.settings
+        without.policy = FreshPair.policy(["small"])
+        let second = DirectionState()
+        let copying = Task { [without] in try await InitialSync(settings: without, state: second, logger: Logger(label: "test")).run() }
+        try await waitUntil("the small one is being copied") { (second.snapshot().copy?.sizeDone ?? 0) > 0 }
+        copying.cancel()
+        _ = await copying.result
+        try #require(try await pair.rows("SELECT prepared_at FROM lindero.direction", on: pair.target) == [[nil]])
+        _ = try await pair.source.execute("UPDATE large SET v = 'missed'")
+        let again = DirectionState()
+        let running = pair.start(again)
+        let failure = await #expect(throws: ReplicationFailure.self) { try await running.value }
+        #expect(failure?.code == .tableLeft, "\(String(describing: failure))")
     }
 
     /// To an older snapshot a table that was rewritten looks empty, and no change in the stream tells.
