@@ -54,6 +54,18 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         self.sourceFunction = sourceFunction
     }
 
+    /// Codes whose text quotes the name of an object that is not there.
+    private static let quotesNames: Set<String> = ["42P01", "42704", "42883", "42725", "3F000", "55P04"]
+
+    /// The same for a statement that carries rows: a value may be the name of an object (`regclass`, `regtype`), and is quoted where
+    /// there is none.
+    public var ofRows: ServerError {
+        guard Self.quotesNames.contains(sqlState.rawValue) else { return self }
+        return ServerError(
+            sqlState: sqlState, severity: severity, message: sqlState.conditionName, schema: schema, table: table, column: column,
+            constraint: constraint, dataType: dataType, sourceFunction: sourceFunction)
+    }
+
     /// A warning that something is left out because what it depends on is not there (55000).
     public var isOmission: Bool { severity == "WARNING" && sqlState.rawValue == "55000" }
 

@@ -8,14 +8,14 @@ import Testing
     private static let rows = "SELECT string_agg(v::text, ' ' ORDER BY id) FROM visitor v"
 
     /// - Parameter tables: what lindero.yaml lists; `nil` for every table.
-    private static func file(tables: String?) -> String {
-        let file = BadInputScene.file(tables: tables ?? "", replication: "heartbeat: 200ms")
+    private static func file(tables: String?, ddl: String = "pause") -> String {
+        let file = BadInputScene.file(tables: tables ?? "", replication: "heartbeat: 200ms, ddl: \(ddl)")
         return tables == nil ? file.replacingOccurrences(of: "tables:\n", with: "") : file
     }
 
-    private func scene(tables: String?) async throws -> BadInputScene {
+    private func scene(tables: String?, ddl: String = "pause") async throws -> BadInputScene {
         let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY, name text)")
-        try scene.folder.write(Self.file(tables: tables))
+        try scene.folder.write(Self.file(tables: tables, ddl: ddl))
         _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'copied')")
         return scene
     }
@@ -98,6 +98,25 @@ import Testing
         _ = try await scene.target.execute("ALTER TABLE guest ADD name_new text")
         try await waitUntil("its values are there") {
             try await scene.target.execute("SELECT name_new FROM guest").firstValue == "COPIED"
+        }
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
+    /// The rules of the time know the new name alone; the target's column tells that it may be the old one.
+    @Test func aColumnThatIsRenamedIsNotFollowedAsAnAddition() async throws {
+        let scene = try await scene(tables: nil, ddl: "follow")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        for statement in ["ALTER TABLE guest ADD age int DEFAULT 7", "UPDATE guest SET age = 8"] { _ = try await scene.source.execute(statement) }
+        try await waitUntil("the addition is followed") {
+            (try? await scene.target.execute("SELECT age::text FROM guest").firstValue) == "8"
+        }
+        for statement in ["ALTER TABLE guest RENAME name TO called", "UPDATE guest SET age = 9"] { _ = try await scene.source.execute(statement) }
+        try await worker.waitForErrors("If that is name under a new name, rename it on sync instead.")
+        _ = try await scene.target.execute("ALTER TABLE guest RENAME name TO called")
+        try await waitUntil("it goes on") {
+            try await scene.target.execute("SELECT guest::text FROM guest").firstValue == "(1,copied,9)"
         }
         try await stop(worker)
         await PostgresCluster.dropSlots(scene.source)

@@ -66,7 +66,7 @@ public final class PostgresCluster: Sendable {
 
     static let defaults: [String: String] = [
         "wal_level": "logical", "fsync": "off", "full_page_writes": "off", "max_wal_senders": "200",
-        "max_replication_slots": "500", "max_connections": "500", "shared_buffers": "64MB",
+        "max_replication_slots": "1000", "max_connections": "500", "shared_buffers": "64MB",
         "track_commit_timestamp": "on", "max_prepared_transactions": "20", "listen_addresses": "127.0.0.1",
         "max_worker_processes": "16", "wal_sender_timeout": "10s", "autovacuum_naptime": "10s",
     ]

@@ -142,6 +142,17 @@ public final class SplitTable: Sendable {
         }
     }
 
+    /// The number that an operation gives to a row.
+    public func begunNumber(by operation: RowOperation, arena: ChangeArena) -> [UInt8]? {
+        switch operation.kind {
+        case .delete, .echo: return nil
+        case .insert: return number(operation.new, arena)
+        case .update, .move:
+            guard let old = number(operation.old, arena), let new = number(operation.new, arena), old != new else { return nil }
+            return new
+        }
+    }
+
     /// What rows of other tables know the row by that an operation deletes.
     func deletedNumber(by operation: RowOperation, arena: ChangeArena) -> LocalHistory.Number? {
         number(operation.old, arena).map { LocalHistory.Number(bytes: $0, typeOID: numberTypeOID) }

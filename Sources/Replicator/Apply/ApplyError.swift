@@ -25,8 +25,8 @@ enum ApplyError: Error {
 
     /// What a failed statement means: the server refuses what it stands for, or, where that may pass by itself, only the error.
     static func refusal(_ error: PostgresError, of change: FailedChange?) -> any Error {
-        guard case .server = error, !error.passesForApplier else { return error }
-        return refused(change, error)
+        guard case .server(let text) = error, !error.passesForApplier else { return error }
+        return refused(change, .server(text.ofRows))
     }
 }
 

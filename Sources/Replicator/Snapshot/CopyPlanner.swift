@@ -43,7 +43,7 @@ struct CopyPlanner {
 
     static func rewritten(_ table: QualifiedName) -> ReplicationFailure {
         ReplicationFailure(
-            .schemaDiffers, "\(table) was rewritten or truncated while its copy began. Nothing of it was copied.",
+            .tableRewritten, "\(table) was rewritten or truncated while its copy began. Nothing of it was copied.",
             nextStep: "Start again.")
     }
 

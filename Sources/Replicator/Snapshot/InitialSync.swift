@@ -30,12 +30,28 @@ public struct InitialSync: Sendable {
                     try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
                 }
                 switch settings.replication.snapshot {
-                case .initial: try await sync(source: source, target: target)
+                case .initial: try await patiently { try await sync(source: source, target: target) }
                 case .never: try await checkAdopted(source: source, target: target)
                 }
             }
         }
     }
+
+    /// A table that is truncated or rewritten before its turn needs a newer snapshot; all that is finished stays.
+    private func patiently(_ copy: () async throws -> Void) async throws {
+        var tries = Self.newSnapshots
+        while true {
+            do {
+                return try await copy()
+            } catch let failure as ReplicationFailure {
+                guard failure.code == .tableRewritten, tries > 0 else { throw failure }
+                tries -= 1
+                logger.notice("going on with a newer snapshot", metadata: ["direction": "\(settings.name)", "reason": "\(failure.message)"])
+            }
+        }
+    }
+
+    private static let newSnapshots = 5
 
     private func sync(source: PostgresConnection, target: PostgresConnection) async throws {
         // Another worker may be at it; then it has done the work once this one is let in.
@@ -49,6 +65,7 @@ public struct InitialSync: Sendable {
             return try await addNew(among: tables, known, source: source, target: target)
         }
         if isResumed { try await requireSlot(source) }
+        if known == nil { try await forgetAdopted(target) }
         let finished = try await TableCopyState.read(target, direction: settings.name)
         try await noteLeft(finished.keys.filter { name in !tables.contains { $0.name == name } }, target)
         state.set(.copying)
@@ -89,6 +106,11 @@ public struct InitialSync: Sendable {
                 WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND left_at_lsn IS NULL
                 """, [.text(settings.name), .text(name.schema), .text(name.name)])
         }
+    }
+
+    /// What an earlier direction took as it was is behind by now, and no copy.
+    private func forgetAdopted(_ target: PostgresConnection) async throws {
+        _ = try await target.query("DELETE FROM lindero.table_copy WHERE direction = $1 AND snapshot_lsn = '0/0'", [.text(settings.name)])
     }
 
     /// Nothing is copied for a slot that is gone.

@@ -30,7 +30,10 @@ struct LeftColumns {
         guard settings.backend == .replica, let policy = settings.policy else { return }
         try await requireNone()
         let tables = policy.tables.keys.sorted()
-        let staying = tables.flatMap { table in settings.stayingColumns(of: table).map { (table: table, name: $0) } }
+        var staying = tables.flatMap { table in settings.stayingColumns(of: table).map { (table: table, name: $0) } }
+        // One that is gone from the source and from the rules may still come in the stream.
+        staying += try await read().filter { policy.tables[$0.table].map { [name = $0.name] in $0.columns[name] == nil } ?? false }
+            .map { ($0.table, $0.name) }
         _ = try await target.query(
             """
             UPDATE lindero.table_copy t SET left_columns = fresh.columns

@@ -100,7 +100,8 @@ struct SplitDecision {
         _ targets: SplitTargets, _ names: inout SplitStatementNames
     ) throws {
         let arena = chunk.chunk.arena
-        for operation in transaction.operations {
+        var late = LateReferences(transaction, arena, targets)
+        for (place, operation) in transaction.operations.enumerated() {
             guard let statements = targets[operation.relation] else { continue }
             let moment = moment(in: transaction)
             let resolution = try resolver.resolve(
@@ -111,10 +112,15 @@ struct SplitDecision {
                 asked[row] = (pipelines.count, add(statements.lock(operation.key), rows: nil, change, &names))
             }
             for step in resolution.steps { perform(step, operation, arena, statements, moment, change, &names) }
+            late.note(resolution.steps, of: operation, at: place, arena, statements, moment, change)
             for conflict in resolution.conflicts {
                 add(statements.record(conflict, operation, arena, moment), rows: nil, change, &names)
             }
             if !brought.isEmpty { noteDropped(operation) }
+        }
+        for row in late.writes {
+            let step = RowStep.update(row.key, row.writes)
+            add(row.statements.step(step, row.operation, arena, moment(in: transaction)), rows: 1, row.change, &names)
         }
     }
 

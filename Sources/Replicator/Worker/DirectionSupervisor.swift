@@ -156,7 +156,7 @@ public struct DirectionSupervisor: Sendable {
         if mismatch.isUnowned {
             attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
         } else {
-            try await SchemaPause(settings: settings, state: state, logger: logger).wait(for: mismatch)
+            try await SchemaPause(settings: attempt.settings, state: state, logger: logger).wait(for: mismatch)
         }
     }
 

@@ -1,7 +1,31 @@
+import PostgresClient
 import ReplicationCore
 
 /// The SQL that makes a target's table fit again, from the source's definition.
 enum MendingSQL {
+    /// The source's table, with what its older rows have in columns that came later, where that is known: of a partitioned
+    /// table the partitions tell.
+    static func table(_ name: QualifiedName, on source: PostgresConnection) async throws -> TableDescription? {
+        guard var table = try await CatalogReader.tables(source, matching: [name]).first, table.kind == .partitioned else {
+            return try await CatalogReader.tables(source, matching: [name]).first
+        }
+        let rows = try await source.query(
+            """
+            SELECT a.attname, pg_catalog.min((a.attmissingval::text::text[])[1])
+            FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) p
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = p.relid JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+            WHERE p.isleaf AND a.attnum > 0 AND NOT a.attisdropped AND t.typdelim = ','
+            GROUP BY a.attname HAVING pg_catalog.count(a.attmissingval) = pg_catalog.count(*)
+              AND pg_catalog.count(DISTINCT a.attmissingval::text) = 1
+            """, [.text("\(table.oid)")]
+        ).rows
+        for row in rows {
+            guard let index = table.columns.firstIndex(where: { $0.name == row[0] }) else { continue }
+            table.columns[index].missingValue = row[1]
+        }
+        return table
+    }
+
     static func statement(
         for problem: SchemaMismatch.Problem, table: QualifiedName, source: TableDescription?
     ) -> String {
@@ -39,8 +63,11 @@ enum MendingSQL {
     /// A column with what the older rows have in it on the source, where that is known, and with the default that it has there now.
     private static func addition(of column: ColumnDescription, to table: QualifiedName) -> String {
         let (name, alter) = (SQLText.identifier(column.name), "ALTER TABLE \(table.sql)")
-        guard let value = column.missingValue else { return "\(alter) ADD COLUMN \(name) \(column.type);" }
-        let later = column.defaultExpression.map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT"
+        let own = column.identity == .none ? column.defaultExpression.flatMap { $0.contains("nextval(") ? nil : $0 } : nil
+        guard let value = column.missingValue else {
+            return "\(alter) ADD COLUMN \(name) \(column.type);" + (own.map { " \(alter) ALTER COLUMN \(name) SET DEFAULT \($0);" } ?? "")
+        }
+        let later = own.map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT"
         return "\(alter) ADD COLUMN \(name) \(column.type) DEFAULT \(SQLText.literal(value))\(column.isNotNull ? " NOT NULL" : ""); "
             + "\(alter) ALTER COLUMN \(name) \(later);"
     }
@@ -50,7 +77,7 @@ enum MendingSQL {
     static func unknownPast(of mismatch: SchemaMismatch, source: TableDescription?) -> [String] {
         mismatch.problems.compactMap { problem in
             guard case .missingColumn(let name) = problem, let column = source?.column(name), column.missingValue == nil,
-                column.defaultExpression != nil || column.identity != .none || column.isNotNull
+                column.defaultExpression != nil || column.identity != .none
             else { return nil }
             return name
         }

@@ -36,24 +36,42 @@ struct PolicyRefresh: Sendable {
 
     private func judge(_ mismatch: SchemaMismatch, _ settings: inout DirectionSettings) async throws {
         let table = mismatch.table
-        let present = try await PostgresConnection.with(settings.source) { source in
-            try await CatalogReader.tables(source, matching: [table]).first
+        let (present, isThere) = try await PostgresConnection.with(settings.source) { source in
+            // Also a table that the catalog's reader passes over, such as an extension's.
+            (
+                try await CatalogReader.tables(source, matching: [table]).first,
+                try await source.query("SELECT pg_catalog.to_regclass($1)::text", [.text(table.sql)]).firstValue != nil
+            )
         }
         for problem in mismatch.problems {
             switch problem {
             case .unownedColumn(let name) where settings.policy?.tables[table]?.columns[name] == nil:
                 let column = ColumnName(table: table, column: name)
-                if present?.column(name) == nil {
+                let isKept = try await hasStayed(column, settings)
+                if present?.column(name) == nil, !isKept {
                     settings.formerColumns.insert(column)
                 } else {
                     settings.stayingColumns.insert(column)
                 }
             case .unknownTable where !settings.includes(table):
-                if present == nil { try await requireGivenUp(table, settings) }
+                // What somebody else's publication sends need never have been ours.
+                if !isThere, PublicationCover.isOwn(settings) { try await requireGivenUp(table, settings) }
                 settings.stayingTables.insert(table)
             default:
                 break
             }
+        }
+    }
+
+    /// Whether the column was private: so it stays, whatever has become of it.
+    private func hasStayed(_ column: ColumnName, _ settings: DirectionSettings) async throws -> Bool {
+        try await PostgresConnection.with(settings.target) { target in
+            try await target.query(
+                """
+                SELECT 1 FROM lindero.table_copy
+                WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND left_columns OPERATOR(pg_catalog.?) $4
+                """, [.text(settings.name), .text(column.table.schema), .text(column.table.name), .text(column.column)]
+            ).rowCount > 0
         }
     }
 
@@ -72,8 +90,8 @@ struct PolicyRefresh: Sendable {
         if isGivenUp { return }
         throw Gone(
             description: "\(settings.sourceName) has no table \(table) any more, and its changes wait in the stream. If it has another name "
-                + "now, give it the old one on both sides until they have passed. If nobody wants them, run on \(settings.targetName): "
-                + "INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_at_lsn) VALUES "
+                + "now and they are wanted, give it the old one on both sides, at a quiet time, until they have passed. If nobody wants "
+                + "them, run on \(settings.targetName): INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_at_lsn) VALUES "
                 + "(\(SQLText.literal(settings.name)), \(SQLText.literal(table.schema)), \(SQLText.literal(table.name)), '0/0', 0, 0, '0/0') "
                 + "ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = '0/0';")
     }

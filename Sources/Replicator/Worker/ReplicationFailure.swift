@@ -21,6 +21,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case walLevel = "wal_level"
         case unsupportedVersion = "unsupported_version"
         case schemaDiffers = "schema_differs"
+        case tableRewritten = "table_rewritten"
         case clockOffset = "clock_offset"
         case spillUnusable = "spill_unusable"
         case slotTwoPhase = "slot_two_phase"

@@ -36,7 +36,7 @@ struct SchemaPause: Sendable {
 
     private func waitOnce(for mismatch: SchemaMismatch) async throws {
         let present = try await PostgresConnection.with(settings.source) { source in
-            try await CatalogReader.tables(source, matching: [mismatch.table]).first
+            try await MendingSQL.table(mismatch.table, on: source)
         }
         let sql = mismatch.problems.map { MendingSQL.statement(for: $0, table: mismatch.table, source: present) }
         let doubts = try await doubts(about: mismatch, present)
@@ -93,9 +93,16 @@ struct SchemaPause: Sendable {
                 + "with `lindero verify \(mismatch.table) --repair --execute`."
         }
         guard mismatch.isAdditive, let present else { return text }
+        let types = mismatch.problems.compactMap { problem in
+            if case .missingColumn(let name) = problem { present.column(name)?.typeOID } else { nil }
+        }
         let strays = try await PostgresConnection.with(settings.target) { target in
             try await CatalogReader.tables(target, matching: [mismatch.table]).first?.columns ?? []
-        }.filter { !$0.isGenerated && present.column($0.name) == nil && settings.policy?.tables[mismatch.table]?.columns[$0.name] == nil }
+        }.filter { column in
+            // The target's own columns are no sign of it, unless one could be what is missing.
+            !column.isGenerated && present.column(column.name) == nil && types.contains(column.typeOID)
+                && settings.policy?.tables[mismatch.table]?.columns[column.name] == nil
+        }
         if let stray = strays.first {
             text += " If that is \(stray.name) under a new name, rename it on \(settings.targetName) instead."
         }

@@ -107,6 +107,18 @@ import Testing
         }
     }
 
+    /// A value may be the name of an object that only the source has, and an error quotes it.
+    @Test func aValueThatNamesNothingOnTheTargetIsNotQuoted() async throws {
+        let pair = try await ReplicaPair("CREATE TABLE r (id int PRIMARY KEY, c regclass)")
+        let state = DirectionState()
+        let running = pair.start(state)
+        try await waitUntil("it streams") { state.phase == .streaming }
+        _ = try await pair.source.execute("CREATE TABLE private_name (); INSERT INTO r VALUES (1, 'private_name')")
+        let failure = try #require(await #expect(throws: ReplicationFailure.self) { try await running.value })
+        let said = "\(failure)" + (state.snapshot().problem ?? "")
+        #expect(said.contains("42P01") && !said.contains("private_name"), "\(said)")
+    }
+
     /// The stream has one format, and a composite makes it text: that must not cost the other tables their statements of
     /// many rows. Rows that one statement wrote share a command number.
     @Test func compositesLeaveAllTablesTheirBulkStatements() async throws {

@@ -125,6 +125,24 @@ import Testing
         }
     }
 
+    @Test func anAdditionToAPartitionedTableIsFollowed() async throws {
+        var replication = ReplicationSettings()
+        replication.ddl = .follow
+        let pair = try await ReplicaPair(
+            """
+            CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+            CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_2 PARTITION OF t DEFAULT;
+            """, replication: replication)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'a'), (20, 'b')", state)
+            for statement in ["ALTER TABLE t ADD n int NOT NULL DEFAULT 5", "INSERT INTO t VALUES (2, 'b', 6)"] {
+                _ = try await pair.source.execute(statement)
+            }
+            try await waitUntil("it is followed") { try await pair.rows("SELECT count(*) FROM t", on: pair.target) == [["3"]] }
+            try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 3)
+        }
+    }
+
     /// The rewrite that filled them is not in the stream; nor is which column a new name stands for.
     @Test(arguments: [
         ("ALTER TABLE t ADD n uuid DEFAULT gen_random_uuid()", "Older rows may have values in n"),
