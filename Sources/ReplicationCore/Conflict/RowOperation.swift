@@ -69,6 +69,9 @@ public struct RowOperation: Sendable, Equatable {
         key = Self.newKey(of: change, table, arena)
     }
 
+    /// The key that its row has afterwards.
+    public var laterKey: RowKey { if case .move(let newKey) = kind { newKey } else { key } }
+
     /// The cell with a column's new value: where TOAST left it out because it did not change, the old row's.
     /// - Parameter column: index into `SplitTable.columns`.
     public func newCell(_ column: Int, table: SplitTable, arena: ChangeArena) -> Int {

@@ -136,9 +136,7 @@ public final class SplitTable: Sendable {
         switch change.kind {
         case .delete, .truncate: return nil
         case .insert: return number(change.new, arena)
-        case .update:
-            guard let old = number(change.old, arena), let new = number(change.new, arena), old != new else { return nil }
-            return new
+        case .update: return newNumber(change.old, change.new, arena)
         }
     }
 
@@ -147,10 +145,14 @@ public final class SplitTable: Sendable {
         switch operation.kind {
         case .delete, .echo: return nil
         case .insert: return number(operation.new, arena)
-        case .update, .move:
-            guard let old = number(operation.old, arena), let new = number(operation.new, arena), old != new else { return nil }
-            return new
+        case .update, .move: return newNumber(operation.old, operation.new, arena)
         }
+    }
+
+    /// The new row's number, if the old one had another.
+    private func newNumber(_ old: TupleReference, _ new: TupleReference, _ arena: ChangeArena) -> [UInt8]? {
+        guard let old = number(old, arena), let new = number(new, arena), old != new else { return nil }
+        return new
     }
 
     /// What rows of other tables know the row by that an operation deletes.

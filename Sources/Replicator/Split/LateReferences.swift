@@ -28,8 +28,7 @@ struct LateReferences {
             guard let table = targets[operation.relation]?.target.table, table.isReferenced,
                 let bytes = table.begunNumber(by: operation, arena: arena)
             else { continue }
-            let key = if case .move(let newKey) = operation.kind { newKey } else { operation.key }
-            makings[ReferenceMeanings.Number(table: table.id, bytes: bytes)] = Making(place: place, key: key)
+            makings[ReferenceMeanings.Number(table: table.id, bytes: bytes)] = Making(place: place, key: operation.laterKey)
         }
     }
 

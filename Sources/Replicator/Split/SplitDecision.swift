@@ -171,7 +171,7 @@ struct SplitDecision {
     // MARK: references
 
     private mutating func noteDropped(_ operation: RowOperation) {
-        let key = if case .move(let newKey) = operation.kind { newKey } else { operation.key }
+        let key = operation.laterKey
         if brought[key]?.id == operation.id { brought[key]?.isDropped = true }
     }
 

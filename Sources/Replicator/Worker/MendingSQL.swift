@@ -6,9 +6,8 @@ enum MendingSQL {
     /// The source's table, with what its older rows have in columns that came later, where that is known: of a partitioned
     /// table the partitions tell.
     static func table(_ name: QualifiedName, on source: PostgresConnection) async throws -> TableDescription? {
-        guard var table = try await CatalogReader.tables(source, matching: [name]).first, table.kind == .partitioned else {
-            return try await CatalogReader.tables(source, matching: [name]).first
-        }
+        guard var table = try await CatalogReader.tables(source, matching: [name]).first else { return nil }
+        guard table.kind == .partitioned else { return table }
         let rows = try await source.query(
             """
             SELECT a.attname, pg_catalog.min((a.attmissingval::text::text[])[1])

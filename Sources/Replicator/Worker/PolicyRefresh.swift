@@ -47,12 +47,9 @@ struct PolicyRefresh: Sendable {
             switch problem {
             case .unownedColumn(let name) where settings.policy?.tables[table]?.columns[name] == nil:
                 let column = ColumnName(table: table, column: name)
-                let isKept = try await hasStayed(column, settings)
-                if present?.column(name) == nil, !isKept {
-                    settings.formerColumns.insert(column)
-                } else {
-                    settings.stayingColumns.insert(column)
-                }
+                var stays = present?.column(name) != nil
+                if !stays { stays = try await hasStayed(column, settings) }
+                if stays { settings.stayingColumns.insert(column) } else { settings.formerColumns.insert(column) }
             case .unknownTable where !settings.includes(table):
                 // What somebody else's publication sends need never have been ours.
                 if !isThere, PublicationCover.isOwn(settings) { try await requireGivenUp(table, settings) }
