@@ -2,6 +2,7 @@ import ReplicationCore
 
 /// How the tables of one side travel to the other, by definition in the stream.
 struct SplitLayouts: Sendable {
+    let side: Side
     let settings: DirectionSettings
     let tableIDs: [QualifiedName: Int]
     /// Tables whose rows come back to their maker with what this side gave them.
@@ -11,9 +12,10 @@ struct SplitLayouts: Sendable {
     private var known: [Int: SplitTable] = [:]
 
     init(
-        settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>,
+        side: Side, settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>,
         binaryTables: [QualifiedName: TableDescription]
     ) {
+        self.side = side
         self.settings = settings
         self.tableIDs = tableIDs
         self.echoedTables = echoedTables
@@ -22,7 +24,7 @@ struct SplitLayouts: Sendable {
 
     /// Layouts of a chunk's tables.
     ///
-    /// - Throws: `SplitError`; `SchemaMismatch` for a column that nobody owns; `ApplyError.needsText`.
+    /// - Throws: `SplitError`; `SchemaMismatch` for a column that nobody owns; `ApplyError.needsText`; `SplitRestart.unknown`.
     mutating func tables(of chunk: ChangeChunk) throws -> [Int: SplitTable] {
         if known.count > chunk.relations.count + 100 { known = known.filter { chunk.relations[$0.key] != nil } }
         var tables: [Int: SplitTable] = [:]
@@ -31,9 +33,13 @@ struct SplitLayouts: Sendable {
                 tables[definition] = table
                 continue
             }
-            guard let relation = chunk.relations[definition], settings.includes(relation.name),
-                let ownership = settings.policy?.tables[relation.name], let id = tableIDs[relation.name]
-            else { continue }
+            guard let relation = chunk.relations[definition] else { continue }
+            guard settings.includes(relation.name), let ownership = settings.policy?.tables[relation.name], let id = tableIDs[relation.name]
+            else {
+                // It may be one of the split's under another name.
+                if settings.isUnknown(relation.name) { throw SplitRestart.unknown(side, relation.name) }
+                continue
+            }
             guard hasOneForm(relation) else { throw ApplyError.needsText(relation.name) }
             let unowned = settings.unownedColumns(relation)
             if !unowned.isEmpty { throw SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }) }

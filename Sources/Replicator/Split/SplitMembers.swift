@@ -70,7 +70,8 @@ struct SplitMembers {
         _ = try await other.query(
             """
             INSERT INTO lindero.split_table (direction, schema_name, table_name, private_columns, left_at)
-            SELECT direction, schema_name, table_name, '{}', now() FROM lindero.table_copy WHERE direction = $1 AND left_at_lsn IS NOT NULL
+            SELECT direction, schema_name, table_name, '{}', CASE WHEN left_at_lsn = '0/0' THEN '-infinity' ELSE now() END
+            FROM lindero.table_copy WHERE direction = $1 AND left_at_lsn IS NOT NULL
             """, [.text(direction)])
     }
 
@@ -160,7 +161,7 @@ struct SplitMembers {
         let forget = back.map { "UPDATE lindero.split_table SET left_at = NULL \(place($0.table))" }.joined(separator: " ")
         return ReplicationFailure(
             .tableLeft,
-            "The split has run without " + back.map { "\($0.table) since \($0.leftAt ?? "")" }.joined(separator: ", ")
+            "The split has run without " + back.map { "\($0.table)" + ($0.leftAt == "-infinity" ? "" : " since \($0.leftAt ?? "")") }.joined(separator: ", ")
                 + ", which had left `tables:` and is back: what either side wrote there meanwhile is missing on the other one.",
             nextStep: "Run on \(settings.name(.other)): \(forget) Then `lindero run`, and beside it \(repair(back.map(\.table))), which makes "
                 + "both sides alike where an owner or a policy decides, and names what is left for a person. Or leave them out of `tables:`.",

@@ -104,7 +104,7 @@ struct SplitRun: Sendable {
         let echoed = echoedTables(tables)
         let layouts = SidePair { side in
             SplitLayouts(
-                settings: settings[reading: side], tableIDs: tableIDs, echoedTables: echoed[side],
+                side: side, settings: settings[reading: side], tableIDs: tableIDs, echoedTables: echoed[side],
                 binaryTables: isBinary ? tables[side] : [:])
         }
         for side in Side.allCases {

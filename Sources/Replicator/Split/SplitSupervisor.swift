@@ -26,6 +26,8 @@ public struct SplitSupervisor: Sendable {
         /// Whether both servers have been reached: what fails later is lost, and comes back.
         var hasConnected = false
         var whole = SidePair<LSN?>(origin: nil, other: nil)
+        /// By side, tables of its stream that are none of the split's.
+        var staying = SidePair<Set<QualifiedName>>(origin: [], other: [])
     }
 
     private var isStopping: Bool { Task.isCancelled || states.both.contains(where: \.isDraining) }
@@ -40,8 +42,10 @@ public struct SplitSupervisor: Sendable {
                 try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker)
                     .run { attempt.hasConnected = true }
                 if isStopping { break }
+                var known = settings
+                for side in Side.allCases { known.directions[side].stayingTables = attempt.staying[side] }
                 try await SplitRun(
-                    settings: settings, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole
+                    settings: known, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole
                 ).run()
             } catch {
                 if isStopping { break }
@@ -66,6 +70,9 @@ public struct SplitSupervisor: Sendable {
             logger.info(
                 "reading a large transaction again, to apply it at once",
                 metadata: ["direction": "\(settings[reading: side].name)", "commit": "\(lsn)"])
+        case SplitRestart.unknown(let side, let table):
+            try await UnknownTable(settings: settings, side: side, table: table).requirePassing()
+            attempt.staying[side].insert(table)
         case ApplyError.needsText(let table):
             attempt.allowsBinary = false
             logger.info("values travel as text", metadata: ["table": "\(table)"])
