@@ -53,6 +53,10 @@ public struct GroupEffects: Sendable {
 
     mutating func create(_ key: RowKey) { presence[key] = true }
 
+    mutating func noteAwaited(_ key: RowKey, table: SplitTable) {
+        notes.append(.awaited(table: table.name, key: key.bytes))
+    }
+
     mutating func noteCreated(_ key: RowKey, table: SplitTable) {
         notes.append(.created(table: table.name, key: key.bytes))
     }

@@ -28,8 +28,9 @@ public struct LocalHistory: Sendable {
         func place(_ key: RowKey) -> RowKey { RowKey(table: rawValue << 29 + key.table, bytes: key.bytes) }
     }
 
-    /// Stands for all references of a row: no column has this number.
+    /// Stand for all references of a row, and for all large values that its side owns: no column has these numbers.
     private static let referenceColumn = Int(Int32.max)
+    private static let largeColumn = referenceColumn - 1
     /// A look-up asks each of them.
     private static let layerCount = 8
 
@@ -71,7 +72,7 @@ public struct LocalHistory: Sendable {
     public func isUntouched(_ key: RowKey, since context: CausalContext) throws -> Bool {
         guard let entry = try entry(of: key) else { return true }
         return !entry.deletions.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
-            && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
+            && !entry.writes.contains { $0.column != Self.largeColumn && !context.includes(commitLSN: $0.mark.id.commitLSN) }
     }
 
     /// The keys of the rows that have had a number on this side, one after the other, each with the operation that took
@@ -83,14 +84,15 @@ public struct LocalHistory: Sendable {
         try deletions(of: Self.place(ofNumber: number, in: table)).map { ($0.newKey, $0.mark.id) }
     }
 
-    /// Where it is noted what keys the rows of a number had. Integers of two and four bytes are what the same ones of eight
-    /// are: what refers to a row may be wider than its key.
+    /// Where it is noted what keys the rows of a number had.
     private static func place(ofNumber number: [UInt8], in table: Int) -> RowKey {
-        var bytes = number
-        if number.count == 2 || number.count == 4, let first = number.first {
-            bytes = Array(repeating: first & 0x80 == 0 ? 0 : 0xFF, count: 8 - number.count) + number
-        }
-        return Kind.number.place(RowKey(table: table, values: [bytes]))
+        Kind.number.place(RowKey(table: table, values: [form(ofNumber: number)]))
+    }
+
+    /// Integers of two and four bytes are what the same ones of eight are: what refers to a row may be wider than its key.
+    public static func form(ofNumber number: [UInt8]) -> [UInt8] {
+        guard number.count == 2 || number.count == 4, let first = number.first else { return number }
+        return Array(repeating: first & 0x80 == 0 ? 0 : 0xFF, count: 8 - number.count) + number
     }
 
     /// Whether this side has written any row's references, unseen by a remote transaction with this context.
@@ -101,6 +103,12 @@ public struct LocalHistory: Sendable {
     /// The same of one row.
     public func hasWrittenReferences(of key: RowKey, since context: CausalContext) throws -> Bool {
         try write(of: Self.referenceColumn, in: key).map { !context.includes(commitLSN: $0.mark.id.commitLSN) } ?? false
+    }
+
+    /// Whether this side has given a row large values of its own, unseen by a remote transaction with this context, which a changed
+    /// key may leave out of the stream (`SplitTable.mayLeaveValues`).
+    func hasWrittenLargeValues(of key: RowKey, since context: CausalContext) throws -> Bool {
+        try write(of: Self.largeColumn, in: key).map { !context.includes(commitLSN: $0.mark.id.commitLSN) } ?? false
     }
 
     func deletions(of key: RowKey) throws -> [Deletion] { try entry(of: key)?.deletions ?? [] }
@@ -314,6 +322,10 @@ public struct LocalHistory: Sendable {
             newestReferenceLSN = mark.id.commitLSN
             contentBytes += MemoryLayout<ColumnWrite>.stride
             layers[top].entries[key, default: Entry()].note(ColumnWrite(column: Self.referenceColumn, mark: mark, value: nil))
+        }
+        if table.mayLeaveValues, operation.kind == .update, operation.hasLargeValues(table, arena) {
+            contentBytes += MemoryLayout<ColumnWrite>.stride
+            layers[top].entries[key, default: Entry()].note(ColumnWrite(column: Self.largeColumn, mark: mark, value: nil))
         }
         for index in operation.columns {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }

@@ -68,10 +68,13 @@ public struct PlainChanges: Sendable {
 
     /// Marks the values that the operation does not write; whether there are any.
     private mutating func leaveAlone(_ operation: RowOperation, _ table: SplitTable) -> Bool {
-        for index in table.keyIndexes where operation.old.count > 0 {
-            let cell = operation.new.firstCell + index
-            if chunk.arena.cells[cell].kind == .unchanged {
-                chunk.arena.cells[cell] = chunk.arena.cells[operation.old.firstCell + index]
+        if operation.old.count > 0, operation.new.hasUnchanged {
+            // An echo has values, too, that TOAST left out of the new row.
+            for index in table.keyIndexes + operation.columns.map({ table.columns[$0].sourceIndex }) {
+                let cell = operation.new.firstCell + index
+                if chunk.arena.cells[cell].kind == .unchanged {
+                    chunk.arena.cells[cell] = chunk.arena.cells[operation.old.firstCell + index]
+                }
             }
         }
         if operation.columns.count == table.valueColumns.count { return false }

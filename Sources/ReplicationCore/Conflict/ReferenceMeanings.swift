@@ -51,11 +51,13 @@ public struct ReferenceMeanings: Sendable {
     /// - Returns: whether the source has to be asked whose it is.
     public mutating func note(_ number: Number, in operation: RowOperation) -> Bool {
         let id = operation.referenceID
+        // What it means at the end of its transaction may be asked for as well.
+        let end = OperationID(commitLSN: id.commitLSN, position: .max)
         guard let known = meanings[number]?.holders else {
-            meanings[number] = Meaning(holders: id...id, ownBytes: number.bytes)
+            meanings[number] = Meaning(holders: id...end, ownBytes: number.bytes)
             return true
         }
-        meanings[number]?.holders = min(known.lowerBound, id)...max(known.upperBound, id)
+        meanings[number]?.holders = min(known.lowerBound, id)...max(known.upperBound, end)
         return false
     }
 

@@ -2,7 +2,7 @@
 public struct RequiredReferences: Sendable {
     /// Those whose row is not there, as indexes into `SplitTable.columns`: the columns stay as they are, and a row that would
     /// be new is not made before a later change tells what it refers to.
-    let missing: Set<Int>
+    public let missing: Set<Int>
     /// Whether it is such a change: an update that brings every value of a row which could not be made before.
     let makesRow: Bool
 

@@ -43,6 +43,11 @@ public struct ColumnWrite: Sendable, Equatable {
     /// Index into `SplitTable.columns`.
     public var column: Int
     public var value: Value
+
+    public init(column: Int, value: Value) {
+        self.column = column
+        self.value = value
+    }
 }
 
 /// A value that arrived and is not what the row holds now.

@@ -72,6 +72,25 @@ public struct RowOperation: Sendable, Equatable {
     /// The key that its row has afterwards.
     public var laterKey: RowKey { if case .move(let newKey) = kind { newKey } else { key } }
 
+    /// Whether a changed key leaves out a value that the row has under its old one: TOAST keeps it elsewhere, and no old row was sent.
+    func leavesValues(_ table: SplitTable) -> Bool {
+        guard case .move = kind, new.hasUnchanged else { return false }
+        return table.valueColumns.contains { !table.inboundColumns.contains($0) && !columns.contains($0) }
+    }
+
+    /// Whether it gives its source's own columns values that TOAST may keep elsewhere: none that is shorter than what would be left
+    /// in its place.
+    func hasLargeValues(_ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        columns.contains { column in
+            table.columns[column].role == .owned && arena.cells[new.firstCell + table.columns[column].sourceIndex].length > 16
+        }
+    }
+
+    /// Whether an echo of a changed key would lack a value of the source's own columns.
+    static func leavesOwnValues(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        change.new.hasUnchanged && known(table.ownedColumns, change, table, arena).count < table.ownedColumns.count
+    }
+
     /// The cell with a column's new value: where TOAST left it out because it did not change, the old row's.
     /// - Parameter column: index into `SplitTable.columns`.
     public func newCell(_ column: Int, table: SplitTable, arena: ChangeArena) -> Int {

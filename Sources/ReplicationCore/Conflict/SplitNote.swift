@@ -25,6 +25,9 @@ public enum SplitNote: Sendable, Equatable {
     /// A transaction of nobody's: it makes rows what they are on the other side, where nothing is on its way. It does not
     /// travel, and no write is concurrent with it.
     case mended
+    /// Here a row has got another key while this side had given it large values of its own, unseen by the other one: these have to
+    /// travel back with it, and would be missed where the stream leaves them out. `key` is the new one.
+    case awaited(table: QualifiedName, key: [UInt8])
 
     /// The message's content.
     public static func encode(_ notes: [SplitNote]) -> [UInt8] {
@@ -49,6 +52,9 @@ public enum SplitNote: Sendable, Equatable {
                 bytes.append(4)
             case .mended:
                 bytes.append(5)
+            case .awaited(let table, let key):
+                bytes.append(6)
+                put(table, key, into: &bytes)
             }
         }
         return bytes
@@ -80,6 +86,9 @@ public enum SplitNote: Sendable, Equatable {
                 notes.append(.whole)
             case 5:
                 notes.append(.mended)
+            case 6:
+                let (table, key) = try row(from: &rest)
+                notes.append(.awaited(table: table, key: key))
             default:
                 throw .unreadableNote
             }

@@ -25,6 +25,9 @@ public struct SplitReader: Sendable {
     private var isWhole = false
     /// Whether one that is being read mends rows (`SplitNote`).
     private var isMended = false
+    /// Of one that is being read: rows whose values have to travel back, and those of which the stream leaves some out.
+    private var awaited: Set<RowKey> = []
+    private var lacking: [RowKey: QualifiedName] = [:]
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -93,7 +96,7 @@ public struct SplitReader: Sendable {
                 effectiveTime = clock.time
                 let (applied, own) = splitAtConsequences(span)
                 var found = try echoes(applied, chunk, created: created, tableOf)
-                if span.isCommitted { isWhole = false }
+                if span.isCommitted { try endApplied() }
                 if let own {
                     found += try readLocal(
                         own, chunk, effectiveTime: effectiveTime, isConsequence: true, tableOf, &plainChanges)
@@ -189,6 +192,9 @@ public struct SplitReader: Sendable {
                 case .created(let table, let key):
                     guard let id = tableIDs[table] else { continue }
                     created.insert(RowKey(table: id, bytes: key))
+                case .awaited(let table, let key):
+                    guard let id = tableIDs[table] else { continue }
+                    awaited.insert(RowKey(table: id, bytes: key))
                 case .whole:
                     isWhole = true
                 case .mended:
@@ -235,6 +241,9 @@ public struct SplitReader: Sendable {
             let isMove = RowOperation.changesKey(change, table, chunk.arena)
             if change.kind == .delete || isMove {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
+                if isMove, !isWhole, table.mayLeaveValues, RowOperation.leavesOwnValues(change, table, chunk.arena) {
+                    lacking[RowOperation.newKey(of: change, table, chunk.arena)] = table.name
+                }
                 history.endGeneration(of: key)
                 let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: clock.time)
                 if table.isReferenced {
@@ -257,6 +266,14 @@ public struct SplitReader: Sendable {
             }
         }
         return echoes
+    }
+
+    /// A transaction of our own direction has been read to its end, where its notes may be.
+    private mutating func endApplied() throws(SplitError) {
+        if let key = lacking.keys.first(where: awaited.contains), let table = lacking[key] { throw .needsFullIdentity(table) }
+        isWhole = false
+        awaited.removeAll()
+        lacking.removeAll()
     }
 
     private func insertedKeys(_ span: TransactionSpan, _ chunk: ChangeChunk, _ tableOf: (Int) -> SplitTable?) -> Set<RowKey> {

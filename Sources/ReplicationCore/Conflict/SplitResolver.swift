@@ -43,10 +43,12 @@ public struct SplitResolver: Sendable {
     ///   - table: the layout of the operation's relation.
     ///   - history: of the local database, read past the barrier.
     ///   - required: for a table that has such references.
-    /// - Throws: what the history's storage throws.
+    ///   - hasWaited: whether all but the row that the operation makes was resolved before.
+    /// - Throws: what the history's storage throws; `SplitError.needsFullIdentity` for a changed key that lacks values of the row which
+    ///   has to be made under it.
     public func resolve(
         _ operation: RowOperation, of transaction: SplitTransaction, table: SplitTable,
-        against history: LocalHistory, effects: inout GroupEffects, required: RequiredReferences? = nil
+        against history: LocalHistory, effects: inout GroupEffects, required: RequiredReferences? = nil, hasWaited: Bool = false
     ) throws -> Resolution {
         let scene = Scene(
             operation: operation, mark: transaction.mark(of: operation), context: transaction.context,
@@ -65,6 +67,8 @@ public struct SplitResolver: Sendable {
                 if table.isReferenced { effects.pass(operation.key, to: nil) }
             }
             try noteRival(met, scene, effects, &resolution)
+        case .move(let newKey) where hasWaited:
+            try begin(newKey, scene, &effects, &resolution)
         case .move(let newKey):
             try move(to: newKey, scene, &effects, &resolution)
         }
@@ -149,9 +153,18 @@ public struct SplitResolver: Sendable {
         if endsRow, isFree {
             // With what it refers to here already, where it has to wait for more.
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
+            if try scene.history.hasWrittenLargeValues(of: key, since: scene.context) { effects.noteAwaited(newKey, table: scene.table) }
             return effects.create(newKey)
         }
         if endsRow { resolution.steps.append(.delete(key)) }
+        if obstacle == nil || !rules.deleteWins, scene.operation.leavesValues(scene.table) { throw SplitError.needsFullIdentity(scene.table.name) }
+        try begin(newKey, scene, &effects, &resolution)
+    }
+
+    /// Makes the row of a changed key, or merges it with the one that has it.
+    private func begin(
+        _ newKey: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
+    ) throws {
         let wasPresent = effects.isPresent(newKey)
         try insert(newKey, scene, &effects, &resolution)
         if !wasPresent, effects.isPresent(newKey) { effects.noteCreated(newKey, table: scene.table) }

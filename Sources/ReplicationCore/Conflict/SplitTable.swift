@@ -43,6 +43,8 @@ public final class SplitTable: Sendable {
     /// Whether an update must bring the whole old row. A partition has an identity of its own, of which the definition of
     /// the table that it is part of says nothing.
     let needsOldRow: Bool
+    /// Whether a key that the target changes may leave out large values which the source has given to the row meanwhile.
+    let mayLeaveValues: Bool
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -98,6 +100,7 @@ public final class SplitTable: Sendable {
                 throw .outsideIdentity(relation.name, column)
             }
         }
+        mayLeaveValues = relation.replicaIdentity != .full && ownership.match.contains { ownership.mayWrite($0, side: target) }
         self.id = id
         self.name = relation.name
         self.columns = columns

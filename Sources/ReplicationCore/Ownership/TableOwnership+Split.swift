@@ -12,6 +12,28 @@ extension TableOwnership {
         columns.values.contains { if case .shared = $0 { true } else { false } } || !Set(identity).isSuperset(of: toldColumns)
     }
 
+    /// Columns whose values a changed key leaves out where TOAST keeps them elsewhere, though the other side may need them: it makes
+    /// the row anew where it has deleted or moved it, and of a row whose key it changes itself it waits for what `side` had written
+    /// meanwhile. So changes on `side` must carry the whole old row where one of these may be large.
+    public func columnsLeftBehind(on side: String, by other: String) -> [String] {
+        let isMovedThere = match.contains { mayWrite($0, side: other) }
+        let isMovedHere = match.contains { mayWrite($0, side: side) }
+        guard isMovedThere || isMovedHere && (insertOwners.contains(other) || deleteOwners.contains(other)) else { return [] }
+        return columns.keys.filter {
+            !match.contains($0) && owner(of: $0) == side && travels($0, from: side, to: other, backend: .split)
+        }.sorted()
+    }
+
+    /// Whether changes of a table on `side` of a split have to carry the whole old row.
+    public func needsOldRow(_ table: TableDescription, on side: String, by other: String) -> Bool {
+        needsOldRow(identity: table.identityColumns) || !largeColumnsLeftBehind(table, on: side, by: other).isEmpty
+    }
+
+    /// Of `columnsLeftBehind`, those that TOAST may keep elsewhere.
+    public func largeColumnsLeftBehind(_ table: TableDescription, on side: String, by other: String) -> [String] {
+        columnsLeftBehind(on: side, by: other).filter { table.column($0)?.mayBeLarge == true }
+    }
+
     /// What a deleted row has to tell: which one it was, and what others have known it by.
     public var toldColumns: [String] { match + [isReferenced ? surrogate : nil].compactMap { $0 } }
 

@@ -81,7 +81,8 @@ struct SplitTableChecks {
         guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
         // Asked for already, with every old column.
         let told = Set(description.identityColumns)
-        if isShared || told.isSuperset(of: ownership.toldColumns) { return [] }
+        if isShared { return [] }
+        if told.isSuperset(of: ownership.toldColumns) { return largeValues(description, side) }
         let need =
             told.isSuperset(of: ownership.match)
             ? "rows of other tables have known it by \"\(ownership.surrogate ?? "")\""
@@ -93,6 +94,20 @@ struct SplitTableChecks {
                     + need,
                 fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL; or, smaller: REPLICA IDENTITY USING INDEX, with one on "
                     + "(\(SQLText.list(ownership.toldColumns)))")
+        ]
+    }
+
+    /// The stream does not send a value that has not changed and that TOAST keeps elsewhere, unless the old row has it.
+    private func largeValues(_ description: TableDescription, _ side: SplitSide) -> [PreflightFinding] {
+        let other = table.other(side.name)
+        let columns = ownership.largeColumnsLeftBehind(description, on: side.name, by: other)
+        if columns.isEmpty { return [] }
+        return [
+            finding(
+                .warning, .replicaIdentity, side,
+                "a changed key of \(name) does not carry large values of [\(columns.joined(separator: ", "))]: where \(other) writes or "
+                    + "deletes that row at the same time, or \(side.name) such a value of one whose key \(other) changes, the split stops",
+                fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL; if keys ever change")
         ]
     }
 

@@ -32,7 +32,7 @@ public struct FullIdentity: Sendable {
     }
 
     /// The tables, with their partitions, whose changes do not carry the old row.
-    public func missing(_ tables: [QualifiedName]) async throws -> [QualifiedName] {
+    public func missing(_ tables: [QualifiedName]) async throws(PostgresError) -> [QualifiedName] {
         try await relations(tables).filter { $0.identity != "f" }.map(\.name)
     }
 
@@ -130,7 +130,7 @@ public struct FullIdentity: Sendable {
 
     /// Tables and all their partitions, as they are; the partitions first: by the table's identity the stream says whether the old
     /// row is whole, which is up to the partition.
-    private func relations(_ tables: [QualifiedName]) async throws -> [Relation] {
+    private func relations(_ tables: [QualifiedName]) async throws(PostgresError) -> [Relation] {
         if tables.isEmpty { return [] }
         let result = try await connection.query(
             """

@@ -5,13 +5,13 @@ import ReplicationCore
 struct SplitDecision {
     private var pipelines: [SplitSteps] = []
     private var current = SplitSteps()
-    private(set) var effects: GroupEffects
+    var effects: GroupEffects
     /// Rows that were brought to hold their keys and have not become real, with the operation they were made of.
     private var brought: [RowKey: Brought] = [:]
     /// Whose numbers the group's references are.
     private(set) var references: SplitReferences
     /// Rows that others may refer to, and that the source has ended.
-    private(set) var ended = EndedRows()
+    var ended = EndedRows()
     /// Where the numbers are asked for of rows that the group makes and ends again, by `EndedRow.Row.made`.
     private var asked: [Int: (pipeline: Int, step: Int)] = [:]
     private var madeNumbers: [Int: String] = [:]
@@ -62,7 +62,7 @@ struct SplitDecision {
     }
 
     /// What references of a transaction mean by now.
-    private func moment(in transaction: SplitTransaction) -> SplitReferences.Moment {
+    func moment(in transaction: SplitTransaction) -> SplitReferences.Moment {
         references.moment(in: transaction.context, after: effects)
     }
 
@@ -82,9 +82,11 @@ struct SplitDecision {
         _ group: SplitGroup, _ resolver: SplitResolver, _ history: LocalHistory, _ targets: SplitTargets,
         _ names: inout SplitStatementNames
     ) throws {
+        var late = references.isEmpty ? nil : LateReferences(group, targets)
         for item in group.items {
             for transaction in item.transactions {
-                try decide(transaction, of: item.chunk, resolver, history, targets, &names)
+                try decide(transaction, of: item.chunk, resolver, history, targets, &late, &names)
+                if transaction.progress != nil { try finish(late?.take() ?? [], resolver, history, &names) }
             }
         }
         // Their operations were dropped.
@@ -97,30 +99,27 @@ struct SplitDecision {
 
     private mutating func decide(
         _ transaction: SplitTransaction, of chunk: SplitChunk, _ resolver: SplitResolver, _ history: LocalHistory,
-        _ targets: SplitTargets, _ names: inout SplitStatementNames
+        _ targets: SplitTargets, _ late: inout LateReferences?, _ names: inout SplitStatementNames
     ) throws {
         let arena = chunk.chunk.arena
-        var late = LateReferences(transaction, arena, targets)
-        for (place, operation) in transaction.operations.enumerated() {
+        for operation in transaction.operations {
             guard let statements = targets[operation.relation] else { continue }
             let moment = moment(in: transaction)
+            let required = required(operation, statements.target, arena, moment)
             let resolution = try resolver.resolve(
-                operation, of: transaction, table: statements.target.table, against: history, effects: &effects,
-                required: required(operation, statements.target, arena, moment))
+                operation, of: transaction, table: statements.target.table, against: history, effects: &effects, required: required)
             let change = FailedChange(operation, transaction, chunk, statements.target.table.name)
             if let row = ended.note(operation, resolution, statements.target.table, in: transaction.context) {
                 asked[row] = (pipelines.count, add(statements.lock(operation.key), rows: nil, change, &names))
             }
             for step in resolution.steps { perform(step, operation, arena, statements, moment, change, &names) }
-            late.note(resolution.steps, of: operation, at: place, arena, statements, moment, change)
+            late?.note(
+                resolution, of: operation, missing: required?.missing ?? [], isThere: effects.isPresent(operation.laterKey),
+                in: transaction, of: chunk, statements)
             for conflict in resolution.conflicts {
                 add(statements.record(conflict, operation, arena, moment), rows: nil, change, &names)
             }
             if !brought.isEmpty { noteDropped(operation) }
-        }
-        for row in late.writes {
-            let step = RowStep.update(row.key, row.writes)
-            add(row.statements.step(step, row.operation, arena, moment(in: transaction)), rows: 1, row.change, &names)
         }
     }
 
@@ -137,7 +136,7 @@ struct SplitDecision {
     /// The number of a row that the group has made (`EndedRow.Row.made`).
     func number(ofMade row: Int) -> String? { madeNumbers[row] }
 
-    private mutating func perform(
+    mutating func perform(
         _ step: RowStep, _ operation: RowOperation, _ arena: ChangeArena, _ statements: SplitStatements,
         _ moment: SplitReferences.Moment, _ change: FailedChange, _ names: inout SplitStatementNames
     ) {
@@ -176,7 +175,7 @@ struct SplitDecision {
     }
 
     /// Columns whose row, which they refer to, is not here.
-    private func missingReferences(
+    func missingReferences(
         of operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena, _ moment: SplitReferences.Moment
     ) -> Set<Int> {
         var missing: Set<Int> = []
@@ -188,14 +187,14 @@ struct SplitDecision {
         return missing
     }
 
-    private func isHere(_ key: RowKey) -> Bool {
+    func isHere(_ key: RowKey) -> Bool {
         if effects.isPresent(key) { return true }
         guard let row = brought[key] else { return false }
         return row.isExact && !row.isDropped
     }
 
     /// What is known of references that may not be empty; `nil` where there are none.
-    private func required(
+    func required(
         _ operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena, _ moment: SplitReferences.Moment
     ) -> RequiredReferences? {
         let required = target.references.filter { $0.value.isRequired }
@@ -205,7 +204,7 @@ struct SplitDecision {
     }
 
     @discardableResult
-    private mutating func add(
+    mutating func add(
         _ statement: SplitStatement, rows: Int?, _ change: FailedChange?, _ names: inout SplitStatementNames
     ) -> Int {
         let place = current.add(statement, &names, rows: rows, change: change)
@@ -213,19 +212,5 @@ struct SplitDecision {
         pipelines.append(current)
         current = SplitSteps()
         return place
-    }
-}
-
-extension FailedChange {
-    init(_ operation: RowOperation, _ transaction: SplitTransaction, _ chunk: SplitChunk, _ table: QualifiedName) {
-        let kind: Change.Kind =
-            switch operation.kind {
-            case .insert: .insert
-            case .update, .move, .echo: .update
-            case .delete: .delete
-            }
-        self.init(
-            table: table, kind: kind, xid: chunk.chunk.transactions[transaction.span].xid, commitLSN: transaction.commitLSN,
-            position: operation.id.position)
     }
 }

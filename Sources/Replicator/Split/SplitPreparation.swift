@@ -113,7 +113,7 @@ struct SplitPreparation: Sendable {
         let created = try await DirectionRecord(connection: other, settings: forward).createdTables()
         try await FullIdentity(name: settings.name(.other), connection: other).set(
             tables.filter { table in
-                created.contains(table.name.sql) && policy.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
+                created.contains(table.name.sql) && policy.tables[table.name]?.needsOldRow(table, on: settings.name(.other), by: settings.name(.origin)) == true
             }.map(\.name))
         try await settings.sequences(origin: origin, other: other).applyOrSayWhy()
         for side in Side.allCases {

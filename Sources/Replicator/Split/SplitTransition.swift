@@ -57,11 +57,12 @@ public struct SplitTransition: Sendable {
     ) async throws -> Int {
         var count = 0
         for side in sides {
+            let other = sides.first { $0.name != side.name }?.name ?? side.name
             count += try await PostgresConnection.with(side.options) { connection in
                 var kept: [QualifiedName] = []
                 if let ownership {
                     kept = try await CatalogReader.tables(connection, matching: ownership.tables.keys.sorted()).filter { table in
-                        ownership.tables[table.name]?.needsOldRow(identity: table.identityColumns) == true
+                        ownership.tables[table.name]?.needsOldRow(table, on: side.name, by: other) == true
                     }.map(\.name)
                 }
                 return try await FullIdentity(name: side.name, connection: connection).restore(

@@ -120,6 +120,7 @@ struct SplitMeeting {
         case .consequences: "consequences"
         case .whole: "whole"
         case .mended: "mended"
+        case .awaited: "awaited"
         }
     }
 
