@@ -47,6 +47,24 @@ import Testing
         #expect(try await scene.run(["check"]).exitCode == 0)
     }
 
+    /// A replica was taken down, and its tables with it or not: nothing of it counts as copied for the next one.
+    @Test(arguments: [true, false]) func whatAFormerReplicaCopiedIsCopiedAnew(isDropped: Bool) async throws {
+        let scene = try await BadInputScene(
+            script: "CREATE TABLE guest (id int PRIMARY KEY, name text)", tables: Self.guest, replication: Self.settings)
+        try await stream(scene, "INSERT INTO guest VALUES (1, 'a')")
+        await PostgresCluster.dropSlots(scene.source)
+        _ = try await scene.target.execute("DELETE FROM lindero.heartbeat; DELETE FROM lindero.direction")
+        _ = try await scene.source.execute("UPDATE guest SET name = 'b'")
+        _ = try await scene.target.execute(isDropped ? "DROP TABLE guest" : "UPDATE guest SET name = name")
+        if !isDropped {
+            let refused = try await scene.run(["run", "--http", "none"])
+            expectComplaint(refused, exit: 2, says: ["guest", "an earlier replica left", "lindero advance"])
+            _ = try await scene.target.execute("TRUNCATE guest")
+        }
+        try await stream(scene, "INSERT INTO guest VALUES (2, 'c')")
+        #expect(try await scene.target.execute("SELECT string_agg(name, ' ' ORDER BY id) FROM guest").firstValue == "b c")
+    }
+
     @Test func columnThatBeginsToTravelIsRefusedUntilItsOlderValuesAreBrought() async throws {
         let columns = "columns: { bot: \"*\" }"
         let scene = try await BadInputScene(

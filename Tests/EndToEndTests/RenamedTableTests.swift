@@ -68,11 +68,11 @@ import Testing
         _ = try await scene.target.execute("ALTER TABLE guest RENAME TO visitor")
         _ = try await scene.target.execute("UPDATE lindero.table_copy SET table_name = 'visitor' WHERE table_name = 'guest'")
         let worker = try scene.start()
-        try await worker.waitForErrors("bot has no table guest any more, and its changes wait in the stream.")
+        try await worker.waitForErrors("bot has guest as visitor now, and changes under its former name wait in the stream.")
         #expect(try await scene.target.execute(Self.rows).firstValue == "(1,copied)")
         // As it says: the old name until they have passed.
         for side in [scene.source, scene.target] { _ = try await side.execute("ALTER TABLE visitor RENAME TO guest") }
-        try await worker.waitForErrors("bot has no table visitor any more, and its changes wait in the stream.")
+        try await worker.waitForErrors("bot has visitor as guest now, and changes under its former name wait in the stream.")
         for side in [scene.source, scene.target] { _ = try await side.execute("ALTER TABLE guest RENAME TO visitor") }
         // It had another name for a time, in which it was none of the direction's: that is said, with the way on.
         #expect(try await worker.wait() == 2)
@@ -81,6 +81,25 @@ import Testing
         let last = try scene.start()
         try await expectSame(scene, "(1,copied) (2,\"old name\") (3,\"new name\")")
         try await stop(last)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
+    /// As who renames a table without stopping its services does.
+    @Test func aViewUnderTheOldNameIsNotTheTable() async throws {
+        let scene = try await scene(tables: nil)
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        try await stop(first)
+        for statement in [
+            "INSERT INTO guest VALUES (2, 'old name')", "ALTER TABLE guest RENAME TO visitor", "CREATE VIEW guest AS SELECT * FROM visitor",
+        ] { _ = try await scene.source.execute(statement) }
+        _ = try await scene.target.execute("ALTER TABLE guest RENAME TO visitor; UPDATE lindero.table_copy SET table_name = 'visitor'")
+        let worker = try scene.start()
+        try await worker.waitForErrors("bot has guest as visitor now, and changes under its former name wait in the stream.")
+        let status = try await scene.run(["status"])
+        #expect(status.output.contains("paused") && status.output.contains("as visitor now"), "\(status.output)\(status.errors)")
+        #expect(try await scene.target.execute(Self.rows).firstValue == "(1,copied)")
+        try await stop(worker)
         await PostgresCluster.dropSlots(scene.source)
     }
 

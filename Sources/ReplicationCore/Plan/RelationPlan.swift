@@ -170,8 +170,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case identityAlways(String)
         /// The ownership rules were read before the column came.
         case unownedColumn(String)
-        /// The ownership rules speak of no table with that name.
-        case unknownTable
+        /// The ownership rules speak of no table with that name. With its OID on the source, which stays when the name does not.
+        case unknownTable(UInt32)
     }
 
     public var table: QualifiedName

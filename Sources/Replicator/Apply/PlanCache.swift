@@ -80,7 +80,7 @@ struct PlanCache: Sendable {
             guard settings.includes(relation.name) else {
                 // It may be one of ours under another name.
                 if settings.isUnknown(relation.name) {
-                    return (definition, SchemaMismatch(table: relation.name, problems: [.unknownTable]))
+                    return (definition, SchemaMismatch(table: relation.name, problems: [.unknownTable(relation.id)]))
                 }
                 entries[definition] = .ignored
                 continue

@@ -95,6 +95,7 @@ public struct LeftCopies: Sendable {
 
     /// Tables that Lindero copied, all or a part, for a direction that is no more, and that still are there. What was taken as
     /// it was (`TableAddition.adopt`) has no snapshot: where nothing has, the whole target was, and is nobody's to empty.
+    /// Nor is what was given up under a former name (`PolicyRefresh`).
     public func tables() async throws -> [QualifiedName] {
         let exists = try await target.query(
             "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy_chunk') IS NOT NULL AND pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
@@ -104,6 +105,7 @@ public struct LeftCopies: Sendable {
             SELECT t.schema_name, t.table_name FROM (
                 SELECT direction, schema_name, table_name FROM lindero.table_copy
                 WHERE EXISTS (SELECT FROM lindero.table_copy c WHERE c.direction = table_copy.direction AND c.snapshot_lsn <> '0/0')
+                  AND NOT (snapshot_lsn = '0/0' AND pg_catalog.to_jsonb(table_copy) ->> 'left_at_lsn' IS NOT DISTINCT FROM '0/0')
                 UNION SELECT direction, schema_name, table_name FROM lindero.table_copy_chunk) t
             WHERE t.direction = $1 AND NOT EXISTS (SELECT 1 FROM lindero.direction d WHERE d.name = t.direction)
               AND pg_catalog.to_regclass(pg_catalog.quote_ident(t.schema_name) || '.' || pg_catalog.quote_ident(t.table_name)) IS NOT NULL

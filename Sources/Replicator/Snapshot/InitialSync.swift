@@ -29,29 +29,15 @@ public struct InitialSync: Sendable {
                     let check = SourceCheck(settings: settings, connection: source)
                     try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
                 }
-                switch settings.replication.snapshot {
-                case .initial: try await patiently { try await sync(source: source, target: target) }
-                case .never: try await checkAdopted(source: source, target: target)
+                try await NewerSnapshots(settings: settings, logger: logger).run {
+                    switch settings.replication.snapshot {
+                    case .initial: try await sync(source: source, target: target)
+                    case .never: try await checkAdopted(source: source, target: target)
+                    }
                 }
             }
         }
     }
-
-    /// A table that is truncated or rewritten before its turn needs a newer snapshot; all that is finished stays.
-    private func patiently(_ copy: () async throws -> Void) async throws {
-        var tries = Self.newSnapshots
-        while true {
-            do {
-                return try await copy()
-            } catch let failure as ReplicationFailure {
-                guard failure.code == .tableRewritten, tries > 0 else { throw failure }
-                tries -= 1
-                logger.notice("going on with a newer snapshot", metadata: ["direction": "\(settings.name)", "reason": "\(failure.message)"])
-            }
-        }
-    }
-
-    private static let newSnapshots = 5
 
     private func sync(source: PostgresConnection, target: PostgresConnection) async throws {
         // Another worker may be at it; then it has done the work once this one is let in.
@@ -65,7 +51,7 @@ public struct InitialSync: Sendable {
             return try await addNew(among: tables, known, source: source, target: target)
         }
         if isResumed { try await requireSlot(source) }
-        if known == nil { try await forgetAdopted(target) }
+        if known == nil { try await forgetFormer(tables, target) }
         let finished = try await TableCopyState.read(target, direction: settings.name)
         try await noteLeft(finished.keys.filter { name in !tables.contains { $0.name == name } }, target)
         state.set(.copying)
@@ -108,9 +94,14 @@ public struct InitialSync: Sendable {
         }
     }
 
-    /// What an earlier direction took as it was is behind by now, and no copy.
-    private func forgetAdopted(_ target: PostgresConnection) async throws {
-        _ = try await target.query("DELETE FROM lindero.table_copy WHERE direction = $1 AND snapshot_lsn = '0/0'", [.text(settings.name)])
+    /// What an earlier direction copied, or took as it was, is behind by now.
+    private func forgetFormer(_ tables: [TableDescription], _ target: PostgresConnection) async throws {
+        let former = try await TableCopyState.read(target, direction: settings.name)
+        if former.isEmpty { return }
+        try await requireEmpty(
+            tables.filter { former[$0.name] != nil }, on: target,
+            after: "Rows that an earlier replica left are behind by now: `lindero advance` empties its tables.")
+        _ = try await target.query("DELETE FROM lindero.table_copy WHERE direction = $1", [.text(settings.name)])
     }
 
     /// Nothing is copied for a slot that is gone.

@@ -37,7 +37,7 @@ struct SplitLayouts: Sendable {
             guard settings.includes(relation.name), let ownership = settings.policy?.tables[relation.name], let id = tableIDs[relation.name]
             else {
                 // It may be one of the split's under another name.
-                if settings.isUnknown(relation.name) { throw SplitRestart.unknown(side, relation.name) }
+                if settings.isUnknown(relation.name) { throw SplitRestart.unknown(side, relation.name, oid: relation.id) }
                 continue
             }
             guard hasOneForm(relation) else { throw ApplyError.needsText(relation.name) }

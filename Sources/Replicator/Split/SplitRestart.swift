@@ -5,7 +5,7 @@ enum SplitRestart: Error {
     /// A transaction that was applied in parts turned out to need all of them at once.
     case whole(Side, LSN)
     /// A side's stream has a table that the ownership rules do not know: whether it passes by is to be found out.
-    case unknown(Side, QualifiedName)
+    case unknown(Side, QualifiedName, oid: UInt32)
 }
 
 /// The target's own writers have been at rows that were written in bulk.

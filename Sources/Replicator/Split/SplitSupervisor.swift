@@ -70,8 +70,8 @@ public struct SplitSupervisor: Sendable {
             logger.info(
                 "reading a large transaction again, to apply it at once",
                 metadata: ["direction": "\(settings[reading: side].name)", "commit": "\(lsn)"])
-        case SplitRestart.unknown(let side, let table):
-            try await UnknownTable(settings: settings, side: side, table: table).requirePassing()
+        case SplitRestart.unknown(let side, let table, let oid):
+            try await UnknownTable(settings: settings, side: side, table: table, oid: oid).requirePassing()
             attempt.staying[side].insert(table)
         case ApplyError.needsText(let table):
             attempt.allowsBinary = false

@@ -72,11 +72,11 @@ enum MendingSQL {
     }
 
     /// Of columns that are missing, those of which nobody knows what the older rows have in them: each was filled when the table
-    /// was rewritten, or got its default later.
+    /// was rewritten, got its default later, or lost it.
     static func unknownPast(of mismatch: SchemaMismatch, source: TableDescription?) -> [String] {
         mismatch.problems.compactMap { problem in
             guard case .missingColumn(let name) = problem, let column = source?.column(name), column.missingValue == nil,
-                column.defaultExpression != nil || column.identity != .none
+                column.defaultExpression != nil || column.identity != .none || column.isNotNull
             else { return nil }
             return name
         }

@@ -16,17 +16,18 @@ struct PolicyRefresh: Sendable {
     /// The settings with rules that know what is in `mismatch`; unchanged ones when the direction is drained first.
     func settings(after mismatch: SchemaMismatch, _ settings: DirectionSettings) async throws -> DirectionSettings {
         guard let read = settings.policyReader else { return settings }
+        let notice = DirectionNotice(settings: settings, logger: logger)
         var said = ""
         while !state.isDraining {
             do {
                 var fresh = settings
                 fresh.policy = try await read()
                 try await judge(mismatch, &fresh)
+                if !said.isEmpty { await notice.end(state) }
                 return fresh
             } catch {
                 let problem = "\(mismatch) \(settings.name) waits before its first change. \(error)"
-                state.set(.paused, problem: problem)
-                if problem != said { logger.error("paused", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"]) }
+                if problem != said { await notice.begin(state, as: .paused, because: problem) }
                 said = problem
                 try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
             }
@@ -36,12 +37,8 @@ struct PolicyRefresh: Sendable {
 
     private func judge(_ mismatch: SchemaMismatch, _ settings: inout DirectionSettings) async throws {
         let table = mismatch.table
-        let (present, isThere) = try await PostgresConnection.with(settings.source) { source in
-            // Also a table that the catalog's reader passes over, such as an extension's.
-            (
-                try await CatalogReader.tables(source, matching: [table]).first,
-                try await source.query("SELECT pg_catalog.to_regclass($1)::text", [.text(table.sql)]).firstValue != nil
-            )
+        let present = try await PostgresConnection.with(settings.source) { source in
+            try await CatalogReader.tables(source, matching: [table]).first
         }
         for problem in mismatch.problems {
             switch problem {
@@ -50,14 +47,26 @@ struct PolicyRefresh: Sendable {
                 var stays = present?.column(name) != nil
                 if !stays { stays = try await hasStayed(column, settings) }
                 if stays { settings.stayingColumns.insert(column) } else { settings.formerColumns.insert(column) }
-            case .unknownTable where !settings.includes(table):
-                // What somebody else's publication sends need never have been ours.
-                if !isThere, PublicationCover.isOwn(settings) { try await requireGivenUp(table, settings) }
-                settings.stayingTables.insert(table)
+            case .unknownTable(let oid) where !settings.includes(table):
+                try await judge(table, oid, &settings)
             default:
                 break
             }
         }
+    }
+
+    private func judge(_ table: QualifiedName, _ oid: UInt32, _ settings: inout DirectionSettings) async throws {
+        settings.stayingTables.insert(table)
+        let (source, publication, isOwn) = (settings.source, settings.publication, PublicationCover.isOwn(settings))
+        let (fate, others) = try await PostgresConnection.with(source) { source in
+            (
+                try await TableFate.read(table, oid: oid, on: source),
+                isOwn ? [] : try await CatalogReader.publishedTables(source, publication: publication)
+            )
+        }
+        // What somebody else's publication sends need never have been ours, and there may be much of it.
+        settings.stayingTables.formUnion(others.filter { [settings] in !settings.includes($0) })
+        if isOwn, fate != .present { try await requireGivenUp(table, fate, settings) }
     }
 
     /// Whether the column was private: so it stays, whatever has become of it.
@@ -75,7 +84,7 @@ struct PolicyRefresh: Sendable {
     private struct Gone: Error, CustomStringConvertible { var description: String }
 
     /// A table that the source no longer has under that name: only a person knows whether anybody still wants its changes.
-    private func requireGivenUp(_ table: QualifiedName, _ settings: DirectionSettings) async throws {
+    private func requireGivenUp(_ table: QualifiedName, _ fate: TableFate, _ settings: DirectionSettings) async throws {
         let isGivenUp = try await PostgresConnection.with(settings.target) { target in
             try await target.query(
                 """
@@ -86,9 +95,8 @@ struct PolicyRefresh: Sendable {
         }
         if isGivenUp { return }
         throw Gone(
-            description: "\(settings.sourceName) has no table \(table) any more, and its changes wait in the stream. If it has another name "
-                + "now and they are wanted, give it the old one on both sides, at a quiet time, until they have passed. If nobody wants "
-                + "them, run on \(settings.targetName): INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_at_lsn) VALUES "
+            description: fate.words(of: table, on: settings.sourceName) + " If they are wanted, give it that name again on both sides, at a "
+                + "quiet time, until they have passed. If nobody wants them, run on \(settings.targetName): INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_at_lsn) VALUES "
                 + "(\(SQLText.literal(settings.name)), \(SQLText.literal(table.schema)), \(SQLText.literal(table.name)), '0/0', 0, 0, '0/0') "
                 + "ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = '0/0';")
     }

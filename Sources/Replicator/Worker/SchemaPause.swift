@@ -84,23 +84,31 @@ struct SchemaPause: Sendable {
         }
     }
 
+    private func hasRows(_ table: QualifiedName) async throws -> Bool {
+        try await PostgresConnection.with(settings.target) { target in
+            try await !target.filled(among: try await CatalogReader.names(target, matching: [table])).isEmpty
+        }
+    }
+
     /// Why an addition is no matter of course; empty where it is one.
     private func doubts(about mismatch: SchemaMismatch, _ present: TableDescription?) async throws -> String {
         var text = ""
         let unknown = MendingSQL.unknownPast(of: mismatch, source: present)
-        if !unknown.isEmpty {
+        if !unknown.isEmpty, try await hasRows(mismatch.table) {
             text += " Older rows may have values in \(unknown.joined(separator: ", ")) on \(settings.sourceName): once it streams, bring them "
                 + "with `lindero verify \(mismatch.table) --repair --execute`."
         }
         guard mismatch.isAdditive, let present else { return text }
-        let types = mismatch.problems.compactMap { problem in
-            if case .missingColumn(let name) = problem { present.column(name)?.typeOID } else { nil }
+        let missing = mismatch.problems.compactMap { problem in
+            if case .missingColumn(let name) = problem { present.column(name) } else { nil }
         }
         let strays = try await PostgresConnection.with(settings.target) { target in
             try await CatalogReader.tables(target, matching: [mismatch.table]).first?.columns ?? []
         }.filter { column in
             // The target's own columns are no sign of it, unless one could be what is missing.
-            !column.isGenerated && present.column(column.name) == nil && types.contains(column.typeOID)
+            !column.isGenerated && present.column(column.name) == nil
+                // Types of the databases' own have other numbers there.
+                && missing.contains { $0.typeOID == column.typeOID || $0.type == column.type }
                 && settings.policy?.tables[mismatch.table]?.columns[column.name] == nil
         }
         if let stray = strays.first {

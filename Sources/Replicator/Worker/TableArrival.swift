@@ -69,8 +69,10 @@ struct TableArrival {
         let known = try await CatalogReader.tables(source, matching: Array(finished.keys) + [table.name])
         // A table that was dropped here comes back whole, whatever its record says.
         if finished[table.name] != nil { try await forget(table.name, target) }
-        try await TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
-            .add([table], known: known)
+        try await NewerSnapshots(settings: settings, logger: logger).run {
+            try await TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
+                .add([table], known: known)
+        }
         logger.notice("added a table with its rows", metadata: ["direction": "\(settings.name)", "table": "\(table.name)"])
     }
 
