@@ -1,7 +1,7 @@
 import ArgumentParser
 
 /// What a person is told when a command fails: what happened, where, and what to run next.
-struct CommandFailure: Error, Sendable {
+struct CommandFailure: Error, Sendable, CustomStringConvertible {
     /// Stable word for scripts.
     var code: String
     /// What happened; never row values or secrets.
@@ -43,6 +43,9 @@ struct CommandFailure: Error, Sendable {
             )
         ] + details)
     }
+
+    /// The form for the middle of another text.
+    var description: String { "\(message) \(nextStep)" }
 
     /// Prints the failure where the person or the script looks for it.
     func report(asJSON: Bool) {

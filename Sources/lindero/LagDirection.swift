@@ -134,9 +134,12 @@ struct LagDirection: Sendable {
     private static func slot(
         _ kind: Kind, _ loaded: LoadedConfiguration, _ connection: PostgresConnection
     ) async throws -> String? {
-        if case .standby = kind { return nil }
-        if let adopted = loaded.configuration.replication.slot { return adopted }
-        if case .replica(let target) = kind { return try await SlotName.make(connection, purpose: target.name) }
-        return try await SlotName.make(connection, purpose: "feed")
+        switch kind {
+        case .standby: return nil
+        case .feed: return try await SlotName.make(connection, purpose: "feed")
+        case .replica(let target):
+            if let adopted = loaded.configuration.replication.slot { return adopted }
+            return try await SlotName.make(connection, purpose: target.name)
+        }
     }
 }

@@ -93,6 +93,9 @@ struct Worker: Sendable {
             try await run(job)
         } catch {
             guard !isStopping(error), let settings = job.members.first?.settings else { throw error }
+            if job.task.isSplit {
+                throw CommandFailure(error, place: "\(settings.sourceName) (\(settings.source)) and \(settings.targetName) (\(settings.target))")
+            }
             let target = settings.backend == .shared ? "" : " to \(settings.target)"
             throw CommandFailure(error, place: "\(settings.name) (\(settings.source)\(target))")
         }

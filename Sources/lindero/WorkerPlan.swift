@@ -89,9 +89,10 @@ struct WorkerPlan: Sendable {
             (try await SlotName.make(connection, purpose: "feed"), try await loaded.policy(connection))
         }
         let replication = loaded.configuration.replication
+        // `replication.slot` is a replica's: what the feed confirmed of it would be missing there.
         return DirectionSettings(
             sourceName: origin.name, targetName: "feed", source: origin.options, target: origin.options,
-            slot: replication.slot ?? slot, publication: replication.publication ?? slot,
+            slot: slot, publication: replication.publication ?? slot,
             backend: .shared, replication: replication, policy: policy)
     }
 

@@ -107,6 +107,10 @@ import Testing
         let outcome = LinderoProcess.Outcome(exitCode: code, output: scripted.output, errors: scripted.errors)
         #expect(code == 2)
         #expect(try failure(outcome).code == "slot_in_use")
+        // What is known of the first one stays so.
+        let target = try await pair.connect(pair.targetURL)
+        #expect(try await target.execute("SELECT count(*) FROM lindero.direction WHERE problem IS NULL AND state <> 'stopped'").firstValue == "1")
+        await target.close()
         first.terminate()
         #expect(try await first.wait() == 0)
     }

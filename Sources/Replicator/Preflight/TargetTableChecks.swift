@@ -62,6 +62,19 @@ struct TargetTableChecks {
         ownership.travels(column, from: source, to: target, backend: configuration.backend)
     }
 
+    /// Whether it may be there under a former name: added, it would be empty.
+    private func renaming(
+        _ column: ColumnDescription, of table: TableDescription, in twin: TableDescription, _ ownership: TableOwnership
+    ) -> String {
+        let former = twin.columns.first { other in
+            !other.isGenerated && table.column(other.name) == nil && ownership.columns[other.name] == nil
+                && (other.typeOID == column.typeOID || other.type == column.type)
+        }
+        guard let former else { return "" }
+        return " or, if that is \"\(former.name)\" under a new name: ALTER TABLE \(table.name.sql) RENAME COLUMN "
+            + "\(SQLText.identifier(former.name)) TO \(SQLText.identifier(column.name));"
+    }
+
     private func columns(
         of table: TableDescription, in twin: TableDescription, _ ownership: TableOwnership
     ) -> [PreflightFinding] {
@@ -73,7 +86,7 @@ struct TargetTableChecks {
                 return finding(
                     .columnMissing, object: place,
                     "column \"\(column.name)\" is missing in table \(table.name)",
-                    fix: "ALTER TABLE \(table.name.sql) ADD COLUMN \(sqlName) \(column.type);")
+                    fix: "ALTER TABLE \(table.name.sql) ADD COLUMN \(sqlName) \(column.type);" + renaming(column, of: table, in: twin, ownership))
             }
             if other.isGenerated {
                 return finding(

@@ -4,12 +4,21 @@ import ReplicationCore
 /// What stopped a split, in words for the person who has to act.
 struct SplitFailure {
     let settings: SplitSettings
+    /// Whose stream was being read or carried out, where that is known.
+    var side: Side?
+
+    private var direction: DirectionSettings? { side.map { settings[reading: $0] } }
+    private var target: String { direction?.targetName ?? "the side that it arrives at" }
+    /// What a message begins with.
+    private var stopped: String { direction.map { "\($0.name) stopped: " } ?? "" }
 
     func words(_ error: any Error) -> any Error {
         switch error {
         case SplitError.truncated(let table):
             return ReplicationFailure(
-                .truncated, "\(table) was truncated, which names no rows and can't be carried across. Nothing after it was applied.",
+                .truncated,
+                "\(stopped)\(table) was truncated\(direction.map { " on \($0.sourceName)" } ?? ""), which names no rows and can't be carried across. "
+                    + "Nothing after it was applied.",
                 nextStep: "Decide which rows are to stay. To end the split and begin anew from \(settings.name(.origin)): "
                     + settings[reading: .origin].copyAnew)
         case SplitError.needsFullIdentity(let table):
@@ -38,12 +47,13 @@ struct SplitFailure {
         case ApplyError.refused(let change, let cause):
             let what = change.map { "\($0)" } ?? "a transaction"
             return ReplicationFailure(
-                .changeRefused, "The server \(cause.kind) \(what): \(cause). Nothing of its transaction was applied.",
-                nextStep: cause.advice(row: "Remove what stands in its way there", on: nil)
+                .changeRefused, "\(stopped)\(target) \(cause.kind) \(what): \(cause). Nothing of its transaction was applied.",
+                nextStep: cause.advice(row: "Remove what stands in its way on \(target)", on: direction?.targetName)
                     + ", then `lindero run`; it goes on at that transaction.")
         case ApplyError.missingRow(let change):
             return ReplicationFailure(
-                .rowMissing, "\(change.map { "\($0)" } ?? "A change") found no row. Nothing of its transaction was applied.",
+                .rowMissing,
+                "\(stopped)\(change.map { "\($0)" } ?? "a change") found no row on \(target). Nothing of its transaction was applied.",
                 nextStep: "Restore the row there, then `lindero run`; it goes on at that transaction.")
         case ProgressError.noRow:
             return ReplicationFailure(

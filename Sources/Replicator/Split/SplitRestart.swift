@@ -17,3 +17,17 @@ enum SplitChanged: Error {
     /// A constraint does not let a row be there before its turn.
     case cannotBring
 }
+
+/// What ended both directions, and the side whose stream was being read or carried out.
+struct SplitSideError: Error {
+    let side: Side
+    let error: any Error
+
+    static func naming<Result>(_ side: Side, _ body: () async throws -> Result) async throws -> Result {
+        do {
+            return try await body()
+        } catch {
+            throw SplitSideError(side: side, error: error)
+        }
+    }
+}

@@ -182,8 +182,8 @@ struct SplitRun: Sendable {
                 let heartbeat = HeartbeatWriter(
                     settings: direction, state: states[side], source: links[side].control, worker: worker)
                 group.addTask { try await reader.run(); return false }
-                group.addTask { try await intake.run(); return false }
-                group.addTask { try await loop.run(); return true }
+                group.addTask { try await SplitSideError.naming(side) { try await intake.run() }; return false }
+                group.addTask { try await SplitSideError.naming(side) { try await loop.run() }; return true }
                 group.addTask { try await heartbeat.run(); return false }
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }

@@ -62,8 +62,10 @@ public struct SplitSupervisor: Sendable {
     }
 
     /// Returns when both directions may be tried again; throws when they may not.
-    private func recover(from error: any Error, _ attempt: inout Attempt) async throws {
+    private func recover(from caught: any Error, _ attempt: inout Attempt) async throws {
         noteProgress(&attempt)
+        let sided = caught as? SplitSideError
+        let error = sided?.error ?? caught
         switch error {
         case SplitRestart.whole(let side, let lsn):
             attempt.whole[side] = lsn
@@ -97,7 +99,7 @@ public struct SplitSupervisor: Sendable {
         case SplitError.needsFullIdentity(let table):
             throw await words(lacking: table, error)
         default:
-            throw SplitFailure(settings: settings).words(error)
+            throw SplitFailure(settings: settings, side: sided?.side).words(error)
         }
     }
 
@@ -154,6 +156,8 @@ public struct SplitSupervisor: Sendable {
         for side in Side.allCases {
             let direction = settings[reading: side]
             states[side].set(.stopped, problem: "\(error)")
+            // The record is the other worker's, which has the slots.
+            if (error as? ReplicationFailure)?.code == .slotInUse { continue }
             try? await PostgresConnection.with(direction.target) { target in
                 try await DirectionRecord(connection: target, settings: direction).note(state: .stopped, problem: "\(error)")
             }

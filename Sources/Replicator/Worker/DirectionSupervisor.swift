@@ -50,7 +50,8 @@ public struct DirectionSupervisor: Sendable {
                 } catch {
                     if state.isDraining || Task.isCancelled { break }
                     state.set(.stopped, problem: "\(error)")
-                    await record(.stopped, problem: "\(error)")
+                    // The record is the other worker's, which has the slot.
+                    if (error as? ReplicationFailure)?.code != .slotInUse { await record(.stopped, problem: "\(error)") }
                     throw error
                 }
             }
@@ -259,7 +260,8 @@ extension DirectionSupervisor {
             .rowMissing,
             "\(settings.name) stopped: \(words(change)) found no row on \(settings.targetName). Nothing of that transaction was applied.",
             nextStep: "Restore the row on \(settings.targetName) and run `lindero run` again; it goes on at that "
-                + "transaction. Or set `replication: { missing_row: count }` to count and pass such changes.")
+                + "transaction. `on_error: quarantine` for the table sets the change aside, and `lindero quarantine show` says which row "
+                + "it is; `replication: { missing_row: count }` counts such changes and passes them.")
     }
 
     private static func refused(

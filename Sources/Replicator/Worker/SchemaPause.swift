@@ -38,7 +38,10 @@ struct SchemaPause: Sendable {
         let present = try await PostgresConnection.with(settings.source) { source in
             try await MendingSQL.table(mismatch.table, on: source)
         }
-        let sql = mismatch.problems.map { MendingSQL.statement(for: $0, table: mismatch.table, source: present) }
+        var sent = present
+        // A table that is made anew needs no columns that stay behind.
+        if mismatch.problems == [.missingTable] { sent?.columns.removeAll { !settings.travels(mismatch.table, $0.name) } }
+        let sql = mismatch.problems.map { MendingSQL.statement(for: $0, table: mismatch.table, source: sent) }
         let doubts = try await doubts(about: mismatch, present)
         let arrival = mismatch.problems == [.missingTable] ? TableArrival(settings: settings, state: state, logger: logger) : nil
         let rows = try await arrival?.advice(mismatch.table) ?? ""

@@ -68,6 +68,7 @@ struct VerifyCommand: LinderoCommand {
         let settings = try await VerifyPlan.make(loaded)
         let names = try await loaded.origin().connected { try await TableArgument.names(tables, on: $0) }
         var results: [VerifyResults] = []
+        await tellWhatStands(loaded)
         for direction in settings {
             do {
                 results.append(try await verify(direction, names, loaded))
@@ -77,6 +78,18 @@ struct VerifyCommand: LinderoCommand {
         }
         answer(results.json, lines: results.lines + ["Next: \(results.next(asked, isRepair: repair))"])
         if let exit = results.exit { throw ExitCode(exit.rawValue) }
+    }
+
+    /// Rows that differ are looked at again once the other side has what was written before: nobody carries that here.
+    private func tellWhatStands(_ loaded: LoadedConfiguration) async {
+        for direction in (try? await LagDirection.all(loaded)) ?? [] where !direction.isStandby {
+            guard let report = try? await LagReader(direction: direction).read(),
+                [.stopped, .paused, .notRunning].contains(report.state)
+            else { continue }
+            StandardError.write(
+                "note: \(direction.name) is \(report.state.rawValue): what it has not carried yet is waited for before rows that differ are "
+                    + "looked at again. `lindero status` says why it stands.\n")
+        }
     }
 
     /// The command again.

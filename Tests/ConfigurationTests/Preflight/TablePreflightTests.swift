@@ -124,6 +124,14 @@ import Testing
         try await expectFixMends(.columnMissing, in: scene, on: .target)
     }
 
+    /// Added, it would be empty.
+    @Test func aColumnThatMayHaveBeenRenamedIsNotOnlyAdded() async throws {
+        let scene = try await PreflightScene.make()
+        try await scene.run(on: .target, "ALTER TABLE \"Reservas\" RENAME COLUMN status TO former")
+        let fix = await scene.finding(.columnMissing)?.fix
+        #expect(fix?.hasSuffix("or, if that is \"former\" under a new name: ALTER TABLE \"public\".\"Reservas\" RENAME COLUMN \"former\" TO \"status\";") == true, "\(fix ?? "")")
+    }
+
     @Test func otherTypeIsBlockedAndTheFixMendsIt() async throws {
         let scene = try await PreflightScene.make(
             script: "CREATE TABLE t (id int PRIMARY KEY, a jsonb, b int)")
