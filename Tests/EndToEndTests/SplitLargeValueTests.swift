@@ -6,7 +6,7 @@ import Testing
 /// Changed keys of rows with values that TOAST keeps elsewhere: those do not come with the change.
 @Suite struct SplitLargeValueTests {
     private static let schema = """
-        CREATE TABLE public.stay (id int PRIMARY KEY, mine text, theirs text);
+        CREATE TABLE public.stay (id int PRIMARY KEY, mine text, theirs text, status text);
         ALTER TABLE public.stay ALTER mine SET STORAGE EXTERNAL, ALTER theirs SET STORAGE EXTERNAL;
         """
     private static let tables = """
@@ -16,7 +16,7 @@ import Testing
             delete: [bot, sync]
             columns:
               bot: [id, mine]
-              sync: [theirs]
+              sync: [theirs, status]
 
         """
     private static let rows = "SELECT string_agg(concat_ws(' ', id, left(mine, 3), length(mine), left(theirs, 3), length(theirs)), ', ' ORDER BY id) FROM public.stay"
@@ -37,7 +37,7 @@ import Testing
     @Test func aCheckSaysWhereTheyNeedTheOldRow() async throws {
         let pair = try await pair(full: false)
         let said = try await pair.command(["check"])
-        for (side, column) in [("bot", "mine"), ("sync", "theirs")] {
+        for (side, column) in [("bot", "mine"), ("sync", "status, theirs")] {
             let finding = "warning: \(side): a changed key of stay does not carry large values of [\(column)]"
             #expect(said.output.contains(finding), "\(said.output)\(said.errors)")
         }
@@ -65,6 +65,7 @@ import Testing
     @Test(arguments: [
         "DELETE FROM public.stay WHERE id = 2", "INSERT INTO public.stay (id) VALUES (102)",
         "UPDATE public.stay SET theirs = repeat('new', 3000) WHERE id = 2",
+        "INSERT INTO public.stay (id, theirs) VALUES (4, repeat('new', 3000))",
     ])
     func withoutTheOldRowNothingIsMadeWithoutThem(meeting: String) async throws {
         let pair = try await pair(full: false)
@@ -73,7 +74,9 @@ import Testing
         first.terminate()
         #expect(try await first.wait() == 0, "\(first.errors)")
         _ = try await pair.sync.execute(meeting)
-        _ = try await pair.bot.execute("UPDATE public.stay SET id = 102 WHERE id = 2")
+        for statement in ["INSERT INTO public.stay (id) VALUES (4)", "UPDATE public.stay SET id = id + 100 WHERE id IN (2, 4)"] {
+            _ = try await pair.bot.execute(statement)
+        }
         let outcome = try await pair.command(["run", "--http", "none"], timeoutSeconds: 120)
         #expect(outcome.exitCode == 2 && outcome.errors.contains("A change of stay does not carry the old row"), "\(outcome.errors)")
         await pair.remove()
@@ -88,8 +91,14 @@ import Testing
         try await waitUntil("it has been seen") {
             try await pair.bot.execute("SELECT length(theirs) FROM public.stay WHERE id = 2").firstValue == "9000"
         }
+        _ = try await pair.sync.execute("BEGIN; UPDATE public.stay SET status = 'waiting for the guest to arrive' WHERE id = 3")
         _ = try await pair.bot.execute("UPDATE public.stay SET id = 100 + id")
-        try await pair.waitUntilEqual(Self.rows)
+        try await waitUntil("the changed key waits for the row") {
+            try await pair.bot.execute("SELECT count(*) FROM public.stay WHERE id > 100").firstValue == "3"
+        }
+        _ = try await pair.sync.execute("COMMIT")
+        try await pair.waitUntilEqual("SELECT string_agg(concat(id, status), ' ' ORDER BY id) FROM public.stay")
+        #expect(try await pair.bot.execute("SELECT status FROM public.stay WHERE id = 103").firstValue == "waiting for the guest to arrive")
         #expect(try await pair.bot.execute(Self.rows).firstValue == "101 old 6000 old 6000, 102 old 6000 new 9000, 103 old 6000 old 6000")
         try await end(pair, worker)
     }

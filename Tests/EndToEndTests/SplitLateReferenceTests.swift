@@ -16,6 +16,7 @@ import Testing
             CREATE TABLE public.rooms (id serial PRIMARY KEY, code text NOT NULL UNIQUE, note text,
               "hotelId" \(type) \(required) REFERENCES public.hotels DEFERRABLE INITIALLY DEFERRED);
             CREATE TABLE public.beds (code text PRIMARY KEY, "roomId" int REFERENCES public.rooms DEFERRABLE INITIALLY DEFERRED);
+            CREATE TABLE public.filling (id int PRIMARY KEY, v text);
             CREATE TABLE public.last (id int PRIMARY KEY, bot int, sync int);
             ALTER TABLE public.hotels REPLICA IDENTITY FULL;
             ALTER TABLE public.rooms REPLICA IDENTITY FULL;
@@ -35,7 +36,8 @@ import Testing
         }
         let pair = try await SplitPair(
             schema: schema,
-            tables: "  last: { match: [id], insert: bot, delete: bot, columns: { bot: [id, bot], sync: [sync] } }\n" + table("hotels", "", "bot: [label\(isLabelled ? ", code" : "")]") + table("rooms", "hotelId: hotels", "bot: [note], shared: { hotelId: { policy: last_write } }")
+            tables: "  last: { match: [id], insert: bot, delete: bot, columns: { bot: [id, bot], sync: [sync] } }\n"
+                + "  filling: { match: [id], insert: bot, delete: bot, columns: { bot: \"*\" } }\n" + table("hotels", "", "bot: [label\(isLabelled ? ", code" : "")]") + table("rooms", "hotelId: hotels", "bot: [note], shared: { hotelId: { policy: last_write } }")
                 // A row that may have to wait is none that others may refer to.
                 + (isRequired ? "" : table("beds", "roomId: rooms", "shared: { roomId: { policy: last_write } }")))
         _ = try await pair.bot.execute(
@@ -99,13 +101,15 @@ import Testing
             "hotel h, hotel i, r h, s i, t i")
     }
 
-    @Test func muchMayComeInBetween() async throws {
+    @Test(arguments: [true, false]) func muchMayComeInBetweenOrAfter(isBetween: Bool) async throws {
+        let filling = isBetween
+            ? "INSERT INTO rooms (code, note) SELECT 'much ' || n, repeat('x', 1000) FROM generate_series(1, 6000) n;"
+            : "INSERT INTO filling SELECT n, repeat('x', 1000) FROM generate_series(1, 6000) n;"
         try await meet(
             pair(),
             bot: """
-                UPDATE rooms SET "hotelId" = 60 WHERE code = 's';
-                INSERT INTO rooms (code, note) SELECT 'much ' || n, repeat('x', 1000) FROM generate_series(1, 6000) n;
-                DELETE FROM hotels WHERE code = 'i'; INSERT INTO hotels (id, code) VALUES (60, 'i');
+                UPDATE rooms SET "hotelId" = 60 WHERE code = 's'; \(isBetween ? filling : "")
+                DELETE FROM hotels WHERE code = 'i'; INSERT INTO hotels (id, code) VALUES (60, 'i'); \(isBetween ? "" : filling)
                 """,
             "hotel h, hotel i, r h, s i")
     }

@@ -10,7 +10,10 @@ public struct GroupEffects: Sendable {
     /// The other way round.
     private var origins: [RowKey: [RowKey]] = [:]
     /// For this transaction's last message; see `SplitNote`.
-    public private(set) var notes: [SplitNote] = []
+    public var notes: [SplitNote] { settled + awaited.values.map(\.note) }
+    private var settled: [SplitNote] = []
+    /// Rows whose values have to travel back under their new keys, as long as they are there.
+    private var awaited: [RowKey: (note: SplitNote, columns: [Int])] = [:]
 
     public init() {}
 
@@ -43,21 +46,26 @@ public struct GroupEffects: Sendable {
     /// - Parameter isRemembered: whether the history knows of writes that end with the row.
     mutating func end(_ key: RowKey, isRemembered: Bool) {
         presence[key] = false
+        awaited[key] = nil
         if isRemembered { ended.insert(key) }
     }
 
     mutating func match(_ deletion: OperationID, of key: RowKey, table: SplitTable) {
         matched.insert(deletion)
-        notes.append(.matched(table: table.name, key: key.bytes, deletion: deletion))
+        settled.append(.matched(table: table.name, key: key.bytes, deletion: deletion))
     }
 
     mutating func create(_ key: RowKey) { presence[key] = true }
 
-    mutating func noteAwaited(_ key: RowKey, table: SplitTable) {
-        notes.append(.awaited(table: table.name, key: key.bytes))
+    /// A row has got another key, and with it values that the other side has not seen.
+    mutating func noteAwaited(_ columns: [Int], of key: RowKey, table: SplitTable) {
+        let all = Set(columns).sorted()
+        if !all.isEmpty { awaited[key] = (.awaited(table: table.name, key: key.bytes, columns: all), all) }
     }
 
+    func awaitedColumns(of key: RowKey) -> [Int] { awaited[key]?.columns ?? [] }
+
     mutating func noteCreated(_ key: RowKey, table: SplitTable) {
-        notes.append(.created(table: table.name, key: key.bytes))
+        settled.append(.created(table: table.name, key: key.bytes))
     }
 }

@@ -78,17 +78,32 @@ public struct RowOperation: Sendable, Equatable {
         return table.valueColumns.contains { !table.inboundColumns.contains($0) && !columns.contains($0) }
     }
 
-    /// Whether it gives its source's own columns values that TOAST may keep elsewhere: none that is shorter than what would be left
-    /// in its place.
-    func hasLargeValues(_ table: SplitTable, _ arena: ChangeArena) -> Bool {
-        columns.contains { column in
-            table.columns[column].role == .owned && arena.cells[new.firstCell + table.columns[column].sourceIndex].length > 16
+    /// The source's own columns (`SplitTable.LargeColumn.id`) to which it gives values that TOAST may keep elsewhere: no text that is
+    /// shorter than what would be left in its place.
+    func largeColumns(_ table: SplitTable, _ arena: ChangeArena) -> [Int] {
+        columns.compactMap { column in
+            guard let large = table.largeColumns[column] else { return nil }
+            let cell = arena.cells[newCell(column, table: table, arena: arena)]
+            return cell.hasValue && (!large.isText || cell.length > 16) ? large.id : nil
         }
     }
 
-    /// Whether an echo of a changed key would lack a value of the source's own columns.
-    static func leavesOwnValues(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
-        change.new.hasUnchanged && known(table.ownedColumns, change, table, arena).count < table.ownedColumns.count
+    /// Of those columns, the ones whose values an echo of a changed key lacks.
+    static func missingColumns(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Set<Int> {
+        guard change.new.hasUnchanged, change.oldKind != .full, !table.largeColumns.isEmpty else { return [] }
+        return Set(
+            table.largeColumns.compactMap { column, large in
+                arena.cells[change.new.firstCell + table.columns[column].sourceIndex].kind == .unchanged ? large.id : nil
+            })
+    }
+
+    /// Whether the old row of a changed key, said to be whole, lacks a value of the source's own columns: a partition's is not.
+    static func isHollowEcho(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        guard change.new.hasUnchanged, change.oldKind == .full else { return false }
+        return table.ownedColumns.contains { column in
+            let index = table.columns[column].sourceIndex
+            return arena.cells[change.new.firstCell + index].kind == .unchanged && arena.cells[change.old.firstCell + index].kind == .null
+        }
     }
 
     /// The cell with a column's new value: where TOAST left it out because it did not change, the old row's.

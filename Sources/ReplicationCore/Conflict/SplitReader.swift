@@ -25,9 +25,7 @@ public struct SplitReader: Sendable {
     private var isWhole = false
     /// Whether one that is being read mends rows (`SplitNote`).
     private var isMended = false
-    /// Of one that is being read: rows whose values have to travel back, and those of which the stream leaves some out.
-    private var awaited: Set<RowKey> = []
-    private var lacking: [RowKey: QualifiedName] = [:]
+    private var gaps = EchoGaps()
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -96,7 +94,7 @@ public struct SplitReader: Sendable {
                 effectiveTime = clock.time
                 let (applied, own) = splitAtConsequences(span)
                 var found = try echoes(applied, chunk, created: created, tableOf)
-                if span.isCommitted { try endApplied() }
+                if span.isCommitted { (isWhole, gaps) = (false, EchoGaps()) }
                 if let own {
                     found += try readLocal(
                         own, chunk, effectiveTime: effectiveTime, isConsequence: true, tableOf, &plainChanges)
@@ -192,9 +190,13 @@ public struct SplitReader: Sendable {
                 case .created(let table, let key):
                     guard let id = tableIDs[table] else { continue }
                     created.insert(RowKey(table: id, bytes: key))
-                case .awaited(let table, let key):
+                case .awaited(let table, let key, let columns):
                     guard let id = tableIDs[table] else { continue }
-                    awaited.insert(RowKey(table: id, bytes: key))
+                    let row = RowKey(table: id, bytes: key)
+                    if gaps.await(columns, of: row) { throw SplitError.needsFullIdentity(table) }
+                    let mark = WriteMark(
+                        id: OperationID(commitLSN: span.commitLSN, position: 0), commitTime: span.commitTime, effectiveTime: clock.time)
+                    try history.recordAwaited(columns, of: row, mark: mark)
                 case .whole:
                     isWhole = true
                 case .mended:
@@ -241,8 +243,11 @@ public struct SplitReader: Sendable {
             let isMove = RowOperation.changesKey(change, table, chunk.arena)
             if change.kind == .delete || isMove {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
-                if isMove, !isWhole, table.mayLeaveValues, RowOperation.leavesOwnValues(change, table, chunk.arena) {
-                    lacking[RowOperation.newKey(of: change, table, chunk.arena)] = table.name
+                gaps.end(key)
+                if isMove, !isWhole {
+                    let newKey = RowOperation.newKey(of: change, table, chunk.arena)
+                    let isGap = gaps.lack(RowOperation.missingColumns(change, table, chunk.arena), of: newKey)
+                    if isGap || RowOperation.isHollowEcho(change, table, chunk.arena) { throw SplitError.needsFullIdentity(table.name) }
                 }
                 history.endGeneration(of: key)
                 let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: clock.time)
@@ -266,14 +271,6 @@ public struct SplitReader: Sendable {
             }
         }
         return echoes
-    }
-
-    /// A transaction of our own direction has been read to its end, where its notes may be.
-    private mutating func endApplied() throws(SplitError) {
-        if let key = lacking.keys.first(where: awaited.contains), let table = lacking[key] { throw .needsFullIdentity(table) }
-        isWhole = false
-        awaited.removeAll()
-        lacking.removeAll()
     }
 
     private func insertedKeys(_ span: TransactionSpan, _ chunk: ChangeChunk, _ tableOf: (Int) -> SplitTable?) -> Set<RowKey> {

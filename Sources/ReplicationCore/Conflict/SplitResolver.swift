@@ -142,6 +142,7 @@ public struct SplitResolver: Sendable {
         to newKey: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
     ) throws {
         let key = scene.operation.key
+        let largeColumns = try scene.history.largeColumns(of: key, since: scene.context) + effects.awaitedColumns(of: key)
         let (endsRow, met) = try end(key, scene, &effects)
         try noteRival(met, scene, effects, &resolution)
         let obstacle = try openDeletion(of: newKey, scene, effects)
@@ -153,7 +154,7 @@ public struct SplitResolver: Sendable {
         if endsRow, isFree {
             // With what it refers to here already, where it has to wait for more.
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
-            if try scene.history.hasWrittenLargeValues(of: key, since: scene.context) { effects.noteAwaited(newKey, table: scene.table) }
+            effects.noteAwaited(largeColumns, of: newKey, table: scene.table)
             return effects.create(newKey)
         }
         if endsRow { resolution.steps.append(.delete(key)) }

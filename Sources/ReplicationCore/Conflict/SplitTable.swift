@@ -43,8 +43,17 @@ public final class SplitTable: Sendable {
     /// Whether an update must bring the whole old row. A partition has an identity of its own, of which the definition of
     /// the table that it is part of says nothing.
     let needsOldRow: Bool
-    /// Whether a key that the target changes may leave out large values which the source has given to the row meanwhile.
-    let mayLeaveValues: Bool
+    /// A column of the source's own whose values TOAST may keep elsewhere.
+    struct LargeColumn: Sendable, Equatable {
+        /// The same number in both directions: the column's rank by name.
+        var id: Int
+        /// Whether a short value in the stream is a short one.
+        var isText: Bool
+    }
+
+    /// By index into `columns`, where a key that the target changes may leave out values which the source has given to the row
+    /// meanwhile.
+    let largeColumns: [Int: LargeColumn]
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -100,12 +109,22 @@ public final class SplitTable: Sendable {
                 throw .outsideIdentity(relation.name, column)
             }
         }
-        mayLeaveValues = relation.replicaIdentity != .full && ownership.match.contains { ownership.mayWrite($0, side: target) }
+        let owned = columns.indices.filter { columns[$0].role != .key && ownership.owner(of: columns[$0].name) == source }
+        var largeColumns: [Int: LargeColumn] = [:]
+        if relation.replicaIdentity != .full, ownership.match.contains(where: { ownership.mayWrite($0, side: target) }) {
+            for index in owned {
+                let type = relation.columns[columns[index].sourceIndex].typeOID
+                guard !ColumnDescription.fixedLengthOIDs.contains(type) else { continue }
+                largeColumns[index] = LargeColumn(
+                    id: names.firstIndex(of: columns[index].name) ?? 0, isText: Self.textOIDs.contains(type))
+            }
+        }
+        self.largeColumns = largeColumns
         self.id = id
         self.name = relation.name
         self.columns = columns
         valueColumns = columns.indices.filter { columns[$0].role != .key }
-        ownedColumns = columns.indices.filter { columns[$0].role != .key && ownership.owner(of: columns[$0].name) == source }
+        ownedColumns = owned
         inboundColumns = Set(columns.indices.filter { ownership.inboundSide(of: columns[$0].name) != nil })
         self.watchedColumns = watchedColumns
         self.keyIndexes = keyIndexes
@@ -118,6 +137,9 @@ public final class SplitTable: Sendable {
         numberIndex = isReferenced ? relation.columns.firstIndex { $0.name == ownership.surrogate } : nil
         numberTypeOID = numberIndex.map { relation.columns[$0].typeOID } ?? 0
     }
+
+    /// text, char(n), varchar, bytea, json, xml.
+    private static let textOIDs: Set<UInt32> = [25, 1042, 1043, 17, 114, 142]
 
     /// What rows of other tables have known a row by that a change deletes, or whose key or number it takes away; `nil`
     /// where they don't, or nothing of that happens.

@@ -132,7 +132,7 @@ public struct ColumnDescription: Sendable, Equatable {
 
     /// Of `typlen` > 0 in `pg_type.dat`: bool, "char", name, int8, int2, int4, oid, float4, float8, money, macaddr, macaddr8, date, time,
     /// timestamp, timestamptz, interval, timetz, uuid, pg_lsn.
-    private static let fixedLengthOIDs: Set<UInt32> = [
+    static let fixedLengthOIDs: Set<UInt32> = [
         16, 18, 19, 20, 21, 23, 26, 700, 701, 790, 829, 774, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3220,
     ]
 }

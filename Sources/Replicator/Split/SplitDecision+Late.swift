@@ -11,8 +11,16 @@ extension SplitDecision {
         // One may be what another has waited for.
         while !isDone {
             var rest: [LateReferences.Entry] = []
-            for entry in waiting where try !make(entry, resolver, history, &names) { rest.append(entry) }
-            isDone = rest.isEmpty || rest.count == waiting.count
+            isDone = true
+            for entry in waiting {
+                guard try make(entry, resolver, history, &names) else {
+                    rest.append(entry)
+                    continue
+                }
+                isDone = false
+                // It brought the whole row: what was written before it is over.
+                rest.removeAll { $0.kind == .row && $0.key == entry.key }
+            }
             waiting = rest
         }
         for entry in entries where entry.kind == .written { write(entry, &names) }

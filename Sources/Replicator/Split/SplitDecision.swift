@@ -83,12 +83,16 @@ struct SplitDecision {
         _ names: inout SplitStatementNames
     ) throws {
         var late = references.isEmpty ? nil : LateReferences(group, targets)
+        var commitLSN: LSN?
         for item in group.items {
             for transaction in item.transactions {
+                // A transaction's last piece may have nothing that is to be decided.
+                if transaction.commitLSN != commitLSN { try finish(late?.take() ?? [], resolver, history, &names) }
+                commitLSN = transaction.commitLSN
                 try decide(transaction, of: item.chunk, resolver, history, targets, &late, &names)
-                if transaction.progress != nil { try finish(late?.take() ?? [], resolver, history, &names) }
             }
         }
+        try finish(late?.take() ?? [], resolver, history, &names)
         // Their operations were dropped.
         for (key, row) in brought {
             if let statements = targets[row.definition] { add(statements.delete(key), rows: 1, nil, &names) }

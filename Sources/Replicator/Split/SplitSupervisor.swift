@@ -73,8 +73,12 @@ public struct SplitSupervisor: Sendable {
                 "reading a large transaction again, to apply it at once",
                 metadata: ["direction": "\(settings[reading: side].name)", "commit": "\(lsn)"])
         case SplitRestart.unknown(let side, let table, let oid):
-            try await UnknownTable(settings: settings, side: side, table: table, oid: oid).requirePassing()
-            attempt.staying[side].insert(table)
+            do {
+                attempt.staying[side].formUnion(
+                    try await UnknownTable(settings: settings, side: side, table: table, oid: oid).passing())
+            } catch let error as PostgresError {
+                try await recover(from: error, &attempt)
+            }
         case ApplyError.needsText(let table):
             attempt.allowsBinary = false
             logger.info("values travel as text", metadata: ["table": "\(table)"])

@@ -10,29 +10,34 @@ struct UnknownTable {
     /// On its side.
     let oid: UInt32
 
-    private var direction: String { settings[reading: .origin].name }
+    private var forward: String { settings[reading: .origin].name }
 
-    /// Returns when its changes are nothing to the split.
-    ///
+    /// - Returns: tables whose changes are nothing to the split, this one among them.
     /// - Throws: `ReplicationFailure` when only a person knows; `PostgresError`.
-    func requirePassing() async throws {
-        // What somebody else's publication sends need never have been ours.
-        guard PublicationCover.isOwn(settings[reading: side]) else { return }
+    func passing() async throws -> Set<QualifiedName> {
+        let direction = settings[reading: side]
+        guard PublicationCover.isOwn(direction) else {
+            // What somebody else's publication sends need never have been ours, and there may be much of it.
+            let published = try await PostgresConnection.with(settings.options(side)) { source in
+                try await CatalogReader.publishedTables(source, publication: direction.publication)
+            }
+            return Set(published.filter { !direction.includes($0) }).union([table])
+        }
         let fate = try await PostgresConnection.with(settings.options(side)) { try await TableFate.read(table, oid: oid, on: $0) }
         let leftAt = try await PostgresConnection.with(settings.options(.other)) { other in
             try await other.query(
                 "SELECT left_at::text FROM lindero.split_table WHERE direction = $1 AND schema_name = $2 AND table_name = $3",
-                [.text(direction), .text(table.schema), .text(table.name)]
+                [.text(forward), .text(table.schema), .text(table.name)]
             ).firstValue
         }
         // Gone from its side as well, it may have another name by now: then it takes a person to say that it has not.
-        if let leftAt, fate == .present || leftAt == "-infinity" { return }
+        if let leftAt, fate == .present || leftAt == "-infinity" { return [table] }
         throw failure(fate)
     }
 
     private func failure(_ fate: TableFate) -> ReplicationFailure {
         let source = settings.name(side)
-        let values = [direction, table.schema, table.name].map(SQLText.literal).joined(separator: ", ")
+        let values = [forward, table.schema, table.name].map(SQLText.literal).joined(separator: ", ")
         let what = fate == .present ? "\(source) sends changes of \(table), which is no table of the split." : fate.words(of: table, on: source)
         let carrying =
             fate == .present
