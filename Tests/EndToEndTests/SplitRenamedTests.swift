@@ -31,6 +31,17 @@ import Testing
         try pair.write(tables: Self.tables(name))
     }
 
+    /// Renamed on both sides while a row of sync's was on its way under the old name.
+    private func pairWithAnOldName() async throws -> SplitPair {
+        let pair = try await pair()
+        let worker = try await pair.startStreaming()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        _ = try await pair.sync.execute("INSERT INTO public.guest VALUES (2, 'old name', 'n')")
+        try await rename(pair, to: "visitor")
+        return pair
+    }
+
     private func end(_ pair: SplitPair, _ worker: RunningLindero) async throws {
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
@@ -53,12 +64,7 @@ import Testing
     }
 
     @Test func theOldNameWaitsForAPerson() async throws {
-        let pair = try await pair()
-        let first = try await pair.startStreaming()
-        first.terminate()
-        #expect(try await first.wait() == 0, "\(first.errors)")
-        _ = try await pair.sync.execute("INSERT INTO public.guest VALUES (2, 'old name', 'n')")
-        try await rename(pair, to: "visitor")
+        let pair = try await pairWithAnOldName()
         _ = try await pair.bot.execute("INSERT INTO public.visitor VALUES (3, 'new name', 'n')")
         let refused = try await pair.command(["run", "--http", "none"])
         #expect(refused.exitCode == 2 && refused.errors.contains("sync has guest as visitor now"), "\(refused.errors)")
@@ -72,12 +78,7 @@ import Testing
     }
 
     @Test func whatNobodyWantsIsGivenUpAsTheMessageSays() async throws {
-        let pair = try await pair()
-        let first = try await pair.startStreaming()
-        first.terminate()
-        #expect(try await first.wait() == 0, "\(first.errors)")
-        _ = try await pair.sync.execute("INSERT INTO public.guest VALUES (2, 'unwanted', 'n')")
-        try await rename(pair, to: "visitor")
+        let pair = try await pairWithAnOldName()
         _ = try await pair.bot.execute("INSERT INTO public.visitor VALUES (3, 'wanted', NULL)")
         let refused = try await pair.command(["run", "--http", "none"])
         let advice = try #require(refused.errors.components(separatedBy: "run on sync: ").last?.components(separatedBy: " Then `").first)

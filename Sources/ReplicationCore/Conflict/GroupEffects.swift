@@ -10,10 +10,10 @@ public struct GroupEffects: Sendable {
     /// The other way round.
     private var origins: [RowKey: [RowKey]] = [:]
     /// For this transaction's last message; see `SplitNote`.
-    public var notes: [SplitNote] { settled + awaited.values.map(\.note) }
+    public var notes: [SplitNote] { settled + awaited.map { .awaited(table: $1.table, key: $0.bytes, columns: $1.columns) } }
     private var settled: [SplitNote] = []
     /// Rows whose values have to travel back under their new keys, as long as they are there.
-    private var awaited: [RowKey: (note: SplitNote, columns: [Int])] = [:]
+    private var awaited: [RowKey: (table: QualifiedName, columns: [Int])] = [:]
 
     public init() {}
 
@@ -59,8 +59,7 @@ public struct GroupEffects: Sendable {
 
     /// A row has got another key, and with it values that the other side has not seen.
     mutating func noteAwaited(_ columns: [Int], of key: RowKey, table: SplitTable) {
-        let all = Set(columns).sorted()
-        if !all.isEmpty { awaited[key] = (.awaited(table: table.name, key: key.bytes, columns: all), all) }
+        if !columns.isEmpty { awaited[key] = (table.name, Set(columns).sorted()) }
     }
 
     func awaitedColumns(of key: RowKey) -> [Int] { awaited[key]?.columns ?? [] }

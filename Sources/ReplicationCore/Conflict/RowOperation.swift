@@ -100,10 +100,12 @@ public struct RowOperation: Sendable, Equatable {
     /// Whether the old row of a changed key, said to be whole, lacks a value of the source's own columns: a partition's is not.
     static func isHollowEcho(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
         guard change.new.hasUnchanged, change.oldKind == .full else { return false }
-        return table.ownedColumns.contains { column in
-            let index = table.columns[column].sourceIndex
-            return arena.cells[change.new.firstCell + index].kind == .unchanged && arena.cells[change.old.firstCell + index].kind == .null
-        }
+        return table.ownedColumns.contains { isHollow(table.columns[$0].sourceIndex, change, arena) }
+    }
+
+    /// Whether neither the new row nor the old one, which is said to be whole, has a value that the row has.
+    private static func isHollow(_ index: Int, _ change: Change, _ arena: ChangeArena) -> Bool {
+        arena.cells[change.new.firstCell + index].kind == .unchanged && arena.cells[change.old.firstCell + index].kind == .null
     }
 
     /// The cell with a column's new value: where TOAST left it out because it did not change, the old row's.
@@ -145,9 +147,7 @@ public struct RowOperation: Sendable, Equatable {
         if !tellsKey(change, table, arena) { return true }
         if table.isReferenced, !table.hasNumber(change.old, arena) { return true }
         guard change.kind == .update, change.new.hasUnchanged else { return false }
-        return zip(change.old.cells, change.new.cells).contains { old, new in
-            arena.cells[new].kind == .unchanged && arena.cells[old].kind == .null
-        }
+        return (0..<min(change.old.count, change.new.count)).contains { isHollow($0, change, arena) }
     }
 
     /// Whether an update gives its row another key.

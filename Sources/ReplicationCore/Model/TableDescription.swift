@@ -50,6 +50,14 @@ public struct TableDescription: Sendable, Equatable {
 
     public func column(_ name: String) -> ColumnDescription? { columns.first { $0.name == name } }
 
+    /// Columns of the table on another database that may be what one of these was called before: nothing here has their name, and they
+    /// have its type, of which the databases' own have other numbers there.
+    public func formerColumns(of column: ColumnDescription, in twin: TableDescription) -> [ColumnDescription] {
+        twin.columns.filter { other in
+            !other.isGenerated && self.column(other.name) == nil && (other.typeOID == column.typeOID || other.type == column.type)
+        }
+    }
+
     /// The columns that find a row of this table on `target`: with `REPLICA IDENTITY FULL` the stream tells them all, and
     /// the target's own key is used.
     public func rowKey(on target: TableDescription) -> [String] { replicaIdentity == .full ? target.primaryKey : identityColumns }

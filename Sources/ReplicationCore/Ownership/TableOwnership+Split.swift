@@ -15,7 +15,7 @@ extension TableOwnership {
     /// Columns whose values a changed key leaves out where TOAST keeps them elsewhere, though the other side may need them: it makes
     /// the row anew where it has deleted or moved it, and of a row whose key it changes itself it waits for what `side` had written
     /// meanwhile. So changes on `side` must carry the whole old row where one of these may be large.
-    public func columnsLeftBehind(on side: String, by other: String) -> [String] {
+    private func columnsLeftBehind(on side: String, by other: String) -> [String] {
         let isMovedThere = match.contains { mayWrite($0, side: other) }
         let isMovedHere = match.contains { mayWrite($0, side: side) }
         guard isMovedThere || isMovedHere && (insertOwners.contains(other) || deleteOwners.contains(other)) else { return [] }

@@ -66,11 +66,7 @@ struct TargetTableChecks {
     private func renaming(
         _ column: ColumnDescription, of table: TableDescription, in twin: TableDescription, _ ownership: TableOwnership
     ) -> String {
-        let former = twin.columns.first { other in
-            !other.isGenerated && table.column(other.name) == nil && ownership.columns[other.name] == nil
-                && (other.typeOID == column.typeOID || other.type == column.type)
-        }
-        guard let former else { return "" }
+        guard let former = table.formerColumns(of: column, in: twin).first(where: { ownership.columns[$0.name] == nil }) else { return "" }
         return " or, if that is \"\(former.name)\" under a new name: ALTER TABLE \(table.name.sql) RENAME COLUMN "
             + "\(SQLText.identifier(former.name)) TO \(SQLText.identifier(column.name));"
     }

@@ -17,6 +17,12 @@ struct PublicationCover {
     /// Whether Lindero made the publication, and may change it.
     static func isOwn(_ settings: DirectionSettings) -> Bool { settings.replication.publication == nil }
 
+    /// What somebody else's publication sends beside the direction's tables: there may be much of it, and it need never have been ours.
+    static func strangers(_ settings: DirectionSettings, on source: PostgresConnection) async throws -> Set<QualifiedName> {
+        if isOwn(settings) { return [] }
+        return Set(try await CatalogReader.publishedTables(source, publication: settings.publication).filter { !settings.includes($0) })
+    }
+
     /// Why rows of the table that the stream will never send would come with a copy, or the other way round.
     func obstacle(_ table: TableDescription) -> String? {
         guard let published = publication.tables[table.name] else { return "lacks table \(table.name)" }

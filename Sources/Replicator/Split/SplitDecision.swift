@@ -179,7 +179,7 @@ struct SplitDecision {
     }
 
     /// Columns whose row, which they refer to, is not here.
-    func missingReferences(
+    private func missingReferences(
         of operation: RowOperation, _ target: SplitTarget, _ arena: ChangeArena, _ moment: SplitReferences.Moment
     ) -> Set<Int> {
         var missing: Set<Int> = []

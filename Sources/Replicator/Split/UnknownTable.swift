@@ -17,11 +17,9 @@ struct UnknownTable {
     func passing() async throws -> Set<QualifiedName> {
         let direction = settings[reading: side]
         guard PublicationCover.isOwn(direction) else {
-            // What somebody else's publication sends need never have been ours, and there may be much of it.
-            let published = try await PostgresConnection.with(settings.options(side)) { source in
-                try await CatalogReader.publishedTables(source, publication: direction.publication)
+            return try await PostgresConnection.with(settings.options(side)) { source in
+                try await PublicationCover.strangers(direction, on: source).union([table])
             }
-            return Set(published.filter { !direction.includes($0) }).union([table])
         }
         let fate = try await PostgresConnection.with(settings.options(side)) { try await TableFate.read(table, oid: oid, on: $0) }
         let leftAt = try await PostgresConnection.with(settings.options(.other)) { other in

@@ -56,17 +56,11 @@ struct PolicyRefresh: Sendable {
     }
 
     private func judge(_ table: QualifiedName, _ oid: UInt32, _ settings: inout DirectionSettings) async throws {
-        settings.stayingTables.insert(table)
-        let (source, publication, isOwn) = (settings.source, settings.publication, PublicationCover.isOwn(settings))
-        let (fate, others) = try await PostgresConnection.with(source) { source in
-            (
-                try await TableFate.read(table, oid: oid, on: source),
-                isOwn ? [] : try await CatalogReader.publishedTables(source, publication: publication)
-            )
+        let (fate, strangers) = try await PostgresConnection.with(settings.source) { [settings] source in
+            (try await TableFate.read(table, oid: oid, on: source), try await PublicationCover.strangers(settings, on: source))
         }
-        // What somebody else's publication sends need never have been ours, and there may be much of it.
-        settings.stayingTables.formUnion(others.filter { [settings] in !settings.includes($0) })
-        if isOwn, fate != .present { try await requireGivenUp(table, fate, settings) }
+        settings.stayingTables.formUnion(strangers.union([table]))
+        if PublicationCover.isOwn(settings), fate != .present { try await requireGivenUp(table, fate, settings) }
     }
 
     /// Whether the column was private: so it stays, whatever has become of it.

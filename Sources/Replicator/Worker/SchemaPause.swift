@@ -102,17 +102,13 @@ struct SchemaPause: Sendable {
                 + "with `lindero verify \(mismatch.table) --repair --execute`."
         }
         guard mismatch.isAdditive, let present else { return text }
-        let missing = mismatch.problems.compactMap { problem in
-            if case .missingColumn(let name) = problem { present.column(name) } else { nil }
+        let twin = try await PostgresConnection.with(settings.target) { target in
+            try await CatalogReader.tables(target, matching: [mismatch.table]).first
         }
-        let strays = try await PostgresConnection.with(settings.target) { target in
-            try await CatalogReader.tables(target, matching: [mismatch.table]).first?.columns ?? []
-        }.filter { column in
+        let strays = mismatch.problems.flatMap { problem -> [ColumnDescription] in
+            guard case .missingColumn(let name) = problem, let column = present.column(name), let twin else { return [] }
             // The target's own columns are no sign of it, unless one could be what is missing.
-            !column.isGenerated && present.column(column.name) == nil
-                // Types of the databases' own have other numbers there.
-                && missing.contains { $0.typeOID == column.typeOID || $0.type == column.type }
-                && settings.policy?.tables[mismatch.table]?.columns[column.name] == nil
+            return present.formerColumns(of: column, in: twin).filter { settings.policy?.tables[mismatch.table]?.columns[$0.name] == nil }
         }
         if let stray = strays.first {
             text += " If that is \(stray.name) under a new name, rename it on \(settings.targetName) instead."
