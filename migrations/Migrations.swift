@@ -76,6 +76,9 @@ public enum Migrations {
         Migration(
             version: 20, name: "split_column", up: text(PackageResources._020_split_column_up_sql),
             down: text(PackageResources._020_split_column_down_sql)),
+        Migration(
+            version: 21, name: "split_policy", up: text(PackageResources._021_split_policy_up_sql),
+            down: text(PackageResources._021_split_policy_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

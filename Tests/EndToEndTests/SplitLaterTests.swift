@@ -8,6 +8,8 @@ import Testing
     private static let schema = """
         CREATE TABLE public.notes (id int PRIMARY KEY, mine text, theirs text);
         CREATE TABLE public.later (id int PRIMARY KEY, mine text, theirs text);
+        ALTER TABLE public.notes REPLICA IDENTITY FULL;
+        ALTER TABLE public.later REPLICA IDENTITY FULL;
         """
     private static func table(_ name: String, bot: String, sync: String) -> String {
         """
@@ -201,7 +203,7 @@ import Testing
 
     // MARK: from a replica, and back to one
 
-    private static let full = schema + "CREATE TABLE public.gone (id int PRIMARY KEY, mine text, theirs text);"
+    private static let full = schema + "CREATE TABLE public.gone (id int PRIMARY KEY, mine text, theirs text); ALTER TABLE public.gone REPLICA IDENTITY FULL;"
         + ["notes", "later", "gone"].map { "ALTER TABLE public.\($0) REPLICA IDENTITY FULL;" }.joined()
     private static let (notes, later) = (table("notes", bot: "mine", sync: "theirs"), table("later", bot: "mine", sync: "theirs"))
     private static let closed = later.replacing("later:\n", with: "later:\n    private: [mine]\n")

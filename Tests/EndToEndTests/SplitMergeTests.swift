@@ -127,6 +127,7 @@ import Testing
             CREATE DOMAIN public.rank AS int DEFAULT \(word == "bot" ? 7 : 8);
             CREATE TABLE public.guests (id int PRIMARY KEY, mine text, at timestamp DEFAULT LOCALTIMESTAMP, token text DEFAULT md5(random()::text),
               who text DEFAULT '\(word)', rank public.rank, state text);
+            ALTER TABLE public.guests REPLICA IDENTITY FULL;
             """
         }
         for column in ["at", "token", "who", "rank", "state"] {

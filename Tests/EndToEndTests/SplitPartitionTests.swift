@@ -18,6 +18,9 @@ import Testing
             CREATE TABLE public.rooms (hotel text, id int, remark text, state text, PRIMARY KEY (hotel, id)) PARTITION BY LIST (hotel);
             CREATE TABLE public.rooms_a PARTITION OF public.rooms FOR VALUES IN ('a');
             CREATE TABLE public.rooms_b PARTITION OF public.rooms FOR VALUES IN ('b');
+            ALTER TABLE public.rooms REPLICA IDENTITY FULL;
+            ALTER TABLE public.rooms_a REPLICA IDENTITY FULL;
+            ALTER TABLE public.rooms_b REPLICA IDENTITY FULL;
             """)
         var worker = try await pair.startStreaming()
         _ = try await pair.bot.execute("INSERT INTO public.rooms VALUES ('a', 1, 'r')")

@@ -21,7 +21,7 @@ import Testing
 
     private func pair() async throws -> SplitPair {
         let pair = try await SplitPair(
-            schema: "CREATE TABLE public.guest (id int PRIMARY KEY, mine text, theirs text)", tables: Self.tables("guest"))
+            schema: "CREATE TABLE public.guest (id int PRIMARY KEY, mine text, theirs text); ALTER TABLE public.guest REPLICA IDENTITY FULL", tables: Self.tables("guest"))
         _ = try await pair.bot.execute("INSERT INTO public.guest VALUES (1, 'a', 'b')")
         return pair
     }

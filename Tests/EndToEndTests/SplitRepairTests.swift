@@ -12,6 +12,7 @@ import Testing
           "arrivalDate" date, "updatedAt" timestamptz, price numeric, visits int DEFAULT 0, token text DEFAULT 'fresh', secret text);
         ALTER TABLE public."Reservas" REPLICA IDENTITY FULL;
         CREATE TABLE public."Leads" (phone text PRIMARY KEY, note text);
+        ALTER TABLE public."Leads" REPLICA IDENTITY FULL;
         CREATE TABLE public.stays (id int PRIMARY KEY, "bookingId" text REFERENCES public."Reservas");
         ALTER TABLE public."Reservas" ADD channel text NOT NULL;
         """

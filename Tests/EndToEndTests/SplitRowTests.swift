@@ -47,7 +47,7 @@ import Testing
     /// Unique where its owner writes it, as `check` asks for; a unique index on the other side would refuse what arrives.
     @Test func aUniqueValueIsPassedOnWhileTheOtherSideChangesItsRowsKey() async throws {
         let pair = try await SplitPair(
-            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, email text UNIQUE);",
+            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, email text UNIQUE); ALTER TABLE public.guests REPLICA IDENTITY FULL;",
             tables: """
                   guests:
                     match: [id]
@@ -100,6 +100,7 @@ import Testing
 
                 """)
         for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.papers ALTER body SET STORAGE EXTERNAL") }
+        _ = try await pair.sync.execute("ALTER TABLE public.papers REPLICA IDENTITY FULL")
         _ = try await pair.bot.execute("INSERT INTO public.papers SELECT i, repeat('x', 9000) FROM generate_series(1, 9) i")
         let worker = try await pair.startStreaming()
         _ = try await pair.bot.execute("UPDATE public.papers SET id = 101 WHERE id = 1")
@@ -123,7 +124,7 @@ import Testing
             """
         }
         let pair = try await SplitPair(
-            schema: "CREATE TABLE public.rooms (id int PRIMARY KEY, remark text, floor text NOT NULL);", tables: tables(""))
+            schema: "CREATE TABLE public.rooms (id int PRIMARY KEY, remark text, floor text NOT NULL); ALTER TABLE public.rooms REPLICA IDENTITY FULL;", tables: tables(""))
         _ = try await pair.bot.execute("INSERT INTO public.rooms VALUES (1, 'a', 'ground'), (2, 'b', 'first')")
         var worker = try pair.run()
         #expect(try await worker.wait() == 2, "\(worker.errors)")
@@ -173,7 +174,7 @@ import Testing
 
     @Test func aWriteOfARowThatIsNotThereIsRecordedAlsoWhereRowsGoOneByOne() async throws {
         let pair = try await SplitPair(
-            schema: "CREATE TABLE public.tags (id int PRIMARY KEY, words text[], remark text);",
+            schema: "CREATE TABLE public.tags (id int PRIMARY KEY, words text[], remark text); ALTER TABLE public.tags REPLICA IDENTITY FULL;",
             tables: """
                   tags:
                     match: [id]

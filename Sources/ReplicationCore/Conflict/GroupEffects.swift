@@ -10,10 +10,7 @@ public struct GroupEffects: Sendable {
     /// The other way round.
     private var origins: [RowKey: [RowKey]] = [:]
     /// For this transaction's last message; see `SplitNote`.
-    public var notes: [SplitNote] { settled + awaited.map { .awaited(table: $1.table, key: $0.bytes, columns: $1.columns) } }
-    private var settled: [SplitNote] = []
-    /// Rows whose values have to travel back under their new keys, as long as they are there.
-    private var awaited: [RowKey: (table: QualifiedName, columns: [Int])] = [:]
+    public private(set) var notes: [SplitNote] = []
 
     public init() {}
 
@@ -46,25 +43,17 @@ public struct GroupEffects: Sendable {
     /// - Parameter isRemembered: whether the history knows of writes that end with the row.
     mutating func end(_ key: RowKey, isRemembered: Bool) {
         presence[key] = false
-        awaited[key] = nil
         if isRemembered { ended.insert(key) }
     }
 
     mutating func match(_ deletion: OperationID, of key: RowKey, table: SplitTable) {
         matched.insert(deletion)
-        settled.append(.matched(table: table.name, key: key.bytes, deletion: deletion))
+        notes.append(.matched(table: table.name, key: key.bytes, deletion: deletion))
     }
 
     mutating func create(_ key: RowKey) { presence[key] = true }
 
-    /// A row has got another key, and with it values that the other side has not seen.
-    mutating func noteAwaited(_ columns: [Int], of key: RowKey, table: SplitTable) {
-        if !columns.isEmpty { awaited[key] = (table.name, Set(columns).sorted()) }
-    }
-
-    func awaitedColumns(of key: RowKey) -> [Int] { awaited[key]?.columns ?? [] }
-
     mutating func noteCreated(_ key: RowKey, table: SplitTable) {
-        settled.append(.created(table: table.name, key: key.bytes))
+        notes.append(.created(table: table.name, key: key.bytes))
     }
 }

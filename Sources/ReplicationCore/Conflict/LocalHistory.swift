@@ -28,9 +28,8 @@ public struct LocalHistory: Sendable {
         func place(_ key: RowKey) -> RowKey { RowKey(table: rawValue << 29 + key.table, bytes: key.bytes) }
     }
 
-    /// Stand for all references of a row, and for large values that its side owns: no other column has these numbers.
+    /// Stands for all references of a row: no other column has this number.
     private static let referenceColumn = Int(Int32.max)
-    private static let largeColumns = (1 << 30)..<referenceColumn
     /// A look-up asks each of them.
     private static let layerCount = 8
 
@@ -72,7 +71,7 @@ public struct LocalHistory: Sendable {
     public func isUntouched(_ key: RowKey, since context: CausalContext) throws -> Bool {
         guard let entry = try entry(of: key) else { return true }
         return !entry.deletions.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
-            && !entry.writes.contains { !Self.largeColumns.contains($0.column) && !context.includes(commitLSN: $0.mark.id.commitLSN) }
+            && !entry.writes.contains { !context.includes(commitLSN: $0.mark.id.commitLSN) }
     }
 
     /// The keys of the rows that have had a number on this side, one after the other, each with the operation that took
@@ -103,31 +102,6 @@ public struct LocalHistory: Sendable {
     /// The same of one row.
     public func hasWrittenReferences(of key: RowKey, since context: CausalContext) throws -> Bool {
         try write(of: Self.referenceColumn, in: key).map { !context.includes(commitLSN: $0.mark.id.commitLSN) } ?? false
-    }
-
-    /// The columns (`SplitTable.LargeColumn.id`) in which this side has given a row values of its own, unseen by a remote transaction
-    /// with this context, that a changed key may leave out of the stream.
-    func largeColumns(of key: RowKey, since context: CausalContext) throws -> [Int] {
-        guard let writes = try entry(of: key)?.writes else { return [] }
-        return writes.lazy.filter { Self.largeColumns.contains($0.column) && !context.includes(commitLSN: $0.mark.id.commitLSN) }
-            .map { $0.column - Self.largeColumns.lowerBound }
-    }
-
-    /// Takes note that such values of a row were to travel back under a key that it has got: the other side has not seen them yet.
-    ///
-    /// - Throws: what the storage throws.
-    mutating func recordAwaited(_ columns: [Int], of key: RowKey, mark: WriteMark) throws {
-        guard mark.id.commitLSN >= trimmedLSN else { return }
-        noteLarge(columns, of: key, mark)
-        if recentBytes >= limitBytes { try makeRun() }
-    }
-
-    private mutating func noteLarge(_ columns: [Int], of key: RowKey, _ mark: WriteMark) {
-        for column in columns {
-            layers[top].entries[key, default: Entry()].note(
-                ColumnWrite(column: Self.largeColumns.lowerBound + column, mark: mark, value: nil))
-        }
-        if !columns.isEmpty { noteSize(of: key, mark.id.commitLSN, contentBytes: columns.count * MemoryLayout<ColumnWrite>.stride) }
     }
 
     func deletions(of key: RowKey) throws -> [Deletion] { try entry(of: key)?.deletions ?? [] }
@@ -342,7 +316,6 @@ public struct LocalHistory: Sendable {
             contentBytes += MemoryLayout<ColumnWrite>.stride
             layers[top].entries[key, default: Entry()].note(ColumnWrite(column: Self.referenceColumn, mark: mark, value: nil))
         }
-        if !table.largeColumns.isEmpty { noteLarge(operation.largeColumns(table, arena), of: key, mark) }
         for index in operation.columns {
             guard case .shared(let column) = table.columns[index].role, column.needsHistory else { continue }
             let value = column.needsValue ? operation.newValue(index, table: table, arena: arena) : nil

@@ -21,7 +21,7 @@ public struct PlainChanges: Sendable {
     public static func counters(of table: SplitTable) -> Set<Int> {
         Set(
             table.columns.indices.filter { column in
-                if case .shared(let shared) = table.columns[column].role { shared.policy == .delta } else { false }
+                if case .shared(let shared) = table.columns[column].role { shared.mayAdd } else { false }
             })
     }
 

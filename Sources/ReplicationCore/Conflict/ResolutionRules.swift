@@ -6,6 +6,10 @@ struct ResolutionRules: Sendable {
     var isLater: @Sendable (_ remote: PostgresTime, _ local: PostgresTime, _ remoteWinsTies: Bool) -> Bool = {
         $0 == $1 ? $2 : $0 > $1
     }
+    /// A shared column under the rule by which a remote and a local write of it are judged.
+    var asOf: @Sendable (_ column: SplitTable.SharedColumn, _ remote: WriteMark, _ local: WriteMark) -> SplitTable.SharedColumn = {
+        $0.judging(remote: $1, local: $2)
+    }
     var prefersRemote: @Sendable (SplitTable.SharedColumn) -> Bool = { $0.prefersSource }
     /// Whether an operation on a row that this side deleted is dropped.
     var deleteWins = true
@@ -17,6 +21,8 @@ struct ResolutionRules: Sendable {
     var recordCount = 1
     var addsDifference = true
     var restoresLocal = true
+    /// The same of a column that has had another policy.
+    var restoresFormer = true
     var mergesStoredValue = true
     /// Whether what a database gave to its own columns gives way to a write that it had not seen.
     var echoesYield = true

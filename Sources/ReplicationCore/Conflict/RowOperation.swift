@@ -78,29 +78,14 @@ public struct RowOperation: Sendable, Equatable {
         return table.valueColumns.contains { !table.inboundColumns.contains($0) && !columns.contains($0) }
     }
 
-    /// The source's own columns (`SplitTable.LargeColumn.id`) to which it gives values that TOAST may keep elsewhere: no text that is
-    /// shorter than what would be left in its place.
-    func largeColumns(_ table: SplitTable, _ arena: ChangeArena) -> [Int] {
-        columns.compactMap { column in
-            guard let large = table.largeColumns[column] else { return nil }
-            let cell = arena.cells[newCell(column, table: table, arena: arena)]
-            return cell.hasValue && (!large.isText || cell.length > 16) ? large.id : nil
+    /// Whether a key that the target has changed comes back without a value that the source has in a column of its own.
+    static func lacksOwnValue(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
+        guard table.isMovedByTarget, change.new.hasUnchanged else { return false }
+        return table.ownedColumns.contains { column in
+            let index = table.columns[column].sourceIndex
+            guard change.oldKind != .full else { return isHollow(index, change, arena) }
+            return arena.cells[change.new.firstCell + index].kind == .unchanged
         }
-    }
-
-    /// Of those columns, the ones whose values an echo of a changed key lacks.
-    static func missingColumns(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Set<Int> {
-        guard change.new.hasUnchanged, change.oldKind != .full, !table.largeColumns.isEmpty else { return [] }
-        return Set(
-            table.largeColumns.compactMap { column, large in
-                arena.cells[change.new.firstCell + table.columns[column].sourceIndex].kind == .unchanged ? large.id : nil
-            })
-    }
-
-    /// Whether the old row of a changed key, said to be whole, lacks a value of the source's own columns: a partition's is not.
-    static func isHollowEcho(_ change: Change, _ table: SplitTable, _ arena: ChangeArena) -> Bool {
-        guard change.new.hasUnchanged, change.oldKind == .full else { return false }
-        return table.ownedColumns.contains { isHollow(table.columns[$0].sourceIndex, change, arena) }
     }
 
     /// Whether neither the new row nor the old one, which is said to be whole, has a value that the row has.

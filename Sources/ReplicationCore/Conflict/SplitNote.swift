@@ -25,10 +25,6 @@ public enum SplitNote: Sendable, Equatable {
     /// A transaction of nobody's: it makes rows what they are on the other side, where nothing is on its way. It does not
     /// travel, and no write is concurrent with it.
     case mended
-    /// Here a row has got another key while this side had given it large values of its own, unseen by the other one: these have to
-    /// travel back with it, and would be missed where the stream leaves them out. `key` is the new one; `columns` by
-    /// `SplitTable.LargeColumn.id`.
-    case awaited(table: QualifiedName, key: [UInt8], columns: [Int])
 
     /// The message's content.
     public static func encode(_ notes: [SplitNote]) -> [UInt8] {
@@ -53,11 +49,6 @@ public enum SplitNote: Sendable, Equatable {
                 bytes.append(4)
             case .mended:
                 bytes.append(5)
-            case .awaited(let table, let key, let columns):
-                bytes.append(6)
-                put(table, key, into: &bytes)
-                put(UInt64(columns.count), into: &bytes)
-                for column in columns { put(UInt64(column), into: &bytes) }
             }
         }
         return bytes
@@ -89,9 +80,6 @@ public enum SplitNote: Sendable, Equatable {
                 notes.append(.whole)
             case 5:
                 notes.append(.mended)
-            case 6:
-                let (table, key) = try row(from: &rest)
-                notes.append(.awaited(table: table, key: key, columns: try columns(from: &rest)))
             default:
                 throw .unreadableNote
             }
@@ -116,17 +104,6 @@ public enum SplitNote: Sendable, Equatable {
         guard rest.count >= 8 else { throw .unreadableNote }
         defer { rest = rest.dropFirst(8) }
         return rest.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
-    }
-
-    private static func columns(from rest: inout ArraySlice<UInt8>) throws(SplitError) -> [Int] {
-        let count = try number(from: &rest)
-        guard count <= UInt64(rest.count / 8) else { throw .unreadableNote }
-        var columns: [Int] = []
-        for _ in 0..<count {
-            guard let column = Int(exactly: try number(from: &rest)) else { throw .unreadableNote }
-            columns.append(column)
-        }
-        return columns
     }
 
     private static func block(from rest: inout ArraySlice<UInt8>) throws(SplitError) -> [UInt8] {

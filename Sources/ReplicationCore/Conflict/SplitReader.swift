@@ -25,7 +25,6 @@ public struct SplitReader: Sendable {
     private var isWhole = false
     /// Whether one that is being read mends rows (`SplitNote`).
     private var isMended = false
-    private var gaps = EchoGaps()
 
     /// - Parameters:
     ///   - outgoing: durable progress of the direction that reads this database.
@@ -94,7 +93,7 @@ public struct SplitReader: Sendable {
                 effectiveTime = clock.time
                 let (applied, own) = splitAtConsequences(span)
                 var found = try echoes(applied, chunk, created: created, tableOf)
-                if span.isCommitted { (isWhole, gaps) = (false, EchoGaps()) }
+                if span.isCommitted { isWhole = false }
                 if let own {
                     found += try readLocal(
                         own, chunk, effectiveTime: effectiveTime, isConsequence: true, tableOf, &plainChanges)
@@ -190,13 +189,6 @@ public struct SplitReader: Sendable {
                 case .created(let table, let key):
                     guard let id = tableIDs[table] else { continue }
                     created.insert(RowKey(table: id, bytes: key))
-                case .awaited(let table, let key, let columns):
-                    guard let id = tableIDs[table] else { continue }
-                    let row = RowKey(table: id, bytes: key)
-                    if gaps.await(columns, of: row) { throw SplitError.needsFullIdentity(table) }
-                    let mark = WriteMark(
-                        id: OperationID(commitLSN: span.commitLSN, position: 0), commitTime: span.commitTime, effectiveTime: clock.time)
-                    try history.recordAwaited(columns, of: row, mark: mark)
                 case .whole:
                     isWhole = true
                 case .mended:
@@ -243,11 +235,8 @@ public struct SplitReader: Sendable {
             let isMove = RowOperation.changesKey(change, table, chunk.arena)
             if change.kind == .delete || isMove {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
-                gaps.end(key)
-                if isMove, !isWhole {
-                    let newKey = RowOperation.newKey(of: change, table, chunk.arena)
-                    let isGap = gaps.lack(RowOperation.missingColumns(change, table, chunk.arena), of: newKey)
-                    if isGap || RowOperation.isHollowEcho(change, table, chunk.arena) { throw SplitError.needsFullIdentity(table.name) }
+                if isMove, !isWhole, RowOperation.lacksOwnValue(change, table, chunk.arena) {
+                    throw SplitError.needsFullIdentity(table.name)
                 }
                 history.endGeneration(of: key)
                 let mark = WriteMark(id: id, commitTime: span.commitTime, effectiveTime: clock.time)

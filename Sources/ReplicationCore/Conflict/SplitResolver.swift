@@ -142,7 +142,6 @@ public struct SplitResolver: Sendable {
         to newKey: RowKey, _ scene: Scene, _ effects: inout GroupEffects, _ resolution: inout Resolution
     ) throws {
         let key = scene.operation.key
-        let largeColumns = try scene.history.largeColumns(of: key, since: scene.context) + effects.awaitedColumns(of: key)
         let (endsRow, met) = try end(key, scene, &effects)
         try noteRival(met, scene, effects, &resolution)
         let obstacle = try openDeletion(of: newKey, scene, effects)
@@ -154,7 +153,6 @@ public struct SplitResolver: Sendable {
         if endsRow, isFree {
             // With what it refers to here already, where it has to wait for more.
             resolution.steps.append(.move(key, to: newKey, plain(scene)))
-            effects.noteAwaited(largeColumns, of: newKey, table: scene.table)
             return effects.create(newKey)
         }
         if endsRow { resolution.steps.append(.delete(key)) }
@@ -252,16 +250,16 @@ public struct SplitResolver: Sendable {
     ) throws -> [ColumnWrite] {
         var writes: [ColumnWrite] = []
         for index in scene.columns {
-            guard case .shared(let column) = scene.table.columns[index].role else {
+            guard case .shared(let shared) = scene.table.columns[index].role else {
                 writes.append(ColumnWrite(column: index, value: .remote))
                 continue
             }
-            if column.policy == .delta {
+            if shared.policy == .delta {
                 writes.append(ColumnWrite(column: index, value: rules.addsDifference ? .sum : .remote))
                 continue
             }
             guard !rules.endsGenerations || !effects.ended.contains(key),
-                let local = try scene.history.write(of: column.id, in: key),
+                let local = try scene.history.write(of: shared.id, in: key),
                 rules.isConcurrent(local.mark.id.commitLSN, scene.context)
             else {
                 writes.append(ColumnWrite(column: index, value: .remote))
@@ -269,6 +267,7 @@ public struct SplitResolver: Sendable {
             }
             // No write of anybody's: what was written here comes to the other side, and stands.
             if scene.operation.kind == .echo, rules.echoesYield { continue }
+            let column = rules.asOf(shared, scene.mark, local.mark)
             let verdict = judge(scene.mark, local, column)
             if let value = verdict.value { writes.append(ColumnWrite(column: index, value: value)) }
             guard verdict.mayLose else { continue }
@@ -289,12 +288,13 @@ public struct SplitResolver: Sendable {
         _ remote: WriteMark, _ local: LocalHistory.ColumnWrite, _ column: SplitTable.SharedColumn
     ) -> (value: ColumnWrite.Value?, mayLose: Bool) {
         let isLater = rules.isLater(remote.effectiveTime, local.mark.effectiveTime, remoteWinsTies)
+        // An earlier remote write that won against this local one would have made this one win, too, unless by another rule.
+        let kept: ColumnWrite.Value? = column.former.isEmpty || !rules.restoresFormer ? nil : .local(local.value)
         switch column.policy {
         case .lastWrite:
-            // An earlier remote write that won against this local one would have made a later one win, too.
-            return isLater ? (.remote, false) : (nil, true)
+            return isLater ? (.remote, false) : (kept, true)
         case .prefer:
-            return rules.prefersRemote(column) ? (.remote, false) : (nil, true)
+            return rules.prefersRemote(column) ? (.remote, false) : (kept, true)
         case .max:
             return (rules.mergesStoredValue ? .greatest(local.value) : .remote, true)
         case .min:

@@ -15,6 +15,8 @@ public final class SplitTable: Sendable {
         public var policy: SharedColumnRule.Policy
         /// Whether `prefer` prefers the source of this direction.
         public var prefersSource: Bool
+        /// What decides between writes that were both made before it: the oldest first. None before a counter's (`delta`).
+        var former: [Former] = []
     }
 
     public struct Column: Sendable, Equatable {
@@ -43,17 +45,8 @@ public final class SplitTable: Sendable {
     /// Whether an update must bring the whole old row. A partition has an identity of its own, of which the definition of
     /// the table that it is part of says nothing.
     let needsOldRow: Bool
-    /// A column of the source's own whose values TOAST may keep elsewhere.
-    struct LargeColumn: Sendable, Equatable {
-        /// The same number in both directions: the column's rank by name.
-        var id: Int
-        /// Whether a short value in the stream is a short one.
-        var isText: Bool
-    }
-
-    /// By index into `columns`, where a key that the target changes may leave out values which the source has given to the row
-    /// meanwhile.
-    let largeColumns: [Int: LargeColumn]
+    /// Whether the target may give a row another key: with it what the source has in its own columns has to travel back.
+    let isMovedByTarget: Bool
     /// Whether values that the target gave to its own columns in a row made by this direction travel back. Needed where
     /// such a column's default is volatile or not the same in both databases; always right, and an update a row.
     public let echoesInserts: Bool
@@ -69,9 +62,11 @@ public final class SplitTable: Sendable {
     private let numberTypeOID: UInt32
 
     /// Lays out what `source` sends to `target`.
+    ///
+    /// - Parameter former: what shared columns had for rules before, the oldest first.
     public init(
         id: Int, relation: RelationMessage, ownership: TableOwnership, source: String, target: String,
-        echoesInserts: Bool = true, isOneWay: Bool = false
+        former: [String: [FormerRule]] = [:], echoesInserts: Bool = true, isOneWay: Bool = false
     ) throws(SplitError) {
         let names = ownership.columns.keys.sorted()
         var columns: [Column] = []
@@ -85,7 +80,8 @@ public final class SplitTable: Sendable {
             } else if case .shared(let rule)? = ownership.columns[column.name] {
                 role = .shared(
                     SharedColumn(
-                        id: names.firstIndex(of: column.name) ?? 0, policy: rule.policy, prefersSource: rule.side == source))
+                        id: names.firstIndex(of: column.name) ?? 0, policy: rule.policy, prefersSource: rule.side == source,
+                        former: (former[column.name] ?? []).map { SharedColumn.Former($0, source: source, target: target) }))
             } else {
                 role = .owned
             }
@@ -109,22 +105,12 @@ public final class SplitTable: Sendable {
                 throw .outsideIdentity(relation.name, column)
             }
         }
-        let owned = columns.indices.filter { columns[$0].role != .key && ownership.owner(of: columns[$0].name) == source }
-        var largeColumns: [Int: LargeColumn] = [:]
-        if relation.replicaIdentity != .full, ownership.match.contains(where: { ownership.mayWrite($0, side: target) }) {
-            for index in owned {
-                let type = relation.columns[columns[index].sourceIndex].typeOID
-                guard !ColumnDescription.fixedLengthOIDs.contains(type) else { continue }
-                largeColumns[index] = LargeColumn(
-                    id: names.firstIndex(of: columns[index].name) ?? 0, isText: Self.textOIDs.contains(type))
-            }
-        }
-        self.largeColumns = largeColumns
+        isMovedByTarget = ownership.match.contains { ownership.mayWrite($0, side: target) }
         self.id = id
         self.name = relation.name
         self.columns = columns
         valueColumns = columns.indices.filter { columns[$0].role != .key }
-        ownedColumns = owned
+        ownedColumns = columns.indices.filter { columns[$0].role != .key && ownership.owner(of: columns[$0].name) == source }
         inboundColumns = Set(columns.indices.filter { ownership.inboundSide(of: columns[$0].name) != nil })
         self.watchedColumns = watchedColumns
         self.keyIndexes = keyIndexes
@@ -137,9 +123,6 @@ public final class SplitTable: Sendable {
         numberIndex = isReferenced ? relation.columns.firstIndex { $0.name == ownership.surrogate } : nil
         numberTypeOID = numberIndex.map { relation.columns[$0].typeOID } ?? 0
     }
-
-    /// text, char(n), varchar, bytea, json, xml.
-    private static let textOIDs: Set<UInt32> = [25, 1042, 1043, 17, 114, 142]
 
     /// What rows of other tables have known a row by that a change deletes, or whose key or number it takes away; `nil`
     /// where they don't, or nothing of that happens.
@@ -198,17 +181,5 @@ public final class SplitTable: Sendable {
 extension SplitTable.Role {
     var isShared: Bool {
         if case .shared = self { true } else { false }
-    }
-}
-
-extension SplitTable.SharedColumn {
-    /// Whether deciding about a remote write needs to know the local ones. A counter adds up without.
-    var needsHistory: Bool { policy != .delta }
-    /// Whether it needs their values, too: the decision may be a value that the row no longer holds.
-    var needsValue: Bool {
-        switch policy {
-        case .max, .min, .queue: true
-        case .lastWrite, .prefer, .delta: false
-        }
     }
 }

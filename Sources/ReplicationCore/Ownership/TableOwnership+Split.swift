@@ -24,6 +24,11 @@ extension TableOwnership {
         }.sorted()
     }
 
+    /// The same, of a table whose changes travel and are decided about.
+    public func mustTellOldRow(_ table: TableDescription, on side: String, by other: String) -> Bool {
+        !isSilent(side, towards: other) && !isOneWay(from: side, to: other) && needsOldRow(table, on: side, by: other)
+    }
+
     /// Whether changes of a table on `side` of a split have to carry the whole old row.
     public func needsOldRow(_ table: TableDescription, on side: String, by other: String) -> Bool {
         needsOldRow(identity: table.identityColumns) || !largeColumnsLeftBehind(table, on: side, by: other).isEmpty

@@ -13,7 +13,7 @@ struct ServerChecks {
     /// In `shared` the change feed alone needs these things, and everything else works without it.
     private var severity: PreflightFinding.Severity { configuration.backend == .shared ? .warning : .blocker }
     private var makesSlot: Bool {
-        replication.slot == nil && !facts.slots.contains { ownSlots.contains($0.name) }
+        (replication.slot == nil || configuration.backend == .shared) && !facts.slots.contains { ownSlots.contains($0.name) }
     }
 
     func version() -> [PreflightFinding] {

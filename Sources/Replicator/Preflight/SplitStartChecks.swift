@@ -12,6 +12,8 @@ struct SplitStartChecks: Sendable {
         /// Of each enum, in its order.
         var labels: [UInt32: [String]]
         var partitions: [PartitionMoveCheck.Column]
+        /// Tables and partitions whose changes must carry the whole old row and do not.
+        var untold: [QualifiedName]
     }
 
     let policy: OwnershipPolicy
@@ -26,11 +28,14 @@ struct SplitStartChecks: Sendable {
             // While they move, either may be on either side.
             let roles = policy.isInTransition ? sides.flatMap(\.roles) : own
             let tables = try await CatalogReader.tables(connection, matching: policy.tables.keys.sorted())
+            let other = sides.first { $0.name != name }?.name ?? name
+            let telling = tables.filter { policy.tables[$0.name]?.mustTellOldRow($0, on: name, by: other) == true }
             read.append(
                 Side(
                     name: name, tables: Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
                     children: try await children(of: tables, connection), labels: try await labels(of: tables, connection),
-                    partitions: try await PartitionMoveCheck.columns(of: tables, roles: roles, connection)))
+                    partitions: try await PartitionMoveCheck.columns(of: tables, roles: roles, connection),
+                    untold: try await FullIdentity(name: name, connection: connection).missing(telling.map(\.name))))
         }
         return SplitStartChecks(policy: policy, sides: read)
     }
@@ -43,7 +48,7 @@ struct SplitStartChecks: Sendable {
 
     /// - Throws: `ReplicationFailure` with everything that stands in the way.
     func require() throws {
-        let findings = findings()
+        let findings = findings() + oldRows()
         guard let first = findings.first else { return }
         throw ReplicationFailure(
             .schemaDiffers, findings.map { ($0.database.map { "\($0): " } ?? "") + $0.message }.joined(separator: "\n"),
@@ -85,6 +90,19 @@ struct SplitStartChecks: Sendable {
              JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE i.inhparent = ANY ($1::pg_catalog.oid[]) AND c.relpersistence <> 't' ORDER BY n.nspname, c.relname
         """
+
+    // MARK: old rows
+
+    /// What is in the log without them can't be mended any more. `check` says of each table why.
+    private func oldRows() -> [PreflightFinding] {
+        sides.filter { !$0.untold.isEmpty }.map { side in
+            PreflightFinding(
+                .blocker, .replicaIdentity, database: side.name, object: side.untold[0].description,
+                "changes of \(side.untold.map(\.description).joined(separator: ", ")) do not carry the whole old row, without which values "
+                    + "would be missing on the other side",
+                fix: "Run on \(side.name): " + side.untold.map { "ALTER TABLE \($0.sql) REPLICA IDENTITY FULL;" }.joined(separator: " "))
+        }
+    }
 
     // MARK: partitions
 

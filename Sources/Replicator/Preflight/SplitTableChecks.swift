@@ -76,7 +76,8 @@ struct SplitTableChecks {
     private func identity(_ description: TableDescription, _ side: SplitSide) -> [PreflightFinding] {
         let isShared = ownership.columns.values.contains { if case .shared = $0 { true } else { false } }
         if description.kind == .partitioned {
-            return SplitPartitionChecks(table: table, description: description, side: side).findings(isShared: isShared)
+            let large = ownership.largeColumnsLeftBehind(description, on: side.name, by: table.other(side.name))
+            return SplitPartitionChecks(table: table, description: description, side: side).findings(isShared: isShared, large: large)
         }
         guard description.kind == .ordinary, description.replicaIdentity != .full else { return [] }
         // Asked for already, with every old column.
@@ -104,10 +105,10 @@ struct SplitTableChecks {
         if columns.isEmpty { return [] }
         return [
             finding(
-                .warning, .replicaIdentity, side,
-                "a changed key of \(name) does not carry large values of [\(columns.joined(separator: ", "))]: where \(other) writes or "
-                    + "deletes that row at the same time, or \(side.name) such a value of one whose key \(other) changes, the split stops",
-                fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL; if keys ever change")
+                .blocker, .replicaIdentity, side,
+                "a changed key of \(name) does not carry large values of [\(columns.joined(separator: ", "))], which would be missing on "
+                    + "\(other) where both sides write that row at the same time",
+                fix: "ALTER TABLE \(name.sql) REPLICA IDENTITY FULL;")
         ]
     }
 

@@ -9,17 +9,20 @@ struct SplitLayouts: Sendable {
     let echoedTables: Set<QualifiedName>
     /// Where the stream is binary, the tables as the catalog had them when it began.
     let binaryTables: [QualifiedName: TableDescription]
+    /// What shared columns had for rules before.
+    let former: SplitPolicies.Rules
     private var known: [Int: SplitTable] = [:]
 
     init(
         side: Side, settings: DirectionSettings, tableIDs: [QualifiedName: Int], echoedTables: Set<QualifiedName>,
-        binaryTables: [QualifiedName: TableDescription]
+        binaryTables: [QualifiedName: TableDescription], former: SplitPolicies.Rules = [:]
     ) {
         self.side = side
         self.settings = settings
         self.tableIDs = tableIDs
         self.echoedTables = echoedTables
         self.binaryTables = binaryTables
+        self.former = former
     }
 
     /// Layouts of a chunk's tables.
@@ -45,7 +48,7 @@ struct SplitLayouts: Sendable {
             if !unowned.isEmpty { throw SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }) }
             let table = try SplitTable(
                 id: id, relation: relation, ownership: ownership, source: settings.sourceName, target: settings.targetName,
-                echoesInserts: echoedTables.contains(relation.name),
+                former: former[relation.name] ?? [:], echoesInserts: echoedTables.contains(relation.name),
                 isOneWay: ownership.isOneWay(from: settings.sourceName, to: settings.targetName))
             known[definition] = table
             tables[definition] = table

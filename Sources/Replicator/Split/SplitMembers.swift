@@ -18,6 +18,7 @@ struct SplitMembers {
     private var direction: String { settings[reading: .origin].name }
     private var tables: [QualifiedName: TableOwnership] { settings[reading: .origin].policy?.tables ?? [:] }
     private var columns: SplitColumns { SplitColumns(settings: settings, other: other) }
+    private var policies: SplitPolicies { SplitPolicies(settings: settings, other: other) }
 
     /// Refuses what is back and has missed something; alters nothing.
     func requireNone() async throws { try await requireNone(try await read()) }
@@ -63,6 +64,7 @@ struct SplitMembers {
     private func forget() async throws {
         _ = try await other.query("DELETE FROM lindero.split_table WHERE direction = $1", [.text(direction)])
         try await columns.forget()
+        try await policies.forget()
     }
 
     /// Tables that the replica before the split has streamed without are missed still.
@@ -149,6 +151,7 @@ struct SplitMembers {
         if !opened.isEmpty { throw failure(columns: opened) }
         let listed = try await columns.back()
         if !listed.isEmpty { throw failure(listed: listed) }
+        try await policies.require()
     }
 
     private func place(_ table: QualifiedName) -> String {

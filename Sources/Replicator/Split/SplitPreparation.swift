@@ -41,6 +41,7 @@ struct SplitPreparation: Sendable {
         try await catchUp()
         if states[.origin].isDraining { return }
         let begins = try await settings.withBoth { sides in
+            try await giveOldRows(sides[.other])
             // What the copy has made was not there before.
             try await check(sides)
             try await prepareOther(origin: sides[.origin], other: sides[.other])
@@ -106,8 +107,8 @@ struct SplitPreparation: Sendable {
         await LateForeignKeys(settings: settings.copy, state: copy, logger: logger).run()
     }
 
-    /// What the other side needs to send its own changes.
-    private func prepareOther(origin: PostgresConnection, other: PostgresConnection) async throws {
+    /// Lets changes of tables that the copy has made on the other side carry their old rows, where they have to.
+    private func giveOldRows(_ other: PostgresConnection) async throws {
         guard let policy = forward.policy else { return }
         let tables = try await CatalogReader.tables(other, matching: policy.tables.keys.sorted())
         let created = try await DirectionRecord(connection: other, settings: forward).createdTables()
@@ -115,6 +116,12 @@ struct SplitPreparation: Sendable {
             tables.filter { table in
                 created.contains(table.name.sql) && policy.tables[table.name]?.needsOldRow(table, on: settings.name(.other), by: settings.name(.origin)) == true
             }.map(\.name))
+    }
+
+    /// What the other side needs to send its own changes.
+    private func prepareOther(origin: PostgresConnection, other: PostgresConnection) async throws {
+        guard let policy = forward.policy else { return }
+        let tables = try await CatalogReader.tables(other, matching: policy.tables.keys.sorted())
         try await settings.sequences(origin: origin, other: other).applyOrSayWhy()
         for side in Side.allCases {
             let source = side == .origin ? origin : other

@@ -93,6 +93,8 @@ struct SplitRun: Sendable {
         }
         let positions = SidePair(origin: progress[0], other: progress[1])
         let tableIDs = settings.tableIDs
+        let former = try await SplitPolicies(settings: settings, other: links[.other].control).follow(
+            SidePair { links[$0].control }, progress: positions)
         let readers = SidePair { side in
             SplitReader.restart(
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
@@ -105,7 +107,7 @@ struct SplitRun: Sendable {
         let layouts = SidePair { side in
             SplitLayouts(
                 side: side, settings: settings[reading: side], tableIDs: tableIDs, echoedTables: echoed[side],
-                binaryTables: isBinary ? tables[side] : [:])
+                binaryTables: isBinary ? tables[side] : [:], former: former)
         }
         for side in Side.allCases {
             let reached = max(positions[side].appliedLSN, positions[side.opposite].context.lsn)

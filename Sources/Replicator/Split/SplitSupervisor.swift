@@ -132,7 +132,10 @@ public struct SplitSupervisor: Sendable {
         let hasStart = states.both.allSatisfy(\.hasStart)
         if error.isObjectInUse {
             let waited = Monotonic.milliseconds() - attempt.startedAtMilliseconds
-            guard hasStart || waited < DirectionSupervisor.takeoverMilliseconds else { throw SplitFailure(settings: settings).inUse() }
+            // Who has streamed waits for its own old sessions to end; who has not has met another worker.
+            guard states.both.contains(where: { $0.durableLSN != .zero }) || waited < DirectionSupervisor.takeoverMilliseconds else {
+                throw SplitFailure(settings: settings).inUse()
+            }
             return try await pause(&attempt, because: error)
         }
         // The slot or the publication went away, and the next attempt says which, and what to do; or a table was altered.
@@ -160,8 +163,7 @@ public struct SplitSupervisor: Sendable {
         for side in Side.allCases {
             let direction = settings[reading: side]
             states[side].set(.stopped, problem: "\(error)")
-            // The record is the other worker's, which has the slots.
-            if (error as? ReplicationFailure)?.code == .slotInUse { continue }
+            if await DirectionRecord.isAnothers(direction, states[side]) { continue }
             try? await PostgresConnection.with(direction.target) { target in
                 try await DirectionRecord(connection: target, settings: direction).note(state: .stopped, problem: "\(error)")
             }

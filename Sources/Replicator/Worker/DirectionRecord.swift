@@ -104,6 +104,19 @@ struct DirectionRecord {
         return result.rows.first?[0].flatMap { Int64($0) }.map { PostgresTime(microseconds: $0) }
     }
 
+    /// Whether another worker streams the direction, as far as can be seen: what it publishes is its own matter.
+    ///
+    /// - Parameter state: of this process. Who has streamed may find the end of its own stream.
+    static func isAnothers(_ settings: DirectionSettings, _ state: DirectionState) async -> Bool {
+        if state.durableLSN != .zero { return false }
+        let active = try? await PostgresConnection.with(settings.source) { source in
+            try await source.query(
+                "SELECT active::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(settings.slot)]
+            ).firstValue
+        }
+        return active == .some("true")
+    }
+
     /// Publishes what the direction is doing, for `status` from another process.
     func note(state: DirectionPhase, problem: String?) async throws {
         _ = try await connection.query(

@@ -50,8 +50,7 @@ public struct DirectionSupervisor: Sendable {
                 } catch {
                     if state.isDraining || Task.isCancelled { break }
                     state.set(.stopped, problem: "\(error)")
-                    // The record is the other worker's, which has the slot.
-                    if (error as? ReplicationFailure)?.code != .slotInUse { await record(.stopped, problem: "\(error)") }
+                    if await !DirectionRecord.isAnothers(settings, state) { await record(.stopped, problem: "\(error)") }
                     throw error
                 }
             }

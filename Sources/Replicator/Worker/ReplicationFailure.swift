@@ -27,6 +27,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case slotTwoPhase = "slot_two_phase"
         case truncated
         case splitTable = "split_table"
+        case splitPolicy = "split_policy"
         case memoryLimit = "memory_limit"
         case sequencesShared = "sequences_shared"
         case preparedDisabled = "prepared_disabled"

@@ -205,7 +205,7 @@ import Testing
 
     @Test func columnThatAlwaysIsNumberedWhereItArrivesIsNamed() async throws {
         let scene = try await scene(
-            "CREATE TABLE t (id text PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v text)",
+            "CREATE TABLE t (id text PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v text); ALTER TABLE t REPLICA IDENTITY FULL",
             "t: { match: [id], insert: bot, delete: bot, columns: { bot: [n], sync: [v] } }")
         #expect(await blockers(scene) == ["identity_always sync t.n"])
         try await scene.run(on: .target, try #require(await scene.finding(.identityAlways)?.fix))
@@ -249,7 +249,7 @@ import Testing
     }
 
     @Test func uniqueValuesThatAChangedKeyHoldsBackAreNamed() async throws {
-        let schema = "CREATE TABLE t (id text PRIMARY KEY, email text UNIQUE, badge text); CREATE UNIQUE INDEX badges ON t (lower(badge));"
+        let schema = "CREATE TABLE t (id text PRIMARY KEY, email text UNIQUE, badge text); CREATE UNIQUE INDEX badges ON t (lower(badge)); ALTER TABLE t REPLICA IDENTITY FULL;"
         let tables = "t: { match: [id], insert: bot, delete: bot, columns: { bot: [id], sync: [email, badge] } }"
         let scene = try await scene(schema, tables)
         #expect(await blockers(scene) == ["unique_key_move bot t.badge", "unique_key_move bot t.email"])

@@ -47,13 +47,25 @@ enum SimulatedRow {
         try made[isInTransition ? 1 : 0][echoesInserts ? 1 : 0].get()
     }
 
-    private static func makeLayouts(_ ownership: TableOwnership, echoesInserts: Bool) throws -> [SplitTable] {
+    private static func makeLayouts(
+        _ ownership: TableOwnership, former: [String: [FormerRule]] = [:], echoesInserts: Bool
+    ) throws -> [SplitTable] {
         try (0..<2).map { side in
             try SplitTable(
                 id: 0, relation: relation, ownership: ownership, source: sides[side], target: sides[1 - side],
-                echoesInserts: echoesInserts)
+                former: former, echoesInserts: echoesInserts)
         }
     }
+
+    /// Layouts where policies have changed.
+    static func layouts(echoesInserts: Bool, isInTransition: Bool, policies: SimulatedPolicies) throws -> [SplitTable] {
+        let declared = policies.declared(in: ownership)
+        let moving = OwnershipPolicy(tables: [declared.table: declared]).inTransition(origin: sides[0], other: sides[1])
+        return try makeLayouts(
+            isInTransition ? moving.tables[declared.table] ?? declared : declared, former: policies.former, echoesInserts: echoesInserts)
+    }
+
+    static func name(_ column: Int) -> String { relation.columns[column].name }
 
     static func key(_ values: Values) -> Int { values[key] ?? -1 }
 

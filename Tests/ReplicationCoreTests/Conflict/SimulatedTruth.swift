@@ -63,6 +63,7 @@ struct SimulatedTruth {
     let defaults: [SimulatedRow.Values]
     /// Whether every column travels both ways.
     var isInTransition = false
+    var policies = SimulatedPolicies()
 
     init(defaults: [SimulatedRow.Values]) { self.defaults = defaults }
 
@@ -215,33 +216,40 @@ struct SimulatedTruth {
     private func isLost(
         _ new: Int?, _ column: Int, _ key: Int, _ generation: Int, _ transaction: Transaction, _ side: Int
     ) -> Bool {
-        guard column != SimulatedRow.delta,
-            let local = writes[side][Place(key: key, column: column)]?.last, local.generation == generation,
+        guard let local = writes[side][Place(key: key, column: column)]?.last, local.generation == generation,
             local.commitLSN >= transaction.seenLSN, !local.isEcho
         else { return false }
         let remote = Write(
             generation: generation, commitLSN: transaction.commitLSN, seenLSN: transaction.seenLSN,
             time: transaction.time, new: new)
         let pair = side == 0 ? (local, remote) : (remote, local)
-        return Self.outcome(column, pair.0, pair.1) != new
+        return !isCounter(column, pair.0, pair.1) && outcome(column, pair.0, pair.1) != new
     }
 
     // MARK: what must come of it
 
     /// Of two concurrent writes: side 0's and side 1's.
-    private static func outcome(_ column: Int, _ first: Write, _ second: Write) -> Int? {
+    private func outcome(_ column: Int, _ first: Write, _ second: Write) -> Int? {
         let isSecondLater = (second.time, 1) > (first.time, 0)
         if first.isEcho != second.isEcho { return first.isEcho ? second.new : first.new }
         switch column {
         case SimulatedRow.owned(by: 0): return first.new
         case SimulatedRow.owned(by: 1): return second.new
-        case SimulatedRow.lastWrite: return isSecondLater ? second.new : first.new
-        case SimulatedRow.preferFirst: return first.new
-        case SimulatedRow.preferSecond: return second.new
-        case SimulatedRow.max: return [first.new, second.new].compactMap { $0 }.max()
-        case SimulatedRow.min: return [first.new, second.new].compactMap { $0 }.min()
+        default: break
+        }
+        let rule = policies.rule(column, [first.commitLSN, second.commitLSN])
+        switch rule?.policy {
+        case .lastWrite: return isSecondLater ? second.new : first.new
+        case .prefer: return rule?.side == SimulatedRow.sides[0] ? first.new : second.new
+        case .max: return [first.new, second.new].compactMap { $0 }.max()
+        case .min: return [first.new, second.new].compactMap { $0 }.min()
         default: return isSecondLater ? first.new : second.new
         }
+    }
+
+    /// Whether two writes, one of each side, add up.
+    private func isCounter(_ column: Int, _ first: Write, _ second: Write) -> Bool {
+        policies.rule(column, [first.commitLSN, second.commitLSN])?.policy == .delta
     }
 
     /// The rows that both sides must end with.
@@ -296,13 +304,11 @@ struct SimulatedTruth {
     }
 
     private func value(_ column: Int, _ first: [Write], _ second: [Write]) -> Int? {
-        if column == SimulatedRow.delta {
-            return (first + second).reduce(0) { $0 + ($1.new ?? 0) - ($1.old ?? 0) }
-        }
         guard let left = first.last else { return second.last?.new }
         guard let right = second.last else { return left.new }
+        if isCounter(column, left, right) { return (first + second).reduce(0) { $0 + ($1.new ?? 0) - ($1.old ?? 0) } }
         if left.commitLSN < right.seenLSN { return right.new }
         if right.commitLSN < left.seenLSN { return left.new }
-        return Self.outcome(column, left, right)
+        return outcome(column, left, right)
     }
 }

@@ -120,7 +120,6 @@ struct SplitMeeting {
         case .consequences: "consequences"
         case .whole: "whole"
         case .mended: "mended"
-        case .awaited: "awaited"
         }
     }
 

@@ -11,9 +11,9 @@ import Testing
         var limit = SplitMutationTests.limit
         var testDescription: String { name }
 
-        init(_ name: String, hasMoves: Bool = false, rule: (inout ResolutionRules) -> Void) {
+        init(_ name: String, hasMoves: Bool = false, hasPolicies: Bool = false, rule: (inout ResolutionRules) -> Void) {
             self.name = name
-            options = SimulationOptions(hasMoves: hasMoves)
+            options = SimulationOptions(hasMoves: hasMoves, hasPolicies: hasPolicies)
             // Owners move now and then: what depends on the moment when they do is met more seldom.
             if hasMoves { limit *= 10 }
             rule(&options.rules)
@@ -62,6 +62,8 @@ import Testing
         Mutation("parts share a barrier", fault: { $0.sharesBarrierOfParts = true }),
         Mutation("ownership ends a transition too early", hasMoves: true, fault: { $0.narrowsEarly = true }),
         Mutation("rows that came whole travel back", hasMoves: true, fault: { $0.omitsWhole = true }),
+        Mutation("writes are judged by the policy of now", hasPolicies: true, rule: { $0.asOf = { column, _, _ in column } }),
+        Mutation("a loser of another policy is not restored", hasPolicies: true, rule: { $0.restoresFormer = false }),
         Mutation("what a row got by itself overwrites", hasMoves: true, rule: { $0.echoesYield = false }),
     ]
 
@@ -70,6 +72,7 @@ import Testing
         for seed in 0..<Self.limit {
             try SplitSimulation.run(seed: seed, length: 80)
             try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasMoves: true))
+            try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasPolicies: true))
         }
     }
 

@@ -67,9 +67,12 @@ extension SplitSimulation {
         note("side 0 writes \(writable[0]), side 1 \(writable[1])")
     }
 
-    /// Another life of the worker, under the ownership as it is now.
-    private mutating func follow() throws {
-        layouts = try SimulatedRow.layouts(echoesInserts: echoesInserts, isInTransition: moves.isInTransition)
+    /// Another life of the worker, under the ownership and the policies as they are now.
+    mutating func follow() throws {
+        layouts =
+            options.hasPolicies
+            ? try SimulatedRow.layouts(echoesInserts: echoesInserts, isInTransition: moves.isInTransition, policies: policies)
+            : try SimulatedRow.layouts(echoesInserts: echoesInserts, isInTransition: moves.isInTransition)
         truth.isInTransition = moves.isInTransition
         try crash()
     }

@@ -6,6 +6,8 @@ struct SimulationOptions: SimulationChoices {
     var isTraced = false
     /// Whether the owners of columns move between the sides, while everybody writes.
     var hasMoves = false
+    /// Whether shared columns get other policies.
+    var hasPolicies = false
 }
 
 /// Two databases, their clients and one worker, step by step in an order that the seed decides.
@@ -23,6 +25,7 @@ struct SplitSimulation: Simulation {
     let echoesInserts: Bool
     /// Where the owners are on their way, and what each side's clients write.
     var moves = OwnerMoves()
+    var policies = SimulatedPolicies()
     let historyLimitBytes: Int
     /// Values that clients write lie below it: few of them come back often.
     let valueCount: Int
@@ -71,6 +74,7 @@ struct SplitSimulation: Simulation {
     mutating func step() throws {
         let side = random.below(2)
         if options.hasMoves, random.chance(6) { try stepOwners() }
+        if options.hasPolicies, random.chance(5) { try stepPolicies() }
         switch random.below(100) {
         case ..<38: stepWriter(side)
         case ..<60:

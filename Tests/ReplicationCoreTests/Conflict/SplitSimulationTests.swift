@@ -23,6 +23,10 @@ import Testing
         try run(part, SimulationOptions(hasMoves: true))
     }
 
+    @Test(arguments: 0..<parts) func bothSidesConvergeWhilePoliciesChange(part: UInt64) throws {
+        try run(part, SimulationOptions(hasMoves: part % 2 == 1, hasPolicies: true))
+    }
+
     private func run(_ part: UInt64, _ options: SimulationOptions) throws {
         var options = options
         if let seed = Self.replayedSeed {

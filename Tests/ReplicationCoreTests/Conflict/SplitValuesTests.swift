@@ -17,7 +17,7 @@ import Testing
         let notes: [SplitNote] = [
             .applied(CausalContext(lsn: LSN(7), time: PostgresTime(microseconds: -3))),
             .matched(table: table, key: [1, 2], deletion: OperationID(commitLSN: LSN(9), position: 4)),
-            .created(table: table, key: []), .consequences, .whole, .mended, .awaited(table: table, key: [3, 4, 5], columns: [0, 7]),
+            .created(table: table, key: []), .consequences, .whole, .mended,
         ]
         #expect(try SplitNote.decode(SplitNote.encode(notes)) == notes)
         #expect(try SplitNote.decode(SplitNote.encode([])).isEmpty)

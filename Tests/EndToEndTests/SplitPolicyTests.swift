@@ -1,0 +1,122 @@
+import PostgresClient
+import TestSupport
+import Testing
+
+/// A shared column gets another policy while writes of both sides are on their way.
+@Suite struct SplitPolicyTests {
+    private static let schema = """
+        CREATE TABLE public.guests (id int PRIMARY KEY, phone int, visits int, spare int);
+        ALTER TABLE public.guests REPLICA IDENTITY FULL;
+        """
+    private static func tables(phone: String, visits: String = "delta") -> String {
+        """
+          guests:
+            match: [id]
+            insert: bot
+            delete: bot
+            columns:
+              bot: [spare]
+              shared:
+                phone: { policy: \(phone) }
+                visits: { policy: \(visits) }
+
+        """
+    }
+    private static let all = "SELECT string_agg(concat_ws(' ', id, phone, visits), ', ' ORDER BY id) FROM public.guests WHERE id < 100"
+
+    /// A row of bot's that is held keeps one direction from deciding while the other one has decided.
+    @Test func twoWritesThatMetAreJudgedByTheirOwnPolicyOnBothSides() async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 10), (2, 1, 10)")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute("UPDATE public.guests SET phone = 20, visits = 11 WHERE id = 1")
+        _ = try await pair.sync.execute("UPDATE public.guests SET phone = 30, visits = 15 WHERE id = 1")
+        let holder = try await PostgresConnection.connect(ConnectionOptions(pair.environment["DATABASE_URL"] ?? ""))
+        _ = try await holder.execute("BEGIN; SELECT FROM public.guests WHERE id = 1 FOR UPDATE")
+        worker = try await pair.startStreaming()
+        try await waitUntil("bot's write has been judged: the later one stands") {
+            try await pair.sync.execute("SELECT count(*) FROM lindero.conflict WHERE lost_value = '20'").firstValue == "1"
+        }
+        let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        try await waitUntil("sync's write waits for the row") { try await !pair.bot.execute("SELECT \(waiting)").rows.isEmpty }
+        worker.kill9()
+        _ = try await worker.wait()
+        try await waitUntil("the server has let go of it") {
+            _ = try await pair.bot.execute("SELECT pg_terminate_backend(pid) \(waiting)")
+            return try await pair.bot.execute("SELECT \(waiting)").rows.isEmpty
+        }
+
+        try pair.write(tables: Self.tables(phone: "prefer, side: bot", visits: "max"))
+        worker = try pair.run()
+        try await worker.waitForErrors("streaming direction=sync->bot", timeoutSeconds: 60)
+        await holder.close()
+        try await waitUntil("sync's write has arrived") {
+            try await pair.bot.execute("SELECT visits FROM public.guests WHERE id = 1").firstValue == "16"
+        }
+        #expect(try await pair.values(Self.all) == Array(repeating: "1 30 16, 2 1 10", count: 2), "as the policies of then say")
+
+        // And by the new ones afterwards.
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute("UPDATE public.guests SET phone = 40, visits = 30 WHERE id = 2")
+        _ = try await pair.sync.execute("UPDATE public.guests SET phone = 50, visits = 40 WHERE id = 2")
+        worker = try await pair.startStreaming()
+        try await waitUntil("both have them") {
+            try await pair.values(Self.all) == Array(repeating: "1 30 16, 2 40 40", count: 2)
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// What every write that is still on its way was made after is no more known of.
+    @Test func aFormerPolicyIsForgottenOnceBothSidesAreThroughWithIt() async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
+        let count = "SELECT count(*) FROM lindero.split_policy"
+        for (policy, terms) in [("last_write", "2"), ("max", "3")] {
+            try pair.write(tables: Self.tables(phone: policy))
+            let worker = try await pair.startStreaming()
+            #expect(try await pair.sync.execute(count).firstValue == terms)
+            _ = try await pair.bot.execute("INSERT INTO public.guests SELECT 1 + count(*), 1 FROM public.guests")
+            try await pair.waitUntilEqual(Self.all)
+            let end = try await pair.bot.execute("SELECT pg_current_wal_insert_lsn()").firstValue ?? ""
+            let otherEnd = try await pair.sync.execute("SELECT pg_current_wal_insert_lsn()").firstValue ?? ""
+            try await waitUntil("each side has what the other has, and knows it") {
+                for (side, here, there) in [(pair.sync, end, otherEnd), (pair.bot, otherEnd, end)] {
+                    let seen = "SELECT bool_and(applied_lsn >= '\(here)' AND causal_lsn >= '\(there)') FROM lindero.direction"
+                    if try await side.execute(seen).firstValue != "t" { return false }
+                }
+                return true
+            }
+            worker.terminate()
+            #expect(try await worker.wait() == 0, "\(worker.errors)")
+        }
+        let worker = try await pair.startStreaming()
+        #expect(try await pair.sync.execute(count).firstValue == "2")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// Of a value that was set, and a difference that is added, no order makes the same on both sides.
+    @Test func aColumnOfARunningSplitDoesNotBecomeACounter() async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
+        let worker = try await pair.startStreaming()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try pair.write(tables: Self.tables(phone: "delta"))
+        for command in [["run", "--http", "none"], ["check"]] {
+            let outcome = try await pair.command(command)
+            #expect(outcome.exitCode == 2, "\(outcome.output)\(outcome.errors)")
+            #expect((outcome.output + outcome.errors).contains("guests.phone is to become a counter"), "\(outcome.output)\(outcome.errors)")
+        }
+        try pair.write(tables: Self.tables(phone: "last_write"))
+        let again = try await pair.startStreaming()
+        again.terminate()
+        #expect(try await again.wait() == 0, "\(again.errors)")
+        await pair.remove()
+    }
+}

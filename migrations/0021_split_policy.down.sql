@@ -1,0 +1,1 @@
+DROP TABLE lindero.split_policy;
