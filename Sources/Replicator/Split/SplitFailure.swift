@@ -100,8 +100,8 @@ struct SplitFailure {
                 + "was applied."
                 + (lacking.isEmpty ? "" : " Without REPLICA IDENTITY FULL are still, \(lacking.joined(separator: " "))"),
             nextStep: "Set REPLICA IDENTITY FULL on the table and on each partition (`lindero check` names them; new partitions need it "
-                + "when they are made). What is in the log already stays without: to end the split and begin anew from "
-                + "\(settings.name(.origin)): " + settings[reading: .origin].copyAnew, isBlocker: true)
+                + "when they are made). What is in the log already stays without, so the split has to end: first save what \(settings.name(.other)) "
+                + "alone has, its private columns and what has not arrived on \(settings.name(.origin)). To begin anew from there: " + settings[reading: .origin].copyAnew, isBlocker: true)
     }
 
     func inUse() -> ReplicationFailure {
