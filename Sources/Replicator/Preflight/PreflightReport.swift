@@ -48,6 +48,8 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case publicationOperations = "publication_operations"
         case publicationRoot = "publication_root"
         case publicationFilter = "publication_filter"
+        case slotExists = "slot_exists"
+        case targetNotEmpty = "target_not_empty"
         case slotMissing = "slot_missing"
         case slotPlugin = "slot_plugin"
         case slotDatabase = "slot_database"

@@ -57,9 +57,13 @@ public struct SplitResumePreflight: Sendable {
 
     public func findings() async -> [PreflightFinding] {
         do {
-            try await PostgresConnection.with(settings.options(.other)) {
-                try await SplitMembers(settings: settings, other: $0).requireNone()
+            let hasBegun = try await PostgresConnection.with(settings.options(.other)) { other in
+                try await SplitMembers(settings: settings, other: other).requireNone()
+                let exists = try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
+                guard exists.rowCount > 0 else { return false }
+                return try await SplitProgressStore(connection: other, direction: settings[reading: .origin].name).read() != nil
             }
+            return hasBegun ? [] : await CopyPreflight(settings: settings.copy).findings()
         } catch let failure as ReplicationFailure where failure.isBlocker {
             return [PreflightFinding(.blocker, .of(failure), database: settings.name(.other), failure.message, fix: failure.nextStep)]
         } catch {}
@@ -68,7 +72,7 @@ public struct SplitResumePreflight: Sendable {
 }
 
 extension PreflightFinding.Code {
-    fileprivate static func of(_ failure: ReplicationFailure) -> PreflightFinding.Code {
+    static func of(_ failure: ReplicationFailure) -> PreflightFinding.Code {
         PreflightFinding.Code(rawValue: failure.code.rawValue) ?? .slotMissing
     }
 }

@@ -146,13 +146,15 @@ public struct InitialSync: Sendable {
     /// Rows that Lindero did not copy are somebody's: they are neither overwritten nor mixed with the source's.
     func requireEmpty(_ tables: [TableDescription], on target: PostgresConnection, after hint: String? = nil) async throws {
         let filled = try await target.filled(among: try await CatalogReader.names(target, matching: tables.map(\.name)))
-        guard filled.isEmpty else {
-            throw ReplicationFailure(
-                .targetNotEmpty,
-                "\(settings.targetName) already has rows in \(filled.map { "\($0)" }.joined(separator: ", ")), which Lindero did not copy.",
-                nextStep: "Empty these tables, or adopt a slot with `replication: { snapshot: never, slot: … }` if their "
-                    + "content is the source's at that slot's start." + (hint.map { " \($0)" } ?? ""), isBlocker: true)
-        }
+        if !filled.isEmpty { throw Self.notEmpty(filled, settings, after: hint) }
+    }
+
+    static func notEmpty(_ filled: [QualifiedName], _ settings: DirectionSettings, after hint: String? = nil) -> ReplicationFailure {
+        ReplicationFailure(
+            .targetNotEmpty,
+            "\(settings.targetName) already has rows in \(filled.map { "\($0)" }.joined(separator: ", ")), which Lindero did not copy.",
+            nextStep: "Empty these tables, or adopt a slot with `replication: { snapshot: never, slot: … }` if their "
+                + "content is the source's at that slot's start." + (hint.map { " \($0)" } ?? ""), isBlocker: true)
     }
 }
 

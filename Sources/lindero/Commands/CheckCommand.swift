@@ -28,7 +28,9 @@ struct CheckCommand: LinderoCommand {
         let preflight = Preflight(
             configuration: loaded.configuration, connections: connections, ownSlots: Set(directions.map(\.slot)))
         var findings = await preflight.run().findings + (await guardFindings(loaded))
-        for direction in directions { findings += await ResumePreflight(settings: direction).findings() }
+        for direction in directions {
+            findings += await ResumePreflight(settings: direction).findings() + CopyPreflight(settings: direction).findings()
+        }
         for case .split(let settings) in tasks { findings += await SplitResumePreflight(settings: settings).findings() }
         let report = PreflightReport(findings: findings)
         answer(
