@@ -9,6 +9,8 @@ public struct StatusServer: Sendable {
     public enum Failure: Error, Equatable, CustomStringConvertible {
         case tokenMissing(HTTPAddress)
         case tokenShort
+        /// The server gave up listening; why, in the system's words.
+        case socket(String)
 
         public var description: String {
             switch self {
@@ -16,6 +18,8 @@ public struct StatusServer: Sendable {
                 "\(address) can be reached by others, so a token is needed. Set LINDERO_HTTP_TOKEN, or listen on 127.0.0.1."
             case .tokenShort:
                 "LINDERO_HTTP_TOKEN is too short to protect anything: 16 characters at least."
+            case .socket(let words):
+                words
             }
         }
     }
@@ -53,11 +57,13 @@ public struct StatusServer: Sendable {
     /// Serves until the task is cancelled.
     ///
     /// - Parameter onListening: called once, with the port that was really bound.
-    /// - Throws: when the address can't be bound.
+    /// - Throws: `Failure.socket` when the address can't be bound.
     public func run(onListening: @escaping @Sendable (HTTPAddress) -> Void = { _ in }) async throws {
         let server = HTTPServer(config: try configuration(), handler: ClosureHTTPHandler { await answer(to: $0) })
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await server.run() }
+            group.addTask {
+                do { try await server.run() } catch SocketError.failed(_, _, let message) { throw Failure.socket(message) }
+            }
             group.addTask {
                 try await server.waitUntilListening()
                 onListening(HTTPAddress(host: address.host, port: await server.boundPort ?? address.port))

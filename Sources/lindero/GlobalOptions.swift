@@ -29,7 +29,8 @@ extension LinderoCommand {
             throw exit
         } catch {
             StatusLine.clear()
-            let failure = CommandFailure(error)
+            var failure = CommandFailure(error)
+            failure.nextStep = NamedConfiguration(global.config).naming(failure.nextStep)
             failure.report(asJSON: global.json)
             throw ExitCode(failure.exit.rawValue)
         }
@@ -37,7 +38,8 @@ extension LinderoCommand {
 
     /// Prints the JSON document, or the lines for people.
     func answer(_ json: @autoclosure () -> JSONValue, lines: @autoclosure () -> [String]) {
-        let text = global.json ? json().text : lines().joined(separator: "\n")
+        let named = NamedConfiguration(global.config)
+        let text = global.json ? json().text : lines().map { $0.contains("Next: ") ? named.naming($0) : $0 }.joined(separator: "\n")
         StandardOutput.write(text + "\n")
     }
 }

@@ -62,8 +62,7 @@ struct InitCommand: LinderoCommand {
     private func lines(path: String, tables: Int, decisions: Int) -> [String] {
         var lines = [fromDatabase ? "Wrote \(path) with \(tables) tables." : "Wrote \(path)."]
         if decisions > 0 { lines.append("\(decisions) lines are marked with \"decide\": say there who writes what.") }
-        let option = global.config.map { " --config \($0)" } ?? ""
-        return lines + ["Next: lindero check\(option)"]
+        return lines + ["Next: lindero check"]
     }
 
     /// Refuses what must not be written. Whether there is anything behind it does not matter yet.

@@ -202,7 +202,7 @@ struct QuarantineDiscard: LinderoCommand {
         try await QuarantinePlace(global).one(target).connected { connection in
             for id in ids { try await QuarantineStore(connection: connection).discard(id) }
         }
-        answer(.object([("discarded", .array(ids.map { .integer($0) }))]), lines: ["Discarded: \(ids.count).", "Next: lindero quarantine list --all"])
+        answer(.object([("discarded", .array(ids.map { .integer($0) }))]), lines: ["Discarded: \(ids.map(String.init).joined(separator: ", ")).", "Next: lindero quarantine list --all"])
     }
 }
 
