@@ -1,3 +1,4 @@
+import Logging
 import PostgresClient
 import ReplicationCore
 
@@ -13,6 +14,10 @@ struct ShortLock: Sendable {
     var lockMilliseconds = 100
     /// How long to try.
     var limitMilliseconds: Int64 = 60_000
+    /// Hears of a wait that a person would notice.
+    var logger: Logger?
+
+    private static let tellMilliseconds: Int64 = 2_000
 
     /// Makes one transaction of `before` and `sql`, in this order, as soon as the tables are free for a moment. The lock is held
     /// for one round trip: the script ends with the commit.
@@ -23,6 +28,7 @@ struct ShortLock: Sendable {
     /// - Throws: `ReplicationFailure` when one is in use all the time; `PostgresError`.
     func run(_ sql: String, on tables: [QualifiedName], before: () async throws -> Void = {}) async throws {
         let start = Monotonic.milliseconds()
+        var isTold = logger == nil
         while true {
             do {
                 _ = try await connection.execute("BEGIN")
@@ -33,13 +39,24 @@ struct ShortLock: Sendable {
                 try? await connection.rollback()
                 // A deadlock is one of which we are to give way.
                 guard let refusal = error as? PostgresError, ["55P03", "40P01"].contains(refusal.sqlState?.rawValue) else { throw error }
-                guard Monotonic.milliseconds() - start < limitMilliseconds else { throw try await inUse(tables, sql) }
+                let waited = Monotonic.milliseconds() - start
+                guard waited < limitMilliseconds else { throw try await inUse(tables, sql) }
+                if !isTold, waited >= Self.tellMilliseconds {
+                    isTold = true
+                    let holders = try await holders(of: tables)
+                    logger?.notice(
+                        "waiting for a lock",
+                        metadata: [
+                            "database": "\(name)", "tables": "\(tables.map(\.description).joined(separator: ", "))",
+                            "because": "\(holders)", "upTo": "\(limitMilliseconds / 1_000) s",
+                        ])
+                }
             }
             try await Task.sleep(for: .milliseconds(3 * lockMilliseconds))
         }
     }
 
-    private func inUse(_ tables: [QualifiedName], _ sql: String) async throws -> ReplicationFailure {
+    private func holders(of tables: [QualifiedName]) async throws -> String {
         let holders = try await connection.query(
             """
             SELECT a.pid::text, coalesce(a.usename, a.backend_type) FROM pg_catalog.pg_locks l
@@ -50,7 +67,11 @@ struct ShortLock: Sendable {
             GROUP BY 1, 2, a.xact_start ORDER BY a.xact_start LIMIT 3
             """, [.text(SQLText.arrayLiteral(tables.map(\.sql)))]
         ).rows.map { "pid \($0[0] ?? "?") of \($0[1] ?? "?")" }
-        let who = holders.isEmpty ? "others come all the time" : "held by " + holders.joined(separator: ", ")
+        return holders.isEmpty ? "others come all the time" : "held by " + holders.joined(separator: ", ")
+    }
+
+    private func inUse(_ tables: [QualifiedName], _ sql: String) async throws -> ReplicationFailure {
+        let who = try await holders(of: tables)
         let what = tables.count == 1 ? "Table \(tables[0])" : "One of the tables \(tables.map(\.description).joined(separator: ", "))"
         return ReplicationFailure(
             .tableInUse, "\(what) of \(name) was not free for a moment in \(limitMilliseconds / 1_000) s: \(who).",

@@ -1,3 +1,4 @@
+import Logging
 import PostgresClient
 import ReplicationCore
 
@@ -12,13 +13,17 @@ public struct FullIdentity: Sendable {
     let lockMilliseconds: Int
     /// How long to try for one table.
     let limitMilliseconds: Int64
+    private let logger: Logger?
 
-    /// - Parameter name: of the database.
-    public init(name: String, connection: PostgresConnection) {
-        self.init(name: name, connection: connection, lockMilliseconds: 100, limitMilliseconds: 60_000)
+    /// - Parameters:
+    ///   - name: of the database.
+    ///   - logger: hears of a wait that a person would notice.
+    public init(name: String, connection: PostgresConnection, logger: Logger? = nil) {
+        self.init(name: name, connection: connection, lockMilliseconds: 100, limitMilliseconds: 60_000, logger: logger)
     }
 
-    init(name: String, connection: PostgresConnection, lockMilliseconds: Int, limitMilliseconds: Int64) {
+    init(name: String, connection: PostgresConnection, lockMilliseconds: Int, limitMilliseconds: Int64, logger: Logger? = nil) {
+        self.logger = logger
         self.name = name
         self.connection = connection
         self.lockMilliseconds = lockMilliseconds
@@ -155,7 +160,7 @@ public struct FullIdentity: Sendable {
     private func alter(_ table: QualifiedName, _ identity: String, note: () async throws -> Void) async throws {
         let sql = "ALTER TABLE \(table.sql) REPLICA IDENTITY \(identity)"
         let lock = ShortLock(
-            name: name, connection: connection, lockMilliseconds: lockMilliseconds, limitMilliseconds: limitMilliseconds)
+            name: name, connection: connection, lockMilliseconds: lockMilliseconds, limitMilliseconds: limitMilliseconds, logger: logger)
         do {
             try await lock.run(sql, on: [table], before: note)
         } catch let refusal as PostgresError where refusal.sqlState?.rawValue == "42501" {

@@ -28,7 +28,7 @@ public struct SplitTransition: Sendable {
         let hasBegun = try await settings.withBoth { sides in
             for side in Side.allCases {
                 _ = try await Migrator(connection: sides[side]).migrate()
-                let changed = try await FullIdentity(name: settings.name(side), connection: sides[side]).set(tables)
+                let changed = try await FullIdentity(name: settings.name(side), connection: sides[side], logger: logger).set(tables)
                 count += changed.count
                 if !changed.isEmpty {
                     logger.notice(

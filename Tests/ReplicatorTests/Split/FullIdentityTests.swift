@@ -1,3 +1,4 @@
+import Logging
 import PostgresClient
 import ReplicationCore
 import TestSupport
@@ -72,6 +73,19 @@ import Testing
         _ = try await reader.execute("COMMIT")
         #expect(try await changed == [Self.tables[0]])
         for session in [connection, reader, writer] { await session.close() }
+    }
+
+    @Test func aLongWaitIsTold() async throws {
+        let (connection, options) = try await connect()
+        let reader = try await PostgresConnection.connect(options)
+        _ = try await reader.execute("BEGIN; SELECT * FROM public.plain")
+        let log = LogLines()
+        async let changed = FullIdentity(name: "bot", connection: connection, logger: Logger(label: "test") { _ in log }).set([Self.tables[0]])
+        try await waitUntil("it says so") { log.lines.withLock { $0.contains("waiting for a lock") } }
+        _ = try await reader.execute("COMMIT")
+        #expect(try await changed == [Self.tables[0]])
+        #expect(log.lines.withLock { $0.count { $0 == "waiting for a lock" } } == 1)
+        for session in [connection, reader] { await session.close() }
     }
 
     @Test func aTableThatIsInUseAllTheTimeIsNamed() async throws {
