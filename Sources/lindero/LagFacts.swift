@@ -61,6 +61,9 @@ struct TargetFacts: Sendable {
     var heartbeatSentAt: String?
     var endToEnd = EndToEndLatency()
     var rowsPerSecond: Double?
+    /// While the first copy is not complete.
+    var copied: CopiedSoFar?
+    var publication = ""
 
     static func read(_ connection: PostgresConnection, direction: String) async throws -> TargetFacts {
         var facts = TargetFacts()
@@ -69,7 +72,7 @@ struct TargetFacts: Sendable {
         guard isMigrated.rowCount > 0 else { return facts }
         let result = try await connection.query(
             """
-            SELECT d.state, d.problem, d.start_lsn::text AS start, to_jsonb(d) ->> 'applied_lsn' AS applied, d.prepared_at::text AS prepared,
+            SELECT d.state, d.problem, d.publication, d.start_lsn::text AS start, to_jsonb(d) ->> 'applied_lsn' AS applied, d.prepared_at::text AS prepared,
                    h.sent_at::text AS sent, h.source_lsn::text AS seen,
                    h.p50_ms::text AS p50, h.p95_ms::text AS p95, h.p99_ms::text AS p99, h.rows_per_second::text AS rate
             FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name WHERE d.name = $1
@@ -79,6 +82,8 @@ struct TargetFacts: Sendable {
         facts.isPrepared = row["prepared"] != nil
         facts.state = row["state"]
         facts.problem = row["problem"]
+        facts.publication = row["publication"] ?? ""
+        if !facts.isPrepared { facts.copied = try await CopiedSoFar.read(connection, direction: direction) }
         facts.heartbeatSentAt = row["sent"]
         facts.endToEnd.p50Milliseconds = row["p50"].flatMap { Double($0) }
         facts.endToEnd.p95Milliseconds = row["p95"].flatMap { Double($0) }

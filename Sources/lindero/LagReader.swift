@@ -46,6 +46,10 @@ struct LagReader: Sendable {
         report.appliedLSN = [known.appliedLSN, source.confirmedLSN].compactMap { $0 }.max()
         report.problem = report.problem ?? known.problem
         report.state = state(report, source, known)
+        if report.state == .copying, var copied = known.copied {
+            try await direction.source.connected { try await copied.expect(known.publication, of: $0) }
+            report.copied = copied
+        }
         report.endToEnd = known.endToEnd
         report.rowsPerSecond = source.isActive ? known.rowsPerSecond : nil
         report.lagSeconds = seconds(report, ageMilliseconds: source.heartbeatAgeMilliseconds)

@@ -42,6 +42,8 @@ struct LagReport: Sendable {
     /// From commit to visible over the worker's recent heartbeats.
     var endToEnd = EndToEndLatency()
     var etaSeconds: Double?
+    /// While the first copy is made.
+    var copied: CopiedSoFar?
 
     init(name: String) { self.name = name }
 
@@ -97,7 +99,7 @@ extension [LagReport] {
                 report.safeWALBytes.map { PlainText.bytes($0) } ?? "no limit",
             ])
         }
-        return table.lines + problems
+        return table.lines + compactMap { report in report.copied.map { "\(report.name): \($0.words)" } } + problems
     }
 
     var problems: [String] { compactMap { report in report.problem.map { "\(report.name): \($0)" } } }

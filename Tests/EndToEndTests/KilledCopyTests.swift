@@ -70,6 +70,9 @@ import Testing
         try await waitUntil("pieces are there: \(worker.errors)", timeoutSeconds: 30) {
             (try? await scene.target.execute("SELECT count(*) >= 3 FROM lindero.table_copy_chunk").firstValue) == "t"
         }
+        _ = try await scene.source.execute("ANALYZE stay")
+        let lag = try await scene.run(["lag"])
+        #expect(lag.output.contains(/bot->sync: copied [0-9,]+ of about 30,000 rows, 0 of 1 tables whole/), "\(lag.output)\(lag.errors)")
         worker.kill9()
         #expect(try await worker.wait() == 128 + SIGKILL)
         let slots = "FROM pg_replication_slots WHERE database = current_database()"

@@ -22,7 +22,7 @@ struct DirectionPreflight {
         }
         var findings = SourceTableChecks(
             source: source.name, target: target?.name ?? source.name, user: source.facts.user,
-            mayCreateInDatabase: source.facts.mayCreateInDatabase, configuration: configuration,
+            database: source.facts.database, mayCreateInDatabase: source.facts.mayCreateInDatabase, configuration: configuration,
             policy: policy,
             tables: tables, facts: try await ServerFactsReader.tables(source.connection, tables)
         ).findings()
@@ -46,7 +46,7 @@ struct DirectionPreflight {
         }
         findings += TargetTableChecks(
             source: source.name, target: target.name, user: target.facts.user,
-            mayCreateInDatabase: target.facts.mayCreateInDatabase, configuration: configuration,
+            database: target.facts.database, mayCreateInDatabase: target.facts.mayCreateInDatabase, configuration: configuration,
             policy: policy,
             sourceTables: tables,
             targetTables: Dictionary(twins.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),

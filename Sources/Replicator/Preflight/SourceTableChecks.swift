@@ -5,6 +5,8 @@ struct SourceTableChecks {
     let source: String
     let target: String
     let user: String
+    /// Its name on its server.
+    let database: String
     let mayCreateInDatabase: Bool
     let configuration: LinderoConfiguration
     let policy: OwnershipPolicy
@@ -33,8 +35,8 @@ struct SourceTableChecks {
                     severity, .publicationPrivilege, object: user,
                     "role \(user) may not create a publication in this database",
                     fix:
-                        "GRANT CREATE ON DATABASE NAME TO \(SQLText.identifier(user)); (with the database's name), or "
-                        + "let its owner make one and name it under replication.publication"))
+                        "GRANT CREATE ON DATABASE \(SQLText.identifier(database)) TO \(SQLText.identifier(user)); or let its owner make a "
+                        + "publication and name it under replication.publication"))
         }
         let foreign = tables.filter { facts[$0.oid]?.actsAsOwner == false }
         if let first = foreign.first, let owner = facts[first.oid]?.owner {
@@ -44,8 +46,8 @@ struct SourceTableChecks {
                     severity, .publicationPrivilege, object: first.name.description,
                     "role \(user) does not own table \(first.name)\(more), and only an owner can publish a table",
                     fix:
-                        "GRANT \(SQLText.identifier(owner)) TO \(SQLText.identifier(user)); or let \(owner) make the "
-                        + "publication and name it under replication.publication"))
+                        "let \(owner) make the publication and name it under replication.publication; or, unless \(owner) may do more "
+                        + "than \(user) should: GRANT \(SQLText.identifier(owner)) TO \(SQLText.identifier(user));"))
         }
         return findings
     }

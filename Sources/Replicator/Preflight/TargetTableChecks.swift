@@ -5,6 +5,8 @@ struct TargetTableChecks {
     let source: String
     let target: String
     let user: String
+    /// Its name on its server.
+    let database: String
     let mayCreateInDatabase: Bool
     let configuration: LinderoConfiguration
     let policy: OwnershipPolicy
@@ -52,7 +54,7 @@ struct TargetTableChecks {
                 finding(
                     .targetPrivilege, object: user, "role \(user) may not create schemas in this database",
                     fix:
-                        "GRANT CREATE ON DATABASE NAME TO \(SQLText.identifier(user)); (with the database's name)"
+                        "GRANT CREATE ON DATABASE \(SQLText.identifier(database)) TO \(SQLText.identifier(user));"
                 ))
         }
         return findings

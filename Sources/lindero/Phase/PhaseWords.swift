@@ -19,7 +19,7 @@ struct PhaseWords: Sendable {
         case .gates: "gate: \(limits)"
         case .verify: "gate: both databases compared equal, at most \(PlainText.seconds(Double(gates.verifyAgeSeconds))) ago; else compare them now"
         case .widenIdentity: "set REPLICA IDENTITY FULL on tables that lack it, on both sides"
-        case .restoreIdentity: "give tables the replica identity back that they had, where a shared column does not need it"
+        case .restoreIdentity: "give tables the replica identity back that they had, where nothing needs the old row"
         case .bothStream: "wait until both directions stream"
         case .privateHome: "bring private columns of \(other) home to \(origin)"
         case .moveServices: move.isForward ? "move the services' writers: \(other) to its own database" : "move the services' writers back to \(origin)"
