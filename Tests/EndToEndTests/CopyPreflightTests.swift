@@ -17,6 +17,8 @@ import Testing
         _ = try await scene.target.execute("INSERT INTO guest VALUES (1, 'somebody')")
         #expect(try await blockers(scene) == ["target_not_empty: sync already has rows in guest, which Lindero did not copy."])
         _ = try await scene.target.execute("TRUNCATE guest")
+        let advance = try await scene.run(["advance", "--to", "replica"])
+        #expect(advance.output.contains("a worker has yet to begin it"), "\(advance.output)\(advance.errors)")
         let worker = try scene.start()
         try await worker.waitForErrors("streaming")
         _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'a')")

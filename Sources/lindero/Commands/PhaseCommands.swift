@@ -111,7 +111,13 @@ struct PhaseOptions: ParsableArguments {
         }
         if preview.moves.isEmpty {
             let phase = loaded.state.phase.rawValue
-            return command.answer(preview.json, lines: ["already there: \(phase). Nothing was changed.", "Next: lindero status"])
+            // What lindero.yaml says is where one is, also before a worker has begun it.
+            let isAhead = ((try? await LagDirection.reports(loaded, standbys: false)) ?? []).contains { $0.state == .notStarted }
+            return command.answer(
+                preview.json,
+                lines: isAhead
+                    ? ["already there: \(phase), as lindero.yaml says; a worker has yet to begin it. Nothing was changed.", "Next: lindero run"]
+                    : ["already there: \(phase). Nothing was changed.", "Next: lindero status"])
         }
         guard execute else {
             command.answer(preview.json, lines: preview.lines(command: "lindero \(name)"))
