@@ -10,7 +10,7 @@ struct NamedConfiguration {
     /// The text with the option behind every command of ours that has none.
     func naming(_ text: String) -> String {
         guard let option else { return text }
-        return text.replacing(/lindero((?: [a-z][a-z-]*)+)(?! --config)/) { match in
+        return text.replacing(/lindero((?: [a-z][a-z-]*)+)(?! [a-z]|[a-z-]| --config)/) { match in
             let words = match.1.split(separator: " ").map(String.init)
             let known = CommandWords(words[...]).known
             if known.isEmpty || ["version", "init"].contains(known[0]) { return String(match.0) }

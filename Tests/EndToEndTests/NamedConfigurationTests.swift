@@ -13,6 +13,7 @@ import Testing
         ("Run lindero status to see it", "Run lindero status --config a.yaml to see it"),
         // Nothing twice, and no words that are none.
         ("Next: lindero check --config b.yaml", "Next: lindero check --config b.yaml"),
+        ("Next: lindero quarantine list --config b.yaml", "Next: lindero quarantine list --config b.yaml"),
         ("stop the lindero process; see lindero.yaml", "stop the lindero process; see lindero.yaml"),
         ("`lindero version` there", "`lindero version` there"),
     ])

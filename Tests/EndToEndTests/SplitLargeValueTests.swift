@@ -1,5 +1,7 @@
 import Foundation
 import PostgresClient
+import ReplicationCore
+import Replicator
 import TestSupport
 import Testing
 
@@ -65,6 +67,24 @@ import Testing
                 """, tables: Self.tables)
         let checked = try await pair.command(["check"])
         #expect(checked.output.contains("a changed key of stay_1 does not carry large values of [mine]"), "\(checked.output)")
+        await pair.remove()
+    }
+
+    /// A partition that has partitions holds no rows, and the stream does not name it.
+    @Test func aPartitionWithPartitionsNeedsNone() async throws {
+        let pair = try await SplitPair(
+            schema: """
+                CREATE TABLE public.stay (id int, zone int, mine text, theirs text, status text, PRIMARY KEY (id, zone)) PARTITION BY LIST (zone);
+                CREATE TABLE public.stay_1 PARTITION OF public.stay FOR VALUES IN (1) PARTITION BY RANGE (id);
+                CREATE TABLE public.stay_1_1 PARTITION OF public.stay_1 FOR VALUES FROM (0) TO (1000);
+                ALTER TABLE public.stay REPLICA IDENTITY FULL;
+                ALTER TABLE public.stay_1_1 REPLICA IDENTITY FULL;
+                """,
+            tables: "  stay: { match: [id, zone], insert: bot, delete: bot, columns: { bot: '*' , shared: { status: { policy: last_write } } } }\n")
+        for side in [pair.bot, pair.sync] {
+            let missing = try await FullIdentity(name: "side", connection: side).missing([QualifiedName(schema: "public", name: "stay")])
+            #expect(missing == [])
+        }
         await pair.remove()
     }
 

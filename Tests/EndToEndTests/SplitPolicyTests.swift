@@ -72,6 +72,29 @@ import Testing
         await pair.remove()
     }
 
+    /// While the split runs, too.
+    @Test func aFormerPolicyEndsBeneathARunningSplit() async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1)")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try pair.write(tables: Self.tables(phone: "max"))
+        worker = try await pair.startStreaming()
+        #expect(try await pair.sync.execute("SELECT count(*) FROM lindero.split_policy").firstValue == "3")
+        try await worker.waitForErrors("former policies have nothing more to decide", timeoutSeconds: 60)
+        try await waitUntil("it is forgotten") {
+            try await pair.sync.execute("SELECT count(*) FROM lindero.split_policy").firstValue == "2"
+        }
+        for (side, phone) in [(pair.bot, 5), (pair.sync, 6)] { _ = try await side.execute("UPDATE public.guests SET phone = \(phone)") }
+        try await waitUntil("the greater one stands") { try await pair.values("SELECT phone FROM public.guests") == ["6", "6"] }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        #expect(worker.errors.components(separatedBy: "former policies have nothing more").count == 2, "once: \(worker.errors)")
+        await pair.remove()
+    }
+
     /// What every write that is still on its way was made after is no more known of.
     @Test func aFormerPolicyIsForgottenOnceBothSidesAreThroughWithIt() async throws {
         let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))

@@ -105,4 +105,41 @@ import Testing
     private static func rooms(_ state: String) -> String {
         "  rooms: { match: [hotel, id], insert: bot, delete: bot, columns: { bot: [hotel, id], \(state) } }\n"
     }
+
+    /// Tables that the copy has made have no keys and no old rows yet: that is nothing for a person to mend.
+    @Test func aSplitWhoseCopyWasCutOffGoesOn() async throws {
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, phone text, note text); ALTER TABLE public.guests REPLICA IDENTITY FULL",
+            tables: "  guests: { match: [id], insert: bot, delete: bot, columns: { bot: [note], shared: { phone: { policy: last_write } } } }\n",
+            migrates: false)
+        _ = try await pair.bot.execute("INSERT INTO public.guests SELECT i, 'p', repeat('x', 500) FROM generate_series(1, 20000) i")
+        _ = try await pair.sync.execute("DROP TABLE public.guests")
+        try pair.write(
+            tables: "  guests: { match: [id], insert: bot, delete: bot, columns: { bot: [note], shared: { phone: { policy: last_write } } } }\n",
+            replication: "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 4MB }")
+        let first = try pair.run()
+        try await waitUntil("pieces are there: \(first.errors)") {
+            (try? await pair.sync.execute("SELECT count(*) >= 2 FROM lindero.table_copy_chunk").firstValue) == "t"
+        }
+        first.kill9()
+        _ = try await first.wait()
+        let check = try await pair.command(["check"])
+        #expect(check.exitCode == 0, "\(check.output)\(check.errors)")
+        // Now its data is there, and the split has not begun: a new slot on sync waits for this.
+        _ = try await pair.sync.execute("BEGIN; SELECT pg_current_xact_id()")
+        let second = try pair.run()
+        let watcher = try await PostgresConnection.connect(ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""))
+        try await waitUntil("it waits: \(second.errors)", timeoutSeconds: 60) {
+            try await watcher.execute("SELECT 1 FROM lindero.direction WHERE prepared_at IS NOT NULL").rowCount == 1
+                && second.errors.contains("wait")
+        }
+        second.kill9()
+        _ = try await second.wait()
+        _ = try await watcher.execute("ALTER TABLE public.guests REPLICA IDENTITY DEFAULT")
+        _ = try await pair.sync.execute("COMMIT")
+        try await expectStart(pair)
+        #expect(try await watcher.execute("SELECT relreplident FROM pg_class WHERE oid = 'public.guests'::regclass").firstValue == "f")
+        await watcher.close()
+        await pair.remove()
+    }
 }

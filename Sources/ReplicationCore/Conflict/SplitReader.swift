@@ -235,7 +235,8 @@ public struct SplitReader: Sendable {
             let isMove = RowOperation.changesKey(change, table, chunk.arena)
             if change.kind == .delete || isMove {
                 let key = RowOperation.oldKey(of: change, table, chunk.arena)
-                if isMove, !isWhole, RowOperation.lacksOwnValue(change, table, chunk.arena) {
+                // What is only read again has been carried.
+                if isMove, !isWhole, span.commitLSN >= deliverLSN, RowOperation.lacksOwnValue(change, table, chunk.arena) {
                     throw SplitError.needsFullIdentity(table.name)
                 }
                 history.endGeneration(of: key)

@@ -18,7 +18,9 @@ extension TableOwnership {
     private func columnsLeftBehind(on side: String, by other: String) -> [String] {
         let isMovedThere = match.contains { mayWrite($0, side: other) }
         let isMovedHere = match.contains { mayWrite($0, side: side) }
-        guard isMovedThere || isMovedHere && (insertOwners.contains(other) || deleteOwners.contains(other)) else { return [] }
+        // What `on_delete` does there is a write of that side.
+        let isEndedThere = deleteOwners.contains(other) || onDelete == .delete && !references.isEmpty
+        guard isMovedThere || isMovedHere && (insertOwners.contains(other) || isEndedThere) else { return [] }
         return columns.keys.filter {
             !match.contains($0) && owner(of: $0) == side && travels($0, from: side, to: other, backend: .split)
         }.sorted()

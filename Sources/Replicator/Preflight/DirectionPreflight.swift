@@ -99,7 +99,7 @@ struct DirectionPreflight {
     }
 
     /// Quoted names of tables that Lindero made and whose copy is not complete: their keys come after the data.
-    private func unfinished(_ target: PreflightSide) async throws(PostgresError) -> Set<String> {
+    func unfinished(_ target: PreflightSide) async throws(PostgresError) -> Set<String> {
         let exists = try await target.connection.query("SELECT pg_catalog.to_regclass('lindero.direction')::text")
         guard exists.firstValue != nil else { return [] }
         let tables = try await target.connection.query(

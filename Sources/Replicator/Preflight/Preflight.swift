@@ -76,7 +76,27 @@ public struct Preflight: Sendable {
                 findings += serverChecks(target).target()
             }
         }
-        return findings + (await split(origin, sides, policy))
+        findings += await split(origin, sides, policy)
+        for direction in directions(sides) where direction.isForward {
+            findings = await withoutUnfinished(findings, direction, policy)
+        }
+        return findings
+    }
+
+    /// Without the keys that tables of an unfinished copy have yet to get.
+    private func withoutUnfinished(
+        _ findings: [PreflightFinding], _ direction: Direction, _ policy: OwnershipPolicy
+    ) async -> [PreflightFinding] {
+        guard let target = direction.target else { return findings }
+        let pass = DirectionPreflight(configuration: configuration, policy: policy, source: direction.source, target: target)
+        guard let unfinished = try? await pass.unfinished(target), !unfinished.isEmpty else { return findings }
+        let names = policy.tables.keys.filter { unfinished.contains($0.sql) }.map(\.description)
+        return findings.filter { finding in
+            guard finding.database == target.name, [.replicaIdentity, .replicaIdentityFull, .matchKey].contains(finding.code),
+                let object = finding.object
+            else { return true }
+            return !names.contains { object == $0 || object.hasPrefix("\($0).") }
+        }
     }
 
     private func inTransition(_ policy: OwnershipPolicy) -> OwnershipPolicy {

@@ -49,10 +49,12 @@ struct SplitStartChecks: Sendable {
     /// - Throws: `ReplicationFailure` with everything that stands in the way.
     func require() throws {
         let findings = findings() + oldRows()
-        guard let first = findings.first else { return }
+        if findings.isEmpty { return }
         throw ReplicationFailure(
             .schemaDiffers, findings.map { ($0.database.map { "\($0): " } ?? "") + $0.message }.joined(separator: "\n"),
-            nextStep: findings.count == 1 ? "\(sentence(first.fix ?? "")) Then `lindero run`." : "Run `lindero check`: it says of each how to mend it.",
+            nextStep: findings.count == 1 || findings.allSatisfy { $0.code == .replicaIdentity }
+                ? "\(findings.map { sentence($0.fix ?? "") }.joined(separator: " ")) Then `lindero run`."
+                : "Run `lindero check`: it says of each how to mend it.",
             isBlocker: true)
     }
 

@@ -34,11 +34,13 @@ public struct FullIdentity: Sendable {
         var name: QualifiedName
         var identity: String
         var indexName: String?
+        /// Whether it is a partition and has partitions: it holds no rows, and the stream does not name it.
+        var isBetween: Bool
     }
 
     /// The tables, with their partitions, whose changes do not carry the old row.
     public func missing(_ tables: [QualifiedName]) async throws(PostgresError) -> [QualifiedName] {
-        try await relations(tables).filter { $0.identity != "f" }.map(\.name)
+        try await relations(tables).filter { $0.identity != "f" && !$0.isBetween }.map(\.name)
     }
 
     /// Sets `REPLICA IDENTITY FULL` where it is not.
@@ -141,7 +143,7 @@ public struct FullIdentity: Sendable {
             """
             SELECT DISTINCT n.nspname, c.relname, c.relreplident,
                    (SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-                    WHERE x.indrelid = c.oid AND x.indisreplident), c.relkind = 'p'
+                    WHERE x.indrelid = c.oid AND x.indisreplident), c.relkind = 'p', (c.relkind = 'p' AND c.relispartition)::text
             FROM unnest($1::text[], $2::text[]) AS wanted(schema, name)
                  JOIN pg_catalog.pg_namespace wn ON wn.nspname = wanted.schema
                  JOIN pg_catalog.pg_class w ON w.relnamespace = wn.oid AND w.relname = wanted.name AND w.relkind IN ('r', 'p')
@@ -152,7 +154,7 @@ public struct FullIdentity: Sendable {
             """,
             [.text(SQLText.arrayLiteral(tables.map(\.schema))), .text(SQLText.arrayLiteral(tables.map(\.name)))])
         return result.rows.map {
-            Relation(name: QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? ""), identity: $0[2] ?? "", indexName: $0[3])
+            Relation(name: QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? ""), identity: $0[2] ?? "", indexName: $0[3], isBetween: $0[5] == "true")
         }
     }
 

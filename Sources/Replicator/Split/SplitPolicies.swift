@@ -79,7 +79,7 @@ struct SplitPolicies {
         var rules: Rules = [:]
         for (column, _) in declared {
             guard var terms = known[column] else { continue }
-            while terms.count > 1, isPassed(terms[1].startLSN, progress) {
+            while terms.count > 1, Self.isPassed(terms[1].startLSN, progress) {
                 try await forget(column, terms.removeFirst().startLSN)
             }
             rules[column.table, default: [:]][column.column] = zip(terms, terms.dropFirst()).map { term, next in
@@ -91,8 +91,15 @@ struct SplitPolicies {
         return rules
     }
 
+    /// Whether writes of the time before the present policies have all been carried, and are known of.
+    static func arePassed(_ rules: Rules, settings: SplitSettings, progress: SidePair<SplitProgress>) -> Bool {
+        rules.values.lazy.flatMap(\.values).joined().allSatisfy { former in
+            isPassed(SidePair { former.endLSN[settings.name($0)] ?? .zero }, progress)
+        }
+    }
+
     /// Whether each side has what the other wrote before, and knows that the other has its own.
-    private func isPassed(_ ends: SidePair<LSN>, _ progress: SidePair<SplitProgress>) -> Bool {
+    private static func isPassed(_ ends: SidePair<LSN>, _ progress: SidePair<SplitProgress>) -> Bool {
         Side.allCases.allSatisfy { progress[$0].appliedLSN >= ends[$0] && progress[$0.opposite].context.lsn >= ends[$0] }
     }
 

@@ -34,8 +34,11 @@ struct SplitPreparation: Sendable {
         let hasBegun = try await settings.withBoth { sides in
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
+            // A copy may have made them before it was cut off.
+            let hasBegun = try await self.hasBegun(sides[.other])
+            if !hasBegun { try await giveOldRows(sides[.other]) }
             try await check(sides)
-            return try await goOn(sides)
+            return try await goOn(sides, hasBegun: hasBegun)
         }
         if hasBegun { return }
         try await catchUp()
@@ -59,10 +62,14 @@ struct SplitPreparation: Sendable {
         try await SplitStartChecks.read(policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }).require()
     }
 
+    private func hasBegun(_ other: PostgresConnection) async throws -> Bool {
+        try await SplitProgressStore(connection: other, direction: forward.name).read() != nil
+    }
+
     /// Goes on with a split that has begun; false when it has not.
-    private func goOn(_ sides: SidePair<PostgresConnection>) async throws -> Bool {
+    private func goOn(_ sides: SidePair<PostgresConnection>, hasBegun: Bool) async throws -> Bool {
         let other = sides[.other]
-        guard try await SplitProgressStore(connection: other, direction: forward.name).read() != nil else {
+        guard hasBegun else {
             try await requireOldRows(sides[.origin])
             return false
         }

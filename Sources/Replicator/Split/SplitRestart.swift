@@ -6,6 +6,8 @@ enum SplitRestart: Error {
     case whole(Side, LSN)
     /// A side's stream has a table that the ownership rules do not know: whether it passes by is to be found out.
     case unknown(Side, QualifiedName, oid: UInt32)
+    /// No write is on its way any more that was made under a former policy.
+    case policiesPassed
 }
 
 /// The target's own writers have been at rows that were written in bulk.

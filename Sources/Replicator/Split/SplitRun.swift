@@ -116,7 +116,7 @@ struct SplitRun: Sendable {
         let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
         let match = settings[reading: .origin].policy?.tables.mapValues(\.match) ?? [:]
         let echoes = SidePair { EchoFilter(ownOrigin: origins[$0.rawValue], match: match) }
-        try await runTogether(links, ledger, layouts, echoes, binaryTypes)
+        try await runTogether(links, ledger, layouts, echoes, binaryTypes, former)
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -156,7 +156,7 @@ struct SplitRun: Sendable {
 
     private func runTogether(
         _ links: SidePair<Links>, _ ledger: SplitLedger, _ layouts: SidePair<SplitLayouts>,
-        _ echoes: SidePair<EchoFilter>, _ binaryTypes: SidePair<[UInt32: ColumnDescription]>?
+        _ echoes: SidePair<EchoFilter>, _ binaryTypes: SidePair<[UInt32: ColumnDescription]>?, _ former: SplitPolicies.Rules
     ) async throws {
         let backlogSequence = HeartbeatSequence.last
         var timeouts: [Int] = []
@@ -190,6 +190,9 @@ struct SplitRun: Sendable {
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }
             group.addTask { try await watchClocks(links); return false }
+            if former.values.contains(where: { !$0.values.allSatisfy(\.isEmpty) }) {
+                group.addTask { try await watchPolicies(former, links); return false }
+            }
             group.addTask {
                 while true {
                     try await Task.sleep(for: .milliseconds(SplitBarrier.heldMilliseconds / 15))
@@ -250,6 +253,22 @@ struct SplitRun: Sendable {
         while true {
             try await Task.sleep(for: .seconds(Self.clockSeconds))
             try await requireClocks(links)
+        }
+    }
+
+    /// A former policy costs values and updates; where it can decide nothing any more, the layouts do without.
+    private func watchPolicies(_ former: SplitPolicies.Rules, _ links: SidePair<Links>) async throws {
+        while true {
+            try await Task.sleep(for: .seconds(Self.clockSeconds))
+            var progress: [SplitProgress] = []
+            for side in Side.allCases {
+                let store = SplitProgressStore(connection: links[side.opposite].control, direction: settings[reading: side].name)
+                guard let known = try await store.read() else { throw ProgressError.noRow }
+                progress.append(known)
+            }
+            if SplitPolicies.arePassed(former, settings: settings, progress: SidePair(origin: progress[0], other: progress[1])) {
+                throw SplitRestart.policiesPassed
+            }
         }
     }
 

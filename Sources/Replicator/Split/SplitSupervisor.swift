@@ -18,13 +18,14 @@ public struct SplitSupervisor: Sendable {
     }
 
     private struct Attempt {
-        let startedAtMilliseconds = Monotonic.milliseconds()
         var backoff = Backoff()
         var durable = SidePair(origin: LSN.zero, other: LSN.zero)
         var failuresInPlace = 0
         var allowsBinary = true
         /// Whether both servers have been reached: what fails later is lost, and comes back.
         var hasConnected = false
+        /// Since when another session has been met; `nil` until then.
+        var inUseSinceMilliseconds: Int64?
         var whole = SidePair<LSN?>(origin: nil, other: nil)
         /// By side, tables of its stream that are none of the split's.
         var staying = SidePair<Set<QualifiedName>>(origin: [], other: [])
@@ -79,6 +80,8 @@ public struct SplitSupervisor: Sendable {
             } catch let error as PostgresError {
                 try await recover(from: error, &attempt)
             }
+        case SplitRestart.policiesPassed:
+            logger.info("former policies have nothing more to decide")
         case ApplyError.needsText(let table):
             attempt.allowsBinary = false
             logger.info("values travel as text", metadata: ["table": "\(table)"])
@@ -131,9 +134,12 @@ public struct SplitSupervisor: Sendable {
     private func recover(from error: PostgresError, _ attempt: inout Attempt) async throws {
         let hasStart = states.both.allSatisfy(\.hasStart)
         if error.isObjectInUse {
-            let waited = Monotonic.milliseconds() - attempt.startedAtMilliseconds
+            let now = Monotonic.milliseconds()
+            let since = attempt.inUseSinceMilliseconds ?? now
+            attempt.inUseSinceMilliseconds = since
             // Who has streamed waits for its own old sessions to end; who has not has met another worker.
-            guard states.both.contains(where: { $0.durableLSN != .zero }) || waited < DirectionSupervisor.takeoverMilliseconds else {
+            let hasStreamed = states.both.contains { $0.durableLSN != .zero }
+            if !hasStreamed, now - since >= DirectionSupervisor.takeoverMilliseconds, await now - since >= takeoverMilliseconds() {
                 throw SplitFailure(settings: settings).inUse()
             }
             return try await pause(&attempt, because: error)
@@ -145,6 +151,13 @@ public struct SplitSupervisor: Sendable {
         }
         guard error.passesForApplier, hasStart || attempt.hasConnected else { throw error }
         try await pause(&attempt, because: error)
+    }
+
+    /// A server ends the sessions of a host that is gone when it has heard nothing of it for so long.
+    private func takeoverMilliseconds() async -> Int64 {
+        var longest: Int64 = 0
+        for side in Side.allCases { longest = max(longest, await DirectionSupervisor.takeoverMilliseconds(of: settings[reading: side])) }
+        return longest
     }
 
     private func pause(_ attempt: inout Attempt, because error: any Error) async throws {
@@ -163,7 +176,7 @@ public struct SplitSupervisor: Sendable {
         for side in Side.allCases {
             let direction = settings[reading: side]
             states[side].set(.stopped, problem: "\(error)")
-            if await DirectionRecord.isAnothers(direction, states[side]) { continue }
+            if await DirectionRecord.isAnothers(direction, states[side], after: error) { continue }
             try? await PostgresConnection.with(direction.target) { target in
                 try await DirectionRecord(connection: target, settings: direction).note(state: .stopped, problem: "\(error)")
             }

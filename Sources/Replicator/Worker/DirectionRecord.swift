@@ -106,15 +106,24 @@ struct DirectionRecord {
 
     /// Whether another worker streams the direction, as far as can be seen: what it publishes is its own matter.
     ///
-    /// - Parameter state: of this process. Who has streamed may find the end of its own stream.
-    static func isAnothers(_ settings: DirectionSettings, _ state: DirectionState) async -> Bool {
+    /// - Parameters:
+    ///   - state: of this process. Who has streamed may find the end of its own stream.
+    ///   - error: what ended it.
+    static func isAnothers(_ settings: DirectionSettings, _ state: DirectionState, after error: any Error) async -> Bool {
+        if (error as? ReplicationFailure)?.code == .slotInUse { return true }
         if state.durableLSN != .zero { return false }
-        let active = try? await PostgresConnection.with(settings.source) { source in
-            try await source.query(
-                "SELECT active::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(settings.slot)]
-            ).firstValue
+        let isHeld = try? await PostgresConnection.with(settings.source) { source in
+            // The stream of our own copy may still be ending.
+            for _ in 0..<10 {
+                let active = try await source.query(
+                    "SELECT active::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(settings.slot)]
+                ).firstValue
+                guard active == "true" else { return false }
+                try await Task.sleep(for: .milliseconds(200))
+            }
+            return true
         }
-        return active == .some("true")
+        return isHeld ?? false
     }
 
     /// Publishes what the direction is doing, for `status` from another process.

@@ -50,7 +50,7 @@ public struct DirectionSupervisor: Sendable {
                 } catch {
                     if state.isDraining || Task.isCancelled { break }
                     state.set(.stopped, problem: "\(error)")
-                    if await !DirectionRecord.isAnothers(settings, state) { await record(.stopped, problem: "\(error)") }
+                    if await !DirectionRecord.isAnothers(settings, state, after: error) { await record(.stopped, problem: "\(error)") }
                     throw error
                 }
             }
@@ -193,7 +193,11 @@ public struct DirectionSupervisor: Sendable {
             let since = attempt.inUseSinceMilliseconds ?? now
             attempt.inUseSinceMilliseconds = since
             // Who has streamed waits for its own old session to end; who has not has met another worker.
-            guard state.durableLSN != .zero || now - since < Self.takeoverMilliseconds else { throw Self.slotInUse(settings) }
+            if state.durableLSN == .zero, now - since >= Self.takeoverMilliseconds,
+                await now - since >= Self.takeoverMilliseconds(of: settings)
+            {
+                throw Self.slotInUse(settings)
+            }
             return try await pause(&attempt, because: error)
         }
         // 42704: the slot or the publication went away; the next attempt says which, and what to do.
@@ -242,6 +246,15 @@ public struct DirectionSupervisor: Sendable {
             ])
         try await Task.sleep(for: .milliseconds(waitMilliseconds))
         attempt.resumedAtMilliseconds = Monotonic.milliseconds()
+    }
+
+    /// How long to wait for a slot that another session holds: a server ends the stream of a host that is gone when it has heard
+    /// nothing of it for `wal_sender_timeout`.
+    static func takeoverMilliseconds(of settings: DirectionSettings) async -> Int64 {
+        let timeout = try? await PostgresConnection.with(settings.source) { source in
+            try await SourceCheck(settings: settings, connection: source).senderTimeoutMilliseconds()
+        }
+        return max(takeoverMilliseconds, Int64(timeout ?? 60_000) + takeoverMilliseconds / 2)
     }
 
     private func record(_ phase: DirectionPhase, problem: String) async {
