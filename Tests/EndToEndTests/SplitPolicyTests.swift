@@ -124,6 +124,36 @@ import Testing
         await pair.remove()
     }
 
+    /// The number that it was may be nobody's any more when it would have to be written back.
+    @Test func aReferenceOfARunningSplitKeepsItsPolicy() async throws {
+        func tables(_ policy: String) -> String {
+            """
+              hotels: { match: [code], insert: [bot, sync], delete: [bot, sync], columns: { bot: "*" } }
+              rooms:
+                match: [code]
+                insert: [bot, sync]
+                delete: [bot, sync]
+                references: { hotel: hotels }
+                on_delete: delete
+                columns: { bot: "*", shared: { hotel: { policy: \(policy) } } }
+
+            """
+        }
+        let pair = try await SplitPair(
+            schema: """
+                CREATE TABLE public.hotels (id serial PRIMARY KEY, code text NOT NULL UNIQUE);
+                CREATE TABLE public.rooms (id serial PRIMARY KEY, code text NOT NULL UNIQUE, hotel int REFERENCES public.hotels DEFERRABLE INITIALLY DEFERRED);
+                ALTER TABLE public.hotels REPLICA IDENTITY FULL; ALTER TABLE public.rooms REPLICA IDENTITY FULL;
+                """, tables: tables("last_write"))
+        let worker = try await pair.startStreaming()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try pair.write(tables: tables("prefer, side: bot"))
+        let refused = try await pair.command(["run", "--http", "none"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("rooms.hotel is a reference, and is to get another policy"), "\(refused.errors)")
+        await pair.remove()
+    }
+
     /// Of a value that was set, and a difference that is added, no order makes the same on both sides.
     @Test func aColumnOfARunningSplitDoesNotBecomeACounter() async throws {
         let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))

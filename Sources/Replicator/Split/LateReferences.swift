@@ -99,9 +99,7 @@ struct LateReferences {
     private static func written(_ steps: [RowStep], to key: RowKey) -> [Int] {
         steps.flatMap { step in
             switch step {
-            case .insert(key, let writes), .update(key, let writes), .move(_, to: key, let writes):
-                // What lost has left the other side's value.
-                writes.filter { $0.value == .remote }.map(\.column)
+            case .insert(key, let writes), .update(key, let writes), .move(_, to: key, let writes): writes.map(\.column)
             case .insert, .update, .move, .delete: [Int]()
             }
         }

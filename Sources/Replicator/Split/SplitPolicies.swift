@@ -39,20 +39,22 @@ struct SplitPolicies {
         try require(try await read())
     }
 
-    /// A counter adds what each side has added. Of writes on their way that were none, one would be added, and the other not.
+    /// A counter adds what each side has added: of writes on their way that were none, one would be added, and the other not. And
+    /// what a reference was may be a number that no row has any more when it would have to be written back.
     private func require(_ known: [ColumnName: [Term]]) throws {
         let late = declared.filter { column, rule in
-            guard rule.policy == .delta, let last = known[column]?.last else { return false }
-            return last.rule.policy != .delta
+            guard let last = known[column]?.last, last.rule != rule else { return false }
+            return rule.policy == .delta || tables[column.table]?.references[column.column] != nil
         }
         guard !late.isEmpty else { return }
-        let list = late.map { "\($0.column.table).\($0.column.column)" }.sorted().joined(separator: ", ")
+        let list = late.map { column, rule in
+            "\(column.table).\(column.column) " + (rule.policy == .delta ? "is to become a counter (`delta`)" : "is a reference, and is to get another policy")
+        }.sorted().joined(separator: ", ")
         throw ReplicationFailure(
             .splitPolicy,
-            "\(list) is to become a counter (`delta`) of a split that runs: of two writes that met, one of which was made before, the sides "
-                + "would not make the same.",
-            nextStep: "Give it the policy that it had, then `lindero run`. To have a counter, `lindero rollback --execute` and then, with `delta` "
-                + "in lindero.yaml, `lindero advance --to split --execute`: the split begins anew.", isBlocker: true)
+            "\(list), while the split runs: of two writes that met, one of which was made before, the sides would not make the same.",
+            nextStep: "Give it the policy that it had, then `lindero run`. To have the other one, `lindero rollback --execute` and then, with it in "
+                + "lindero.yaml, `lindero advance --to split --execute`: the split begins anew.", isBlocker: true)
     }
 
     /// Notes what has another policy from now on, and drops what no write that is still on its way was made under.
@@ -61,7 +63,7 @@ struct SplitPolicies {
     ///   - sides: for the places in their logs.
     ///   - progress: by the side that is read.
     /// - Returns: the rules that columns had before the present one, the oldest first.
-    /// - Throws: `ReplicationFailure` for a column that is to become a counter.
+    /// - Throws: `ReplicationFailure` for what `require` refuses.
     func follow(_ sides: SidePair<PostgresConnection>, progress: SidePair<SplitProgress>) async throws -> Rules {
         var known = try await read()
         try require(known)
