@@ -47,7 +47,7 @@ struct CopiedSoFar: Sendable, Equatable {
     var words: String {
         let count = PlainText.count(rows)
         let expected = allRows.flatMap { $0 > 0 && $0 >= rows ? " of about \(PlainText.count($0))" : nil } ?? ""
-        let whole = allTables.map { "\(tables) of \($0)" } ?? "\(tables)"
+        let whole = allTables.flatMap { $0 > 0 ? "\(tables) of \($0)" : nil } ?? "\(tables)"
         return "copied \(count)\(expected) rows, \(whole) tables whole"
     }
 }

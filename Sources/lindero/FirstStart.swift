@@ -43,12 +43,16 @@ struct FirstStart {
         return tables.contains { object == $0.description || object.hasPrefix("\($0.description).") }
     }
 
-    /// The tables that the direction has already, and those that Lindero made: they get their keys when their data is there.
+    /// The tables that the direction has already, and those of its copy that are not whole: they get their keys when their data is there.
     private func copied(_ target: PostgresConnection) async throws -> Set<QualifiedName> {
         let exists = try await target.query("SELECT pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL")
         guard exists.rows.first?[0] == "t" else { return [] }
         let created = try await target.query(
-            "SELECT created_tables::text FROM lindero.direction WHERE name = $1", [.text(settings.name)]
+            """
+            SELECT CASE WHEN prepared_at IS NULL THEN created_tables
+              ELSE ARRAY(SELECT pg_catalog.unnest(created_tables) INTERSECT SELECT pg_catalog.unnest(unfinished_tables)) END::text
+            FROM lindero.direction WHERE name = $1
+            """, [.text(settings.name)]
         ).firstValue.map(SQLText.elements(ofArray:)) ?? []
         return Set(try await TableCopyState.read(target, direction: settings.name).keys)
             .union((settings.policy?.tables.keys.sorted() ?? []).filter { created.contains($0.sql) })

@@ -95,6 +95,29 @@ import Testing
         await pair.remove()
     }
 
+    /// Whatever its places in the logs look like as text.
+    @Test func theLatestPolicyIsTheLastOne() async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "max"))
+        var worker = try await pair.startStreaming()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        // Long ago.
+        _ = try await pair.sync.execute(
+            """
+            DELETE FROM lindero.split_policy WHERE column_name = 'phone';
+            INSERT INTO lindero.split_policy
+            SELECT direction, 'public', 'guests', 'phone', lsn::pg_lsn, lsn::pg_lsn, policy FROM lindero.direction,
+              (VALUES ('0/9F00', 'last_write'), ('0/10A00', 'max')) AS known (lsn, policy), LATERAL (SELECT name AS direction) named
+            WHERE name = 'bot->sync'
+            """)
+        worker = try await pair.startStreaming()
+        let kept = "SELECT string_agg(concat_ws(' ', origin_lsn, policy), ', ') FROM lindero.split_policy WHERE column_name = 'phone'"
+        #expect(try await pair.sync.execute(kept).firstValue == "0/10A00 max")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
     /// What every write that is still on its way was made after is no more known of.
     @Test func aFormerPolicyIsForgottenOnceBothSidesAreThroughWithIt() async throws {
         let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))

@@ -90,12 +90,14 @@ public struct Preflight: Sendable {
         guard let target = direction.target else { return findings }
         let pass = DirectionPreflight(configuration: configuration, policy: policy, source: direction.source, target: target)
         guard let unfinished = try? await pass.unfinished(target), !unfinished.isEmpty else { return findings }
-        let names = policy.tables.keys.filter { unfinished.contains($0.sql) }.map(\.description)
         return findings.filter { finding in
             guard finding.database == target.name, [.replicaIdentity, .replicaIdentityFull, .matchKey].contains(finding.code),
                 let object = finding.object
             else { return true }
-            return !names.contains { object == $0 || object.hasPrefix("\($0).") }
+            // The longest: a column of one table may be called like a table of a schema.
+            let table = policy.tables.keys.filter { object == $0.description || object.hasPrefix("\($0.description).") }
+                .max { $0.description.count < $1.description.count }
+            return table.map { !unfinished.contains($0.sql) } ?? true
         }
     }
 

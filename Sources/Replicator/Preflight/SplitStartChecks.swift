@@ -19,9 +19,11 @@ struct SplitStartChecks: Sendable {
     let policy: OwnershipPolicy
     let sides: [Side]
 
-    /// - Parameter sides: with the roles of their services, where they are known.
+    /// - Parameters:
+    ///   - sides: with the roles of their services, where they are known.
+    ///   - created: quoted names of tables that get their old rows when their data is there.
     static func read(
-        _ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection, roles: [String])]
+        _ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection, roles: [String])], created: Set<String> = []
     ) async throws(PostgresError) -> SplitStartChecks {
         var read: [Side] = []
         for (name, connection, own) in sides {
@@ -29,7 +31,9 @@ struct SplitStartChecks: Sendable {
             let roles = policy.isInTransition ? sides.flatMap(\.roles) : own
             let tables = try await CatalogReader.tables(connection, matching: policy.tables.keys.sorted())
             let other = sides.first { $0.name != name }?.name ?? name
-            let telling = tables.filter { policy.tables[$0.name]?.mustTellOldRow($0, on: name, by: other) == true }
+            let telling = tables.filter {
+                !created.contains($0.name.sql) && policy.tables[$0.name]?.mustTellOldRow($0, on: name, by: other) == true
+            }
             read.append(
                 Side(
                     name: name, tables: Dictionary(tables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),

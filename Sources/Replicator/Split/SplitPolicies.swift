@@ -116,8 +116,8 @@ struct SplitPolicies {
         var known: [ColumnName: [Term]] = [:]
         for row in try await other.query(
             """
-            SELECT schema_name, table_name, column_name, policy, side, origin_lsn::text, other_lsn::text FROM lindero.split_policy
-            WHERE direction = $1 ORDER BY origin_lsn, other_lsn
+            SELECT schema_name, table_name, column_name, policy, side, origin_lsn::text, other_lsn::text FROM lindero.split_policy known
+            WHERE direction = $1 ORDER BY known.origin_lsn, known.other_lsn
             """, [.text(direction)]
         ).rows {
             guard let policy = row[3].flatMap({ SharedColumnRule.Policy(rawValue: $0) }), let origin = row[5].flatMap({ LSN($0) }),

@@ -34,10 +34,10 @@ struct SplitPreparation: Sendable {
         let hasBegun = try await settings.withBoth { sides in
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
-            // A copy may have made them before it was cut off.
             let hasBegun = try await self.hasBegun(sides[.other])
-            if !hasBegun { try await giveOldRows(sides[.other]) }
-            try await check(sides)
+            // A copy that was cut off may have made tables.
+            let created = hasBegun ? [] : try await DirectionRecord(connection: sides[.other], settings: forward).createdTables()
+            try await check(sides, created: created)
             return try await goOn(sides, hasBegun: hasBegun)
         }
         if hasBegun { return }
@@ -57,9 +57,11 @@ struct SplitPreparation: Sendable {
         logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
     }
 
-    private func check(_ sides: SidePair<PostgresConnection>) async throws {
+    private func check(_ sides: SidePair<PostgresConnection>, created: Set<String> = []) async throws {
         guard let policy = forward.policy else { return }
-        try await SplitStartChecks.read(policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }).require()
+        try await SplitStartChecks.read(
+            policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }, created: created
+        ).require()
     }
 
     private func hasBegun(_ other: PostgresConnection) async throws -> Bool {

@@ -132,6 +132,7 @@ public struct SplitSupervisor: Sendable {
     }
 
     private func recover(from error: PostgresError, _ attempt: inout Attempt) async throws {
+        if !error.isObjectInUse { attempt.inUseSinceMilliseconds = nil }
         let hasStart = states.both.allSatisfy(\.hasStart)
         if error.isObjectInUse {
             let now = Monotonic.milliseconds()

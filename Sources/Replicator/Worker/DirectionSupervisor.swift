@@ -200,6 +200,7 @@ public struct DirectionSupervisor: Sendable {
             }
             return try await pause(&attempt, because: error)
         }
+        attempt.inUseSinceMilliseconds = nil
         // 42704: the slot or the publication went away; the next attempt says which, and what to do.
         if error.isUndefinedObject && attempt.failuresAtLSN < 3 {
             attempt.failuresAtLSN += 1

@@ -112,7 +112,9 @@ struct PhaseOptions: ParsableArguments {
         if preview.moves.isEmpty {
             let phase = loaded.state.phase.rawValue
             // What lindero.yaml says is where one is, also before a worker has begun it.
-            let isAhead = ((try? await LagDirection.reports(loaded, standbys: false)) ?? []).contains { $0.state == .notStarted }
+            let directions = (try? await LagDirection.reports(loaded, standbys: false)) ?? []
+            let isAhead = !directions.isEmpty
+                && directions.allSatisfy { $0.state == .notStarted && $0.isSlotActive != true && $0.problem == nil }
             return command.answer(
                 preview.json,
                 lines: isAhead
