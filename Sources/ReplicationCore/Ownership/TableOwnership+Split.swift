@@ -26,7 +26,7 @@ extension TableOwnership {
         }.sorted()
     }
 
-    /// The same, of a table whose changes travel and are decided about.
+    /// As `needsOldRow`, of a table whose changes travel and are decided about.
     public func mustTellOldRow(_ table: TableDescription, on side: String, by other: String) -> Bool {
         !isSilent(side, towards: other) && !isOneWay(from: side, to: other) && needsOldRow(table, on: side, by: other)
     }
