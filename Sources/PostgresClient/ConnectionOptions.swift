@@ -46,11 +46,11 @@ public struct ConnectionOptions: Sendable, CustomStringConvertible {
         ("statement_timeout", "0"),
         ("lock_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
-        // As ours: the session of a host that is gone ends, with the locks and the replication origin that it holds.
+        // As ours: the session of a host that is gone ends, with the locks and the replication origin that it holds. No
+        // `tcp_user_timeout`: it would end a COPY whose rows wait for so long, since the other server is busy.
         ("tcp_keepalives_idle", "30"),
         ("tcp_keepalives_interval", "10"),
         ("tcp_keepalives_count", "3"),
-        ("tcp_user_timeout", "60000"),
     ]
 
     /// `user@host:port/database`, or the service's name; never a secret.
