@@ -47,15 +47,9 @@ struct FirstStart {
     private func copied(_ target: PostgresConnection) async throws -> Set<QualifiedName> {
         let exists = try await target.query("SELECT pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL")
         guard exists.rows.first?[0] == "t" else { return [] }
-        let created = try await target.query(
-            """
-            SELECT CASE WHEN prepared_at IS NULL THEN created_tables
-              ELSE ARRAY(SELECT pg_catalog.unnest(created_tables) INTERSECT SELECT pg_catalog.unnest(unfinished_tables)) END::text
-            FROM lindero.direction WHERE name = $1
-            """, [.text(settings.name)]
-        ).firstValue.map(SQLText.elements(ofArray:)) ?? []
+        let unfinished = try await TableCopyState.unfinished(target, direction: settings.name)
         return Set(try await TableCopyState.read(target, direction: settings.name).keys)
-            .union((settings.policy?.tables.keys.sorted() ?? []).filter { created.contains($0.sql) })
+            .union((settings.policy?.tables.keys.sorted() ?? []).filter { unfinished.contains($0.sql) })
     }
 
     /// Whether the target already holds the direction's slot and start.

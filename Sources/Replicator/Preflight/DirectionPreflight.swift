@@ -102,14 +102,7 @@ struct DirectionPreflight {
     func unfinished(_ target: PreflightSide) async throws(PostgresError) -> Set<String> {
         let exists = try await target.connection.query("SELECT pg_catalog.to_regclass('lindero.direction')::text")
         guard exists.firstValue != nil else { return [] }
-        let tables = try await target.connection.query(
-            """
-            SELECT CASE WHEN prepared_at IS NULL THEN created_tables
-                   ELSE ARRAY(SELECT pg_catalog.unnest(created_tables) INTERSECT SELECT pg_catalog.unnest(unfinished_tables)) END::text
-            FROM lindero.direction WHERE name = $1
-            """,
-            [.text("\(source.name)->\(target.name)")])
-        return Set(SQLText.elements(ofArray: tables.firstValue ?? "{}"))
+        return try await TableCopyState.unfinished(target.connection, direction: "\(source.name)->\(target.name)")
     }
 
     private var isSameCluster: Bool {

@@ -26,4 +26,15 @@ public struct TableCopyState: Sendable, Equatable {
         }
         return states
     }
+
+    /// Quoted names of tables that Lindero made and whose copy is not complete: their keys come after the data.
+    public static func unfinished(_ connection: PostgresConnection, direction: String) async throws(PostgresError) -> Set<String> {
+        let tables = try await connection.query(
+            """
+            SELECT CASE WHEN prepared_at IS NULL THEN created_tables
+                   ELSE ARRAY(SELECT pg_catalog.unnest(created_tables) INTERSECT SELECT pg_catalog.unnest(unfinished_tables)) END::text
+            FROM lindero.direction WHERE name = $1
+            """, [.text(direction)])
+        return Set(SQLText.elements(ofArray: tables.firstValue ?? "{}"))
+    }
 }

@@ -78,7 +78,6 @@ struct SplitRun: Sendable {
 
     private func run(_ links: SidePair<Links>, _ files: SplitFiles) async throws {
         try await requireClocks(links)
-        var progress: [SplitProgress] = []
         var origins: [String] = []
         for side in Side.allCases {
             // Taken first: what an earlier worker's session commits last is then seen.
@@ -86,12 +85,7 @@ struct SplitRun: Sendable {
             _ = try await origin.acquire()
             origins.append(try await origin.name())
         }
-        for side in Side.allCases {
-            let store = SplitProgressStore(connection: links[side.opposite].target, direction: settings[reading: side].name)
-            guard let known = try await store.read() else { throw ProgressError.noRow }
-            progress.append(known)
-        }
-        let positions = SidePair(origin: progress[0], other: progress[1])
+        let positions = try await progress { links[$0].target }
         let tableIDs = settings.tableIDs
         let former = try await SplitPolicies(settings: settings, other: links[.other].control).follow(
             SidePair { links[$0].control }, progress: positions)
@@ -256,17 +250,25 @@ struct SplitRun: Sendable {
         }
     }
 
+    /// What both directions have noted, by the side that is read.
+    ///
+    /// - Parameter session: one on each side.
+    private func progress(_ session: (Side) -> PostgresConnection) async throws -> SidePair<SplitProgress> {
+        var progress: [SplitProgress] = []
+        for side in Side.allCases {
+            let store = SplitProgressStore(connection: session(side.opposite), direction: settings[reading: side].name)
+            guard let known = try await store.read() else { throw ProgressError.noRow }
+            progress.append(known)
+        }
+        return SidePair(origin: progress[0], other: progress[1])
+    }
+
     /// A former policy costs values and updates; where it can decide nothing any more, the layouts do without.
     private func watchPolicies(_ former: SplitPolicies.Rules, _ links: SidePair<Links>) async throws {
         while true {
             try await Task.sleep(for: .seconds(Self.clockSeconds))
-            var progress: [SplitProgress] = []
-            for side in Side.allCases {
-                let store = SplitProgressStore(connection: links[side.opposite].control, direction: settings[reading: side].name)
-                guard let known = try await store.read() else { throw ProgressError.noRow }
-                progress.append(known)
-            }
-            if SplitPolicies.arePassed(former, settings: settings, progress: SidePair(origin: progress[0], other: progress[1])) {
+            let progress = try await self.progress { links[$0].control }
+            if SplitPolicies.arePassed(former, settings: settings, progress: progress) {
                 throw SplitRestart.policiesPassed
             }
         }
