@@ -27,9 +27,11 @@ let package = Package(
     targets: [
         // libpq, imported by PostgresClient alone.
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        // One instruction that Swift cannot say.
+        .systemLibrary(name: "CMemory"),
         .target(name: "PostgresClient", dependencies: ["CLibPQ"], swiftSettings: strict),
         // Values and decisions: no I/O, no clock, no tasks, no Foundation.
-        .target(name: "ReplicationCore", swiftSettings: strict),
+        .target(name: "ReplicationCore", dependencies: ["CMemory"], swiftSettings: strict),
         .target(
             name: "Configuration",
             dependencies: ["ReplicationCore", .product(name: "Yams", package: "Yams")],

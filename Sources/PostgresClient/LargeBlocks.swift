@@ -20,6 +20,8 @@ public enum LargeBlocks {
     public static func giveBack() {
         #if canImport(Glibc)
             _ = mallopt(M_MMAP_THRESHOLD, leastBytes)
+            // Else glibc would give back what is free at the end of a heap from 128 kB on, and fault it in again.
+            _ = mallopt(M_TRIM_THRESHOLD, 2 * leastBytes)
         #endif
     }
 }

@@ -95,19 +95,24 @@ extension LibPQSession {
         case .execute(let name, let parameters, let binaryResult):
             return execute(handle, name, parameters, binaryResult: binaryResult)
         case .executePacked(let name, let parameters):
-            return ParameterBlock.withArguments(parameters) {
-                PQsendQueryPrepared(handle, name, $0.count, $0.values, $0.lengths, $0.formats, 0)
-            }
+            return execute(handle, name, parameters)
         case .executeLater(let name, let source):
-            let parameters = source.parameters()
+            packed.removeAll()
+            source.append(to: &packed)
             // Refused in the middle of a pipeline, it spoils what is open: the caller rolls back.
-            try ParameterBlock.check(parameters)
-            return execute(handle, name, parameters, binaryResult: false)
+            try ParameterBlock.check(packed)
+            return execute(handle, name, packed)
         case .query(let sql, let parameters, let types):
             return ParameterBlock.withArguments(parameters, scratch: &scratch) {
                 PQsendQueryParams(
                     handle, sql, $0.count, types.isEmpty ? nil : types, $0.values, $0.lengths, $0.formats, 0)
             }
+        }
+    }
+
+    private func execute(_ handle: OpaquePointer, _ name: String, _ parameters: PackedParameters) -> CInt {
+        ParameterBlock.withArguments(parameters) {
+            PQsendQueryPrepared(handle, name, $0.count, $0.values, $0.lengths, $0.formats, 0)
         }
     }
 

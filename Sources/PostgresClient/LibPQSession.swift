@@ -23,6 +23,8 @@ final class LibPQSession: @unchecked Sendable {
     var mode = Mode.idle
     /// Reused for the text parameters of every statement.
     var scratch: [UInt8] = []
+    /// The same for parameters that are made when they are sent: memory that is given back is faulted in anew.
+    var packed = PackedParameters()
     /// The server's last words, when it ends an idle session.
     private var farewell: ServerError?
     /// What the server said it leaves out of the stream.

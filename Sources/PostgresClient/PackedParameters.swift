@@ -1,12 +1,10 @@
-/// Small values for one statement in one block of memory: an allocation for each would take longer than the values do.
-///
-/// - Precondition: all of it takes less than 2 GB.
+/// The values for one statement in one block of memory: an allocation for each would take longer than small values do.
 public struct PackedParameters: Sendable {
     /// A value in `bytes`; text is followed by a zero there, as libpq wants it.
     struct Entry: Sendable {
-        var offset: Int32
+        var offset: Int
         /// In bytes; -1 for NULL.
-        var length: Int32
+        var length: Int
         var isBinary: Bool
     }
 
@@ -19,16 +17,35 @@ public struct PackedParameters: Sendable {
     /// - Parameters:
     ///   - count: how many there will be, about.
     ///   - bytes: how much they will take, about.
-    public init(count: Int, bytes byteCount: Int) {
+    public init(count: Int = 0, bytes byteCount: Int = 0) {
         entries.reserveCapacity(count)
         bytes.reserveCapacity(byteCount + count)
     }
+
+    /// Adds values in binary form.
+    ///
+    /// - Parameter encode: appends them, one behind the other, and tells how many bytes each has.
+    public mutating func append(binary encode: (inout [UInt8]) -> [Int]) {
+        var offset = bytes.count
+        for length in encode(&bytes) {
+            entries.append(Entry(offset: offset, length: length, isBinary: true))
+            offset += length
+        }
+    }
+
+    /// Keeps no value, and the memory for the next ones unless it is much.
+    mutating func removeAll() {
+        entries.removeAll(keepingCapacity: true)
+        bytes.removeAll(keepingCapacity: bytes.capacity < Self.keptBytes)
+    }
+
+    private static let keptBytes = 1 << 22
 
     public mutating func appendNull() { entries.append(Entry(offset: 0, length: -1, isBinary: false)) }
 
     /// Adds a value; its type's binary form, or its text in UTF-8.
     public mutating func append(_ value: UnsafeRawBufferPointer, isBinary: Bool) {
-        entries.append(Entry(offset: Int32(bytes.count), length: Int32(value.count), isBinary: isBinary))
+        entries.append(Entry(offset: bytes.count, length: value.count, isBinary: isBinary))
         bytes.append(contentsOf: value)
         if !isBinary { bytes.append(0) }
     }

@@ -79,8 +79,8 @@ enum ParameterBlock {
             parameters.bytes.withUnsafeBytes { block in
                 let base = block.baseAddress?.assumingMemoryBound(to: CChar.self) ?? empty
                 for (index, entry) in parameters.entries.enumerated() where entry.length >= 0 {
-                    slots.values[index] = base + Int(entry.offset)
-                    slots.lengths[index] = entry.length
+                    slots.values[index] = base + entry.offset
+                    slots.lengths[index] = CInt(entry.length)
                     slots.formats[index] = entry.isBinary ? 1 : 0
                 }
                 return body(
@@ -102,7 +102,7 @@ enum ParameterBlock {
         let first = parameters.bytes.withUnsafeBytes { block in
             parameters.entries.firstIndex { entry in
                 guard !entry.isBinary, entry.length > 0, let base = block.baseAddress else { return false }
-                return memchr(base + Int(entry.offset), 0, Int(entry.length)) != nil
+                return memchr(base + entry.offset, 0, entry.length) != nil
             }
         }
         if let first { throw .parameter(index: first + 1, problem: .zeroByteInText) }

@@ -4,7 +4,7 @@ public enum PipelineStep: Sendable {
     case prepare(name: String, sql: String, parameterTypes: [UInt32])
     /// Runs a prepared statement.
     case execute(name: String, parameters: [PostgresParameter], binaryResult: Bool)
-    /// The same with small values.
+    /// The same with values that lie in one block.
     case executePacked(name: String, parameters: PackedParameters)
     /// Runs a prepared statement whose parameters are made when its turn comes: the server works on the step before
     /// meanwhile, and never more than one step's parameters are in memory.
@@ -50,7 +50,8 @@ public enum PipelineStep: Sendable {
 public protocol ParameterSource: Sendable {
     /// About what they take, in bytes.
     var approximateBytes: Int { get }
-    func parameters() -> [PostgresParameter]
+    /// Adds them.
+    func append(to parameters: inout PackedParameters)
 }
 
 /// The server refused one step of a pipeline; none after it ran.

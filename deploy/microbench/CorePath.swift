@@ -127,11 +127,11 @@ struct CorePath {
             for case .bulk(let statement) in plan.steps {
                 guard let relation = relations[statement.shape.definition] else { continue }
                 let key = statement.shape.kind == .insert ? [] : relation.keyColumns
-                for column in statement.shape.written + key {
-                    consume(
-                        ArrayEncoder.encode(
-                            column: relation.columns[column], rows: statement.rows[...], plan: plan, chunks: chunks))
-                }
+                let columns = (statement.shape.written + key).map { relation.columns[$0] }
+                let encoder = ArrayEncoder(columns: columns, rows: statement.rows[...], plan: plan, chunks: chunks)
+                var bytes: [UInt8] = []
+                consume(encoder.encode(into: &bytes))
+                consume(bytes)
             }
         }
     }

@@ -202,9 +202,9 @@ struct TableNet {
     /// first bytes; of other keys the order is some order.
     private mutating func sortByKey(_ chunks: [ChangeChunk]) {
         guard rows.count > Self.sortedRows, let first = keyIndexes.first else { return }
-        let order = rows.indices.map { (prefix: prefix(of: rows[$0].key, first, chunks), index: $0) }
-            .sorted { $0.prefix == $1.prefix ? $0.index < $1.index : $0.prefix < $1.prefix }
-        rows = order.map { rows[$0.index] }
+        var order = PrefixOrder(capacity: rows.count)
+        for row in rows { order.append(prefix(of: row.key, first, chunks)) }
+        rows = order.sorted().map { rows[$0] }
     }
 
     private static let sortedRows = 32

@@ -3,19 +3,14 @@ import ReplicationCore
 
 /// The parameters of a bulk statement, one array a column; encoded when they are sent, from the group's own memory.
 struct RowArrays: ParameterSource {
-    let columns: [RelationPlan.Column]
-    let rows: ArraySlice<RowSource>
-    let plan: GroupPlan
-    let chunks: [ChangeChunk]
+    let encoder: ArrayEncoder
     /// Whether the number of rows follows, for the statement's guard.
     let isCounted: Bool
     let approximateBytes: Int
 
-    func parameters() -> [PostgresParameter] {
-        let arrays = columns.map {
-            PostgresParameter.binary(ArrayEncoder.encode(column: $0, rows: rows, plan: plan, chunks: chunks))
-        }
-        return isCounted ? arrays + [.binary(bigEndian(UInt64(rows.count)))] : arrays
+    func append(to parameters: inout PackedParameters) {
+        parameters.append(binary: encoder.encode)
+        if isCounted { parameters.append(.binary(bigEndian(UInt64(encoder.rows.count)))) }
     }
 }
 
@@ -25,5 +20,9 @@ struct RowCells: ParameterSource {
     let chunks: [ChangeChunk]
     let approximateBytes: Int
 
-    func parameters() -> [PostgresParameter] { cells.map { chunks[Int($0.chunk)].arena.parameter($0.cell) } }
+    func append(to parameters: inout PackedParameters) {
+        for place in cells {
+            chunks[Int(place.chunk)].arena.withValues { cells, values in parameters.append(cells[place.cell], values) }
+        }
+    }
 }

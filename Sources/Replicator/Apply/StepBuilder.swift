@@ -213,7 +213,8 @@ struct StepBuilder: Sendable {
             rest = rest.dropFirst(rows.count)
             let sizeBytes = rows.count == 1 ? self.sizeBytes(of: rows, columns, group, chunks) : 0
             let arrays = RowArrays(
-                columns: columns, rows: rows, plan: group, chunks: chunks, isCounted: shape.isGuarded,
+                encoder: ArrayEncoder(columns: columns, rows: rows, plan: group, chunks: chunks),
+                isCounted: shape.isGuarded,
                 approximateBytes: max(sizeBytes, min(limits.statementBytes, 64 * rows.count * columns.count)))
             let step = step(name, arrays, isEncodedNow: sizeBytes >= limits.doubtfulRowBytes)
             batch.add(
@@ -238,9 +239,10 @@ struct StepBuilder: Sendable {
     }
 
     private func step(_ name: String, _ source: some ParameterSource, isEncodedNow: Bool) -> PipelineStep {
-        isEncodedNow
-            ? .execute(name: name, parameters: source.parameters(), binaryResult: false)
-            : .executeLater(name: name, parameters: source)
+        guard isEncodedNow else { return .executeLater(name: name, parameters: source) }
+        var parameters = PackedParameters(bytes: source.approximateBytes)
+        source.append(to: &parameters)
+        return .executePacked(name: name, parameters: parameters)
     }
 
     /// The rows of an insert that is worth a COPY.
