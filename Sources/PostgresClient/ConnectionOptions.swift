@@ -47,11 +47,16 @@ public struct ConnectionOptions: Sendable, CustomStringConvertible {
         ("lock_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
         // As ours: the session of a host that is gone ends, with the locks and the replication origin that it holds. No
-        // `tcp_user_timeout`: it would end a COPY whose rows wait for so long, since the other server is busy.
+        // `tcp_user_timeout` for all: it would end a COPY whose rows wait for so long, since the other server is busy.
         ("tcp_keepalives_idle", "30"),
         ("tcp_keepalives_interval", "10"),
         ("tcp_keepalives_count", "3"),
     ]
+
+    /// How long a server keeps the session of a host that is gone: what `pinnedSettings` and `answersInTime` come to.
+    public static let silenceMilliseconds: Int64 = 60_000
+    /// For a session that the server never sends much: a host that is gone, with an answer on its way to it, gets no keepalives.
+    public static let answersInTime: (name: String, value: String) = ("tcp_user_timeout", "60s")
 
     /// `user@host:port/database`, or the service's name; never a secret.
     public var description: String { ConninfoText.target(of: conninfo) }

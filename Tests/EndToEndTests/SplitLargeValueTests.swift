@@ -135,6 +135,26 @@ import Testing
         await pair.remove()
     }
 
+    /// Somebody has deleted the row where nobody may: it can be brought back, and the split goes on.
+    @Test func aChangedKeyWhoseRowIsGoneWaitsForIt() async throws {
+        let pair = try await SplitPair(
+            schema: Self.schema, tables: "  stay: { match: [id], insert: bot, delete: bot, columns: { bot: [id, mine, theirs, status] } }\n")
+        _ = try await pair.bot.execute("INSERT INTO public.stay SELECT n, repeat('old', 2000), 'x' FROM generate_series(1, 3) n")
+        let first = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.rows)
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        _ = try await pair.sync.execute("DELETE FROM public.stay WHERE id = 2")
+        _ = try await pair.bot.execute("UPDATE public.stay SET id = id + 100 WHERE id = 2")
+        let stopped = try await pair.command(["run", "--http", "none"], timeoutSeconds: 120)
+        #expect(stopped.exitCode != 0 && stopped.errors.contains("found no row on sync"), "\(stopped.errors)")
+        _ = try await pair.sync.execute("INSERT INTO public.stay SELECT 2, repeat('old', 2000), 'x'")
+        let worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.rows)
+        #expect(try await pair.sync.execute("SELECT length(mine) FROM public.stay WHERE id = 102").firstValue == "6000")
+        try await end(pair, worker)
+    }
+
     /// The same on the side to which the key comes: what is its own has to travel back.
     @Test func aChangedKeyThatComesBackWithoutTheOldRowStopsTheSplit() async throws {
         let pair = try await pair(full: true)

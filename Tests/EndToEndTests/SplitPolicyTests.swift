@@ -195,4 +195,99 @@ import Testing
         #expect(try await again.wait() == 0, "\(again.errors)")
         await pair.remove()
     }
+
+    private static func owned(_ phone: String, visits: String = "delta") -> String {
+        """
+          guests:
+            match: [id]
+            insert: bot
+            delete: bot
+            columns: { \(phone == "bot" ? "bot: [spare, phone]" : "bot: [spare], sync: [phone]"), shared: { visits: { policy: \(visits) } } }
+
+        """
+    }
+
+    /// What both had written before is judged as then; one side has decided already.
+    @Test(arguments: ["bot", "sync"])
+    func aSharedColumnThatGetsAnOwnerIsSharedUntilItsWritesHaveArrived(owner: String) async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 10), (2, 1, 10)")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.kill9()
+        _ = try await worker.wait()
+        _ = try await pair.bot.execute("BEGIN; UPDATE public.guests SET phone = 20 WHERE id = 1; UPDATE public.guests SET spare = 5 WHERE id = 2; COMMIT")
+        _ = try await pair.sync.execute("UPDATE public.guests SET phone = 30 WHERE id = 1")
+        // Of this one nobody has seen anything.
+        _ = try await pair.sync.execute("UPDATE public.guests SET phone = 7 WHERE id = 2")
+        let holder = try await PostgresConnection.connect(ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""))
+        _ = try await holder.execute("BEGIN; SELECT FROM public.guests WHERE id = 2 FOR UPDATE")
+        worker = try await pair.startStreaming()
+        try await waitUntil("sync's writes have been judged") {
+            try await pair.bot.execute("SELECT phone FROM public.guests WHERE id = 1").firstValue == "30"
+        }
+        worker.kill9()
+        _ = try await worker.wait()
+        let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        try await waitUntil("the server has let go of it") {
+            _ = try await pair.sync.execute("SELECT pg_terminate_backend(pid) \(waiting)")
+            return try await pair.sync.execute("SELECT \(waiting)").rows.isEmpty
+        }
+        try pair.write(tables: Self.owned(owner))
+        worker = try await pair.startStreaming()
+        await holder.close()
+        try await waitUntil("bot's have arrived") {
+            try await pair.sync.execute("SELECT spare FROM public.guests WHERE id = 2").firstValue == "5"
+        }
+        #expect(try await pair.values(Self.all) == Array(repeating: "1 30 10, 2 7 10", count: 2))
+        try await worker.waitForErrors("former policies have nothing more to decide", timeoutSeconds: 60)
+        try await waitUntil("they are forgotten") {
+            try await pair.sync.execute("SELECT FROM lindero.split_policy WHERE column_name = 'phone'").rows.isEmpty
+        }
+        // From then on it is its owner's alone.
+        let (mine, others) = owner == "bot" ? (pair.bot, pair.sync) : (pair.sync, pair.bot)
+        _ = try await others.execute("UPDATE public.guests SET phone = 50 WHERE id = 2")
+        _ = try await mine.execute("UPDATE public.guests SET phone = 40 WHERE id = 1")
+        _ = try await pair.bot.execute("UPDATE public.guests SET visits = 11 WHERE id = 2")
+        _ = try await pair.sync.execute("UPDATE public.guests SET visits = 12 WHERE id = 1")
+        try await waitUntil("what was written has arrived") {
+            let visits = try await pair.values("SELECT string_agg(visits::text, ' ' ORDER BY id) FROM public.guests")
+            let phone = try await others.execute("SELECT phone FROM public.guests WHERE id = 1").firstValue
+            return visits == ["12 11", "12 11"] && phone == "40"
+        }
+        #expect(try await mine.execute("SELECT phone FROM public.guests WHERE id = 2").firstValue == "7")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// Long after it was shared it may be again, under any policy.
+    @Test func aColumnThatWasSharedOnceIsNotJudgedByThat() async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
+        let terms = "SELECT string_agg(policy, ' ' ORDER BY origin_lsn) FROM lindero.split_policy WHERE column_name = 'phone'"
+        func run(_ tables: String, passes: Bool = false, _ expected: String?) async throws {
+            try pair.write(tables: tables)
+            let worker = try await pair.startStreaming()
+            #expect(try await pair.sync.execute(terms).firstValue == expected)
+            let end = try await pair.bot.execute("SELECT pg_current_wal_insert_lsn()").firstValue ?? ""
+            let otherEnd = try await pair.sync.execute("SELECT pg_current_wal_insert_lsn()").firstValue ?? ""
+            try await waitUntil("what was written before is there") {
+                let seen = "SELECT bool_and(applied_lsn >= '\(end)' AND causal_lsn >= '\(otherEnd)') FROM lindero.direction WHERE name = 'bot->sync'"
+                return try await pair.sync.execute(seen).firstValue == "t"
+            }
+            worker.terminate()
+            #expect(try await worker.wait() == 0, "\(worker.errors)")
+        }
+        let hidden = Self.owned("bot") + "    private: [phone]\n"
+        try await run(Self.tables(phone: "last_write"), "last_write")
+        try await run(hidden, "last_write none")
+        try await run(hidden, nil)
+        // What did not travel meanwhile a person has to look at.
+        try pair.write(tables: Self.tables(phone: "delta"))
+        let refused = try await pair.command(["run", "--http", "none"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("column \"phone\" of guests was private"), "\(refused.errors)")
+        _ = try await pair.sync.execute("UPDATE lindero.split_table SET private_columns = '{}'; UPDATE lindero.split_column SET left_sides = '{}'")
+        try await run(Self.tables(phone: "delta"), "delta")
+        await pair.remove()
+    }
 }

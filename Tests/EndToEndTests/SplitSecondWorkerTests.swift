@@ -27,4 +27,36 @@ import Testing
         #expect(try await first.wait() == 0, "\(first.errors)")
         await pair.remove()
     }
+
+    /// What it would let travel is nobody's business while it does not run: the first one would find that columns had stayed behind.
+    @Test(arguments: [
+        "  notes: { match: [id], insert: bot, delete: bot, columns: { bot: [id, mine, theirs] } }\n",
+        "  notes: { match: [id], insert: bot, delete: bot, columns: { bot: [id], sync: [theirs, mine] }, private: [mine] }\n",
+        "  later: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }\n",
+    ])
+    func anotherFileOfASecondWorkerChangesNothing(tables: String) async throws {
+        let own = "  notes: { match: [id], insert: bot, delete: bot, columns: { bot: [id, mine], sync: [theirs] } }\n"
+            + "  later: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }\n"
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.notes (id int PRIMARY KEY, mine int, theirs int); CREATE TABLE public.later (id int PRIMARY KEY)",
+            tables: own)
+        let first = try await pair.startStreaming()
+        let noted = """
+            SELECT concat_ws(' ', (SELECT string_agg(concat_ws(' ', column_name, owner, left_sides), ',' ORDER BY table_name, column_name)
+              FROM lindero.split_column), (SELECT string_agg(concat_ws(' ', table_name, private_columns, left_at), ',' ORDER BY 1) FROM lindero.split_table))
+            """
+        let before = try await pair.sync.execute(noted).firstValue
+        #expect(before?.contains("mine bot {}") == true)
+        try pair.write(tables: tables)
+        let second = try await pair.command(["run", "--http", "none"], timeoutSeconds: 180)
+        #expect(second.exitCode == 2 && second.errors.contains("is in use by another session"), "\(second.errors)")
+        #expect(try await pair.sync.execute(noted).firstValue == before)
+        // It reconnects, and finds nothing amiss.
+        _ = try await pair.bot.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database() AND active")
+        _ = try await pair.bot.execute("INSERT INTO public.notes VALUES (1, 1, 1)")
+        try await waitUntil("it goes on: \(first.errors)") { try await pair.sync.execute("SELECT FROM public.notes").rowCount == 1 }
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        await pair.remove()
+    }
 }

@@ -142,4 +142,53 @@ import Testing
         await watcher.close()
         await pair.remove()
     }
+
+    private static let guests = "  guests: { match: [id], insert: bot, delete: bot, columns: { bot: [note], shared: { phone: { policy: last_write } } } }\n"
+
+    /// Tables of the origin are nobody's to alter: what is missing there is told before anything is done.
+    @Test func aReplicasTablesDoNotHideThoseOfTheOrigin() async throws {
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, phone text, note text)", tables: Self.guests, migrates: false)
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 'p', 'n')")
+        _ = try await pair.sync.execute("DROP TABLE public.guests")
+        try pair.write(tables: Self.guests, backend: "replica")
+        let replica = try pair.run()
+        try await replica.waitForErrors("streaming direction=bot->sync", timeoutSeconds: 60)
+        replica.terminate()
+        #expect(try await replica.wait() == 0, "\(replica.errors)")
+        let before = try await pair.sync.execute("SELECT applied_lsn::text FROM lindero.direction").firstValue
+        try pair.write(tables: Self.guests)
+        let refused = try await pair.command(["run", "--http", "none"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("bot: changes of guests do not carry the whole old row"), "\(refused.errors)")
+        #expect(try await pair.sync.execute("SELECT applied_lsn::text FROM lindero.direction").firstValue == before)
+        _ = try await pair.bot.execute("ALTER TABLE public.guests REPLICA IDENTITY FULL")
+        try await expectStart(pair)
+        #expect(try await pair.sync.execute("SELECT relreplident FROM pg_class WHERE oid = 'public.guests'::regclass").firstValue == "f")
+        await pair.remove()
+    }
+
+    /// While it prepares the split's beginning nobody else may stream: where the other side stands is being noted.
+    @Test func aSecondWorkerDoesNotGetBetweenTheCopyAndTheSplit() async throws {
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, phone text, note text); ALTER TABLE public.guests REPLICA IDENTITY FULL",
+            tables: Self.guests)
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 'p', 'n')")
+        let held = try await PostgresConnection.connect(ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""))
+        _ = try await held.execute("BEGIN; SELECT pg_current_xact_id()")
+        let first = try pair.run()
+        let holder = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE\\_REPLICATION\\_SLOT%'"
+        try await waitUntil("it waits for the transaction: \(first.errors)") { try await pair.sync.execute(holder).rowCount == 1 }
+        let second = try pair.run()
+        try await second.waitForErrors("another session has the slot or the origin", timeoutSeconds: 60)
+        _ = try await pair.bot.execute("UPDATE public.guests SET note = 'later'")
+        #expect(try await pair.sync.execute("SELECT note FROM public.guests").firstValue == "n", "nobody has applied it")
+        await held.close()
+        for direction in ["bot->sync", "sync->bot"] { try await first.waitForErrors("streaming direction=\(direction)", timeoutSeconds: 60) }
+        #expect(try await second.wait(timeoutSeconds: 180) == 2, "\(second.errors)")
+        #expect(!second.errors.contains("streaming direction"), "\(second.errors)")
+        try await pair.waitUntilEqual("SELECT string_agg(concat_ws(' ', id, phone, note), ',') FROM public.guests")
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        await pair.remove()
+    }
 }

@@ -21,9 +21,10 @@ struct SplitStartChecks: Sendable {
 
     /// - Parameters:
     ///   - sides: with the roles of their services, where they are known.
-    ///   - created: quoted names of tables that get their old rows when their data is there.
+    ///   - created: quoted names of tables of one side that get their old rows when their data is there.
     static func read(
-        _ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection, roles: [String])], created: Set<String> = []
+        _ policy: OwnershipPolicy, _ sides: [(name: String, connection: PostgresConnection, roles: [String])],
+        created: (side: String, tables: Set<String>)? = nil
     ) async throws(PostgresError) -> SplitStartChecks {
         var read: [Side] = []
         for (name, connection, own) in sides {
@@ -31,8 +32,9 @@ struct SplitStartChecks: Sendable {
             let roles = policy.isInTransition ? sides.flatMap(\.roles) : own
             let tables = try await CatalogReader.tables(connection, matching: policy.tables.keys.sorted())
             let other = sides.first { $0.name != name }?.name ?? name
+            let waiting = created?.side == name ? created?.tables ?? [] : []
             let telling = tables.filter {
-                !created.contains($0.name.sql) && policy.tables[$0.name]?.mustTellOldRow($0, on: name, by: other) == true
+                !waiting.contains($0.name.sql) && policy.tables[$0.name]?.mustTellOldRow($0, on: name, by: other) == true
             }
             read.append(
                 Side(

@@ -27,13 +27,17 @@ public struct TableCopyState: Sendable, Equatable {
         return states
     }
 
+    /// `unfinished_tables` of the row `d`, which the schema of an older Lindero lacks: it is migrated later than looked at.
+    static let unfinishedSQL =
+        "ARRAY(SELECT pg_catalog.jsonb_array_elements_text(coalesce(pg_catalog.to_jsonb(d) -> 'unfinished_tables', '[]')))"
+
     /// Quoted names of tables that Lindero made and whose copy is not complete: their keys come after the data.
     public static func unfinished(_ connection: PostgresConnection, direction: String) async throws(PostgresError) -> Set<String> {
         let tables = try await connection.query(
             """
             SELECT CASE WHEN prepared_at IS NULL THEN created_tables
-                   ELSE ARRAY(SELECT pg_catalog.unnest(created_tables) INTERSECT SELECT pg_catalog.unnest(unfinished_tables)) END::text
-            FROM lindero.direction WHERE name = $1
+                   ELSE ARRAY(SELECT pg_catalog.unnest(created_tables) INTERSECT SELECT pg_catalog.unnest(\(unfinishedSQL))) END::text
+            FROM lindero.direction d WHERE name = $1
             """, [.text(direction)])
         return Set(SQLText.elements(ofArray: tables.firstValue ?? "{}"))
     }

@@ -43,24 +43,54 @@ struct SplitPreparation: Sendable {
         if hasBegun { return }
         try await catchUp()
         if states[.origin].isDraining { return }
-        let begins = try await settings.withBoth { sides in
-            try await giveOldRows(sides[.other])
-            // What the copy has made was not there before.
-            try await check(sides)
-            try await prepareOther(origin: sides[.origin], other: sides[.other])
-            // That may have waited for others, and who wanted a split may have thought better of it.
-            if states[.origin].isDraining { return false }
-            try await begin(origin: sides[.origin], other: sides[.other])
-            return true
+        let end = try await PostgresConnection.with(settings[writing: .other].applyOptions) { fence in
+            try await takeOrigin(fence)
+            return try await settings.withBoth { try await begin($0) }
         }
-        guard begins else { return }
-        logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
+        switch end {
+        case .drained: return
+        case .met: return try await run(hasConnected: hasConnected)
+        case .begun: logger.notice("the split begins", metadata: ["directions": "\(forward.name), \(backward.name)"])
+        }
+    }
+
+    private enum End {
+        case begun, drained
+        /// Another worker has begun it meanwhile.
+        case met
+    }
+
+    /// Keeps every other worker from streaming, and from beginning the split, for as long as the session lives: where the other
+    /// side stands must not change while the split's beginning is noted.
+    private func takeOrigin(_ fence: PostgresConnection) async throws {
+        let end = Monotonic.milliseconds() + 5_000
+        while true {
+            do {
+                _ = try await ProgressOrigin(connection: fence, direction: forward.name).acquire()
+                return
+            } catch let error as PostgresError where error.isObjectInUse && Monotonic.milliseconds() < end {
+                // The session that has caught up ends.
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    private func begin(_ sides: SidePair<PostgresConnection>) async throws -> End {
+        if try await hasBegun(sides[.other]) { return .met }
+        try await giveOldRows(sides[.other])
+        // What the copy has made was not there before.
+        try await check(sides)
+        try await prepareOther(origin: sides[.origin], other: sides[.other])
+        // That may have waited for others, and who wanted a split may have thought better of it.
+        if states[.origin].isDraining { return .drained }
+        try await begin(origin: sides[.origin], other: sides[.other])
+        return .begun
     }
 
     private func check(_ sides: SidePair<PostgresConnection>, created: Set<String> = []) async throws {
         guard let policy = forward.policy else { return }
         try await SplitStartChecks.read(
-            policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }, created: created
+            policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }, created: (settings.name(.other), created)
         ).require()
     }
 
@@ -70,16 +100,12 @@ struct SplitPreparation: Sendable {
 
     /// Goes on with a split that has begun; false when it has not.
     private func goOn(_ sides: SidePair<PostgresConnection>, hasBegun: Bool) async throws -> Bool {
-        let other = sides[.other]
         guard hasBegun else {
             try await requireOldRows(sides[.origin])
             return false
         }
-        let members = SplitMembers(settings: settings, other: other)
-        try await members.requireNone()
-        try await followOwnership(sides)
-        // Only now: what is refused before has not been carried.
-        try await members.follow()
+        try await SplitMembers(settings: settings, other: sides[.other]).requireNone()
+        _ = try await unpublished(sides)
         for side in Side.allCases { states[side].noteStart() }
         return true
     }
@@ -144,23 +170,10 @@ struct SplitPreparation: Sendable {
         tables.filter { policy.tables[$0.name]?.isSilent(settings.name(side), towards: settings.name(side.opposite)) == false }
     }
 
-    /// Publishes what a side has got to say since the split began: its changes would else be left out, and nobody told.
-    private func followOwnership(_ sides: SidePair<PostgresConnection>) async throws {
-        guard let policy = forward.policy else { return }
-        var published = SidePair<Set<QualifiedName>> { _ in [] }
-        for side in Side.allCases {
-            let direction = settings[reading: side]
-            try await SourceCheck(settings: direction, connection: sides[side]).verifyPublication()
-            published[side] = try await listed(direction.publication, on: sides[side])
-        }
-        let known = published[.origin].union(published[.other])
-        var missing = SidePair<[TableDescription]> { _ in [] }
-        for side in Side.allCases {
-            let tables = try await CatalogReader.tables(sides[side], matching: policy.tables.keys.sorted())
-            missing[side] = sent(tables, from: side, policy).filter { !published[side].contains($0.name) }
-        }
-        let later = Set(missing.both.joined().map(\.name)).subtracting(known).sorted()
-        guard later.isEmpty else { throw laterTables(later) }
+    /// Publishes and notes what travels from now on. Only the worker that holds both sides' origins may: another one, with another
+    /// configuration, would have the one that runs believe that its tables had stayed behind.
+    func follow(_ sides: SidePair<PostgresConnection>) async throws {
+        let missing = try await unpublished(sides)
         for side in Side.allCases where !missing[side].isEmpty {
             let direction = settings[reading: side]
             try await ReplicationObjects(settings: direction, source: sides[side]).addToPublication(missing[side])
@@ -170,6 +183,30 @@ struct SplitPreparation: Sendable {
                     "direction": "\(direction.name)", "tables": "\(missing[side].map(\.name).sorted().map(\.sql).joined(separator: ", "))",
                 ])
         }
+        // Only now: what is refused before has not been carried.
+        try await SplitMembers(settings: settings, other: sides[.other]).follow()
+    }
+
+    /// What a side has got to say since the split began: its changes would else be left out, and nobody told.
+    ///
+    /// - Throws: `ReplicationFailure` for a table that was no part of the split.
+    private func unpublished(_ sides: SidePair<PostgresConnection>) async throws -> SidePair<[TableDescription]> {
+        var missing = SidePair<[TableDescription]> { _ in [] }
+        guard let policy = forward.policy else { return missing }
+        var published = SidePair<Set<QualifiedName>> { _ in [] }
+        for side in Side.allCases {
+            let direction = settings[reading: side]
+            try await SourceCheck(settings: direction, connection: sides[side]).verifyPublication()
+            published[side] = try await listed(direction.publication, on: sides[side])
+        }
+        let known = published[.origin].union(published[.other])
+        for side in Side.allCases {
+            let tables = try await CatalogReader.tables(sides[side], matching: policy.tables.keys.sorted())
+            missing[side] = sent(tables, from: side, policy).filter { !published[side].contains($0.name) }
+        }
+        let later = Set(missing.both.joined().map(\.name)).subtracting(known).sorted()
+        guard later.isEmpty else { throw laterTables(later) }
+        return missing
     }
 
     /// What a publication sends: also partitions that are sent under their root's name.

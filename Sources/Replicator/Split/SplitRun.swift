@@ -5,7 +5,7 @@ import ReplicationCore
 /// One life of a split: both streams and both appliers, until something ends one of them. Then all end: a stream that was
 /// cut is read again from where both directions stand.
 struct SplitRun: Sendable {
-    let settings: SplitSettings
+    var settings: SplitSettings
     let states: SidePair<DirectionState>
     let logger: Logger
     let worker: String
@@ -62,7 +62,9 @@ struct SplitRun: Sendable {
         do {
             var target = settings[writing: side].applyOptions
             target.settings.append((name: "idle_in_transaction_session_timeout", value: "\(SplitBarrier.heldMilliseconds)"))
-            for options in [target, settings.options(side), settings.options(side)] {
+            var asking = settings.options(side)
+            asking.settings.append(ConnectionOptions.answersInTime)
+            for options in [target, asking, asking] {
                 opened.append(try await PostgresConnection.connect(options))
             }
             try await DirectionRun.commitAsynchronously(opened[0])
@@ -86,9 +88,22 @@ struct SplitRun: Sendable {
             origins.append(try await origin.name())
         }
         let positions = try await progress { links[$0].target }
+        let controls = SidePair { links[$0].control }
+        try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).follow(controls)
+        let former = try await SplitPolicies(settings: settings, other: controls[.other]).follow(controls, progress: positions)
+        var run = self
+        if !former.shared.isEmpty { run.settings = settings.sharing(former.shared) }
+        try await run.stream(links, files, origins, positions, former.rules)
+    }
+
+    /// - Parameters:
+    ///   - origins: names, by the side on which they are.
+    ///   - positions: by the side that is read.
+    private func stream(
+        _ links: SidePair<Links>, _ files: SplitFiles, _ origins: [String], _ positions: SidePair<SplitProgress>,
+        _ former: SplitPolicies.Rules
+    ) async throws {
         let tableIDs = settings.tableIDs
-        let former = try await SplitPolicies(settings: settings, other: links[.other].control).follow(
-            SidePair { links[$0].control }, progress: positions)
         let readers = SidePair { side in
             SplitReader.restart(
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],

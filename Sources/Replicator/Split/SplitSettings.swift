@@ -62,6 +62,18 @@ public struct SplitSettings: Sendable {
         return settings
     }
 
+    /// The same with some columns that both sides write.
+    func sharing(_ columns: [ColumnName: SharedColumnRule]) -> SplitSettings {
+        var settings = self
+        for side in Side.allCases {
+            guard let policy = directions[side].policy else { continue }
+            var tables = policy.tables
+            for (column, rule) in columns { tables[column.table]?.columns[column.column] = .shared(rule) }
+            settings.directions[side].policy = OwnershipPolicy(tables: tables, isInTransition: policy.isInTransition)
+        }
+        return settings
+    }
+
     func sequences(origin: PostgresConnection, other: PostgresConnection) -> SequenceSplit {
         SequenceSplit(
             origin: (name(.origin), origin), other: (name(.other), other),

@@ -34,7 +34,9 @@ public struct ChangeFeed: Sendable {
                 let hasStreamed = state.receivedLSN != .zero
                 let waitedMilliseconds = Monotonic.milliseconds() - startedAtMilliseconds
                 if error.isObjectInUse {
-                    guard hasStreamed || waitedMilliseconds < DirectionSupervisor.takeoverMilliseconds else {
+                    if !hasStreamed, waitedMilliseconds >= DirectionSupervisor.takeoverMilliseconds,
+                        await waitedMilliseconds >= DirectionSupervisor.takeoverMilliseconds(of: settings)
+                    {
                         throw DirectionSupervisor.slotInUse(settings)
                     }
                 } else {

@@ -19,20 +19,22 @@ struct DirectionRecord {
         var unfinishedTables: Set<String>
         /// Whether foreign keys wait for the stream.
         var foreignKeysWait: Bool
+        /// Whether it is a direction of a split that has begun.
+        var isSplit: Bool
     }
 
     func read() async throws -> Row? {
         let result = try await connection.query(
             """
-            SELECT slot, system_identifier, start_lsn::text, prepared_at::text, timeline::text, unfinished_tables::text,
-                   foreign_keys_wait::text
-            FROM lindero.direction WHERE name = $1
+            SELECT slot, system_identifier, start_lsn::text, prepared_at::text, to_jsonb(d) ->> 'timeline',
+                   \(TableCopyState.unfinishedSQL)::text, to_jsonb(d) ->> 'foreign_keys_wait', to_jsonb(d) ->> 'causal_lsn'
+            FROM lindero.direction d WHERE name = $1
             """, [.text(settings.name)])
         guard let row = result.rows.first, let lsn = row[2].flatMap({ LSN($0) }) else { return nil }
         return Row(
             slot: row[0] ?? "", systemIdentifier: row[1] ?? "", startLSN: lsn, isPrepared: row[3] != nil,
             timeline: row[4].flatMap { Int($0) }, unfinishedTables: Set(SQLText.elements(ofArray: row[5] ?? "{}")),
-            foreignKeysWait: row[6] == "true")
+            foreignKeysWait: row[6] == "true", isSplit: row[7] != nil)
     }
 
     /// Written once, when a slot is made or adopted.

@@ -172,6 +172,8 @@ struct DirectionRun: Sendable {
             progress = try await ProgressOrigin(connection: target, direction: settings.name).acquire()
         }
         guard let known = try await record.read() else { return (progress, slot) }
+        // Told with the origin taken: whoever begins a split holds it, and a replica would carry what the split has to decide.
+        if known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
         try check.requireSame(systemIdentifier, known: known.systemIdentifier)
         guard known.slot == settings.slot else {
             throw ReplicationFailure(

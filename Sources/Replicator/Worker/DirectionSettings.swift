@@ -121,6 +121,7 @@ extension DirectionSettings {
             (name: "plan_cache_mode", value: "force_generic_plan"),
             // A `FusedStatement` joins up to nine single rows: any order is as good, and looking for a better one takes long.
             (name: "join_collapse_limit", value: "1"),
+            ConnectionOptions.answersInTime,
         ]
         return options
     }

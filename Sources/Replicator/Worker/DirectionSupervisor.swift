@@ -249,13 +249,13 @@ public struct DirectionSupervisor: Sendable {
         attempt.resumedAtMilliseconds = Monotonic.milliseconds()
     }
 
-    /// How long to wait for a slot that another session holds: a server ends the stream of a host that is gone when it has heard
-    /// nothing of it for `wal_sender_timeout`.
+    /// How long to wait for a slot or an origin that another session holds: a server ends the stream of a host that is gone when it
+    /// has heard nothing of it for `wal_sender_timeout`, and its other sessions as they have asked it to.
     static func takeoverMilliseconds(of settings: DirectionSettings) async -> Int64 {
         let timeout = try? await PostgresConnection.with(settings.source) { source in
             try await SourceCheck(settings: settings, connection: source).senderTimeoutMilliseconds()
         }
-        return max(takeoverMilliseconds, Int64(timeout ?? 60_000) + takeoverMilliseconds / 2)
+        return max(Int64(timeout ?? 60_000), ConnectionOptions.silenceMilliseconds) + takeoverMilliseconds / 2
     }
 
     private func record(_ phase: DirectionPhase, problem: String) async {
@@ -320,6 +320,13 @@ extension DirectionSupervisor {
             "Publication \(settings.publication) was not there on \(settings.sourceName) when changes after \(lsn) were "
                 + "made, so PostgreSQL cannot decode them. \(settings.targetName) has everything before, and nothing of them.",
             nextStep: settings.copyAnew, isBlocker: true)
+    }
+
+    static func splitHasBegun(_ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .slotInUse,
+            "\(settings.name) is one direction of a split, which another worker has begun: a replica's worker would apply what the split has to decide.",
+            nextStep: "Run `lindero run` with `backend: split`, or `lindero rollback --execute` to have a replica again.", isBlocker: true)
     }
 
     static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {
