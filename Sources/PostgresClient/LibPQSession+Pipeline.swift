@@ -97,7 +97,8 @@ extension LibPQSession {
         case .executePacked(let name, let parameters):
             return execute(handle, name, parameters)
         case .executeLater(let name, let source):
-            packed.removeAll()
+            defer { packed.removeAll() }
+            packed.reserve(bytes: source.approximateBytes)
             source.append(to: &packed)
             // Refused in the middle of a pipeline, it spoils what is open: the caller rolls back.
             try ParameterBlock.check(packed)

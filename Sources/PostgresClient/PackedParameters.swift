@@ -33,6 +33,9 @@ public struct PackedParameters: Sendable {
         }
     }
 
+    /// Makes room, so that a large value is not copied for the small one behind it.
+    mutating func reserve(bytes byteCount: Int) { bytes.reserveCapacity(bytes.count + byteCount) }
+
     /// Keeps no value, and the memory for the next ones unless it is much.
     mutating func removeAll() {
         entries.removeAll(keepingCapacity: true)

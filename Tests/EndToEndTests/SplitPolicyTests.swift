@@ -1,3 +1,4 @@
+import Foundation
 import PostgresClient
 import TestSupport
 import Testing
@@ -174,6 +175,9 @@ import Testing
         try pair.write(tables: tables("prefer, side: bot"))
         let refused = try await pair.command(["run", "--http", "none"])
         #expect(refused.exitCode == 2 && refused.errors.contains("rooms.hotel is a reference, and is to get another policy"), "\(refused.errors)")
+        try pair.write(tables: tables("prefer, side: bot").replacingOccurrences(of: ", shared: { hotel: { policy: prefer, side: bot } }", with: ""))
+        let owned = try await pair.command(["run", "--http", "none"])
+        #expect(owned.exitCode == 2 && owned.errors.contains("rooms.hotel is a reference, and is to get another owner"), "\(owned.errors)")
         await pair.remove()
     }
 
@@ -208,23 +212,22 @@ import Testing
     }
 
     /// What both had written before is judged as then; one side has decided already.
-    @Test(arguments: ["bot", "sync"])
-    func aSharedColumnThatGetsAnOwnerIsSharedUntilItsWritesHaveArrived(owner: String) async throws {
-        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
-        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 10), (2, 1, 10)")
+    @Test(arguments: ["bot", "sync"], [("last_write", 30), ("prefer, side: bot", 20)])
+    func aSharedColumnThatGetsAnOwnerIsSharedUntilItsWritesHaveArrived(owner: String, policy: (String, Int)) async throws {
+        let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: policy.0))
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 10), (2, 1, 10), (3, 1, 10)")
         var worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(Self.all)
         worker.kill9()
         _ = try await worker.wait()
         _ = try await pair.bot.execute("BEGIN; UPDATE public.guests SET phone = 20 WHERE id = 1; UPDATE public.guests SET spare = 5 WHERE id = 2; COMMIT")
         _ = try await pair.sync.execute("UPDATE public.guests SET phone = 30 WHERE id = 1")
-        // Of this one nobody has seen anything.
         _ = try await pair.sync.execute("UPDATE public.guests SET phone = 7 WHERE id = 2")
         let holder = try await PostgresConnection.connect(ConnectionOptions(pair.environment["SYNC_DATABASE_URL"] ?? ""))
         _ = try await holder.execute("BEGIN; SELECT FROM public.guests WHERE id = 2 FOR UPDATE")
         worker = try await pair.startStreaming()
         try await waitUntil("sync's writes have been judged") {
-            try await pair.bot.execute("SELECT phone FROM public.guests WHERE id = 1").firstValue == "30"
+            try await pair.bot.execute("SELECT phone FROM public.guests WHERE id = 2").firstValue == "7"
         }
         worker.kill9()
         _ = try await worker.wait()
@@ -233,13 +236,19 @@ import Testing
             _ = try await pair.sync.execute("SELECT pg_terminate_backend(pid) \(waiting)")
             return try await pair.sync.execute("SELECT \(waiting)").rows.isEmpty
         }
+        // Of this one nobody has heard when the column gets its owner.
+        _ = try await pair.sync.execute("UPDATE public.guests SET phone = 8 WHERE id = 3")
         try pair.write(tables: Self.owned(owner))
         worker = try await pair.startStreaming()
         await holder.close()
         try await waitUntil("bot's have arrived") {
             try await pair.sync.execute("SELECT spare FROM public.guests WHERE id = 2").firstValue == "5"
         }
-        #expect(try await pair.values(Self.all) == Array(repeating: "1 30 10, 2 7 10", count: 2))
+        try await waitUntil("sync's has arrived") {
+            try await pair.bot.execute("SELECT phone FROM public.guests WHERE id = 3").firstValue == "8"
+        }
+        #expect(try await pair.values(Self.all) == Array(repeating: "1 \(policy.1) 10, 2 7 10, 3 8 10", count: 2))
+        #expect(try await pair.sync.execute("SELECT DISTINCT left_sides::text FROM lindero.split_column").rows.map { $0[0] } == ["{}"])
         try await worker.waitForErrors("former policies have nothing more to decide", timeoutSeconds: 60)
         try await waitUntil("they are forgotten") {
             try await pair.sync.execute("SELECT FROM lindero.split_policy WHERE column_name = 'phone'").rows.isEmpty
@@ -253,9 +262,30 @@ import Testing
         try await waitUntil("what was written has arrived") {
             let visits = try await pair.values("SELECT string_agg(visits::text, ' ' ORDER BY id) FROM public.guests")
             let phone = try await others.execute("SELECT phone FROM public.guests WHERE id = 1").firstValue
-            return visits == ["12 11", "12 11"] && phone == "40"
+            return visits == ["12 11 10", "12 11 10"] && phone == "40"
         }
         #expect(try await mine.execute("SELECT phone FROM public.guests WHERE id = 2").firstValue == "7")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// Old rows were needed while it was shared: who has taken them away already does without what they are for.
+    @Test func aColumnWithAnOwnerNeedsNoOldRows() async throws {
+        func tables(_ columns: String) -> String { "  guests: { match: [id], insert: bot, delete: bot, columns: { \(columns) } }\n" }
+        let pair = try await SplitPair(
+            schema: Self.schema, tables: tables("bot: [spare, visits], shared: { phone: { policy: last_write } }"))
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 10)")
+        var worker = try await pair.startStreaming()
+        try await pair.waitUntilEqual(Self.all)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.guests REPLICA IDENTITY DEFAULT") }
+        try pair.write(tables: tables("bot: [spare, visits, phone]"))
+        _ = try await pair.bot.execute("UPDATE public.guests SET phone = 5, visits = 11")
+        worker = try await pair.startStreaming()
+        try await waitUntil("bot's write arrives: \(worker.errors)") { try await pair.values(Self.all) == ["1 5 11", "1 5 11"] }
+        #expect(worker.errors.contains("columns are their owners' before all has arrived"), "\(worker.errors)")
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         await pair.remove()

@@ -59,4 +59,24 @@ import Testing
         #expect(try await first.wait() == 0, "\(first.errors)")
         await pair.remove()
     }
+
+    /// Nor does a replica's worker add what its file names.
+    @Test func aReplicasWorkerAltersNothingOfASplit() async throws {
+        let notes = "  notes: { match: [id], insert: bot, delete: bot, columns: { bot: [id, mine], sync: [theirs] } }\n"
+        let pair = try await SplitPair(
+            schema: "CREATE TABLE public.notes (id int PRIMARY KEY, mine int, theirs int); CREATE TABLE public.later (id int PRIMARY KEY)",
+            tables: notes)
+        let first = try await pair.startStreaming()
+        let published = "SELECT string_agg(tablename, ',' ORDER BY 1) FROM pg_publication_tables"
+        let before = try await pair.bot.execute(published).firstValue
+        try pair.write(tables: notes + "  later: { match: [id], insert: bot, delete: bot, columns: { bot: '*' } }\n", backend: "replica")
+        let second = try await pair.command(["run", "--http", "none"], timeoutSeconds: 180)
+        #expect(second.exitCode == 2 && second.errors.contains("is one direction of a split"), "\(second.errors)")
+        #expect(try await pair.bot.execute(published).firstValue == before)
+        _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1); INSERT INTO public.notes VALUES (1, 1, 1)")
+        try await waitUntil("it goes on: \(first.errors)") { try await pair.sync.execute("SELECT FROM public.notes").rowCount == 1 }
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        await pair.remove()
+    }
 }

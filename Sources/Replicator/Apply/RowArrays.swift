@@ -18,6 +18,7 @@ struct RowArrays: ParameterSource {
 struct RowCells: ParameterSource {
     let cells: [CellLocation]
     let chunks: [ChangeChunk]
+    /// Of the values, and what follows each text.
     let approximateBytes: Int
 
     func append(to parameters: inout PackedParameters) {

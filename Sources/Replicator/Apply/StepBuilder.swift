@@ -215,7 +215,7 @@ struct StepBuilder: Sendable {
             let arrays = RowArrays(
                 encoder: ArrayEncoder(columns: columns, rows: rows, plan: group, chunks: chunks),
                 isCounted: shape.isGuarded,
-                approximateBytes: max(sizeBytes, min(limits.statementBytes, 64 * rows.count * columns.count)))
+                approximateBytes: max(sizeBytes + 32 * (columns.count + 1), min(limits.statementBytes, 64 * rows.count * columns.count)))
             let step = step(name, arrays, isEncodedNow: sizeBytes >= limits.doubtfulRowBytes)
             batch.add(
                 step, sizeBytes: 64, rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)

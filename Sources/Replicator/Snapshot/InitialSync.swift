@@ -28,6 +28,8 @@ public struct InitialSync: Sendable {
                 if let known = try await DirectionRecord(connection: target, settings: settings).read() {
                     let check = SourceCheck(settings: settings, connection: source)
                     try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+                    // Before anything is altered: what is added would come to the split's worker, who knows nothing of it.
+                    if known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
                 }
                 try await NewerSnapshots(settings: settings, logger: logger).run {
                     switch settings.replication.snapshot {
@@ -44,6 +46,7 @@ public struct InitialSync: Sendable {
         try await CopyGate(settings: settings).enter(target)
         let record = DirectionRecord(connection: target, settings: settings)
         let known = try await record.read()
+        if known?.isSplit == true { throw DirectionSupervisor.splitHasBegun(settings) }
         let isResumed = known.map { $0.startLSN != .zero } ?? false
         if isResumed { state.noteStart() }
         let tables = try await publishedTables(source)

@@ -24,44 +24,68 @@ struct SplitPolicies {
 
     /// One policy of a column, from its beginning on.
     private struct Term {
-        /// `nil` where it was no shared column.
-        var rule: SharedColumnRule?
+        var state: State
         var startLSN: SidePair<LSN>
     }
 
-    /// What stands for no policy.
-    private static let none = "none"
+    /// What a column is in a term.
+    private enum State: Equatable {
+        case shared(SharedColumnRule)
+        /// By a side: its writes stand against the other one's from before.
+        case owned(String)
+        /// No column that could meet another's write.
+        case left
 
-    private var direction: String { settings[reading: .origin].name }
-    private var tables: [QualifiedName: TableOwnership] { settings[reading: .origin].policy?.tables ?? [:] }
+        /// By which two writes that met are judged.
+        var rule: SharedColumnRule? {
+            switch self {
+            case .shared(let rule): rule
+            case .owned(let side): SharedColumnRule(policy: .prefer, side: side)
+            case .left: nil
+            }
+        }
 
-    private struct Declared {
-        var column: ColumnName
-        var rule: SharedColumnRule
-        var isOwned: Bool
-    }
+        /// As it is noted.
+        var words: (policy: String, side: String?) {
+            switch self {
+            case .shared(let rule): (rule.policy.rawValue, rule.side)
+            case .owned(let side): ("owner", side)
+            case .left: ("none", nil)
+            }
+        }
 
-    /// Shared columns as declared, and what was one and has an owner. While services move, that has a policy of its own.
-    private func declared(_ known: [ColumnName: [Term]]) -> [Declared] {
-        let isInTransition = settings[reading: .origin].policy?.isInTransition ?? false
-        return tables.values.flatMap { ownership in
-            ownership.columns.keys.filter { !ownership.match.contains($0) }.compactMap { name in
-                let column = ColumnName(table: ownership.table, column: name)
-                let owner = ownership.owner(of: name)
-                if case .shared(let rule)? = ownership.columns[name], owner == nil { return Declared(column: column, rule: rule, isOwned: false) }
-                guard let owner, !isInTransition, !ownership.privateColumns.contains(name), known[column]?.last?.rule != nil else { return nil }
-                return Declared(column: column, rule: SharedColumnRule(policy: .prefer, side: owner), isOwned: true)
+        /// - Returns: `nil` for words of a later version.
+        init?(policy: String?, side: String?) {
+            switch (policy, side) {
+            case ("owner", let side?): self = .owned(side)
+            case ("none", _): self = .left
+            default:
+                guard let policy = policy.flatMap({ SharedColumnRule.Policy(rawValue: $0) }) else { return nil }
+                self = .shared(SharedColumnRule(policy: policy, side: side))
             }
         }
     }
 
-    /// Noted columns that are neither: private, of no table any more, or gone.
-    private func left(_ known: [ColumnName: [Term]], _ declared: [Declared]) -> Set<ColumnName> {
-        Set(known.keys).subtracting(declared.map(\.column)).filter { column in
-            // While services move, an owned one waits.
-            guard let ownership = tables[column.table], ownership.columns[column.column] != nil else { return true }
-            return ownership.privateColumns.contains(column.column) || ownership.owner(of: column.column) == nil
+    private var direction: String { settings[reading: .origin].name }
+    private var tables: [QualifiedName: TableOwnership] { settings[reading: .origin].policy?.tables ?? [:] }
+
+    /// Whether services move: what has an owner is shared then, its owner preferred.
+    private var isInTransition: Bool { settings[reading: .origin].policy?.isInTransition ?? false }
+
+    /// Shared columns, what was one and has an owner, and what is neither any more: private, of no table, or gone.
+    private func declared(_ known: [ColumnName: [Term]]) -> [ColumnName: State] {
+        var declared = known.mapValues { _ in State.left }
+        for ownership in tables.values {
+            for name in ownership.columns.keys where !ownership.match.contains(name) && !ownership.privateColumns.contains(name) {
+                let column = ColumnName(table: ownership.table, column: name)
+                if let owner = ownership.owner(of: name) {
+                    if known[column].map({ $0.last?.state != .left }) ?? false { declared[column] = .owned(owner) }
+                } else if case .shared(let rule)? = ownership.columns[name] {
+                    declared[column] = .shared(rule)
+                }
+            }
         }
+        return declared
     }
 
     /// Refuses what can't be changed while the split lives; alters nothing.
@@ -77,22 +101,22 @@ struct SplitPolicies {
     /// Whether nothing is on its way from the time when it was a shared column: the other side has what the origin wrote then, and the
     /// origin had what the other side wrote.
     private static func hasLeft(_ terms: [Term], _ progress: SplitProgress?) -> Bool {
-        guard let last = terms.last, last.rule == nil, let progress else { return false }
+        guard let last = terms.last, last.state == .left, let progress else { return false }
         return progress.appliedLSN >= last.startLSN[.origin] && progress.context.lsn >= last.startLSN[.other]
     }
 
     /// A counter adds what each side has added: of writes on their way that were none, one would be added, and the other not. And
     /// what a reference was may be a number that no row has any more when it would have to be written back.
     private func require(_ known: [ColumnName: [Term]]) throws {
-        let late = declared(known).filter { new in
-            guard let last = known[new.column]?.last(where: { $0.rule != nil }), last.rule != new.rule else { return false }
-            return new.rule.policy == .delta || tables[new.column.table]?.references[new.column.column] != nil
+        let late = declared(known).filter { column, state in
+            guard let rule = state.rule, let last = known[column]?.last(where: { $0.state != .left }), last.state != state else { return false }
+            return rule.policy == .delta || tables[column.table]?.references[column.column] != nil
         }
         guard !late.isEmpty else { return }
-        let list = late.map { new in
-            "\(new.column.table).\(new.column.column) "
-                + (new.rule.policy == .delta
-                    ? "is to become a counter (`delta`)" : "is a reference, and is to get another \(new.isOwned ? "owner" : "policy")")
+        let list = late.map { column, state in
+            if state.rule?.policy == .delta { return "\(column.table).\(column.column) is to become a counter (`delta`)" }
+            var isOwned: Bool { if case .owned = state { true } else { false } }
+            return "\(column.table).\(column.column) is a reference, and is to get another \(isOwned ? "owner" : "policy")"
         }.sorted().joined(separator: ", ")
         throw ReplicationFailure(
             .splitPolicy,
@@ -117,18 +141,20 @@ struct SplitPolicies {
         let declared = declared(known)
         try await noteChanges(declared, sides, &known)
         var former = Former()
-        for new in declared {
-            guard var terms = known[new.column] else { continue }
+        for (column, state) in declared where state != .left {
+            guard var terms = known[column] else { continue }
             while terms.count > 1, Self.isPassed(terms[1].startLSN, progress) {
-                try await forget(new.column, terms.removeFirst().startLSN)
+                try await forget(column, terms.removeFirst().startLSN)
             }
-            if new.isOwned, terms.count == 1 {
-                try await forget(new.column, terms[0].startLSN)
-                continue
+            if case .owned = state, !isInTransition {
+                if terms.count == 1 {
+                    try await forget(column, terms[0].startLSN)
+                    continue
+                }
+                former.shared[column] = state.rule
             }
-            if new.isOwned { former.shared[new.column] = new.rule }
-            let shared = terms.compactMap { term in term.rule.map { (rule: $0, startLSN: term.startLSN) } }
-            former.rules[new.column.table, default: [:]][new.column.column] = zip(shared, shared.dropFirst()).map { term, next in
+            let judging = terms.compactMap { term in term.state.rule.map { (rule: $0, startLSN: term.startLSN) } }
+            former.rules[column.table, default: [:]][column.column] = zip(judging, judging.dropFirst()).map { term, next in
                 FormerRule(
                     rule: term.rule,
                     endLSN: Dictionary(uniqueKeysWithValues: Side.allCases.map { (settings.name($0), next.startLSN[$0]) }))
@@ -138,19 +164,17 @@ struct SplitPolicies {
     }
 
     private func noteChanges(
-        _ declared: [Declared], _ sides: SidePair<PostgresConnection>, _ known: inout [ColumnName: [Term]]
+        _ declared: [ColumnName: State], _ sides: SidePair<PostgresConnection>, _ known: inout [ColumnName: [Term]]
     ) async throws {
-        var changed: [(column: ColumnName, rule: SharedColumnRule?)] = []
-        for new in declared where known[new.column]?.last?.rule != new.rule { changed.append((new.column, new.rule)) }
-        for column in left(known, declared) where known[column]?.last?.rule != nil { changed.append((column, nil)) }
+        let changed = declared.filter { known[$0.key]?.last?.state != $0.value }
         if changed.isEmpty { return }
         var ends = SidePair { _ in LSN.zero }
         for side in Side.allCases { ends[side] = try await end(of: sides[side]) }
-        for (column, rule) in changed {
+        for (column, state) in changed {
             // What there is no note of was never another's, as far as is known.
             let start = known[column] == nil ? SidePair { _ in LSN.zero } : ends
-            known[column, default: []].append(Term(rule: rule, startLSN: start))
-            try await note(column, rule, start)
+            known[column, default: []].append(Term(state: state, startLSN: start))
+            try await note(column, state, start)
         }
     }
 
@@ -181,13 +205,12 @@ struct SplitPolicies {
             WHERE direction = $1 ORDER BY known.origin_lsn, known.other_lsn
             """, [.text(direction)]
         ).rows {
-            let policy = row[3].flatMap { SharedColumnRule.Policy(rawValue: $0) }
-            guard policy != nil || row[3] == Self.none, let origin = row[5].flatMap({ LSN($0) }), let other = row[6].flatMap({ LSN($0) })
+            guard let state = State(policy: row[3], side: row[4]), let origin = row[5].flatMap({ LSN($0) }),
+                let other = row[6].flatMap({ LSN($0) })
             else { continue }
             let column = ColumnName(table: QualifiedName(schema: row[0] ?? "", name: row[1] ?? ""), column: row[2] ?? "")
             known[column, default: []].append(
-                Term(
-                    rule: policy.map { SharedColumnRule(policy: $0, side: row[4]) }, startLSN: SidePair(origin: origin, other: other)))
+                Term(state: state, startLSN: SidePair(origin: origin, other: other)))
         }
         return known
     }
@@ -200,14 +223,14 @@ struct SplitPolicies {
         place(column) + [.text(start[.origin].description), .text(start[.other].description)]
     }
 
-    private func note(_ column: ColumnName, _ rule: SharedColumnRule?, _ start: SidePair<LSN>) async throws {
+    private func note(_ column: ColumnName, _ state: State, _ start: SidePair<LSN>) async throws {
         _ = try await other.query(
             """
             INSERT INTO lindero.split_policy (direction, schema_name, table_name, column_name, origin_lsn, other_lsn, policy, side)
             VALUES ($1, $2, $3, $4, $5::text::pg_catalog.pg_lsn, $6::text::pg_catalog.pg_lsn, $7, $8)
             ON CONFLICT (direction, schema_name, table_name, column_name, origin_lsn, other_lsn) DO UPDATE SET policy = EXCLUDED.policy,
               side = EXCLUDED.side
-            """, place(column, start) + [.text(rule?.policy.rawValue ?? Self.none), rule?.side.map { .text($0) } ?? .null])
+            """, place(column, start) + [.text(state.words.policy), state.words.side.map { .text($0) } ?? .null])
     }
 
     private func forget(_ column: ColumnName, _ start: SidePair<LSN>) async throws {

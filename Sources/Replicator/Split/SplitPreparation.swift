@@ -41,11 +41,16 @@ struct SplitPreparation: Sendable {
             return try await goOn(sides, hasBegun: hasBegun)
         }
         if hasBegun { return }
-        try await catchUp()
+        do {
+            try await catchUp()
+        } catch let failure as ReplicationFailure where failure.code == .splitBegun {
+            // By another worker, which may be gone.
+            return try await run(hasConnected: hasConnected)
+        }
         if states[.origin].isDraining { return }
         let end = try await PostgresConnection.with(settings[writing: .other].applyOptions) { fence in
             try await takeOrigin(fence)
-            return try await settings.withBoth { try await begin($0) }
+            return try await settings.withBoth { try await begin($0, fence) }
         }
         switch end {
         case .drained: return
@@ -75,7 +80,7 @@ struct SplitPreparation: Sendable {
         }
     }
 
-    private func begin(_ sides: SidePair<PostgresConnection>) async throws -> End {
+    private func begin(_ sides: SidePair<PostgresConnection>, _ fence: PostgresConnection) async throws -> End {
         if try await hasBegun(sides[.other]) { return .met }
         try await giveOldRows(sides[.other])
         // What the copy has made was not there before.
@@ -83,7 +88,7 @@ struct SplitPreparation: Sendable {
         try await prepareOther(origin: sides[.origin], other: sides[.other])
         // That may have waited for others, and who wanted a split may have thought better of it.
         if states[.origin].isDraining { return .drained }
-        try await begin(origin: sides[.origin], other: sides[.other])
+        try await begin(origin: sides[.origin], other: sides[.other], fence)
         return .begun
     }
 
@@ -233,7 +238,9 @@ struct SplitPreparation: Sendable {
     }
 
     /// The slot of the way back, and the place where both databases are equal.
-    private func begin(origin: PostgresConnection, other: PostgresConnection) async throws {
+    ///
+    /// - Parameter fence: a session on the other side that has the origin; without it nothing begins.
+    private func begin(origin: PostgresConnection, other: PostgresConnection, _ fence: PostgresConnection) async throws {
         let objects = ReplicationObjects(settings: backward, source: other)
         let record = DirectionRecord(connection: origin, settings: backward)
         let walsender = try await ReplicationConnection.connect(settings.options(.other))
@@ -252,17 +259,17 @@ struct SplitPreparation: Sendable {
                 backward.slot, temporary: false, exportsSnapshot: false, on: walsender)
             await walsender.close()
             let otherLSN = LSN(slot.consistentPoint)
-            let originLSN = try await appliedLSN(other)
+            let originLSN = try await appliedLSN(fence)
             try await record.setStart(otherLSN)
             try await SplitProgressStore(connection: origin, direction: backward.name).begin(
                 SplitProgress(appliedLSN: otherLSN, context: CausalContext(lsn: originLSN)))
             try await record.markPrepared()
             // Together: from here on the split may have carried something.
-            _ = try await other.execute("BEGIN")
-            try await SplitMembers(settings: settings, other: other).begin()
-            try await SplitProgressStore(connection: other, direction: forward.name).begin(
+            _ = try await fence.execute("BEGIN")
+            try await SplitMembers(settings: settings, other: fence).begin()
+            try await SplitProgressStore(connection: fence, direction: forward.name).begin(
                 SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
-            _ = try await other.execute("COMMIT")
+            _ = try await fence.execute("COMMIT")
         } catch {
             await walsender.close()
             throw error

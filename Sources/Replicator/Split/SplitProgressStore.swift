@@ -27,7 +27,7 @@ struct SplitProgressStore {
             """
             UPDATE lindero.direction SET applied_lsn = $2::text::pg_catalog.pg_lsn, hybrid_clock = $3::text::bigint,
               causal_lsn = $4::text::pg_catalog.pg_lsn, causal_clock = $5::text::bigint
-            WHERE name = $1
+            WHERE name = $1 AND coalesce(applied_lsn, '0/0') <= $2::text::pg_catalog.pg_lsn
             """,
             [
                 .text(direction), .text(progress.appliedLSN.description), .text("\(progress.time.microseconds)"),

@@ -6,6 +6,8 @@ enum SplitRestart: Error {
     case whole(Side, LSN)
     /// A side's stream has a table that the ownership rules do not know: whether it passes by is to be found out.
     case unknown(Side, QualifiedName, oid: UInt32)
+    /// Changes of a table do not carry the old row, which they need not but for columns that have got an owner.
+    case untold(QualifiedName)
     /// No write is on its way any more that was made under a former policy.
     case policiesPassed
 }

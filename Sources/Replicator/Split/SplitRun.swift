@@ -13,6 +13,8 @@ struct SplitRun: Sendable {
     var allowsBinary = true
     /// By side, a transaction that has to be applied in one piece.
     var whole = SidePair<LSN?>(origin: nil, other: nil)
+    /// Tables whose columns are their owners' at once: without old rows, what both sides wrote before can't be told.
+    var untold: Set<QualifiedName> = []
 
     /// The sessions on one side.
     private struct Links {
@@ -89,11 +91,20 @@ struct SplitRun: Sendable {
         }
         let positions = try await progress { links[$0].target }
         let controls = SidePair { links[$0].control }
-        try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).follow(controls)
-        let former = try await SplitPolicies(settings: settings, other: controls[.other]).follow(controls, progress: positions)
+        var former = try await SplitPolicies(settings: settings, other: controls[.other]).follow(controls, progress: positions)
+        former.shared = former.shared.filter { !untold.contains($0.key.table) }
         var run = self
         if !former.shared.isEmpty { run.settings = settings.sharing(former.shared) }
-        try await run.stream(links, files, origins, positions, former.rules)
+        // What is shared still has no other owner yet.
+        try await SplitPreparation(settings: run.settings, states: states, logger: logger, worker: worker).follow(controls)
+        do {
+            try await run.stream(links, files, origins, positions, former.rules)
+        } catch {
+            guard case SplitError.needsFullIdentity(let table) = (error as? SplitSideError)?.error ?? error,
+                former.shared.keys.contains(where: { $0.table == table })
+            else { throw error }
+            throw SplitRestart.untold(table)
+        }
     }
 
     /// - Parameters:
@@ -173,7 +184,9 @@ struct SplitRun: Sendable {
             timeouts.append(
                 try await SourceCheck(settings: settings[reading: side], connection: links[side].control).senderTimeoutMilliseconds())
         }
-        try await withThrowingTaskGroup(of: Bool.self) { group in
+        var appliers: [String] = []
+        for side in Side.allCases { appliers.append(try await LockWatch.processID(of: links[side].target)) }
+        try await withThrowingTaskGroup(of: Bool.self) { [appliers] group in
             for side in Side.allCases {
                 let direction = settings[reading: side]
                 let mailbox = StreamMailbox(limitBytes: settings.arrivingBytes)
@@ -195,7 +208,10 @@ struct SplitRun: Sendable {
                 group.addTask { try await reader.run(); return false }
                 group.addTask { try await SplitSideError.naming(side) { try await intake.run() }; return false }
                 group.addTask { try await SplitSideError.naming(side) { try await loop.run() }; return true }
+                let locks = LockWatch(
+                    settings: direction, state: states[side], logger: logger, processID: appliers[target.rawValue])
                 group.addTask { try await heartbeat.run(); return false }
+                group.addTask { try await locks.run(); return false }
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }
             group.addTask { try await watchClocks(links); return false }
@@ -210,8 +226,8 @@ struct SplitRun: Sendable {
             }
             // Drained, both appliers end with the group they are at. An applier needs both readers until then, so these
             // are cancelled; what they have read and nobody applied comes again.
-            var appliers = 2
-            while appliers > 0, let isApplier = try await group.next() { if isApplier { appliers -= 1 } }
+            var left = 2
+            while left > 0, let isApplier = try await group.next() { if isApplier { left -= 1 } }
             group.cancelAll()
         }
     }

@@ -27,6 +27,7 @@ public struct SplitSupervisor: Sendable {
         /// Since when another session has been met; `nil` until then.
         var inUseSinceMilliseconds: Int64?
         var whole = SidePair<LSN?>(origin: nil, other: nil)
+        var untold: Set<QualifiedName> = []
         /// By side, tables of its stream that are none of the split's.
         var staying = SidePair<Set<QualifiedName>>(origin: [], other: [])
     }
@@ -46,7 +47,8 @@ public struct SplitSupervisor: Sendable {
                 var known = settings
                 for side in Side.allCases { known.directions[side].stayingTables = attempt.staying[side] }
                 try await SplitRun(
-                    settings: known, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole
+                    settings: known, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole,
+                    untold: attempt.untold
                 ).run()
             } catch {
                 if isStopping { break }
@@ -80,6 +82,10 @@ public struct SplitSupervisor: Sendable {
             } catch let error as PostgresError {
                 try await recover(from: error, &attempt)
             }
+        case SplitRestart.untold(let table) where attempt.untold.insert(table).inserted:
+            logger.warning(
+                "columns are their owners' before all has arrived that was written when they were shared: changes do not carry the old row",
+                metadata: ["table": "\(table)", "next": "lindero verify \(table)"])
         case SplitRestart.policiesPassed:
             logger.info("former policies have nothing more to decide")
         case ApplyError.needsText(let table):

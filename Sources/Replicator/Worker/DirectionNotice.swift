@@ -18,9 +18,10 @@ struct DirectionNotice: Sendable {
     }
 
     func end(_ state: DirectionState) async {
-        state.set(.catchingUp)
         logger.notice("going on", metadata: ["direction": "\(settings.name)"])
         await note(.catchingUp, nil)
+        // Only then: that it has caught up is noted once, by who finds it so.
+        state.set(.catchingUp)
     }
 
     private func note(_ phase: DirectionPhase, _ problem: String?) async {

@@ -112,7 +112,7 @@ struct DirectionRecord {
     ///   - state: of this process. Who has streamed may find the end of its own stream.
     ///   - error: what ended it.
     static func isAnothers(_ settings: DirectionSettings, _ state: DirectionState, after error: any Error) async -> Bool {
-        if (error as? ReplicationFailure)?.code == .slotInUse { return true }
+        if let code = (error as? ReplicationFailure)?.code, [.slotInUse, .splitBegun].contains(code) { return true }
         if state.durableLSN != .zero { return false }
         let isHeld = try? await PostgresConnection.with(settings.source) { source in
             // The stream of our own copy may still be ending.

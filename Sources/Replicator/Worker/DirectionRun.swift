@@ -117,8 +117,10 @@ struct DirectionRun: Sendable {
                 prepared: try await PreparedTransactions.read(target, direction: settings.name), second: second)
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             let wait = twoPhase == nil ? TwoPhaseWait(state: state, newestCopy: newestCopy) : nil
+            let locks = LockWatch(
+                settings: settings, state: state, logger: logger, processID: try await LockWatch.processID(of: target))
             do {
-                try await runTogether(reader, loop, heartbeat, wait)
+                try await runTogether(reader, loop, heartbeat, wait, locks)
             } catch {
                 await second?.close()
                 throw error
@@ -133,7 +135,7 @@ struct DirectionRun: Sendable {
 
     /// Reader, applier and heartbeat side by side; the first error ends all three.
     private func runTogether(
-        _ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter, _ wait: TwoPhaseWait?
+        _ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter, _ wait: TwoPhaseWait?, _ locks: LockWatch
     ) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             if let wait { group.addTask { try await wait.run() } }
@@ -144,6 +146,7 @@ struct DirectionRun: Sendable {
                 try await heartbeat.run()
                 await foreignKeys
             }
+            group.addTask { try await locks.run() }
             // Drained, the reader and the applier end; the heartbeat goes on until it is cancelled.
             try await group.next()
             try await group.next()

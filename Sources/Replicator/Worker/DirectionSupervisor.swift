@@ -324,7 +324,7 @@ extension DirectionSupervisor {
 
     static func splitHasBegun(_ settings: DirectionSettings) -> ReplicationFailure {
         ReplicationFailure(
-            .slotInUse,
+            .splitBegun,
             "\(settings.name) is one direction of a split, which another worker has begun: a replica's worker would apply what the split has to decide.",
             nextStep: "Run `lindero run` with `backend: split`, or `lindero rollback --execute` to have a replica again.", isBlocker: true)
     }

@@ -8,6 +8,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case slotLate = "slot_late"
         case slotInvalidated = "slot_invalidated"
         case slotInUse = "slot_in_use"
+        case splitBegun = "split_begun"
         case publicationMissing = "publication_missing"
         case publicationTable = "publication_table"
         case otherSource = "other_source"
