@@ -149,6 +149,13 @@ import Testing
             try pair.write(tables: listed)
             try await stream(pair, sync: "UPDATE public.later SET theirs = 'c' WHERE id = 1")
             try pair.write(tables: unlisted)
+            // What was shared stays so until nothing from before is on its way.
+            let passing = try await pair.startStreaming()
+            try await waitUntil("it is its owner's") {
+                try await pair.sync.execute("SELECT FROM lindero.split_policy WHERE policy = 'owner'").rows.isEmpty
+            }
+            passing.terminate()
+            #expect(try await passing.wait() == 0, "\(passing.errors)")
             try await stream(pair, sync: "UPDATE public.later SET theirs = 'd' WHERE id = 2")
             #expect(try await pair.values("SELECT string_agg(theirs, ' ' ORDER BY id) FROM public.later") == ["c b", "c d"], "\(line)")
             #expect(try await pair.command(["check"]).exitCode == 0)

@@ -286,6 +286,9 @@ import Testing
         worker = try await pair.startStreaming()
         try await waitUntil("bot's write arrives: \(worker.errors)") { try await pair.values(Self.all) == ["1 5 11", "1 5 11"] }
         #expect(worker.errors.contains("columns are their owners' before all has arrived"), "\(worker.errors)")
+        worker.kill9()
+        _ = try await worker.wait()
+        worker = try await pair.startStreaming()
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         await pair.remove()

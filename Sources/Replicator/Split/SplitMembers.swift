@@ -26,11 +26,13 @@ struct SplitMembers {
     /// Notes what travels from the beginning on.
     func begin() async throws {
         try await forget()
-        try await follow()
+        try await follow(owners: settings)
     }
 
     /// Refuses what is back and has missed something, then notes what travels from now on.
-    func follow() async throws {
+    ///
+    /// - Parameter owners: by whose rules columns travel.
+    func follow(owners: SplitSettings) async throws {
         var members = try await read()
         if members.isEmpty {
             try await takeOverLeft()
@@ -58,7 +60,7 @@ struct SplitMembers {
                 "UPDATE lindero.split_table SET left_at = now() WHERE direction = $1 AND schema_name = $2 AND table_name = $3",
                 [.text(direction), .text(member.table.schema), .text(member.table.name)])
         }
-        try await columns.follow()
+        try await SplitColumns(settings: owners, other: other).follow()
     }
 
     private func forget() async throws {

@@ -178,6 +178,28 @@ struct SplitPolicies {
         }
     }
 
+    /// Has columns be their owner's at once: their table's changes do not carry the old row any more, which no other column needs.
+    ///
+    /// - Returns: whether anything is different then.
+    func giveUp(_ columns: [ColumnName]) async throws -> Bool {
+        let needing = columns.filter { column in
+            tables[column.table]?.columns.values.contains { if case .shared = $0 { true } else { false } } ?? true
+        }
+        guard !columns.isEmpty, needing.isEmpty else { return false }
+        let known = try await read()
+        for column in columns { for term in known[column] ?? [] { try await forget(column, term.startLSN) } }
+        return true
+    }
+
+    /// Tables with columns that have got an owner, and are shared until what was written before has arrived.
+    static func sharedStill(_ connection: PostgresConnection) async throws(PostgresError) -> Set<QualifiedName> {
+        guard try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_policy') IS NOT NULL").rowCount > 0 else {
+            return []
+        }
+        let found = try await connection.query("SELECT DISTINCT schema_name, table_name FROM lindero.split_policy WHERE policy = 'owner'")
+        return Set(found.rows.map { QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? "") })
+    }
+
     /// Whether writes of the time before the present policies have all been carried, and are known of.
     static func arePassed(_ rules: Rules, settings: SplitSettings, progress: SidePair<SplitProgress>) -> Bool {
         rules.values.lazy.flatMap(\.values).joined().allSatisfy { former in

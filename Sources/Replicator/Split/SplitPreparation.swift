@@ -177,7 +177,9 @@ struct SplitPreparation: Sendable {
 
     /// Publishes and notes what travels from now on. Only the worker that holds both sides' origins may: another one, with another
     /// configuration, would have the one that runs believe that its tables had stayed behind.
-    func follow(_ sides: SidePair<PostgresConnection>) async throws {
+    ///
+    /// - Parameter owners: with what still is shared as shared.
+    func follow(_ sides: SidePair<PostgresConnection>, owners: SplitSettings) async throws {
         let missing = try await unpublished(sides)
         for side in Side.allCases where !missing[side].isEmpty {
             let direction = settings[reading: side]
@@ -189,7 +191,7 @@ struct SplitPreparation: Sendable {
                 ])
         }
         // Only now: what is refused before has not been carried.
-        try await SplitMembers(settings: settings, other: sides[.other]).follow()
+        try await SplitMembers(settings: settings, other: sides[.other]).follow(owners: owners)
     }
 
     /// What a side has got to say since the split began: its changes would else be left out, and nobody told.

@@ -13,8 +13,6 @@ struct SplitRun: Sendable {
     var allowsBinary = true
     /// By side, a transaction that has to be applied in one piece.
     var whole = SidePair<LSN?>(origin: nil, other: nil)
-    /// Tables whose columns are their owners' at once: without old rows, what both sides wrote before can't be told.
-    var untold: Set<QualifiedName> = []
 
     /// The sessions on one side.
     private struct Links {
@@ -91,17 +89,16 @@ struct SplitRun: Sendable {
         }
         let positions = try await progress { links[$0].target }
         let controls = SidePair { links[$0].control }
-        var former = try await SplitPolicies(settings: settings, other: controls[.other]).follow(controls, progress: positions)
-        former.shared = former.shared.filter { !untold.contains($0.key.table) }
+        let policies = SplitPolicies(settings: settings, other: controls[.other])
+        let former = try await policies.follow(controls, progress: positions)
         var run = self
         if !former.shared.isEmpty { run.settings = settings.sharing(former.shared) }
-        // What is shared still has no other owner yet.
-        try await SplitPreparation(settings: run.settings, states: states, logger: logger, worker: worker).follow(controls)
+        try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).follow(controls, owners: run.settings)
         do {
             try await run.stream(links, files, origins, positions, former.rules)
         } catch {
             guard case SplitError.needsFullIdentity(let table) = (error as? SplitSideError)?.error ?? error,
-                former.shared.keys.contains(where: { $0.table == table })
+                try await policies.giveUp(former.shared.keys.filter { $0.table == table })
             else { throw error }
             throw SplitRestart.untold(table)
         }

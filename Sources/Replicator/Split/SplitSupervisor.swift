@@ -27,7 +27,6 @@ public struct SplitSupervisor: Sendable {
         /// Since when another session has been met; `nil` until then.
         var inUseSinceMilliseconds: Int64?
         var whole = SidePair<LSN?>(origin: nil, other: nil)
-        var untold: Set<QualifiedName> = []
         /// By side, tables of its stream that are none of the split's.
         var staying = SidePair<Set<QualifiedName>>(origin: [], other: [])
     }
@@ -47,8 +46,7 @@ public struct SplitSupervisor: Sendable {
                 var known = settings
                 for side in Side.allCases { known.directions[side].stayingTables = attempt.staying[side] }
                 try await SplitRun(
-                    settings: known, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole,
-                    untold: attempt.untold
+                    settings: known, states: states, logger: logger, worker: worker, allowsBinary: attempt.allowsBinary, whole: attempt.whole
                 ).run()
             } catch {
                 if isStopping { break }
@@ -82,7 +80,7 @@ public struct SplitSupervisor: Sendable {
             } catch let error as PostgresError {
                 try await recover(from: error, &attempt)
             }
-        case SplitRestart.untold(let table) where attempt.untold.insert(table).inserted:
+        case SplitRestart.untold(let table):
             logger.warning(
                 "columns are their owners' before all has arrived that was written when they were shared: changes do not carry the old row",
                 metadata: ["table": "\(table)", "next": "lindero verify \(table)"])

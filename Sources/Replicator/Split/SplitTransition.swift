@@ -56,13 +56,17 @@ public struct SplitTransition: Sendable {
         on sides: [(name: String, options: ConnectionOptions)], for ownership: OwnershipPolicy?
     ) async throws -> Int {
         var count = 0
+        var shared: Set<QualifiedName> = []
+        if ownership != nil {
+            for side in sides { shared.formUnion(try await PostgresConnection.with(side.options) { try await SplitPolicies.sharedStill($0) }) }
+        }
         for side in sides {
             let other = sides.first { $0.name != side.name }?.name ?? side.name
             count += try await PostgresConnection.with(side.options) { connection in
                 var kept: [QualifiedName] = []
                 if let ownership {
                     kept = try await CatalogReader.tables(connection, matching: ownership.tables.keys.sorted()).filter { table in
-                        ownership.tables[table.name]?.needsOldRow(table, on: side.name, by: other) == true
+                        shared.contains(table.name) || ownership.tables[table.name]?.needsOldRow(table, on: side.name, by: other) == true
                     }.map(\.name)
                 }
                 return try await FullIdentity(name: side.name, connection: connection).restore(

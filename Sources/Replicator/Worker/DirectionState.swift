@@ -53,6 +53,19 @@ public final class DirectionState: Sendable {
         }
     }
 
+    /// Shows what is wrong, if nothing else is.
+    ///
+    /// - Returns: whether it shows now.
+    func tell(_ problem: String) -> Bool {
+        values.withLock {
+            if $0.problem == nil { $0.problem = problem }
+            return $0.problem == problem
+        }
+    }
+
+    /// It is over; what else has been said since stays.
+    func takeBack(_ problem: String) { values.withLock { if $0.problem == problem { $0.problem = nil } } }
+
     func note(received lsn: LSN) { values.withLock { $0.receivedLSN = max($0.receivedLSN, lsn) } }
 
     func begin(durable lsn: LSN) {

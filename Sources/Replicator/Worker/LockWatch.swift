@@ -3,6 +3,8 @@ import PostgresClient
 import ReplicationCore
 
 /// Says who holds what an applier waits for: the lag that grows meanwhile looks as if the target were slow.
+///
+/// What else a direction has to say goes first, and stays.
 struct LockWatch: Sendable {
     let settings: DirectionSettings
     let state: DirectionState
@@ -12,6 +14,8 @@ struct LockWatch: Sendable {
 
     /// How long nothing may be applied before it is worth a question.
     static let stillMilliseconds = 3_000
+    /// How many of these times pass at most between two questions: what takes long is mostly no lock.
+    private static let longestPause = 20
 
     static func processID(of target: PostgresConnection) async throws(PostgresError) -> String {
         try await target.query("SELECT pg_catalog.pg_backend_pid()::text").firstValue ?? "0"
@@ -19,21 +23,61 @@ struct LockWatch: Sendable {
 
     /// Runs until cancelled.
     func run() async throws {
-        let notice = DirectionNotice(settings: settings, logger: logger)
-        var isTold = false
-        while !Task.isCancelled {
-            let applied = state.appliedLSN
-            try await Task.sleep(for: .milliseconds(Self.stillMilliseconds))
-            let isStill = state.appliedLSN == applied && state.receivedLSN > applied
-            if isTold, !isStill {
-                isTold = false
-                await notice.end(state)
-            } else if isStill, !isTold, !state.isDraining, let holders = await holders() {
-                isTold = true
-                await notice.begin(
-                    state, as: .catchingUp,
-                    because: "\(settings.targetName) has the next transaction wait for a lock that \(holders); it goes on when that ends")
+        var told: String?
+        do {
+            var (pause, asked) = (1, 0)
+            while true {
+                let applied = state.appliedLSN
+                try await Task.sleep(for: .milliseconds(Self.stillMilliseconds))
+                asked += 1
+                if state.appliedLSN != applied || state.receivedLSN <= applied {
+                    (pause, asked) = (1, 0)
+                    await take(back: &told)
+                } else if asked >= pause {
+                    let holders = await holders()
+                    (pause, asked) = (holders == nil ? min(2 * pause, Self.longestPause) : 1, 0)
+                    let problem = holders.map {
+                        "\(settings.targetName) has the next transaction wait for a lock that \($0); it goes on when that ends"
+                    }
+                    if problem != told { await take(back: &told) }
+                    if let problem { await tell(problem, &told) }
+                }
             }
+        } catch {
+            // Cancelled with the stream's end; nobody else knows whose words these are.
+            let last = told
+            await Task {
+                var told = last
+                await take(back: &told)
+            }.value
+            throw error
+        }
+    }
+
+    private func tell(_ problem: String, _ told: inout String?) async {
+        let isNew = told != problem
+        // Told again where somebody else's words have taken its place, and are gone.
+        guard state.tell(problem) else { return }
+        told = problem
+        if isNew { logger.warning("waiting", metadata: ["direction": "\(settings.name)", "problem": "\(problem)"]) }
+        await write("problem = $2, updated_at = pg_catalog.clock_timestamp()", where: "problem IS NULL", problem)
+    }
+
+    private func take(back told: inout String?) async {
+        guard let problem = told else { return }
+        told = nil
+        state.takeBack(problem)
+        logger.notice("going on", metadata: ["direction": "\(settings.name)"])
+        await write("problem = NULL, updated_at = pg_catalog.clock_timestamp()", where: "problem = $2", problem)
+    }
+
+    private func write(_ assignment: String, where condition: String, _ problem: String) async {
+        var target = settings.target
+        target.settings += [("synchronous_commit", "local"), ("statement_timeout", "5s")]
+        _ = try? await PostgresConnection.with(target) { target in
+            try await target.query(
+                "UPDATE lindero.direction SET \(assignment) WHERE name = $1 AND \(condition)", [.text(settings.name), .text(problem)],
+                parameterTypes: [OID.text, OID.text])
         }
     }
 
@@ -44,17 +88,18 @@ struct LockWatch: Sendable {
         let found = try? await PostgresConnection.with(target) { target in
             try await target.query(
                 """
-                SELECT a.pid::text, coalesce(a.usename, a.backend_type, 'another user'),
-                       pg_catalog.trunc(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start))::text
+                SELECT DISTINCT held.pid::text, coalesce(a.usename, a.backend_type, 'another user'),
+                       pg_catalog.date_trunc('second', a.xact_start)::text
                 FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids($1::text::int)) held (pid)
-                     JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
-                ORDER BY a.xact_start LIMIT 3
+                     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
+                ORDER BY 3, 1 LIMIT 3
                 """, [.text(processID)]
             ).rows
         }
         guard let found, !found.isEmpty else { return nil }
         return found.map { row in
-            "pid \(row[0] ?? "?") of \(row[1] ?? "?") holds" + (row[2].map { " (in a transaction for \($0) s)" } ?? "")
+            if row[0] == "0" { return "a prepared transaction holds (see pg_prepared_xacts)" }
+            return "pid \(row[0] ?? "?") of \(row[1] ?? "?") holds" + (row[2].map { " (in a transaction since \($0))" } ?? "")
         }.joined(separator: ", ")
     }
 }
