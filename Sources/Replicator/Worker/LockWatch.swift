@@ -39,7 +39,7 @@ struct LockWatch: Sendable {
                     let problem = holders.map {
                         "\(settings.targetName) has the next transaction wait for a lock that \($0); it goes on when that ends"
                     }
-                    if problem != told { await take(back: &told) }
+                    if problem != told { await take(back: &told, isOver: problem == nil) }
                     if let problem { await tell(problem, &told) }
                 }
             }
@@ -63,11 +63,12 @@ struct LockWatch: Sendable {
         await write("problem = $2, updated_at = pg_catalog.clock_timestamp()", where: "problem IS NULL", problem)
     }
 
-    private func take(back told: inout String?) async {
+    /// - Parameter isOver: whether nothing takes its place.
+    private func take(back told: inout String?, isOver: Bool = true) async {
         guard let problem = told else { return }
         told = nil
         state.takeBack(problem)
-        logger.notice("going on", metadata: ["direction": "\(settings.name)"])
+        if isOver { logger.notice("going on", metadata: ["direction": "\(settings.name)"]) }
         await write("problem = NULL, updated_at = pg_catalog.clock_timestamp()", where: "problem = $2", problem)
     }
 
