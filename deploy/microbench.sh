@@ -34,6 +34,7 @@ mkdir -p $work
 # build CORE BENCHMARK FOLDER: two modules, as the product has them, and optimized as it is.
 build() {
   local core=$1 benchmark=$2 out=$3 options=(-O -wmo -swift-version 6 -parse-as-library)
+  options+=(-I "$core/../CMemory")
   rm -rf "$out" && mkdir -p "$out"
   mapfile -d '' sources < <(find "$core" -name '*.swift' -print0 | sort -z)
   swiftc "${options[@]}" -module-name ReplicationCore -emit-module-path "$out/ReplicationCore.swiftmodule" \
@@ -55,7 +56,9 @@ if [ -n "$against" ]; then
     say "building the core of $short"
     rm -rf $work/earlier-source && mkdir -p $work/earlier-source
     folders=(Sources/ReplicationCore)
-    if git cat-file -e "$rev:deploy/microbench" 2>/dev/null; then folders+=(deploy/microbench); fi
+    for folder in Sources/CMemory deploy/microbench; do
+      if git cat-file -e "$rev:$folder" 2>/dev/null; then folders+=("$folder"); fi
+    done
     git archive "$rev" "${folders[@]}" | tar -x -C $work/earlier-source
     if build $work/earlier-source/Sources/ReplicationCore deploy/microbench $work/earlier 2>$work/earlier.log; then
       earlier+=(--earlier $work/earlier/microbench)
