@@ -14,6 +14,7 @@ enum DetachedThread {
         let box = Unmanaged.passRetained(
             Body {
                 blockSignals()
+                takeProcessNiceness()
                 body()
             })
         var attributes = pthread_attr_t()
@@ -29,6 +30,15 @@ enum DetachedThread {
             }, box.toOpaque())
         if status != 0 { box.release() }
         return status == 0
+    }
+
+    /// A thread begins with the niceness of the one that starts it, and Swift's pool gives its threads one of its own: 0. Whoever
+    /// started the worker with another meant all of it. Where the system doesn't allow it, nothing changes.
+    private static func takeProcessNiceness() {
+        // On Linux a thread has a niceness, and the process's is its first thread's.
+        errno = 0
+        let niceness = getpriority(PRIO_PROCESS, id_t(getpid()))
+        if errno == 0 { setpriority(PRIO_PROCESS, 0, niceness) }
     }
 
     /// Signals are for the threads that ask for them; here they would only cut waits short.

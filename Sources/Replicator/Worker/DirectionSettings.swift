@@ -121,6 +121,9 @@ extension DirectionSettings {
             (name: "plan_cache_mode", value: "force_generic_plan"),
             // A `FusedStatement` joins up to nine single rows: any order is as good, and looking for a better one takes long.
             (name: "join_collapse_limit", value: "1"),
+            // A plan is kept for as long as its table keeps its shape: made while there were few rows, it would read all of them
+            // for each key when there are many. Nothing here is worth compiling.
+            (name: "enable_seqscan", value: "off"), (name: "jit", value: "off"),
             ConnectionOptions.answersInTime,
         ]
         return options
