@@ -36,9 +36,10 @@ enum DetachedThread {
     /// started the worker with another meant all of it. Where the system doesn't allow it, nothing changes.
     private static func takeProcessNiceness() {
         // On Linux a thread has a niceness, and the process's is its first thread's.
+        let ofProcess = CInt(PRIO_PROCESS.rawValue)
         errno = 0
-        let niceness = getpriority(PRIO_PROCESS, id_t(getpid()))
-        if errno == 0 { setpriority(PRIO_PROCESS, 0, niceness) }
+        let niceness = getpriority(ofProcess, id_t(getpid()))
+        if errno == 0 { setpriority(ofProcess, 0, niceness) }
     }
 
     /// Signals are for the threads that ask for them; here they would only cut waits short.

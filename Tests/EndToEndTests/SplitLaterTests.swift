@@ -135,6 +135,36 @@ import Testing
         }
     }
 
+    /// Its values have never travelled: its new owner's side has old ones, and would have them stand.
+    @Test func aPrivateColumnDoesNotGoToTheOtherSide() async throws {
+        func tables(_ columns: String, _ kept: String = "private: [theirs], ") -> String {
+            "  later: { match: [id], insert: bot, delete: bot, \(kept)columns: { \(columns) } }\n" + Self.table("notes", bot: "mine", sync: "theirs")
+        }
+        let pair = try await SplitPair(schema: Self.schema, tables: tables("bot: [id, mine], sync: [theirs]"))
+        _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1, 'a', 'b')")
+        try await stream(pair, sync: "UPDATE public.later SET theirs = 'c' WHERE id = 1")
+        let scene = MovingServices(pair)
+        for kept in ["private: [theirs], ", ""] {
+            try pair.write(tables: tables("bot: [id, mine, theirs]", kept))
+            let check = try await pair.command(["check", "--json"])
+            #expect(check.exitCode == 2 && check.output.contains("column_left"), "\(check.output)")
+            let refused = try await pair.command(["run", "--http", "none"])
+            #expect(refused.exitCode == 2 && refused.errors.contains("\"theirs\" of later has its values on sync"), "\(refused.errors)")
+            let home = SplitTransition(settings: try await scene.settings(), logger: MovingServices.logger)
+            await #expect(throws: ReplicationFailure.self) { _ = try await home.bringPrivateColumnsHome() }
+        }
+        #expect(try await pair.values("SELECT theirs FROM public.later") == ["b", "c"])
+        // Copied by hand, and said so.
+        let refused = try await pair.command(["run", "--http", "none"])
+        let advice = try #require(refused.errors.components(separatedBy: "run on sync: ").last?.components(separatedBy: " Then `").first)
+        try pair.write(tables: tables("bot: [id, mine, theirs]"))
+        _ = try await pair.bot.execute("UPDATE public.later SET theirs = 'c' WHERE id = 1")
+        _ = try await pair.sync.execute(advice)
+        try await stream(pair, bot: "UPDATE public.later SET theirs = 'd' WHERE id = 1")
+        #expect(try await pair.values("SELECT theirs FROM public.later") == ["d", "c"])
+        await pair.remove()
+    }
+
     /// What is not listed any more is `*`'s: what its former owner writes meanwhile stays behind.
     @Test func aColumnThatIsNotListedForAWhileIsRefusedUntilBothSidesAreMadeAlike() async throws {
         for line in ["sync: [theirs]", "shared: { theirs: { policy: max } }"] {

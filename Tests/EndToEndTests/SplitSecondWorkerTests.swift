@@ -73,6 +73,14 @@ import Testing
         let second = try await pair.command(["run", "--http", "none"], timeoutSeconds: 180)
         #expect(second.exitCode == 2 && second.errors.contains("is one direction of a split"), "\(second.errors)")
         #expect(try await pair.bot.execute(published).firstValue == before)
+        // It is no replica that could be taken down: the second database alone has what the split has not brought home.
+        let check = try await pair.command(["check", "--json"])
+        #expect(check.exitCode == 2 && check.output.contains("split_begun"), "\(check.output)")
+        let preview = try await pair.command(["rollback"])
+        #expect((preview.output + preview.errors).contains("is one direction of a split"), "\(preview.output)\(preview.errors)")
+        let back = try await pair.command(["rollback", "--execute"])
+        #expect(back.exitCode == 2 && (back.output + back.errors).contains("`backend: split` back"), "\(back.exitCode): \(back.output)\(back.errors)")
+        #expect(try await pair.values("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == ["1", "1"])
         _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1); INSERT INTO public.notes VALUES (1, 1, 1)")
         try await waitUntil("it goes on: \(first.errors)") { try await pair.sync.execute("SELECT FROM public.notes").rowCount == 1 }
         first.terminate()

@@ -40,4 +40,26 @@ import Testing
         }
         #expect(sum == 2_000 * 28)
     }
+
+    /// Swift's pool gives its threads a niceness of 0, whatever the process was started with; a worker that was to go first, or
+    /// last, did neither with what it reads and applies.
+    @Test func aConnectionsThreadIsAsNiceAsTheProcess() async throws {
+        let process = CInt(PRIO_PROCESS.rawValue)
+        let wanted = getpriority(process, id_t(getpid()))
+        let told: [CInt] = await withCheckedContinuation { continuation in
+            // A thread that is nicer than the process starts another.
+            let isStarted = DetachedThread.start {
+                setpriority(process, 0, wanted + 3)
+                let own = getpriority(process, 0)
+                let isInnerStarted = DetachedThread.start { continuation.resume(returning: [own, getpriority(process, 0)]) }
+                if !isInnerStarted { continuation.resume(returning: []) }
+            }
+            if !isStarted { continuation.resume(returning: []) }
+        }
+        // Who is not root may only become nicer.
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(__RLIMIT_NICE.rawValue), &limit)
+        let mayGoBack = geteuid() == 0 || CInt(clamping: limit.rlim_cur) >= 20 - wanted
+        #expect(told == [wanted + 3, mayGoBack ? wanted : wanted + 3])
+    }
 }

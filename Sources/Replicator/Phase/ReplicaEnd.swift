@@ -20,7 +20,7 @@ public struct ReplicaEnd: Sendable {
         case inUse
     }
 
-    /// - Throws: `Failure`, `PostgresError`.
+    /// - Throws: `Failure`, `ReplicationFailure` for a direction of a split, `PostgresError`.
     public func run() async throws {
         do {
             try await takeDown()
@@ -30,8 +30,19 @@ public struct ReplicaEnd: Sendable {
     }
 
     private func takeDown() async throws {
+        try await Self.requireReplica(settings, on: target)
         try await takeDownSource()
         try await Self.forget(settings, on: target)
+    }
+
+    /// Refuses a direction of a split that has begun: what its target alone has would be lost, and where it stands.
+    ///
+    /// - Throws: `ReplicationFailure` (`split_begun`), `PostgresError`.
+    public static func requireReplica(_ settings: DirectionSettings, on target: PostgresConnection) async throws {
+        guard try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return }
+        if try await DirectionRecord(connection: target, settings: settings).read()?.isSplit == true {
+            throw DirectionSupervisor.splitHasBegun(settings)
+        }
     }
 
     /// The slot first: nobody reads it any more, and it keeps WAL. What the configuration names was there before Lindero
@@ -74,7 +85,9 @@ public struct ReplicaEnd: Sendable {
     /// The target's part, where the source's was done without it: the slot is gone, and the target still knows the direction.
     public func finish() async throws {
         let slot = try await source.query("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(settings.slot)])
-        if slot.rowCount == 0 { try await Self.forget(settings, on: target) }
+        guard slot.rowCount == 0 else { return }
+        try await Self.requireReplica(settings, on: target)
+        try await Self.forget(settings, on: target)
     }
 }
 

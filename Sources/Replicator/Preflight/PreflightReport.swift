@@ -51,6 +51,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case slotExists = "slot_exists"
         case targetNotEmpty = "target_not_empty"
         case slotMissing = "slot_missing"
+        case splitBegun = "split_begun"
         case slotPlugin = "slot_plugin"
         case slotDatabase = "slot_database"
         case slotTwoPhase = "slot_two_phase"

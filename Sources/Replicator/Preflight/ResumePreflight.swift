@@ -34,6 +34,7 @@ public struct ResumePreflight: Sendable {
     }
 
     private func look(_ check: SourceCheck, _ known: DirectionRecord.Row, _ target: PostgresConnection) async throws {
+        if settings.backend == .replica, known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
         try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
         try await check.verifyPublication()
         let slot = try await check.slot(allowsTwoPhase: true)

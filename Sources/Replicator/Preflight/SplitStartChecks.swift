@@ -52,15 +52,21 @@ struct SplitStartChecks: Sendable {
         }
     }
 
+    /// - Parameter hasBegun: whether the services write both sides already.
     /// - Throws: `ReplicationFailure` with everything that stands in the way.
-    func require() throws {
+    func require(hasBegun: Bool) throws {
         let findings = findings() + oldRows()
         if findings.isEmpty { return }
+        // What is in the log without old rows passes only under an ownership that needs none.
+        let onlyNow =
+            hasBegun && findings.contains { $0.code == .replicaIdentity }
+            ? " Where lindero.yaml has only just come to need old rows, for a column that is shared now: put the former one back first and "
+                + "let it run; share the column when `lindero lag` shows nothing behind that statement." : ""
         throw ReplicationFailure(
             .schemaDiffers, findings.map { ($0.database.map { "\($0): " } ?? "") + $0.message }.joined(separator: "\n"),
             nextStep: findings.count == 1 || findings.allSatisfy { $0.code == .replicaIdentity }
-                ? "\(findings.map { sentence($0.fix ?? "") }.joined(separator: " ")) Then `lindero run`."
-                : "Run `lindero check`: it says of each how to mend it.",
+                ? "\(findings.map { sentence($0.fix ?? "") }.joined(separator: " ")) Then `lindero run`." + onlyNow
+                : "Run `lindero check`: it says of each how to mend it." + onlyNow,
             isBlocker: true)
     }
 

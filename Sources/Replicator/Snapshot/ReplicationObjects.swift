@@ -79,10 +79,17 @@ public struct SlotCreation: Sendable {
     public func create(
         _ name: String, temporary: Bool, exportsSnapshot: Bool = true, on walsender: ReplicationConnection
     ) async throws -> CreatedSlot {
-        try await withThrowingTaskGroup(of: CreatedSlot?.self) { group in
-            group.addTask {
-                try await walsender.createSlot(name, temporary: temporary, exportsSnapshot: exportsSnapshot)
-            }
+        try await sayingWhoBlocks { try await walsender.createSlot(name, temporary: temporary, exportsSnapshot: exportsSnapshot) }
+    }
+
+    /// Waits for one that a worker who is gone has asked for.
+    func waitUntilMade(_ settings: DirectionSettings) async throws {
+        try await sayingWhoBlocks { try await SourceCheck(settings: settings, connection: source).waitUntilMade() }
+    }
+
+    private func sayingWhoBlocks<Made: Sendable>(_ make: @escaping @Sendable () async throws -> Made) async throws -> Made {
+        try await withThrowingTaskGroup(of: Made?.self) { group in
+            group.addTask { try await make() }
             group.addTask {
                 while true {
                     try await Task.sleep(for: .seconds(3))
@@ -90,8 +97,8 @@ public struct SlotCreation: Sendable {
                 }
             }
             defer { group.cancelAll() }
-            while let slot = try await group.next() {
-                if let slot { return slot }
+            while let made = try await group.next() {
+                if let made { return made }
             }
             throw CancellationError()
         }

@@ -41,8 +41,33 @@ struct SplitColumns {
         }
     }
 
-    /// Notes who owns what from now on. While services move it is owned as afterwards.
+    /// A column whose values its former owner's side alone has.
+    struct Moved {
+        var column: ColumnName
+        var former: String
+        var owner: String
+    }
+
+    /// - Parameter columns: that are private as far as is noted.
+    /// - Returns: those that another side owns from now on.
+    func moved(_ columns: [ColumnName]) async throws -> [Moved] {
+        guard !columns.isEmpty, try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_column') IS NOT NULL").rowCount > 0
+        else { return [] }
+        let owners = try await other.query(
+            "SELECT schema_name, table_name, column_name, owner FROM lindero.split_column WHERE direction = $1 AND owner IS NOT NULL ORDER BY 1, 2, 3",
+            [.text(direction)])
+        return owners.rows.compactMap { row in
+            let column = ColumnName(table: QualifiedName(schema: row[0] ?? "", name: row[1] ?? ""), column: row[2] ?? "")
+            guard columns.contains(column), let ownership = tables[column.table], ownership.columns[column.column] != nil,
+                let owner = ownership.owner(of: column.column), let former = row[3], owner != former
+            else { return nil }
+            return Moved(column: column, former: former, owner: owner)
+        }
+    }
+
+    /// Notes who owns what from now on. While services move everything travels from both sides: that is noted once they have.
     func follow() async throws {
+        if settings[reading: .origin].policy?.isInTransition == true { return }
         let columns = tables.values.flatMap { ownership in
             ownership.columns.keys.sorted().map { (table: ownership.table, name: $0, owner: ownership.owner(of: $0)) }
         }
@@ -70,8 +95,13 @@ struct SplitColumns {
     }
 
     /// What makes a column one that has missed nothing.
-    func forgetting(_ column: ColumnName) -> String {
-        "UPDATE lindero.split_column SET left_sides = '{}' WHERE direction = \(SQLText.literal(direction)) AND schema_name = "
+    func forgetting(_ column: ColumnName) -> String { setting("left_sides = '{}'", column) }
+
+    /// What makes it another side's.
+    func noting(_ column: ColumnName, owner: String) -> String { setting("owner = \(SQLText.literal(owner))", column) }
+
+    private func setting(_ assignment: String, _ column: ColumnName) -> String {
+        "UPDATE lindero.split_column SET \(assignment) WHERE direction = \(SQLText.literal(direction)) AND schema_name = "
             + "\(SQLText.literal(column.table.schema)) AND table_name = \(SQLText.literal(column.table.name)) AND column_name = "
             + "\(SQLText.literal(column.column));"
     }

@@ -146,6 +146,8 @@ struct SplitMembers {
     private func requireNone(_ members: [Member]) async throws {
         let back = members.filter { $0.leftAt != nil && tables[$0.table] != nil }
         if !back.isEmpty { throw failure(tables: back) }
+        let moved = try await columns.moved(members.flatMap { member in member.privateColumns.map { ColumnName(table: member.table, column: $0) } })
+        if !moved.isEmpty { throw failure(moved: moved) }
         let opened = members.flatMap { member -> [ColumnName] in
             guard let ownership = tables[member.table] else { return [] }
             return missing(member.privateColumns, ownership).map { ColumnName(table: member.table, column: $0) }
@@ -171,6 +173,17 @@ struct SplitMembers {
             nextStep: "Run on \(settings.name(.other)): \(forget) Then `lindero run`, and beside it \(repair(back.map(\.table))), which makes "
                 + "both sides alike where an owner or a policy decides, and names what is left for a person. Or leave them out of `tables:`.",
             isBlocker: true)
+    }
+
+    /// Nothing of it has ever travelled: its new owner's side has what was there when the split began, and would take it for the latest.
+    private func failure(moved: [SplitColumns.Moved]) -> ReplicationFailure {
+        let note = moved.map { columns.noting($0.column, owner: $0.owner) }.joined(separator: " ")
+        return ReplicationFailure(
+            .columnLeft,
+            "Private " + moved.map { "column \"\($0.column.column)\" of \($0.column.table) has its values on \($0.former), and lindero.yaml gives it to \($0.owner)" }
+                .joined(separator: ", ") + ", which lacks them.",
+            nextStep: "Give it its owner back, then `lindero run`; `lindero rollback --execute` brings it home to \(settings.name(.origin)). Or copy its values "
+                + "by hand while nobody writes them, run on \(settings.name(.other)): \(note) Then `lindero run`.", isBlocker: true)
     }
 
     private func failure(columns: [ColumnName]) -> ReplicationFailure {

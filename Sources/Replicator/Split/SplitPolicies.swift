@@ -79,7 +79,9 @@ struct SplitPolicies {
             for name in ownership.columns.keys where !ownership.match.contains(name) && !ownership.privateColumns.contains(name) {
                 let column = ColumnName(table: ownership.table, column: name)
                 if let owner = ownership.owner(of: name) {
-                    if known[column].map({ $0.last?.state != .left }) ?? false { declared[column] = .owned(owner) }
+                    // While services move it meets the other side's writes: what is made of it afterwards is judged by where it began.
+                    let meets = isInTransition || known[column].map { $0.last?.state != .left } ?? false
+                    if meets { declared[column] = .owned(owner) }
                 } else if case .shared(let rule)? = ownership.columns[name] {
                     declared[column] = .shared(rule)
                 }
@@ -170,12 +172,14 @@ struct SplitPolicies {
         if changed.isEmpty { return }
         var ends = SidePair { _ in LSN.zero }
         for side in Side.allCases { ends[side] = try await end(of: sides[side]) }
+        var notes: [(column: ColumnName, term: Term)] = []
         for (column, state) in changed {
             // What there is no note of was never another's, as far as is known.
-            let start = known[column] == nil ? SidePair { _ in LSN.zero } : ends
-            known[column, default: []].append(Term(state: state, startLSN: start))
-            try await note(column, state, start)
+            let term = Term(state: state, startLSN: known[column] == nil ? SidePair { _ in LSN.zero } : ends)
+            known[column, default: []].append(term)
+            notes.append((column, term))
         }
+        try await note(notes)
     }
 
     /// Has columns be their owner's at once: their table's changes do not carry the old row any more, which no other column needs.
@@ -196,7 +200,7 @@ struct SplitPolicies {
         guard try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_policy') IS NOT NULL").rowCount > 0 else {
             return []
         }
-        let found = try await connection.query("SELECT DISTINCT schema_name, table_name FROM lindero.split_policy WHERE policy = 'owner'")
+        let found = try await connection.query("SELECT DISTINCT schema_name, table_name FROM lindero.split_policy WHERE policy = 'owner' AND (origin_lsn, other_lsn) <> ('0/0', '0/0')")
         return Set(found.rows.map { QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? "") })
     }
 
@@ -245,14 +249,24 @@ struct SplitPolicies {
         place(column) + [.text(start[.origin].description), .text(start[.other].description)]
     }
 
-    private func note(_ column: ColumnName, _ state: State, _ start: SidePair<LSN>) async throws {
+    /// In one statement: while services move that is each column.
+    private func note(_ notes: [(column: ColumnName, term: Term)]) async throws {
         _ = try await other.query(
             """
             INSERT INTO lindero.split_policy (direction, schema_name, table_name, column_name, origin_lsn, other_lsn, policy, side)
-            VALUES ($1, $2, $3, $4, $5::text::pg_catalog.pg_lsn, $6::text::pg_catalog.pg_lsn, $7, $8)
+            SELECT $1, s, t, c, l, o, p, nullif(d, '') FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]),
+              pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]::pg_catalog.pg_lsn[]),
+              pg_catalog.unnest($6::text[]::pg_catalog.pg_lsn[]), pg_catalog.unnest($7::text[]), pg_catalog.unnest($8::text[]))
+              AS noted (s, t, c, l, o, p, d)
             ON CONFLICT (direction, schema_name, table_name, column_name, origin_lsn, other_lsn) DO UPDATE SET policy = EXCLUDED.policy,
               side = EXCLUDED.side
-            """, place(column, start) + [.text(state.words.policy), state.words.side.map { .text($0) } ?? .null])
+            """,
+            [
+                direction, SQLText.arrayLiteral(notes.map(\.column.table.schema)), SQLText.arrayLiteral(notes.map(\.column.table.name)),
+                SQLText.arrayLiteral(notes.map(\.column.column)), SQLText.arrayLiteral(notes.map(\.term.startLSN[.origin].description)),
+                SQLText.arrayLiteral(notes.map(\.term.startLSN[.other].description)),
+                SQLText.arrayLiteral(notes.map(\.term.state.words.policy)), SQLText.arrayLiteral(notes.map { $0.term.state.words.side ?? "" }),
+            ].map { .text($0) })
     }
 
     private func forget(_ column: ColumnName, _ start: SidePair<LSN>) async throws {

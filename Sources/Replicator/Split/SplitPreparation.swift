@@ -37,7 +37,7 @@ struct SplitPreparation: Sendable {
             let hasBegun = try await self.hasBegun(sides[.other])
             // A copy that was cut off may have made tables.
             let created = hasBegun ? [] : try await DirectionRecord(connection: sides[.other], settings: forward).createdTables()
-            try await check(sides, created: created)
+            try await check(sides, created: created, hasBegun: hasBegun)
             return try await goOn(sides, hasBegun: hasBegun)
         }
         if hasBegun { return }
@@ -92,11 +92,11 @@ struct SplitPreparation: Sendable {
         return .begun
     }
 
-    private func check(_ sides: SidePair<PostgresConnection>, created: Set<String> = []) async throws {
+    private func check(_ sides: SidePair<PostgresConnection>, created: Set<String> = [], hasBegun: Bool = false) async throws {
         guard let policy = forward.policy else { return }
         try await SplitStartChecks.read(
             policy, Side.allCases.map { (settings.name($0), sides[$0], settings.roles[$0]) }, created: (settings.name(.other), created)
-        ).require()
+        ).require(hasBegun: hasBegun)
     }
 
     private func hasBegun(_ other: PostgresConnection) async throws -> Bool {
@@ -245,12 +245,15 @@ struct SplitPreparation: Sendable {
     private func begin(origin: PostgresConnection, other: PostgresConnection, _ fence: PostgresConnection) async throws {
         let objects = ReplicationObjects(settings: backward, source: other)
         let record = DirectionRecord(connection: origin, settings: backward)
+        // What is noted on one side is believed on the other one, whatever becomes of the first.
+        for connection in [origin, fence] { _ = try await connection.execute("SET synchronous_commit = on") }
         let walsender = try await ReplicationConnection.connect(settings.options(.other))
         do {
             if try await objects.slotExists() {
                 // Ours, of a run that died before the split had begun: the other side has moved on since.
                 guard try await record.read() != nil else { throw objects.foreignSlot() }
                 try await record.markUnprepared()
+                try await SlotCreation(source: other, logger: logger).waitUntilMade(backward)
                 try await walsender.dropSlot(backward.slot)
             }
             if try await record.read() == nil {

@@ -85,6 +85,8 @@ public struct SplitTransition: Sendable {
     /// - Returns: the rows that were written.
     /// - Throws: `ReplicationFailure`, `SplitDrainError`, `PostgresError`.
     public func bringPrivateColumnsHome(show: (_ looked: Int, _ written: Int) -> Void = { _, _ in }) async throws -> Int {
+        // Which they are must be what the split has run with.
+        try await PostgresConnection.with(settings.options(.other)) { try await SplitMembers(settings: settings, other: $0).requireNone() }
         let staying = settings[reading: .origin].policy?.stayingColumns(of: settings.name(.other)) ?? [:]
         if staying.isEmpty { return 0 }
         // Rows that were made without them are on the origin by then.

@@ -325,8 +325,10 @@ extension DirectionSupervisor {
     static func splitHasBegun(_ settings: DirectionSettings) -> ReplicationFailure {
         ReplicationFailure(
             .splitBegun,
-            "\(settings.name) is one direction of a split, which another worker has begun: a replica's worker would apply what the split has to decide.",
-            nextStep: "Run `lindero run` with `backend: split`, or `lindero rollback --execute` to have a replica again.", isBlocker: true)
+            "\(settings.name) is one direction of a split that has begun: a replica's worker would apply what the split has to decide, and to "
+                + "take the replica down would lose what \(settings.targetName) alone has.",
+            nextStep: "Put `backend: split` back into lindero.yaml, then `lindero run`. With that in the file `lindero rollback --execute` makes it a "
+                + "replica again.", isBlocker: true)
     }
 
     static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {

@@ -34,11 +34,16 @@ struct LockWatch: Sendable {
                     (pause, asked) = (1, 0)
                     await take(back: &told)
                 } else if asked >= pause {
-                    let holders = await holders()
-                    (pause, asked) = (holders == nil ? min(2 * pause, Self.longestPause) : 1, 0)
-                    let problem = holders.map {
-                        "\(settings.targetName) has the next transaction wait for a lock that \($0); it goes on when that ends"
+                    // Who can't be asked has not let go.
+                    guard let holders = await holders() else {
+                        asked = 0
+                        continue
                     }
+                    (pause, asked) = (holders.isEmpty ? min(2 * pause, Self.longestPause) : 1, 0)
+                    let problem: String? =
+                        holders.isEmpty
+                        ? nil
+                        : "\(settings.targetName) has the next transaction wait for a lock that \(holders); it goes on when that ends"
                     if problem != told { await take(back: &told, isOver: problem == nil) }
                     if let problem { await tell(problem, &told) }
                 }
@@ -82,7 +87,7 @@ struct LockWatch: Sendable {
         }
     }
 
-    /// - Returns: `nil` where nobody stands in the way, or the target does not say.
+    /// - Returns: empty where nobody stands in the way; `nil` where the target does not say.
     private func holders() async -> String? {
         var target = settings.target
         target.settings.append((name: "statement_timeout", value: "5s"))
@@ -97,8 +102,7 @@ struct LockWatch: Sendable {
                 """, [.text(processID)]
             ).rows
         }
-        guard let found, !found.isEmpty else { return nil }
-        return found.map { row in
+        return found?.map { row in
             if row[0] == "0" { return "a prepared transaction holds (see pg_prepared_xacts)" }
             return "pid \(row[0] ?? "?") of \(row[1] ?? "?") holds" + (row[2].map { " (in a transaction since \($0))" } ?? "")
         }.joined(separator: ", ")

@@ -127,7 +127,26 @@ struct PhaseWorks: Sendable {
     }
 
     /// The direction of the replica, without asking the other database anything.
-    private func replica() async throws -> DirectionSettings {
+    private func replica() async throws -> DirectionSettings { try await Self.replica(pair, loaded) }
+
+    /// Refuses to take down as a replica what is a split: one that was begun without `advance`, by a file that says `backend: replica` since.
+    /// A database that can't be reached is no reason to stay.
+    ///
+    /// - Throws: `ReplicationFailure` (`split_begun`).
+    static func requireReplica(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws {
+        let settings = try await replica(pair, loaded)
+        let failure = try? await pair.other.connected { other -> ReplicationFailure? in
+            do {
+                try await ReplicaEnd.requireReplica(settings, on: other)
+                return nil
+            } catch let failure as ReplicationFailure {
+                return failure
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    private static func replica(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws -> DirectionSettings {
         let replication = loaded.configuration.replication
         let slot = try await pair.origin.connected { try await SlotName.make($0, purpose: pair.other.name) }
         return DirectionSettings(

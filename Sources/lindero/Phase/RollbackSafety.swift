@@ -16,6 +16,7 @@ struct RollbackSafety: Sendable {
         }
         do {
             let pair = try PhasePair(loaded)
+            if move.to == .shared { try await PhaseWorks.requireReplica(pair, loaded) }
             if move.to == .shared || !WorkerMode(.split).isSameLife(as: state.worker) {
                 return RollbackSafety(isSafe: true, because: "\(pair.origin.name) has all that the services wrote")
             }
@@ -32,6 +33,7 @@ struct RollbackSafety: Sendable {
             if failure.code == "configuration" {
                 return RollbackSafety(isSafe: false, because: "what has to come home is not known while \(loaded.path) can't be followed: \(failure.message)")
             }
+            if failure.code == ReplicationFailure.Code.splitBegun.rawValue { return RollbackSafety(isSafe: false, because: failure.message) }
             return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))")
         }
     }

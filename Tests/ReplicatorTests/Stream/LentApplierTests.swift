@@ -170,4 +170,31 @@ import Testing
         #expect(counters.fused > knownCount && counters.fallbacks == 0, "\(counters)")
         await scene.close()
     }
+
+    /// Statements are prepared once. With one row on one page, the server would rather read the table than its index, and go on so.
+    @Test(.timeLimit(.minutes(1))) func aPlanMadeForFewRowsUsesTheKeyWhenTheyAreMany() async throws {
+        let scene = try await Scene(
+            "CREATE TABLE t (id int PRIMARY KEY, v int) WITH (autovacuum_enabled = off)",
+            ["INSERT INTO t VALUES (1, 0)"] + (1...6).map { "UPDATE t SET v = \($0) WHERE id = 1" })
+        _ = try await scene.holder.execute("VACUUM ANALYZE t")
+        for number in 1..<4 {
+            scene.send(number..<number + 1)
+            #expect(scene.settle() == .applied)
+        }
+        _ = try await scene.holder.execute("INSERT INTO t SELECT g, 0 FROM generate_series(2, 20000) g")
+        for number in 4..<6 {
+            scene.send(number..<number + 1)
+            #expect(scene.settle() == .applied)
+        }
+        // In bulk, too.
+        try await scene.applier.apply([scene.chunks[6]])
+        let statistics = "SELECT n_tup_upd || ' by key, ' || seq_tup_read || ' read' FROM pg_stat_user_tables WHERE relid = 't'::regclass"
+        let connection = scene.connection
+        await connection.close()
+        try await waitUntil("the session has told what it did") {
+            try await scene.holder.query(statistics).firstValue?.hasPrefix("6 ") == true
+        }
+        #expect(try await scene.holder.query(statistics).firstValue == "6 by key, 0 read")
+        await scene.close()
+    }
 }
