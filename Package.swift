@@ -29,7 +29,9 @@ let package = Package(
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         // One instruction that Swift cannot say.
         .systemLibrary(name: "CMemory"),
-        .target(name: "PostgresClient", dependencies: ["CLibPQ"], swiftSettings: strict),
+        // A call of Linux's that Swift cannot make.
+        .systemLibrary(name: "CThread"),
+        .target(name: "PostgresClient", dependencies: ["CLibPQ", "CThread"], swiftSettings: strict),
         // Values and decisions: no I/O, no clock, no tasks, no Foundation.
         .target(name: "ReplicationCore", dependencies: ["CMemory"], swiftSettings: strict),
         .target(

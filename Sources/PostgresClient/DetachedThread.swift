@@ -1,3 +1,4 @@
+import CThread
 import Glibc
 
 /// Threads outside Swift's cooperative pool, for calls that block.
@@ -14,7 +15,7 @@ enum DetachedThread {
         let box = Unmanaged.passRetained(
             Body {
                 blockSignals()
-                takeProcessNiceness()
+                shareSchedule()
                 body()
             })
         var attributes = pthread_attr_t()
@@ -34,12 +35,11 @@ enum DetachedThread {
 
     /// A thread begins with the niceness of the one that starts it, and Swift's pool gives its threads one of its own: 0. Whoever
     /// started the worker with another meant all of it. Where the system doesn't allow it, nothing changes.
-    private static func takeProcessNiceness() {
-        // On Linux a thread has a niceness, and the process's is its first thread's.
-        let ofProcess = CInt(PRIO_PROCESS.rawValue)
-        errno = 0
-        let niceness = getpriority(ofProcess, id_t(getpid()))
-        if errno == 0 { setpriority(ofProcess, 0, niceness) }
+    ///
+    /// What a connection's thread does for a small transaction is soon done, and a reader of the target waits for it: a thread that
+    /// asks for short slices is sooner its turn.
+    private static func shareSchedule() {
+        _ = lindero_share_schedule(300_000)
     }
 
     /// Signals are for the threads that ask for them; here they would only cut waits short.

@@ -246,7 +246,10 @@ struct SplitPreparation: Sendable {
         let objects = ReplicationObjects(settings: backward, source: other)
         let record = DirectionRecord(connection: origin, settings: backward)
         // What is noted on one side is believed on the other one, whatever becomes of the first.
-        for connection in [origin, fence] { _ = try await connection.execute("SET synchronous_commit = on") }
+        for connection in [origin, fence] {
+            _ = try await connection.query(
+                "SELECT pg_catalog.set_config('synchronous_commit', 'local', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'")
+        }
         let walsender = try await ReplicationConnection.connect(settings.options(.other))
         do {
             if try await objects.slotExists() {

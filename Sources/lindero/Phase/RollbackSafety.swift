@@ -33,7 +33,7 @@ struct RollbackSafety: Sendable {
             if failure.code == "configuration" {
                 return RollbackSafety(isSafe: false, because: "what has to come home is not known while \(loaded.path) can't be followed: \(failure.message)")
             }
-            if failure.code == ReplicationFailure.Code.splitBegun.rawValue { return RollbackSafety(isSafe: false, because: failure.message) }
+            if failure.code == ReplicationFailure.Code.splitBegun.rawValue { return RollbackSafety(isSafe: false, because: "\(failure.message) \(failure.nextStep)") }
             return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))")
         }
     }
