@@ -80,6 +80,15 @@ import Testing
         #expect((preview.output + preview.errors).contains("is one direction of a split"), "\(preview.output)\(preview.errors)")
         let back = try await pair.command(["rollback", "--execute"])
         #expect(back.exitCode == 2 && (back.output + back.errors).contains("`backend: split` back"), "\(back.exitCode): \(back.output)\(back.errors)")
+        // Nor while the second database can't be asked, nor as a beginning.
+        var environment = pair.environment
+        environment["SYNC_DATABASE_URL"] = "postgres://nobody@127.0.0.1:1/nowhere"
+        let alone = try await LinderoProcess.run(["rollback", "--execute"], environment: environment, folder: pair.folder)
+        #expect(alone.exitCode == 2 && (alone.output + alone.errors).contains("is one direction of a split"), "\(alone.output)\(alone.errors)")
+        try pair.write(tables: notes, backend: "shared")
+        let anew = try await pair.command(["advance", "--to", "replica", "--execute"])
+        #expect(anew.exitCode == 2 && (anew.output + anew.errors).contains("is one direction of a split"), "\(anew.output)\(anew.errors)")
+        #expect(try await pair.bot.execute("SELECT to_regclass('lindero.phase') IS NULL OR NOT EXISTS (SELECT FROM lindero.phase)").firstValue == "t")
         #expect(try await pair.values("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == ["1", "1"])
         _ = try await pair.bot.execute("INSERT INTO public.later VALUES (1); INSERT INTO public.notes VALUES (1, 1, 1)")
         try await waitUntil("it goes on: \(first.errors)") { try await pair.sync.execute("SELECT FROM public.notes").rowCount == 1 }

@@ -58,4 +58,41 @@ import Testing
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         await pair.remove()
     }
+
+    /// Begun from a replica, in which it never travelled: the second database has none of its values, and would bring that home.
+    @Test func aPrivateColumnOfTheOriginKeepsItsOwnerWhileServicesMove() async throws {
+        let scene = try await MovingServices(
+            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, phone int, spare int)",
+            tables: "  guests: { match: [id], insert: bot, delete: bot, private: [spare], columns: { bot: [spare], sync: [phone] } }\n")
+        let pair = scene.pair
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 1)")
+        let (worker, _) = try await scene.begin()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try pair.write(
+            tables: "  guests: { match: [id], insert: bot, delete: bot, private: [spare], columns: { sync: [phone, spare] } }\n", backend: "replica")
+        let refused = try await pair.command(["run", "--http", "none"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("\"spare\" of guests has its values on bot"), "\(refused.errors)")
+        await pair.remove()
+    }
+
+    /// What travelled until now is on both sides: it may become private, and another side's, at once.
+    @Test func aColumnThatTravelledMayBecomePrivateAndAnotherSidesWhileServicesMove() async throws {
+        let scene = try await MovingServices(
+            schema: "CREATE TABLE public.guests (id int PRIMARY KEY, phone int, spare int)", tables: Self.tables("bot: [spare], sync: [phone]"))
+        let pair = scene.pair
+        _ = try await pair.bot.execute("INSERT INTO public.guests VALUES (1, 1, 1)")
+        var (worker, _) = try await scene.begin()
+        try await pair.waitUntilEqual("SELECT string_agg(g::text, ',') FROM public.guests g")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try pair.write(
+            tables: "  guests: { match: [id], insert: bot, delete: bot, private: [phone], columns: { bot: [spare, phone] } }\n", backend: "replica")
+        for _ in 0..<2 {
+            worker = try await pair.startStreaming()
+            worker.terminate()
+            #expect(try await worker.wait() == 0, "\(worker.errors)")
+        }
+        await pair.remove()
+    }
 }

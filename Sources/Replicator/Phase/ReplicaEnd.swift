@@ -45,6 +45,17 @@ public struct ReplicaEnd: Sendable {
         }
     }
 
+    /// The same, where the target can't be asked: by what the source has of the way back.
+    ///
+    /// - Throws: `ReplicationFailure` (`split_begun`), `PostgresError`.
+    public static func requireReplica(_ settings: DirectionSettings, asking source: PostgresConnection) async throws {
+        guard try await source.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return }
+        let back = try await source.query(
+            "SELECT 1 FROM lindero.direction d WHERE name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL",
+            [.text("\(settings.targetName)->\(settings.sourceName)")])
+        if back.rowCount > 0 { throw DirectionSupervisor.splitHasBegun(settings) }
+    }
+
     /// The slot first: nobody reads it any more, and it keeps WAL. What the configuration names was there before Lindero
     /// and stays.
     private func takeDownSource() async throws {
@@ -73,8 +84,9 @@ public struct ReplicaEnd: Sendable {
 
     /// The source's part alone, for a target that can't be reached.
     ///
-    /// - Throws: `Failure`, `PostgresError`.
+    /// - Throws: `Failure`, `ReplicationFailure` for a direction of a split, `PostgresError`.
     public static func leaveTarget(_ settings: DirectionSettings, source: PostgresConnection) async throws {
+        try await requireReplica(settings, asking: source)
         do {
             try await ReplicaEnd(settings: settings, source: source, target: source).takeDownSource()
         } catch let error as PostgresError where error.isObjectInUse {

@@ -65,29 +65,65 @@ struct SplitColumns {
         }
     }
 
-    /// Notes who owns what from now on. While services move everything travels from both sides: that is noted once they have.
+    /// Notes who owns what from now on.
+    ///
+    /// While services move a column travels from both sides, whoever owns it: what an owner's change leaves behind is noted once they
+    /// have moved. A private one is noted at once: what `moved` goes by.
     func follow() async throws {
-        if settings[reading: .origin].policy?.isInTransition == true { return }
         let columns = tables.values.flatMap { ownership in
-            ownership.columns.keys.sorted().map { (table: ownership.table, name: $0, owner: ownership.owner(of: $0)) }
+            ownership.columns.keys.sorted().map {
+                Owned(column: ColumnName(table: ownership.table, column: $0), owner: ownership.owner(of: $0), isPrivate: ownership.privateColumns.contains($0))
+            }
         }
-        func sides(_ owner: String) -> String { "CASE WHEN \(owner) IS NULL THEN $6::text[] ELSE ARRAY[\(owner)] END" }
-        _ = try await other.query(
+        if settings[reading: .origin].policy?.isInTransition == true {
+            try await note(columns.filter(\.isPrivate), "owner = EXCLUDED.owner")
+            let others = columns.filter { !$0.isPrivate }
+            _ = try await other.query(
+                """
+                UPDATE lindero.split_column known SET owner = NULL FROM \(Self.given)
+                WHERE direction = $1 AND (schema_name, table_name, column_name) = (s, t, c) AND known.owner <> o
+                """, parameters(others))
+            return
+        }
+        // Owned by nobody alone: by both.
+        let both = "ARRAY[\(Side.allCases.map { SQLText.literal(settings.name($0)) }.joined(separator: ", "))]"
+        func sides(_ owner: String) -> String { "CASE WHEN \(owner) IS NULL THEN \(both) ELSE ARRAY[\(owner)] END" }
+        try await note(
+            columns,
             """
-            INSERT INTO lindero.split_column AS known (direction, schema_name, table_name, column_name, owner)
-            SELECT $1, s, t, c, nullif(o, '') FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]),
-              pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[])) AS k(s, t, c, o)
-            ON CONFLICT (direction, schema_name, table_name, column_name) DO UPDATE SET owner = EXCLUDED.owner,
+            owner = EXCLUDED.owner,
               left_sides = ARRAY((SELECT pg_catalog.unnest(known.left_sides)
                 UNION SELECT pg_catalog.unnest(\(sides("known.owner")))
                 EXCEPT SELECT pg_catalog.unnest(\(sides("EXCLUDED.owner")))) ORDER BY 1)
+            """)
+    }
+
+    private struct Owned {
+        var column: ColumnName
+        var owner: String?
+        var isPrivate: Bool
+    }
+
+    private static let given = """
+        ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]))
+          AS k(s, t, c, o)
+        """
+
+    private func note(_ columns: [Owned], _ change: String) async throws {
+        _ = try await other.query(
+            """
+            INSERT INTO lindero.split_column AS known (direction, schema_name, table_name, column_name, owner)
+            SELECT $1, s, t, c, nullif(o, '') FROM \(Self.given)
+            ON CONFLICT (direction, schema_name, table_name, column_name) DO UPDATE SET \(change)
             WHERE known.owner IS DISTINCT FROM EXCLUDED.owner
-            """,
-            [
-                direction, SQLText.arrayLiteral(columns.map(\.table.schema)), SQLText.arrayLiteral(columns.map(\.table.name)),
-                SQLText.arrayLiteral(columns.map(\.name)), SQLText.arrayLiteral(columns.map { $0.owner ?? "" }),
-                SQLText.arrayLiteral(Side.allCases.map(settings.name)),
-            ].map { .text($0) })
+            """, parameters(columns))
+    }
+
+    private func parameters(_ columns: [Owned]) -> [PostgresParameter] {
+        [
+            direction, SQLText.arrayLiteral(columns.map(\.column.table.schema)), SQLText.arrayLiteral(columns.map(\.column.table.name)),
+            SQLText.arrayLiteral(columns.map(\.column.column)), SQLText.arrayLiteral(columns.map { $0.owner ?? "" }),
+        ].map { .text($0) }
     }
 
     func forget() async throws {

@@ -99,8 +99,9 @@ struct SplitFailure {
             "A change of \(table) does not carry the old row, and what it wrote can't be told from what was there. Nothing after it "
                 + "was applied."
                 + (lacking.isEmpty ? "" : " Without REPLICA IDENTITY FULL are still, \(lacking.joined(separator: " "))"),
-            nextStep: "If a column of it has only just become shared: with its owner back in lindero.yaml, `lindero run` lets the change pass; share the "
-                + "column again when REPLICA IDENTITY is FULL and `lindero lag` shows nothing behind that. Else: set REPLICA IDENTITY FULL on the table and on each partition (`lindero check` names them; new partitions need it "
+            nextStep: "If a column of it, no reference, has only just become shared: with its owner back in lindero.yaml, `lindero run` lets the change "
+                + "pass. It can be shared again when REPLICA IDENTITY is FULL and `lindero lag` shows nothing behind that; `column_left` says then "
+                + "what to make alike. Else: set REPLICA IDENTITY FULL on the table and on each partition (`lindero check` names them; new partitions need it "
                 + "when they are made). What is in the log already stays without, so the split has to end: first save what \(settings.name(.other)) "
                 + "alone has, its private columns and what has not arrived on \(settings.name(.origin)). To begin anew from there: " + settings[reading: .origin].copyAnew, isBlocker: true)
     }

@@ -123,7 +123,8 @@ struct SplitPolicies {
         throw ReplicationFailure(
             .splitPolicy,
             "\(list), while the split runs: of two writes that met, one of which was made before, the sides would not make the same.",
-            nextStep: "Give it the policy that it had, then `lindero run`. To have the other one, `lindero rollback --execute` and then, with it in "
+            nextStep: "Give it what it had, then `lindero run`; what has had one owner all the time can be changed once no service moves any more and "
+                + "that has run so. Else, to have the other one, `lindero rollback --execute` and then, with it in "
                 + "lindero.yaml, `lindero advance --to split --execute`: the split begins anew.", isBlocker: true)
     }
 
@@ -135,22 +136,22 @@ struct SplitPolicies {
     /// - Throws: `ReplicationFailure` for what `require` refuses.
     func follow(_ sides: SidePair<PostgresConnection>, progress: SidePair<SplitProgress>) async throws -> Former {
         var known = try await read()
-        for (column, terms) in known where Self.hasLeft(terms, progress[.origin]) {
-            for term in terms { try await forget(column, term.startLSN) }
-            known[column] = nil
-        }
+        let left = known.filter { Self.hasLeft($0.value, progress[.origin]) }
+        try await forget(left.flatMap { column, terms in terms.map { (column, $0) } })
+        for column in left.keys { known[column] = nil }
         try require(known)
         let declared = declared(known)
         try await noteChanges(declared, sides, &known)
         var former = Former()
+        var passed: [(column: ColumnName, term: Term)] = []
         for (column, state) in declared where state != .left {
             guard var terms = known[column] else { continue }
             while terms.count > 1, Self.isPassed(terms[1].startLSN, progress) {
-                try await forget(column, terms.removeFirst().startLSN)
+                passed.append((column, terms.removeFirst()))
             }
             if case .owned = state, !isInTransition {
                 if terms.count == 1 {
-                    try await forget(column, terms[0].startLSN)
+                    passed.append((column, terms[0]))
                     continue
                 }
                 former.shared[column] = state.rule
@@ -162,6 +163,7 @@ struct SplitPolicies {
                     endLSN: Dictionary(uniqueKeysWithValues: Side.allCases.map { (settings.name($0), next.startLSN[$0]) }))
             }
         }
+        try await forget(passed)
         return former
     }
 
@@ -191,7 +193,7 @@ struct SplitPolicies {
         }
         guard !columns.isEmpty, needing.isEmpty else { return false }
         let known = try await read()
-        for column in columns { for term in known[column] ?? [] { try await forget(column, term.startLSN) } }
+        try await forget(columns.flatMap { column in (known[column] ?? []).map { (column, $0) } })
         return true
     }
 
@@ -241,40 +243,39 @@ struct SplitPolicies {
         return known
     }
 
-    private func place(_ column: ColumnName) -> [PostgresParameter] {
-        [direction, column.table.schema, column.table.name, column.column].map { .text($0) }
-    }
+    private static let given = """
+        ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]),
+          pg_catalog.unnest($5::text[]::pg_catalog.pg_lsn[]), pg_catalog.unnest($6::text[]::pg_catalog.pg_lsn[]))
+        """
 
-    private func place(_ column: ColumnName, _ start: SidePair<LSN>) -> [PostgresParameter] {
-        place(column) + [.text(start[.origin].description), .text(start[.other].description)]
+    private func places(_ terms: [(column: ColumnName, term: Term)]) -> [String] {
+        [
+            direction, SQLText.arrayLiteral(terms.map(\.column.table.schema)), SQLText.arrayLiteral(terms.map(\.column.table.name)),
+            SQLText.arrayLiteral(terms.map(\.column.column)), SQLText.arrayLiteral(terms.map(\.term.startLSN[.origin].description)),
+            SQLText.arrayLiteral(terms.map(\.term.startLSN[.other].description)),
+        ]
     }
 
     /// In one statement: while services move that is each column.
-    private func note(_ notes: [(column: ColumnName, term: Term)]) async throws {
+    private func note(_ terms: [(column: ColumnName, term: Term)]) async throws {
+        let words = terms.map(\.term.state.words)
         _ = try await other.query(
             """
             INSERT INTO lindero.split_policy (direction, schema_name, table_name, column_name, origin_lsn, other_lsn, policy, side)
-            SELECT $1, s, t, c, l, o, p, nullif(d, '') FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]),
-              pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]::pg_catalog.pg_lsn[]),
-              pg_catalog.unnest($6::text[]::pg_catalog.pg_lsn[]), pg_catalog.unnest($7::text[]), pg_catalog.unnest($8::text[]))
-              AS noted (s, t, c, l, o, p, d)
+            SELECT $1, s, t, c, l, o, p, nullif(d, '') FROM \(Self.given) WITH ORDINALITY AS noted (s, t, c, l, o, number)
+              JOIN ROWS FROM (pg_catalog.unnest($7::text[]), pg_catalog.unnest($8::text[])) WITH ORDINALITY AS words (p, d, number) USING (number)
             ON CONFLICT (direction, schema_name, table_name, column_name, origin_lsn, other_lsn) DO UPDATE SET policy = EXCLUDED.policy,
               side = EXCLUDED.side
-            """,
-            [
-                direction, SQLText.arrayLiteral(notes.map(\.column.table.schema)), SQLText.arrayLiteral(notes.map(\.column.table.name)),
-                SQLText.arrayLiteral(notes.map(\.column.column)), SQLText.arrayLiteral(notes.map(\.term.startLSN[.origin].description)),
-                SQLText.arrayLiteral(notes.map(\.term.startLSN[.other].description)),
-                SQLText.arrayLiteral(notes.map(\.term.state.words.policy)), SQLText.arrayLiteral(notes.map { $0.term.state.words.side ?? "" }),
-            ].map { .text($0) })
+            """, (places(terms) + [SQLText.arrayLiteral(words.map(\.policy)), SQLText.arrayLiteral(words.map { $0.side ?? "" })]).map { .text($0) })
     }
 
-    private func forget(_ column: ColumnName, _ start: SidePair<LSN>) async throws {
+    private func forget(_ terms: [(column: ColumnName, term: Term)]) async throws {
+        if terms.isEmpty { return }
         _ = try await other.query(
             """
-            DELETE FROM lindero.split_policy WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND column_name = $4
-            AND origin_lsn = $5::text::pg_catalog.pg_lsn AND other_lsn = $6::text::pg_catalog.pg_lsn
-            """, place(column, start))
+            DELETE FROM lindero.split_policy USING \(Self.given) AS given (s, t, c, l, o)
+            WHERE direction = $1 AND (schema_name, table_name, column_name, origin_lsn, other_lsn) = (s, t, c, l, o)
+            """, places(terms).map { .text($0) })
     }
 
     func forget() async throws {

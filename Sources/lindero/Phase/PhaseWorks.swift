@@ -129,18 +129,28 @@ struct PhaseWorks: Sendable {
     /// The direction of the replica, without asking the other database anything.
     private func replica() async throws -> DirectionSettings { try await Self.replica(pair, loaded) }
 
-    /// Refuses to take down as a replica what is a split: one that was begun without `advance`, by a file that says `backend: replica` since.
-    /// A database that can't be reached is no reason to stay.
+    /// Refuses to treat as a replica what is a split: one that was begun without `advance`, by a file that says otherwise since.
     ///
-    /// - Throws: `ReplicationFailure` (`split_begun`).
+    /// - Throws: `ReplicationFailure` (`split_begun`); `CommandFailure` where the origin can't be asked.
     static func requireReplica(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws {
         let settings = try await replica(pair, loaded)
-        let failure = try? await pair.other.connected { other -> ReplicationFailure? in
+        func refusal(_ ask: () async throws -> Void) async throws -> ReplicationFailure? {
             do {
-                try await ReplicaEnd.requireReplica(settings, on: other)
+                try await ask()
                 return nil
             } catch let failure as ReplicationFailure {
                 return failure
+            }
+        }
+        let failure: ReplicationFailure?
+        do {
+            failure = try await pair.other.connected { other in
+                try await refusal { try await ReplicaEnd.requireReplica(settings, on: other) }
+            }
+        } catch {
+            // A replica that is gone is a reason to go back.
+            failure = try await pair.origin.connected { origin in
+                try await refusal { try await ReplicaEnd.requireReplica(settings, asking: origin) }
             }
         }
         if let failure { throw failure }

@@ -42,8 +42,12 @@ import Testing
     /// forgets all plans; the changes of what follows in one chunk with that table were passed over, for want of theirs.
     @Test func whatStandsBeforeATableThatDoesNotFitIsApplied() async throws {
         let scripts = [
-            "INSERT INTO guest VALUES (1, NULL, 'x', 0), (2, 'c1', 'x', 0)",
-            "BEGIN; UPDATE guest SET code = NULL WHERE id = 2; UPDATE guest SET code = 'c1' WHERE id = 1; INSERT INTO plain (id) VALUES (1); COMMIT",
+            "INSERT INTO guest VALUES (1, 'c2', 'x', 0), (2, 'c1', 'x', 0)",
+            // In whatever order the rows are met.
+            """
+            BEGIN; UPDATE guest SET code = NULL WHERE id = 2; UPDATE guest SET code = 'c1' WHERE id = 1; UPDATE guest SET code = 'c2' WHERE id = 2;
+            INSERT INTO plain (id) VALUES (1); COMMIT
+            """,
             "BEGIN; ALTER TABLE guest REPLICA IDENTITY FULL; UPDATE guest SET note = 'y' WHERE id = 2; INSERT INTO plain (id) VALUES (2); COMMIT",
             "BEGIN; ALTER TABLE grown ALTER n TYPE int; INSERT INTO grown VALUES (1, 7); COMMIT",
         ]
