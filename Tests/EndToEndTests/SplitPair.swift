@@ -102,6 +102,19 @@ struct SplitPair {
         return worker
     }
 
+    /// Of sessions that wait for a lock on a side.
+    static let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    /// Kills a worker whose session waits for a row on a side, and ends that session, which would live on.
+    func cutOff(_ worker: RunningLindero, waitingOn side: PostgresConnection) async throws {
+        worker.kill9()
+        _ = try await worker.wait()
+        try await waitUntil("the server has let go of it") {
+            _ = try await side.execute("SELECT pg_terminate_backend(pid) \(Self.waiting)")
+            return try await side.execute("SELECT \(Self.waiting)").rows.isEmpty
+        }
+    }
+
     /// Waits until a query gives the same on both sides.
     func waitUntilEqual(_ query: String, timeoutSeconds: Double = 60) async throws {
         var last: [[[String?]]] = []

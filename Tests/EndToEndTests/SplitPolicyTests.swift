@@ -25,18 +25,6 @@ import Testing
     }
     private static let all = "SELECT string_agg(concat_ws(' ', id, phone, visits), ', ' ORDER BY id) FROM public.guests WHERE id < 100"
 
-    private static let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-    /// Kills a worker whose session waits for a row on a side, and ends that session, which would live on.
-    private func cutOff(_ worker: RunningLindero, waitingOn side: PostgresConnection) async throws {
-        worker.kill9()
-        _ = try await worker.wait()
-        try await waitUntil("the server has let go of it") {
-            _ = try await side.execute("SELECT pg_terminate_backend(pid) \(Self.waiting)")
-            return try await side.execute("SELECT \(Self.waiting)").rows.isEmpty
-        }
-    }
-
     /// A row of bot's that is held keeps one direction from deciding while the other one has decided.
     @Test func twoWritesThatMetAreJudgedByTheirOwnPolicyOnBothSides() async throws {
         let pair = try await SplitPair(schema: Self.schema, tables: Self.tables(phone: "last_write"))
@@ -53,8 +41,8 @@ import Testing
         try await waitUntil("bot's write has been judged: the later one stands") {
             try await pair.sync.execute("SELECT count(*) FROM lindero.conflict WHERE lost_value = '20'").firstValue == "1"
         }
-        try await waitUntil("sync's write waits for the row") { try await !pair.bot.execute("SELECT \(Self.waiting)").rows.isEmpty }
-        try await cutOff(worker, waitingOn: pair.bot)
+        try await waitUntil("sync's write waits for the row") { try await !pair.bot.execute("SELECT \(SplitPair.waiting)").rows.isEmpty }
+        try await pair.cutOff(worker, waitingOn: pair.bot)
 
         try pair.write(tables: Self.tables(phone: "prefer, side: bot", visits: "max"))
         worker = try pair.run()
@@ -235,7 +223,7 @@ import Testing
         try await waitUntil("sync's writes have been judged") {
             try await pair.bot.execute("SELECT phone FROM public.guests WHERE id = 2").firstValue == "7"
         }
-        try await cutOff(worker, waitingOn: pair.sync)
+        try await pair.cutOff(worker, waitingOn: pair.sync)
         // Of this one nobody has heard when the column gets its owner.
         _ = try await pair.sync.execute("UPDATE public.guests SET phone = 8 WHERE id = 3")
         try pair.write(tables: Self.owned(owner))

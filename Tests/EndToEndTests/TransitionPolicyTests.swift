@@ -30,14 +30,8 @@ import Testing
         try await waitUntil("sync's write has been judged: its owner's stands") {
             try await pair.bot.execute("SELECT phone FROM public.guests WHERE id = 1").firstValue == "30"
         }
-        let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        try await waitUntil("bot's waits for the row") { try await !pair.sync.execute("SELECT \(waiting)").rows.isEmpty }
-        worker.kill9()
-        _ = try await worker.wait()
-        try await waitUntil("the server has let go of it") {
-            _ = try await pair.sync.execute("SELECT pg_terminate_backend(pid) \(waiting)")
-            return try await pair.sync.execute("SELECT \(waiting)").rows.isEmpty
-        }
+        try await waitUntil("bot's waits for the row") { try await !pair.sync.execute("SELECT \(SplitPair.waiting)").rows.isEmpty }
+        try await pair.cutOff(worker, waitingOn: pair.sync)
 
         try pair.write(tables: Self.tables(columns), backend: "replica")
         worker = try await pair.startStreaming()
