@@ -68,11 +68,13 @@ import Testing
     ]
 
     /// A run that fails without it says nothing about a mutation.
-    @Test func unbrokenItPasses() throws {
-        for seed in 0..<Self.limit {
-            try SplitSimulation.run(seed: seed, length: 80)
-            try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasMoves: true))
-            try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasPolicies: true))
+    @Test func unbrokenItPasses() async throws {
+        try await onItsOwnThread {
+            for seed in 0..<Self.limit {
+                try SplitSimulation.run(seed: seed, length: 80)
+                try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasMoves: true))
+                try SplitSimulation.run(seed: seed, length: 80, options: SimulationOptions(hasPolicies: true))
+            }
         }
     }
 
@@ -88,10 +90,12 @@ import Testing
         #expect(missed > 0)
     }
 
-    @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) {
-        for seed in 0..<mutation.limit {
-            do { try SplitSimulation.run(seed: seed, length: 80, options: mutation.options) } catch { return }
-        }
+    @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) async {
+        do {
+            try await onItsOwnThread {
+                for seed in 0..<mutation.limit { try SplitSimulation.run(seed: seed, length: 80, options: mutation.options) }
+            }
+        } catch { return }
         Issue.record("\(mutation.name): not caught in \(mutation.limit) runs")
     }
 }

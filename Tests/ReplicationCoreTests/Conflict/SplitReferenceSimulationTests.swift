@@ -8,14 +8,16 @@ import Testing
 /// Replayed, and made longer, as `SplitSimulationTests`.
 @Suite struct SplitReferenceSimulationTests {
     @Test(arguments: 0..<SplitSimulationTests.parts)
-    func referencesMeanOnBothSidesWhatTheirWritersMeant(part: UInt64) throws {
-        let length = SplitSimulationTests.length
-        if let seed = SplitSimulationTests.replayedSeed {
-            if part == 0 { try ReferenceSimulation.run(seed: seed, length: length, options: ReferenceOptions(isTraced: true)) }
-            return
+    func referencesMeanOnBothSidesWhatTheirWritersMeant(part: UInt64) async throws {
+        try await onItsOwnThread {
+            let length = SplitSimulationTests.length
+            if let seed = SplitSimulationTests.replayedSeed {
+                if part == 0 { try ReferenceSimulation.run(seed: seed, length: length, options: ReferenceOptions(isTraced: true)) }
+                return
+            }
+            let each = SplitSimulationTests.count / SplitSimulationTests.parts
+            for seed in (part * each)..<((part + 1) * each) { try ReferenceSimulation.run(seed: seed, length: length) }
         }
-        let each = SplitSimulationTests.count / SplitSimulationTests.parts
-        for seed in (part * each)..<((part + 1) * each) { try ReferenceSimulation.run(seed: seed, length: length) }
     }
 
     struct Mutation: Sendable, CustomTestStringConvertible {
@@ -58,18 +60,22 @@ import Testing
     private static let limit: UInt64 = 20_000
 
     /// A run that fails without it says nothing about a mutation.
-    @Test func unbrokenTheirShapesPass() throws {
+    @Test func unbrokenTheirShapesPass() async throws {
         for mutation in Self.mutations where mutation.options.shape != nil {
             var options = mutation.options
             options.faults = ReferenceFaults()
-            for seed in 0..<SplitMutationTests.limit { try ReferenceSimulation.run(seed: seed, length: 80, options: options) }
+            try await onItsOwnThread { [options] in
+                for seed in 0..<SplitMutationTests.limit { try ReferenceSimulation.run(seed: seed, length: 80, options: options) }
+            }
         }
     }
 
-    @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) {
-        for seed in 0..<Self.limit {
-            do { try ReferenceSimulation.run(seed: seed, length: 80, options: mutation.options) } catch { return }
-        }
+    @Test(arguments: mutations) func mutationIsCaught(mutation: Mutation) async {
+        do {
+            try await onItsOwnThread {
+                for seed in 0..<Self.limit { try ReferenceSimulation.run(seed: seed, length: 80, options: mutation.options) }
+            }
+        } catch { return }
         Issue.record("\(mutation): not caught in \(Self.limit) runs")
     }
 }

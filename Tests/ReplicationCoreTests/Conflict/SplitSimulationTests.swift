@@ -15,28 +15,30 @@ import Testing
     static let count: UInt64 = isLong ? 1_000_000 : 20_000
     static let parts: UInt64 = 4
 
-    @Test(arguments: 0..<parts) func bothSidesConvergeAsPromised(part: UInt64) throws {
-        try run(part, SimulationOptions())
+    @Test(arguments: 0..<parts) func bothSidesConvergeAsPromised(part: UInt64) async throws {
+        try await run(part, SimulationOptions())
     }
 
-    @Test(arguments: 0..<parts) func bothSidesConvergeWhileOwnersMoveBackAndForth(part: UInt64) throws {
-        try run(part, SimulationOptions(hasMoves: true))
+    @Test(arguments: 0..<parts) func bothSidesConvergeWhileOwnersMoveBackAndForth(part: UInt64) async throws {
+        try await run(part, SimulationOptions(hasMoves: true))
     }
 
-    @Test(arguments: 0..<parts) func bothSidesConvergeWhilePoliciesChange(part: UInt64) throws {
-        try run(part, SimulationOptions(hasMoves: part % 2 == 1, hasPolicies: true))
+    @Test(arguments: 0..<parts) func bothSidesConvergeWhilePoliciesChange(part: UInt64) async throws {
+        try await run(part, SimulationOptions(hasMoves: part % 2 == 1, hasPolicies: true))
     }
 
-    private func run(_ part: UInt64, _ options: SimulationOptions) throws {
-        var options = options
-        if let seed = Self.replayedSeed {
-            options.isTraced = true
-            if part == 0 { try SplitSimulation.run(seed: seed, length: Self.length, options: options) }
-            return
-        }
-        let each = Self.count / Self.parts
-        for seed in (part * each)..<((part + 1) * each) {
-            try SplitSimulation.run(seed: seed, length: Self.length, options: options)
+    private func run(_ part: UInt64, _ options: SimulationOptions) async throws {
+        try await onItsOwnThread {
+            if let seed = Self.replayedSeed {
+                var options = options
+                options.isTraced = true
+                if part == 0 { try SplitSimulation.run(seed: seed, length: Self.length, options: options) }
+                return
+            }
+            let each = Self.count / Self.parts
+            for seed in (part * each)..<((part + 1) * each) {
+                try SplitSimulation.run(seed: seed, length: Self.length, options: options)
+            }
         }
     }
 }
