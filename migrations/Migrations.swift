@@ -79,6 +79,9 @@ public enum Migrations {
         Migration(
             version: 21, name: "split_policy", up: text(PackageResources._021_split_policy_up_sql),
             down: text(PackageResources._021_split_policy_down_sql)),
+        Migration(
+            version: 22, name: "fires_nothing", up: text(PackageResources._022_fires_nothing_up_sql),
+            down: text(PackageResources._022_fires_nothing_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -1,0 +1,2 @@
+DROP FUNCTION lindero.fires_nothing(regclass[]);
+DROP FUNCTION lindero.firing_triggers(regclass[]);
