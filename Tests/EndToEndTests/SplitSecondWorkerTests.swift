@@ -80,6 +80,19 @@ import Testing
         #expect((preview.output + preview.errors).contains("is one direction of a split"), "\(preview.output)\(preview.errors)")
         let back = try await pair.command(["rollback", "--execute"])
         #expect(back.exitCode == 2 && (back.output + back.errors).contains("`backend: split` back"), "\(back.exitCode): \(back.output)\(back.errors)")
+        // Nor one whose rows a replica's rules could mend, or that could go on to a split.
+        let role = "second_" + String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        _ = try await pair.bot.execute("CREATE ROLE \(role)_bot LOGIN")
+        _ = try await pair.sync.execute("CREATE ROLE \(role)_sync LOGIN")
+        try pair.write(tables: notes, backend: "replica", roles: ["\(role)_bot", "\(role)_sync"])
+        for arguments in [["verify"], ["verify", "--repair", "--execute"], ["advance", "--to", "split", "--execute"]] {
+            let refused = try await pair.command(arguments, timeoutSeconds: 180)
+            #expect(
+                refused.exitCode == 2 && (refused.output + refused.errors).contains("is one direction of a split"),
+                "\(arguments): \(refused.exitCode) \(refused.output)\(refused.errors)")
+        }
+        _ = try await pair.bot.execute("DROP ROLE \(role)_bot")
+        _ = try await pair.sync.execute("DROP ROLE \(role)_sync")
         // Nor while the second database can't be asked, nor as a beginning.
         var environment = pair.environment
         environment["SYNC_DATABASE_URL"] = "postgres://nobody@127.0.0.1:1/nowhere"

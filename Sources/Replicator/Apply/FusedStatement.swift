@@ -65,8 +65,9 @@ enum FusedStatement {
         var conditions: [String] = []
         if !tables.isEmpty { conditions.append("lindero.fires_nothing(ARRAY[\(tables.joined(separator: ", "))])") }
         if !trees.isEmpty {
+            // Each by itself, too: an ordinary table in the place of a partitioned one has no tree.
             let members = trees.map { "SELECT relid FROM pg_catalog.pg_partition_tree(\($0))" }.joined(separator: " UNION ALL ")
-            conditions.append("NOT EXISTS (SELECT \(TargetShape.firingTriggers(of: [members])))")
+            conditions.append("NOT EXISTS (SELECT \(TargetShape.firingTriggers(of: [trees.joined(separator: ", "), members])))")
         }
         return " WHERE \(conditions.joined(separator: " AND "))"
     }

@@ -105,6 +105,8 @@ public struct Verification: Sendable {
     private func requireReady(_ control: VerifyPair, _ store: VerifyStore) async throws {
         guard try await store.exists() else { throw VerifyError.notMigrated(database: direction.target) }
         guard try await store.lock() else { throw VerifyError.alreadyRunning(direction: direction.name) }
+        // By a replica's rules a split's rows are the target's alone, or on their way back: to mend them would lose them.
+        if settings.backend == .replica { try await ReplicaEnd.requireReplica(settings, on: control.target) }
         try await requirePrepared(direction.name, on: control.target, direction.target)
         if direction.isTwoWay { try await requirePrepared(direction.reverseName, on: control.source, direction.source) }
     }

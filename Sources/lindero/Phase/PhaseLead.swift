@@ -49,7 +49,7 @@ struct PhaseLead {
         let store = PhaseStore(connection: connection)
         let pair = try PhasePair(loaded)
         // Before anything is noted: a worker of the split would follow.
-        if [move.from, move.to].contains(.shared) { try await PhaseWorks.requireReplica(pair, loaded) }
+        if [move.from, move.to].contains(.shared) || state.worker == .replica { try await PhaseWorks.requireReplica(pair, loaded) }
         let words = PhaseWords(
             origin: pair.origin.name, other: pair.other.name, gates: loaded.configuration.gates, move: move)
         let deadline = timeoutMilliseconds.map { Monotonic.milliseconds() + Int64($0) }

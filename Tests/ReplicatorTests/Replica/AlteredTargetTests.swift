@@ -164,4 +164,32 @@ import Testing
             #expect(try await pair.rows("SELECT v FROM seen", on: pair.target) == [["4"]])
         }
     }
+
+    /// Another table of that name is another table, of whatever kind it was and is.
+    @Test(arguments: [
+        (
+            "partitioned", "CREATE TABLE a (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); CREATE TABLE a_1 PARTITION OF a DEFAULT;",
+            "ALTER TABLE a RENAME TO a_old; CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT * FROM a_old;", "a"
+        ),
+        (
+            "ordinary", "CREATE TABLE a (id int PRIMARY KEY, v int);",
+            """
+            ALTER TABLE a RENAME TO a_old; CREATE TABLE a (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+            CREATE TABLE a_new PARTITION OF a DEFAULT; INSERT INTO a SELECT * FROM a_old;
+            """, "a_new"
+        ),
+    ])
+    func triggerOfATableInAnothersPlaceSeesWhatWasWrittenBefore(
+        kind: String, first: String, replacement: String, triggered: String
+    ) async throws {
+        let other = "CREATE TABLE b (id int PRIMARY KEY, v int);"
+        let pair = try await ReplicaPair("CREATE TABLE a (id int PRIMARY KEY, v int);" + other, targetSchema: first + other)
+        try await pair.streaming { state in
+            func both(_ value: Int) -> String { "BEGIN; INSERT INTO a VALUES (\(value), 0); INSERT INTO b VALUES (\(value), \(value)); COMMIT" }
+            for value in 1..<5 { try await pair.apply(both(value), state) }
+            _ = try await pair.target.execute("BEGIN; \(replacement) \(Self.function) \(Self.trigger(on: triggered)); COMMIT")
+            try await pair.apply(both(9), state)
+            #expect(try await pair.rows("SELECT v FROM seen", on: pair.target) == [["4"]])
+        }
+    }
 }
