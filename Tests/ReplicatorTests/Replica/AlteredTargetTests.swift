@@ -112,6 +112,7 @@ import Testing
     }
     /// Both tables in one transaction, `a` first.
     private static func both(_ value: Int) -> String { "BEGIN; UPDATE a SET v = \(value); UPDATE b SET v = \(value); COMMIT" }
+    private static func newInBoth(_ id: Int) -> String { "BEGIN; INSERT INTO a VALUES (\(id), 0); INSERT INTO b VALUES (\(id), \(id)); COMMIT" }
 
     @Test func triggerMadeWhileStreamingSeesWhatWasWrittenBefore() async throws {
         let pair = try await ReplicaPair(Self.tables)
@@ -157,10 +158,9 @@ import Testing
             CREATE TABLE b (id int PRIMARY KEY, v int);
             """)
         try await pair.streaming { state in
-            func both(_ value: Int) -> String { "BEGIN; INSERT INTO a VALUES (\(value), 0); INSERT INTO b VALUES (\(value), \(value)); COMMIT" }
-            for value in 1..<5 { try await pair.apply(both(value), state) }
+            for value in 1..<5 { try await pair.apply(Self.newInBoth(value), state) }
             _ = try await pair.target.execute(Self.function + Self.trigger(on: "a_1"))
-            try await pair.apply(both(9), state)
+            try await pair.apply(Self.newInBoth(9), state)
             #expect(try await pair.rows("SELECT v FROM seen", on: pair.target) == [["4"]])
         }
     }
@@ -185,10 +185,9 @@ import Testing
         let other = "CREATE TABLE b (id int PRIMARY KEY, v int);"
         let pair = try await ReplicaPair("CREATE TABLE a (id int PRIMARY KEY, v int);" + other, targetSchema: first + other)
         try await pair.streaming { state in
-            func both(_ value: Int) -> String { "BEGIN; INSERT INTO a VALUES (\(value), 0); INSERT INTO b VALUES (\(value), \(value)); COMMIT" }
-            for value in 1..<5 { try await pair.apply(both(value), state) }
+            for value in 1..<5 { try await pair.apply(Self.newInBoth(value), state) }
             _ = try await pair.target.execute("BEGIN; \(replacement) \(Self.function) \(Self.trigger(on: triggered)); COMMIT")
-            try await pair.apply(both(9), state)
+            try await pair.apply(Self.newInBoth(9), state)
             #expect(try await pair.rows("SELECT v FROM seen", on: pair.target) == [["4"]])
         }
     }
