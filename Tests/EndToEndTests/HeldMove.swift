@@ -118,6 +118,8 @@ final class HeldMove {
     /// The second database's server dies, as in a power cut.
     func killSecond() async throws { try await second?.stop(mode: "immediate") }
 
+    func removeSecond() { second?.remove() }
+
     func restartSecond() async throws {
         try await second?.restart()
         try await pair.reconnectSync()

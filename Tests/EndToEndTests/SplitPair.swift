@@ -60,7 +60,7 @@ struct SplitPair {
 
     func write(
         tables: String = tables, backend: String = "split", replication: String = "", gates: String = "", cutover: String = "",
-        roles: [String] = ["", ""]
+        roles: [String] = ["", ""], origin: String = "bot"
     ) throws {
         let lists = roles.map { $0.isEmpty ? "" : ", roles: [\($0)]" }
         try """
@@ -69,7 +69,7 @@ struct SplitPair {
             databases:
               bot: { url: env:DATABASE_URL\(lists[0]) }
               sync: { url: env:SYNC_DATABASE_URL\(lists[1]) }
-            origin: bot
+            origin: \(origin)
             replication: {\(replication)}
             gates: {\(gates)}
             cutover: {\(cutover)}

@@ -14,6 +14,9 @@ public struct PhaseMove: Sendable, Equatable {
 
     public var isForward: Bool { from < to }
 
+    /// Whether one of two databases is lost for good, and the other goes on alone. No way leads back from there.
+    public var givesUp: Bool { from == .split && to == .shared }
+
     /// The whole way, in order. The same move always has the same works: a record is taken up by its number.
     public var works: [PlannedWork] {
         switch (from, to) {
@@ -21,6 +24,7 @@ public struct PhaseMove: Sendable, Equatable {
         case (.replica, .split): beginSplit
         case (.split, .replica): endSplit
         case (.replica, .shared): endReplica
+        case (.split, .shared): giveUp
         default: []
         }
     }
@@ -82,6 +86,14 @@ public struct PhaseMove: Sendable, Equatable {
         [
             .init(.planned, .plan, startMode), .init(.cuttingOver, .worker, .shared),
             .init(.cuttingOver, .endReplica, .shared), .init(.settled, .settle, .shared),
+        ]
+    }
+
+    /// Nothing of it asks the database that is lost.
+    private var giveUp: [PlannedWork] {
+        [
+            .init(.planned, .plan, startMode), .init(.cuttingOver, .worker, .shared),
+            .init(.cuttingOver, .giveUp, .shared), .init(.settled, .settle, .shared),
         ]
     }
 }

@@ -82,6 +82,8 @@ public struct PhaseState: Sendable, Equatable {
     public func advance(to target: Phase) -> PhaseMove? {
         if let move {
             if move.isForward { return move.to <= target ? move : nil }
+            // The other database may have been taken down already, unseen.
+            if move.givesUp { return nil }
             // Turned round again: what was taken down already is made anew.
             return move.to < target ? PhaseMove(from: move.to, to: move.from, startMode: worker) : nil
         }
@@ -101,6 +103,15 @@ public struct PhaseState: Sendable, Equatable {
         else { return false }
         // A move that came out of a rollback finds services anywhere.
         return move?.startMode == .replica && begunCount <= moving
+    }
+
+    /// What `rollback` has to do when the second database of a split is lost for good; `nil` where `rollback` alone does it.
+    ///
+    /// - Parameter hasSplit: whether the origin holds what a split has left there, whatever the record says.
+    public func giveUp(hasSplit: Bool) -> PhaseMove? {
+        if let move, move.givesUp { return move }
+        let isSplit = phase == .split || move.map { [$0.from, $0.to].contains(.split) } == true
+        return hasSplit || isSplit ? PhaseMove(from: .split, to: .shared, startMode: worker) : nil
     }
 
     /// What `rollback` has to do next; `nil` where there is no way further back.

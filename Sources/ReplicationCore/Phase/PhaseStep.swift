@@ -43,6 +43,8 @@ public enum PhaseWork: String, Sendable, CaseIterable {
     case endSplit = "end_split"
     /// Takes the replica's slot, publication and record down; its rows stay.
     case endReplica = "end_replica"
+    /// Takes down on the origin what a split with a database needs that is lost.
+    case giveUp = "give_up"
     /// The new phase holds.
     case settle
 }

@@ -72,6 +72,11 @@ public struct SequencePlanner: Sendable {
             other: SequenceChange(name: pair.other.name, settings: try fit(pair.other, next), restart: next))
     }
 
+    /// The same where the other side is lost: ahead of every number that is known here.
+    public func restore(_ state: SequenceState) throws(SequenceProblem) -> SequenceChange? {
+        try restore(SequencePair(columns: [], origin: state, other: state, isShared: true))?.origin
+    }
+
     private func fit(_ state: SequenceState, _ next: Int64) throws(SequenceProblem) -> SequenceSettings {
         let settings = state.before
         try require(next, in: settings, state)

@@ -53,12 +53,22 @@ public struct ReplicaEnd: Sendable {
         let back = try await source.query(
             "SELECT 1 FROM lindero.direction d WHERE name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL",
             [.text("\(settings.targetName)->\(settings.sourceName)")])
-        if back.rowCount > 0 { throw DirectionSupervisor.splitHasBegun(settings) }
+        if back.rowCount > 0 { throw DirectionSupervisor.splitHasBegun(settings, isReached: false) }
+    }
+
+    /// The target holds its side of a split of which the source has nothing (any more).
+    public static func givenUp(_ settings: DirectionSettings) -> ReplicationFailure {
+        ReplicationFailure(
+            .splitBegun,
+            "\(settings.targetName) holds its side of a split that \(settings.sourceName) knows nothing of: it was given up as lost, or one of "
+                + "them is another copy.",
+            nextStep: "What it alone has comes by no stream any more: look there first. Then give \(settings.targetName) an empty database, or make "
+                + "this one so: drop its slots, its schema lindero, and the rows of the declared tables.", isBlocker: true)
     }
 
     /// The slot first: nobody reads it any more, and it keeps WAL. What the configuration names was there before Lindero
     /// and stays.
-    private func takeDownSource() async throws {
+    func takeDownSource() async throws {
         if settings.replication.slot == nil {
             _ = try await source.query(
                 """

@@ -322,13 +322,15 @@ extension DirectionSupervisor {
             nextStep: settings.copyAnew, isBlocker: true)
     }
 
-    static func splitHasBegun(_ settings: DirectionSettings) -> ReplicationFailure {
+    /// - Parameter isReached: whether the second database can be asked; one that can't may be lost.
+    static func splitHasBegun(_ settings: DirectionSettings, isReached: Bool = true) -> ReplicationFailure {
         ReplicationFailure(
             .splitBegun,
             "\(settings.name) is one direction of a split that has begun: a replica's worker would apply what the split has to decide, and to "
                 + "take the replica down would lose what \(settings.targetName) alone has.",
             nextStep: "Put `backend: split` back into lindero.yaml, then `lindero run`. With that in the file `lindero rollback --execute` makes it a "
-                + "replica again.", isBlocker: true)
+                + "replica again." + (isReached ? "" : " \(settings.targetName) can't be reached: if it is lost for good, "
+                    + "`lindero rollback --lost \(settings.targetName)` goes on without it."), isBlocker: true)
     }
 
     static func slotInUse(_ settings: DirectionSettings) -> ReplicationFailure {

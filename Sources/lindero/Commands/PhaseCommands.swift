@@ -46,6 +46,8 @@ struct RollbackCommand: LinderoCommand {
               lindero rollback --execute
               lindero rollback --to shared --execute
                   run again after a kill, it goes no further than that
+              lindero rollback --lost sync
+                  sync's database is lost for good: what would be lost with it, and the way to shared without it
             """)
 
     @OptionGroup var global: GlobalOptions
@@ -53,9 +55,17 @@ struct RollbackCommand: LinderoCommand {
     @Option(help: "The phase to get back to: replica or shared. Default: the previous one.")
     var to: Phase?
 
+    @Option(help: ArgumentHelp("A database of a split that is lost for good: go on without it, and without what it alone had.", valueName: "name"))
+    var lost: String?
+
     @OptionGroup var moving: PhaseOptions
 
+    func validate() throws {
+        if to != nil, lost != nil { throw ValidationError("--lost leads to shared; leave --to out.") }
+    }
+
     func perform() async throws {
+        if let lost { return try await LostRollback(lost: lost, moving: moving).perform(self) }
         if let target = to { return try await moving.perform("rollback --to \(target.rawValue)", self) { $0.rollback(to: target) } }
         let moves = FirstOnly()
         try await moving.perform("rollback", self) { moves.take($0.rollback()) }
@@ -106,7 +116,8 @@ struct PhaseOptions: ParsableArguments {
         if preview.moves.isEmpty, let move = loaded.state.move {
             throw CommandFailure(
                 "phase", "A move is under way: \(loaded.state.words).", place: try loaded.origin().place,
-                nextStep: move.isForward ? "Run `lindero advance --to \(move.to.rawValue) --execute` or `lindero rollback --execute`."
+                nextStep: move.givesUp ? "Run `lindero rollback --execute`."
+                    : move.isForward ? "Run `lindero advance --to \(move.to.rawValue) --execute` or `lindero rollback --execute`."
                     : "Run `lindero rollback --execute`, or advance to \(move.from.rawValue).", exit: .blocked)
         }
         if preview.moves.isEmpty {
@@ -155,7 +166,8 @@ struct PhaseOptions: ParsableArguments {
                 ("moves", .array(outcome.moves.map { .text("\($0.from.rawValue)->\($0.to.rawValue)") })),
                 ("steps", .array(outcome.entries.map(\.json))),
             ]),
-            lines: ["The phase is \(outcome.state.phase.rawValue).", "Next: lindero status"])
+            lines: ["The phase is \(outcome.state.phase.rawValue)."] + (outcome.moves.contains(where: \.givesUp) ? [LostRollback.afterwards] : [])
+                + ["Next: lindero status"])
     }
 }
 

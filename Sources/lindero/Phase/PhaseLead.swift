@@ -38,6 +38,8 @@ struct PhaseLead {
                 outcome.moves.append(move)
                 outcome.entries = try await store.entries()
                 outcome.state = try await store.read() ?? outcome.state
+                // The whole way, whatever was there before.
+                if move.givesUp { break }
             }
             return outcome
         }
@@ -49,7 +51,7 @@ struct PhaseLead {
         let store = PhaseStore(connection: connection)
         let pair = try PhasePair(loaded)
         // Before anything is noted: a worker of the split would follow.
-        if [move.from, move.to].contains(.shared) || state.worker == .replica { try await PhaseWorks.requireReplica(pair, loaded) }
+        if !move.givesUp, [move.from, move.to].contains(.shared) || state.worker == .replica { try await PhaseWorks.requireReplica(pair, loaded) }
         let words = PhaseWords(
             origin: pair.origin.name, other: pair.other.name, gates: loaded.configuration.gates, move: move)
         let deadline = timeoutMilliseconds.map { Monotonic.milliseconds() + Int64($0) }

@@ -22,6 +22,8 @@ struct PhasePreview: Sendable {
     var closedGates: [String]
     var leftCopies: [QualifiedName]
     var safety: RollbackSafety?
+    /// What is lost with a database that is given up.
+    var losses: [String] = []
 
     static func make(
         _ loaded: LoadedConfiguration, _ next: (PhaseState) -> PhaseMove?
@@ -41,10 +43,14 @@ struct PhasePreview: Sendable {
                     move: move, done: done, words: move.works.map { words.words($0) },
                     seconds: move.works.map { seconds($0.work, size, loaded.configuration) }))
             state = PhaseState(phase: move.to)
+            if move.givesUp { break }
         }
         if let first = preview.moves.first?.move {
             if first.isForward {
                 preview.findings = await PhasePreflight(loaded: loaded, to: first.to).run().findings
+            } else if first.givesUp {
+                preview.losses = try await LostRollback.losses(pair, loaded)
+                return preview
             } else {
                 preview.safety = await RollbackSafety.read(loaded)
             }
@@ -79,7 +85,7 @@ struct PhasePreview: Sendable {
     ) -> Double? {
         switch work {
         case .plan, .settle, .restoreIdentity, .endReplica, .emptyCopies: 0.1
-        case .preflight, .migrate, .widenIdentity, .drain, .endSplit, .bothStream, .worker: 1
+        case .preflight, .migrate, .widenIdentity, .drain, .endSplit, .bothStream, .worker, .giveUp: 1
         case .copied:
             1 + size.bytes / (configuration.replication.copy.rateLimitBytes > 0
                 ? Double(configuration.replication.copy.rateLimitBytes) : copyBytesPerSecond)
@@ -111,6 +117,7 @@ extension PhasePreview {
         if !leftCopies.isEmpty {
             lines += ["", "To be emptied, copied there before: \(leftCopies.map(\.description).joined(separator: ", "))"]
         }
+        lines += losses.isEmpty ? [] : [""] + losses
         if let safety { lines += ["", "safe to roll back: \(safety.words)"] }
         lines += closedGates.isEmpty ? [] : [""] + closedGates
         let told = findings.filter { $0.severity != .note }
@@ -146,7 +153,7 @@ extension PhasePreview {
                         ])
                     })
             ),
-            ("closedGates", .texts(closedGates)), ("rollback", safety?.json ?? .null),
+            ("closedGates", .texts(closedGates)), ("rollback", safety?.json ?? .null), ("losses", .texts(losses)),
             ("emptied", .texts(leftCopies.map(\.description))),
             (
                 "findings",

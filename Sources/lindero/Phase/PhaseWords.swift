@@ -27,6 +27,8 @@ struct PhaseWords: Sendable {
         case .observe: "gate: the limits hold for \(PlainText.seconds(Double(gates.observeSeconds)))"
         case .endSplit: "take down the way back: slot, publication, origin; sequences ahead on \(origin)"
         case .endReplica: "drop the slot and the publication on \(origin), and what \(other) remembers; the rows on \(other) stay"
+        case .giveUp:
+            "take down on \(origin) what the split needs: slot, publication, origin; its sequences and replica identities as they were"
         case .settle: "the phase is \(move.to.rawValue)"
         }
     }

@@ -58,7 +58,7 @@ extension PhaseWorks {
         }
     }
 
-    private var leftMilliseconds: Int { deadlineMilliseconds.map { max(0, Int($0 - Monotonic.milliseconds())) } ?? Self.handMilliseconds }
+    var leftMilliseconds: Int { deadlineMilliseconds.map { max(0, Int($0 - Monotonic.milliseconds())) } ?? Self.handMilliseconds }
 
     /// From here on a write of the moved service on the side that it has left fails, where it would stay alone.
     func refuseMovedService(on left: Database) async throws {

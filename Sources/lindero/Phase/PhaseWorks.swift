@@ -42,6 +42,7 @@ struct PhaseWorks: Sendable {
         case .restoreIdentity: return try await restoreIdentity()
         case .endSplit: return try await endSplit()
         case .privateHome: return try await privateHome()
+        case .giveUp: return try await giveUp()
         }
     }
 
@@ -117,7 +118,7 @@ struct PhaseWorks: Sendable {
         }
     }
 
-    private func isFree(_ takeDown: () async throws -> Void) async throws -> Bool {
+    func isFree(_ takeDown: () async throws -> Void) async throws -> Bool {
         do {
             try await takeDown()
             return true
@@ -127,7 +128,7 @@ struct PhaseWorks: Sendable {
     }
 
     /// The direction of the replica, without asking the other database anything.
-    private func replica() async throws -> DirectionSettings { try await Self.replica(pair, loaded) }
+    func replica() async throws -> DirectionSettings { try await Self.replica(pair, loaded) }
 
     /// Refuses to treat as a replica what is a split: one that was begun without `advance`, by a file that says otherwise since.
     ///
@@ -144,8 +145,12 @@ struct PhaseWorks: Sendable {
         }
         let failure: ReplicationFailure?
         do {
-            failure = try await pair.other.connected { other in
+            let found = try await pair.other.connected { other in
                 try await refusal { try await ReplicaEnd.requireReplica(settings, on: other) }
+            }
+            guard found != nil else { return }
+            failure = try await pair.origin.connected { origin in
+                try await LostDatabase(outgoing: settings, left: origin, service: pair.other.name).arrived() == nil ? ReplicaEnd.givenUp(settings) : found
             }
         } catch {
             // A replica that is gone is a reason to go back.
@@ -156,7 +161,7 @@ struct PhaseWorks: Sendable {
         if let failure { throw failure }
     }
 
-    private static func replica(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws -> DirectionSettings {
+    static func replica(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws -> DirectionSettings {
         let replication = loaded.configuration.replication
         let slot = try await pair.origin.connected { try await SlotName.make($0, purpose: pair.other.name) }
         return DirectionSettings(

@@ -16,6 +16,7 @@ struct RollbackSafety: Sendable {
         }
         do {
             let pair = try PhasePair(loaded)
+            if move.givesUp { return RollbackSafety(isSafe: true, because: "\(pair.other.name) is given up: \(pair.origin.name) has all that is left") }
             if move.to == .shared { try await PhaseWorks.requireReplica(pair, loaded) }
             if move.to == .shared || !WorkerMode(.split).isSameLife(as: state.worker) {
                 return RollbackSafety(isSafe: true, because: "\(pair.origin.name) has all that the services wrote")
@@ -26,7 +27,9 @@ struct RollbackSafety: Sendable {
             _ = try await pair.origin.connected { try await loaded.transitionPolicy($0) }
             let reports = try await LagDirection.reports(loaded)
             let back = "\(pair.other.name)->\(pair.origin.name)"
-            return judge(reports.first { $0.name == back }, back, pair)
+            var safety = judge(reports.first { $0.name == back }, back, pair)
+            if !safety.isSafe { safety.because += await LostRollback.advice(pair) }
+            return safety
         } catch {
             let failure = CommandFailure(error)
             // Home comes what the file declares, so it has to say something that holds.
@@ -34,7 +37,8 @@ struct RollbackSafety: Sendable {
                 return RollbackSafety(isSafe: false, because: "what has to come home is not known while \(loaded.path) can't be followed: \(failure.message)")
             }
             if failure.code == ReplicationFailure.Code.splitBegun.rawValue { return RollbackSafety(isSafe: false, because: "\(failure.message) \(failure.nextStep)") }
-            return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))")
+            let advice = if let pair = try? PhasePair(loaded) { await LostRollback.advice(pair) } else { "" }
+            return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))\(advice)")
         }
     }
 

@@ -61,7 +61,7 @@ import Testing
     }
 
     /// Killed before any action, a move goes on where it was: every work is done, in order, and only the one under way twice.
-    @Test(arguments: [(Phase.shared, Phase.replica), (.replica, .split), (.split, .replica), (.replica, .shared)])
+    @Test(arguments: [(Phase.shared, Phase.replica), (.replica, .split), (.split, .replica), (.replica, .shared), (.split, .shared)])
     func killedAnywhereItGoesOn(_ from: Phase, _ to: Phase) {
         let move = PhaseMove(from: from, to: to, startMode: WorkerMode(from))
         for killedAt in 0..<(move.works.count * 3) {
@@ -132,6 +132,27 @@ import Testing
             #expect(back.works.contains { $0.work == .bothStream } == (journal.state.begunCount > moving))
             #expect(back.works.contains { $0.work == .endSplit })
         }
+    }
+
+    /// From any place in a move to a split or from one, however its works stand; and it does not turn round.
+    @Test(arguments: [(Phase.replica, Phase.split), (.split, .replica)])
+    func aLostDatabaseIsGivenUpFromAnywhere(_ from: Phase, _ to: Phase) throws {
+        let move = PhaseMove(from: from, to: to, startMode: WorkerMode(from))
+        for killedAt in 1..<(move.works.count * 3) {
+            var journal = Journal()
+            _ = Self.run(move, &journal, killedAt: killedAt)
+            let lost = try #require(journal.state.giveUp(hasSplit: false))
+            for place in 1..<(lost.works.count * 3) {
+                var given = journal
+                #expect(!Self.run(lost, &given, killedAt: place))
+                #expect(given.state.move == lost && given.state.giveUp(hasSplit: false) == lost && given.state.rollback() == lost)
+                #expect(given.state.advance(to: .split) == nil)
+                #expect(Self.run(lost, &given))
+                #expect(given.state.phase == .shared && given.state.worker == .shared && given.state.giveUp(hasSplit: false) == nil)
+            }
+        }
+        #expect(PhaseState(phase: .replica).giveUp(hasSplit: false) == nil)
+        #expect(PhaseState(phase: .replica).giveUp(hasSplit: true) != nil)
     }
 
     @Test func recordsOfAnotherProgramAreFollowedAndNotLed() {

@@ -1,0 +1,92 @@
+import PostgresClient
+import ReplicationCore
+
+/// A database that is lost for good, seen from the one it was split with: takes down there what the split needs. Nothing of it asks
+/// the lost one.
+///
+/// Every step can be killed and done again. What tells that there is a split goes last: until then nobody takes what is left for
+/// a replica.
+public struct LostDatabase: Sendable {
+    /// Reads the one that is left, for the lost one.
+    let outgoing: DirectionSettings
+    let left: PostgresConnection
+    /// The one that has moved to the second database.
+    let service: String
+
+    /// - Parameters:
+    ///   - outgoing: the direction whose target is lost.
+    ///   - left: its source.
+    ///   - service: the one that the second database belongs to.
+    public init(outgoing: DirectionSettings, left: PostgresConnection, service: String) {
+        self.outgoing = outgoing
+        self.left = left
+        self.service = service
+    }
+
+    /// Whether an error of connecting may mean that a database is no more; what is refused only is still there.
+    public static func isLost(_ error: any Error) -> Bool {
+        guard case .connection(let failure)? = error as? PostgresError else { return false }
+        switch failure.reason {
+        case .refused, .unknownHost, .nameServiceDown, .timedOut, .lost: return true
+        // No such database; a server that starts or has no session left says something else.
+        case .server: return failure.sqlState?.rawValue == "3D000"
+        case .authentication, .encryption, .options, .resources, .other: return false
+        }
+    }
+
+    /// How far the lost database's writes have come.
+    public struct Arrived: Sendable {
+        /// End of its last commit that is here, in its own log; `nil` where none ever came.
+        public var lsn: LSN?
+        /// When it committed its newest sign of life that is here, in words; `nil` where none came.
+        public var time: String?
+    }
+
+    private var incoming: String { "\(outgoing.targetName)->\(outgoing.sourceName)" }
+
+    /// - Returns: `nil` where the split never began, or was taken down.
+    /// - Throws: `PostgresError`.
+    public func arrived() async throws -> Arrived? {
+        guard try await left.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return nil }
+        let rows = try await left.query(
+            """
+            SELECT d.applied_lsn::text, pg_catalog.date_trunc('second', h.sent_at)::text
+            FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name
+            WHERE d.name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL
+            """, [.text(incoming)]
+        ).rows
+        return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1]) }
+    }
+
+    /// - Parameter leftMilliseconds: how long tables may be waited for yet.
+    /// - Throws: `ReplicaEnd.Failure` while a worker still streams, `ReplicationFailure`, `PostgresError`.
+    public func takeDown(leftMilliseconds: () -> Int) async throws {
+        do {
+            try await ReplicaEnd(settings: outgoing, source: left, target: left).takeDownSource()
+            // What the service writes stays here from now on.
+            try await MovedService(name: service, roles: [], tables: []).allow(on: left, leftMilliseconds: leftMilliseconds)
+            _ = try await LoneSequences(name: outgoing.sourceName, connection: left).restore()
+            _ = try await FullIdentity(name: outgoing.sourceName, connection: left).restore()
+            try await ProgressOrigin(connection: left, direction: incoming).drop()
+        } catch let error as PostgresError where error.isObjectInUse {
+            throw ReplicaEnd.Failure.inUse
+        }
+        try await forget()
+    }
+
+    /// What came from there is the services' own now. The conflict log stays: it has what lost.
+    private func forget() async throws {
+        let tables = ["heartbeat", "table_copy", "table_copy_chunk", "verification", "split_table", "split_column", "split_policy"]
+        let statements = tables.map { ("lindero.\($0)", "direction") } + [("lindero.direction", "name")]
+        do {
+            _ = try await left.execute("BEGIN")
+            for (table, column) in statements {
+                _ = try await left.query("DELETE FROM \(table) WHERE \(column) = $1", [.text(incoming)])
+            }
+            _ = try await left.execute("COMMIT")
+        } catch {
+            try? await left.rollback()
+            throw error
+        }
+    }
+}

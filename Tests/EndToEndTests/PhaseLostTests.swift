@@ -1,0 +1,194 @@
+import PostgresClient
+import TestSupport
+import Testing
+
+/// A database of a split that never comes back.
+@Suite struct PhaseLostTests {
+    private static let left = """
+        SELECT concat_ws(' ',
+          (SELECT string_agg(slot_name, ',') FROM pg_replication_slots WHERE database = current_database() AND slot_name NOT LIKE '%feed'),
+          (SELECT string_agg(pubname, ',') FROM pg_publication WHERE pubname NOT LIKE '%feed'),
+          (SELECT string_agg(name, ',') FROM lindero.direction WHERE causal_lsn IS NOT NULL),
+          (SELECT string_agg(roname, ',') FROM pg_replication_origin, pg_database
+           WHERE datname = current_database() AND roname LIKE 'lindero\\_' || pg_database.oid || '\\_%'),
+          (SELECT string_agg(sequence_name, ',') FROM lindero.sequence_split),
+          (SELECT string_agg(table_name, ',') FROM lindero.replica_identity),
+          (SELECT string_agg(tgname, ',') FROM pg_trigger WHERE tgname LIKE 'lindero_moved%'),
+          (SELECT string_agg(table_name, ',') FROM lindero.split_table), (SELECT string_agg(column_name, ',') FROM lindero.split_column),
+          seqincrement, relreplident)
+        FROM pg_sequence, pg_class WHERE seqrelid = 'public."Reservas_id_seq"'::regclass AND pg_class.oid = 'public."Reservas"'::regclass
+        """
+
+    /// A split whose second database has stopped for good, both services silent.
+    private func split() async throws -> HeldMove {
+        let move = try await HeldMove(secondDies: true)
+        try await move.succeed(["advance", "--to", "replica"])
+        move.startServices()
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        for service in [move.bot, move.sync] { await service.end() }
+        #expect(move.bot.failures + move.sync.failures == [])
+        // Up to what has come, nothing is lost.
+        try await move.pair.waitUntilEqual("SELECT count(*), md5(string_agg(id || coalesce(status, ''), ',' ORDER BY id)) FROM public.\"Reservas\"")
+        try await move.killSecond()
+        return move
+    }
+
+    private func end(_ move: HeldMove) async throws {
+        move.worker.terminate()
+        #expect(try await move.worker.wait() == 0, "\(move.worker.errors)")
+        await move.pair.remove()
+        move.removeSecond()
+    }
+
+    private func expectAlone(_ pair: SplitPair, _ side: PostgresConnection) async throws {
+        #expect(try await side.execute(Self.left).firstValue == "1 d")
+        // Numbers go on, and whoever had moved may write again.
+        let service = try await PostgresConnection.connect(ConnectionOptions(pair.url(side === pair.bot ? "bot" : "sync", as: "sync_app")))
+        _ = try await service.execute("INSERT INTO public.\"Reservas\" (\"bookingId\") SELECT 'after' || n FROM generate_series(1, 5) n")
+        await service.close()
+        #expect(try await side.execute("SELECT max(id) - min(id) FROM public.\"Reservas\" WHERE \"bookingId\" LIKE 'after%'").firstValue == "4")
+    }
+
+    @Test func theSecondDatabaseIsGivenUpAndTheOriginGoesOnAlone() async throws {
+        let move = try await split()
+        let rows = try await move.pair.bot.execute("SELECT count(*) FROM public.\"Reservas\"").firstValue
+        let (text, _) = try await move.status()
+        #expect(text.contains("if sync is lost for good: lindero rollback --lost sync"), "\(text)")
+        let plain = try await move.pair.command(["rollback", "--execute"])
+        #expect(plain.exitCode == 2 && plain.errors.contains("lindero rollback --lost sync"), "\(plain.errors)")
+
+        let dry = try await move.pair.command(["rollback", "--lost", "sync"])
+        #expect(dry.exitCode == 0 && dry.output.contains("what sync committed after 0/"), "\(dry.output)\(dry.errors)")
+        #expect(dry.output.contains("Next: lindero rollback --lost sync --execute"), "\(dry.output)")
+        #expect(try await move.lastRecord() == "settle true")
+        let done = try await move.pair.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(done.exitCode == 0 && done.output.contains("The phase is shared."), "\(done.output)\(done.errors)\(move.worker.errors)")
+        #expect(try await move.pair.bot.execute("SELECT count(*) FROM public.\"Reservas\"").firstValue == rows)
+        try await expectAlone(move.pair, move.pair.bot)
+        let again = try await move.pair.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(again.exitCode == 0 && again.output.contains("already there: shared"), "\(again.output)\(again.errors)")
+
+        // Should it turn up after all, nobody takes it for a replica; an empty one in its place is.
+        try await move.restartSecond()
+        let back = try await move.pair.command(["advance", "--to", "replica", "--execute"], timeoutSeconds: 120)
+        #expect(back.exitCode != 0 && back.errors.contains("a split that bot knows nothing of"), "\(back.output)\(back.errors)")
+        #expect(try await move.lastRecord() == "settle true")
+        _ = try await move.pair.sync.execute("DROP SCHEMA lindero CASCADE; DROP TABLE public.\"Reservas\"")
+        await PostgresCluster.dropSlots(move.pair.sync)
+        _ = try await move.pair.sync.execute(PhaseTests.schema)
+        try await move.succeed(["advance", "--to", "replica"])
+        try await move.pair.waitUntilEqual("SELECT count(*) FROM public.\"Reservas\"")
+        try await end(move)
+    }
+
+    @Test func killedAtEveryStepItIsGivenUp() async throws {
+        let move = try await split()
+        var random = SystemRandomNumberGenerator()
+        #expect(try await PhaseKillTests.killed(["rollback", "--lost", "sync", "--execute"], move.pair, move.worker, &random) > 0)
+        try await expectAlone(move.pair, move.pair.bot)
+        try await end(move)
+    }
+
+    /// The move goes on with a plain `rollback`; there is none back to the split.
+    @Test func whatWasBegunGoesOn() async throws {
+        let move = try await split()
+        let process = try await move.lead(["rollback", "--lost", "sync"], to: "give_up")
+        try await move.kill(process)
+        let forward = try await move.pair.command(["advance", "--to", "split", "--execute"])
+        #expect(forward.exitCode == 2 && forward.errors.contains("Run `lindero rollback --execute`."), "\(forward.errors)")
+        let (text, _) = try await move.status()
+        #expect(text.contains("safe to roll back: yes, because sync is given up"), "\(text)")
+        try await move.succeed(["rollback"])
+        try await expectAlone(move.pair, move.pair.bot)
+        try await end(move)
+    }
+
+    @Test func whoAnswersIsNotLost() async throws {
+        let pair = try await PhaseTests.pair()
+        for (name, words) in [("sync", "sync is not lost: it answers"), ("bot", "bot is not lost: it answers"), ("syn", "There is no database \"syn\"")] {
+            let refused = try await pair.command(["rollback", "--lost", name, "--execute"])
+            #expect(refused.exitCode == 2 && refused.errors.contains(words), "\(refused.errors)")
+        }
+        // Nor is one that refuses the login.
+        let second = try await PostgresCluster.start()
+        var other = try await PhaseTests.pair(second: second)
+        let url = other.environment["SYNC_DATABASE_URL"] ?? ""
+        other.environment["SYNC_DATABASE_URL"] = url.replacingOccurrences(of: "//postgres@", with: "//nobody_of_that_name@")
+        let refused = try await other.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("sync is not lost"), "\(refused.errors)")
+        // A database that is no more is; but in phase shared there is nothing to give up.
+        other.environment["SYNC_DATABASE_URL"] = url + "_gone"
+        let shared = try await other.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(shared.exitCode == 0 && shared.output.contains("already there: shared"), "\(shared.output)\(shared.errors)")
+        await pair.remove()
+        await other.remove()
+        second.remove()
+    }
+
+    /// The file alone began it, and says something else since.
+    @Test(arguments: ["replica", "shared"]) func aSplitThatTheFileDoesNotSayIsGivenUp(_ backend: String) async throws {
+        let second = try await PostgresCluster.start()
+        let pair = try await PhaseTests.pair(roles: true, second: second)
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
+        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
+        let worker = try await pair.startStreaming()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try await second.stop(mode: "immediate")
+        try pair.write(tables: PhaseTests.tables, backend: backend, roles: ["bot_app", "sync_app"])
+        if backend == "replica" {
+            let plain = try await pair.command(["rollback", "--to", "shared", "--execute"])
+            #expect(plain.exitCode == 2 && plain.errors.contains("`lindero rollback --lost sync` goes on without it"), "\(plain.errors)")
+        }
+        // No worker could have run the split.
+        let giving = try pair.start(["rollback", "--lost", "sync", "--execute"])
+        try await giving.waitForErrors("No worker runs; start one: lindero run")
+        let follower = try pair.run()
+        #expect(try await giving.wait() == 0, "\(giving.errors)\(follower.errors)")
+        _ = try await pair.bot.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
+        try await expectAlone(pair, pair.bot)
+        follower.terminate()
+        _ = try await follower.wait()
+        await pair.remove()
+        second.remove()
+    }
+
+    @Test func theOriginIsGivenUpAndTheSecondDatabaseGoesOnAlone() async throws {
+        let first = try await PostgresCluster.start()
+        let pair = try await SplitPair(schema: PhaseTests.schema, tables: PhaseTests.tables, roles: ["bot_app", "sync_app"], first: first)
+        _ = try await pair.bot.execute(PhaseTests.rows)
+        for side in [pair.bot, pair.sync] {
+            _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL")
+            for role in ["bot_app", "sync_app"] {
+                _ = try await side.execute("""
+                    DO $$ BEGIN CREATE ROLE \(role) LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$;
+                    GRANT SELECT, INSERT, UPDATE ON public."Reservas" TO \(role);
+                    """)
+            }
+        }
+        let worker = try await pair.startStreaming()
+        _ = try await pair.bot.execute("INSERT INTO public.\"Reservas\" (\"bookingId\") VALUES ('here')")
+        try await pair.waitUntilEqual("SELECT count(*) FROM public.\"Reservas\"")
+        try await first.stop(mode: "immediate")
+        let dry = try await pair.command(["rollback", "--lost", "bot"])
+        #expect(dry.exitCode == 0 && dry.output.contains("what bot committed after 0/"), "\(dry.output)\(dry.errors)")
+        worker.kill9()
+        _ = try await worker.wait()
+        try await waitUntil("the server lets the slot go") {
+            try await pair.sync.execute("SELECT FROM pg_replication_slots WHERE database = current_database() AND active").rows.isEmpty
+        }
+        let done = try await pair.command(["rollback", "--lost", "bot", "--execute"])
+        #expect(done.exitCode == 0 && done.output.contains("sync goes on alone"), "\(done.output)\(done.errors)")
+        _ = try await pair.sync.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
+        try await expectAlone(pair, pair.sync)
+        let again = try await pair.command(["rollback", "--lost", "bot", "--execute"])
+        #expect(again.exitCode == 2 && again.errors.contains("made ready to go on alone already"), "\(again.errors)")
+        try pair.write(tables: PhaseTests.tables, backend: "shared", origin: "sync")
+        let next = try pair.run()
+        try await next.waitForErrors("following changes")
+        next.terminate()
+        #expect(try await next.wait() == 0, "\(next.errors)")
+        await pair.remove()
+        first.remove()
+    }
+}
