@@ -48,6 +48,10 @@ import Testing
         #expect(refused.exitCode == 2, "\(refused.errors)")
         try await pair.publish(as: refused.errors)
         worker = try await pair.startStreaming()
+        // One commit: a kill in between would leave tables and columns that tell of different files.
+        let commits = "SELECT count(DISTINCT xmin::text) FROM (SELECT xmin FROM lindero.split_table WHERE table_name = 'later' "
+            + "UNION SELECT xmin FROM lindero.split_column WHERE table_name = 'later') noted"
+        #expect(try await pair.sync.execute(commits).firstValue == "1")
         _ = try await pair.bot.execute(
             """
             UPDATE public.later SET mine = 'c' WHERE id = 1; INSERT INTO public.later (id, mine) VALUES (3, 'bot');

@@ -190,8 +190,17 @@ struct SplitPreparation: Sendable {
                     "direction": "\(direction.name)", "tables": "\(missing[side].map(\.name).sorted().map(\.sql).joined(separator: ", "))",
                 ])
         }
-        // Only now: what is refused before has not been carried.
-        try await SplitMembers(settings: settings, other: sides[.other]).follow(owners: owners)
+        // Only now: what is refused before has not been carried. As one: tables and columns that tell of different files would
+        // look like something that has stayed behind.
+        let other = sides[.other]
+        do {
+            _ = try await other.execute("BEGIN")
+            try await SplitMembers(settings: settings, other: other).follow(owners: owners)
+            _ = try await other.execute("COMMIT")
+        } catch {
+            try? await other.rollback()
+            throw error
+        }
     }
 
     /// What a side has got to say since the split began: its changes would else be left out, and nobody told.
