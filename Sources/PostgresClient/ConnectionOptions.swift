@@ -12,6 +12,8 @@ public struct ConnectionOptions: Sendable, CustomStringConvertible {
     public var isReplication = false
     /// Used when the connection string has no `connect_timeout`; for each address. 0 waits for ever.
     public var connectTimeoutSeconds = 10
+    /// Whether a server will do that only reads, whatever the connection string wants of one.
+    public var acceptsAnyServer = false
     /// Parameters set right after connecting, in order, after the pinned ones.
     public var settings: [(name: String, value: String)] = []
     /// Whether `pinnedSettings` are set first. They make every database print and read values alike.
@@ -83,6 +85,7 @@ public struct ConnectionOptions: Sendable, CustomStringConvertible {
             list.append(("application_name", applicationName))
         }
         if isReplication { list.append(("replication", "database")) }
+        if acceptsAnyServer { list.append(("target_session_attrs", "any")) }
         return list
     }
 }

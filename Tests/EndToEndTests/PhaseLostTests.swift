@@ -1,6 +1,11 @@
+import Foundation
 import PostgresClient
+import ReplicationCore
+import Synchronization
 import TestSupport
 import Testing
+
+@testable import Replicator
 
 /// A database of a split that never comes back.
 @Suite struct PhaseLostTests {
@@ -58,7 +63,7 @@ import Testing
         #expect(plain.exitCode == 2 && plain.errors.contains("lindero rollback --lost sync"), "\(plain.errors)")
 
         let dry = try await move.pair.command(["rollback", "--lost", "sync"])
-        #expect(dry.exitCode == 0 && dry.output.contains("what sync committed after 0/"), "\(dry.output)\(dry.errors)")
+        #expect(dry.exitCode == 0 && dry.output.contains(/what sync committed after 0\/[1-9A-F]/), "\(dry.output)\(dry.errors)")
         #expect(dry.output.contains("Next: lindero rollback --lost sync --execute"), "\(dry.output)")
         #expect(try await move.lastRecord() == "settle true")
         let done = try await move.pair.command(["rollback", "--lost", "sync", "--execute"])
@@ -89,18 +94,106 @@ import Testing
         try await end(move)
     }
 
-    /// The move goes on with a plain `rollback`; there is none back to the split.
-    @Test func whatWasBegunGoesOn() async throws {
+    /// As long as nothing is taken down, it may turn out that nothing was lost. Then a plain `rollback` goes on, and there is no way back.
+    @Test func itTurnsRoundUntilSomethingIsTakenDown() async throws {
         let move = try await split()
-        let process = try await move.lead(["rollback", "--lost", "sync"], to: "give_up")
-        try await move.kill(process)
-        let forward = try await move.pair.command(["advance", "--to", "split", "--execute"])
-        #expect(forward.exitCode == 2 && forward.errors.contains("Run `lindero rollback --execute`."), "\(forward.errors)")
+        try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "give_up"))
+        let (text, _) = try await move.status()
+        #expect(text.contains("safe to roll back: no, because how far sync->bot is behind is not known"), "\(text)")
+        let home = try await move.pair.command(["rollback", "--execute"])
+        #expect(home.exitCode == 2 && home.errors.contains("lindero rollback --lost sync"), "\(home.errors)")
+        try await move.restartSecond()
+        let found = try await move.pair.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(found.exitCode == 2 && found.errors.contains("sync is not lost: it answers"), "\(found.errors)")
+        try await move.succeed(["advance", "--to", "split"])
+        _ = try await move.pair.sync.execute("UPDATE public.\"Reservas\" SET status = 'back' WHERE \"bookingId\" = 'b1'")
+        try await waitUntil("both directions run again") {
+            try await move.pair.bot.execute("SELECT FROM public.\"Reservas\" WHERE status = 'back'").rowCount == 1
+        }
+        // The same, and it brings home what is there.
+        try await move.killSecond()
+        try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "give_up"))
+        try await move.restartSecond()
+        _ = try await move.pair.sync.execute("UPDATE public.\"Reservas\" SET status = 'home' WHERE \"bookingId\" = 'b2'")
+        let safe = try await move.pair.command(["rollback"])
+        #expect(safe.exitCode == 0 && safe.output.contains("split -> replica"), "\(safe.output)\(safe.errors)")
+        try await move.succeed(["rollback"])
+        #expect(try await move.pair.bot.execute("SELECT FROM public.\"Reservas\" WHERE status = 'home'").rowCount == 1)
+        #expect(try await move.status().text.contains("phase replica\n"))
+        try await end(move)
+    }
+
+    @Test func whatWasTakenDownIsTakenDownToItsEnd() async throws {
+        let move = try await split()
+        try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "settle"))
         let (text, _) = try await move.status()
         #expect(text.contains("safe to roll back: yes, because sync is given up"), "\(text)")
+        let forward = try await move.pair.command(["advance", "--to", "split", "--execute"])
+        #expect(forward.exitCode == 2 && forward.errors.contains("Run `lindero rollback --lost sync --execute`."), "\(forward.errors)")
         try await move.succeed(["rollback"])
         try await expectAlone(move.pair, move.pair.bot)
         try await end(move)
+    }
+
+    private struct Killed: Error {}
+
+    @Test func aKillBetweenAnyTwoStepsLeavesWhatGoesOn() async throws {
+        let move = try await split()
+        // As it is while the worker follows the origin alone.
+        try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "give_up"))
+        let options = ConnectionOptions(move.pair.environment["DATABASE_URL"] ?? "")
+        let slot = try #require(
+            try await move.pair.bot.execute("SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND slot_name LIKE '%\\_sync'").firstValue)
+        let outgoing = DirectionSettings(
+            sourceName: "bot", targetName: "sync", source: options, target: options, slot: slot, publication: slot, backend: .split,
+            replication: ReplicationSettings(), policy: nil)
+        for limit in [1, 2, 3, 4, 5, 5, 3] {
+            let step = Mutex(0)
+            var lost = LostDatabase(
+                outgoing: outgoing, left: move.pair.bot, service: "sync", tables: [QualifiedName(schema: "public", name: "Reservas")])
+            lost.afterStep = { if step.withLock({ $0 += 1; return $0 }) == limit { throw Killed() } }
+            await #expect(throws: Killed.self) { _ = try await lost.takeDown { 10_000 } }
+            #expect(try await lost.arrived() != nil)
+        }
+        try await move.succeed(["rollback", "--lost", "sync"])
+        try await expectAlone(move.pair, move.pair.bot)
+        try await end(move)
+    }
+
+    /// What is wrong here alone is no loss: the worker hears from it.
+    @Test func whoIsHeardIsNotLost() async throws {
+        let pair = try await PhaseTests.pair(roles: true)
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
+        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
+        let worker = try await pair.startStreaming()
+        var elsewhere = pair
+        elsewhere.environment["SYNC_DATABASE_URL"] = "postgresql://postgres@127.0.0.1:1/nowhere"
+        let refused = try await elsewhere.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("sync is not lost: a worker hears from it"), "\(refused.errors)")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
+    /// An empty database under its address answers, too.
+    @Test func anEmptyDatabaseInItsPlaceIsNotIt() async throws {
+        let pair = try await PhaseTests.pair(roles: true)
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
+        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
+        let worker = try await pair.startStreaming()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        var empty = pair
+        empty.environment["SYNC_DATABASE_URL"] = try await PostgresCluster.shared("target").createDatabase(prefix: "empty")
+        let giving = try empty.start(["rollback", "--lost", "sync", "--execute"])
+        try await giving.waitForErrors("No worker runs; start one: lindero run")
+        let follower = try empty.run()
+        #expect(try await giving.wait() == 0, "\(giving.errors)\(follower.errors)")
+        _ = try await pair.bot.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
+        try await expectAlone(pair, pair.bot)
+        follower.terminate()
+        _ = try await follower.wait()
+        await pair.remove()
     }
 
     @Test func whoAnswersIsNotLost() async throws {
@@ -155,23 +248,20 @@ import Testing
 
     @Test func theOriginIsGivenUpAndTheSecondDatabaseGoesOnAlone() async throws {
         let first = try await PostgresCluster.start()
-        let pair = try await SplitPair(schema: PhaseTests.schema, tables: PhaseTests.tables, roles: ["bot_app", "sync_app"], first: first)
-        _ = try await pair.bot.execute(PhaseTests.rows)
-        for side in [pair.bot, pair.sync] {
-            _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL")
-            for role in ["bot_app", "sync_app"] {
-                _ = try await side.execute("""
-                    DO $$ BEGIN CREATE ROLE \(role) LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$;
-                    GRANT SELECT, INSERT, UPDATE ON public."Reservas" TO \(role);
-                    """)
-            }
-        }
-        let worker = try await pair.startStreaming()
+        let pair = try await PhaseTests.pair(roles: true, first: first)
+        let worker = try pair.run()
+        try await worker.waitForErrors("following changes")
+        let split = try await pair.command(["advance", "--to", "split", "--execute"], timeoutSeconds: 120)
+        #expect(split.exitCode == 0, "\(split.errors)\(worker.errors)")
         _ = try await pair.bot.execute("INSERT INTO public.\"Reservas\" (\"bookingId\") VALUES ('here')")
         try await pair.waitUntilEqual("SELECT count(*) FROM public.\"Reservas\"")
+        // The whole old row is in its log, since both write `phone`; and a way back had begun.
+        #expect(try await pair.sync.execute("SELECT count(*) FROM lindero.replica_identity").firstValue == "1")
+        _ = try await MovedService(name: "sync", roles: ["sync_app"], tables: [QualifiedName(schema: "public", name: "Reservas")])
+            .refuse(on: pair.sync) { 10_000 }
         try await first.stop(mode: "immediate")
         let dry = try await pair.command(["rollback", "--lost", "bot"])
-        #expect(dry.exitCode == 0 && dry.output.contains("what bot committed after 0/"), "\(dry.output)\(dry.errors)")
+        #expect(dry.exitCode == 0 && dry.output.contains(/what bot committed after 0\/[1-9A-F]/), "\(dry.output)\(dry.errors)")
         worker.kill9()
         _ = try await worker.wait()
         try await waitUntil("the server lets the slot go") {
@@ -179,10 +269,20 @@ import Testing
         }
         let done = try await pair.command(["rollback", "--lost", "bot", "--execute"])
         #expect(done.exitCode == 0 && done.output.contains("sync goes on alone"), "\(done.output)\(done.errors)")
-        _ = try await pair.sync.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
         try await expectAlone(pair, pair.sync)
         let again = try await pair.command(["rollback", "--lost", "bot", "--execute"])
         #expect(again.exitCode == 2 && again.errors.contains("made ready to go on alone already"), "\(again.errors)")
+        // Back it may come: nobody copies from it over what has gone on.
+        try await first.restart()
+        try pair.write(tables: PhaseTests.tables, backend: "replica", roles: ["bot_app", "sync_app"])
+        _ = try await pair.sync.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL")
+        let check = try await pair.command(["check"])
+        #expect(check.exitCode == 2 && check.output.contains("bot holds its side of a split"), "\(check.output)\(check.errors)")
+        #expect(!check.output.contains("Empty these tables"), "\(check.output)")
+        let late = try pair.run()
+        try await late.waitForErrors("bot holds its side of a split that sync knows nothing of")
+        #expect(try await late.wait() == 2)
+        try await first.stop(mode: "immediate")
         try pair.write(tables: PhaseTests.tables, backend: "shared", origin: "sync")
         let next = try pair.run()
         try await next.waitForErrors("following changes")

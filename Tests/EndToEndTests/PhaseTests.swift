@@ -25,10 +25,10 @@ import Testing
     /// - Parameters:
     ///   - roles: whether both services log in as themselves.
     ///   - asOperator: whether Lindero does so, too, with a role that is no superuser.
-    static func pair(roles: Bool = false, second: PostgresCluster? = nil, asOperator: Bool = false) async throws -> SplitPair {
+    static func pair(roles: Bool = false, first: PostgresCluster? = nil, second: PostgresCluster? = nil, asOperator: Bool = false) async throws -> SplitPair {
         var pair = try await SplitPair(
             schema: schema, tables: tables, backend: "shared", gates: "observe: 0s", roles: roles ? ["bot_app", "sync_app"] : ["", ""],
-            migrates: !asOperator, second: second)
+            migrates: !asOperator, first: first, second: second)
         _ = try await pair.bot.execute(rows)
         if roles {
             for side in [pair.bot, pair.sync] {

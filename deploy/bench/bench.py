@@ -96,6 +96,9 @@ def taking_part(workload, names):
     without |= {"drain"} if key in workloads.LATENCIES else {"relay"}
     if key != "shared":
         without |= {"split-conflicts"}
+    else:
+        # It takes no table whose replica identity is FULL.
+        without |= {"pglogical"}
     return ["lindero", *(name for name in names if name not in without)]
 
 

@@ -92,7 +92,7 @@ public struct PhaseMove: Sendable, Equatable {
     /// Nothing of it asks the database that is lost.
     private var giveUp: [PlannedWork] {
         [
-            .init(.planned, .plan, startMode), .init(.cuttingOver, .worker, .shared),
+            .init(.planned, .plan, startMode), .init(.cuttingOver, .worker, .shared), .init(.cuttingOver, .preflight, .shared),
             .init(.cuttingOver, .giveUp, .shared), .init(.settled, .settle, .shared),
         ]
     }

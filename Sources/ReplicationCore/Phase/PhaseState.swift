@@ -82,8 +82,7 @@ public struct PhaseState: Sendable, Equatable {
     public func advance(to target: Phase) -> PhaseMove? {
         if let move {
             if move.isForward { return move.to <= target ? move : nil }
-            // The other database may have been taken down already, unseen.
-            if move.givesUp { return nil }
+            if move.givesUp { return splitToGiveUp.flatMap { target == .split ? PhaseMove(from: .replica, to: .split, startMode: $0) : nil } }
             // Turned round again: what was taken down already is made anew.
             return move.to < target ? PhaseMove(from: move.to, to: move.from, startMode: worker) : nil
         }
@@ -105,6 +104,12 @@ public struct PhaseState: Sendable, Equatable {
         return move?.startMode == .replica && begunCount <= moving
     }
 
+    /// How a split ran that is to be given up, as long as nothing of it was taken down: it may turn out that nothing is lost.
+    public var splitToGiveUp: WorkerMode? {
+        guard let move, move.givesUp, let taking = move.works.firstIndex(where: { $0.work == .giveUp }), begunCount <= taking else { return nil }
+        return move.startMode.backend == .split ? move.startMode : .split
+    }
+
     /// What `rollback` has to do when the second database of a split is lost for good; `nil` where `rollback` alone does it.
     ///
     /// - Parameter hasSplit: whether the origin holds what a split has left there, whatever the record says.
@@ -117,6 +122,7 @@ public struct PhaseState: Sendable, Equatable {
     /// What `rollback` has to do next; `nil` where there is no way further back.
     public func rollback() -> PhaseMove? {
         if let move {
+            if let mode = splitToGiveUp { return PhaseMove(from: .split, to: .replica, startMode: mode) }
             if !move.isForward { return move }
             return PhaseMove(from: move.to, to: move.from, startMode: isBeforeServicesMove ? .nothing : worker)
         }

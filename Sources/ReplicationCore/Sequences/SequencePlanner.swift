@@ -72,9 +72,17 @@ public struct SequencePlanner: Sendable {
             other: SequenceChange(name: pair.other.name, settings: try fit(pair.other, next), restart: next))
     }
 
-    /// The same where the other side is lost: ahead of every number that is known here.
+    /// The same where the other side is lost: ahead of every number that is known here. One that Lindero has not changed is set ahead
+    /// of what came from there, where it is behind.
     public func restore(_ state: SequenceState) throws(SequenceProblem) -> SequenceChange? {
-        try restore(SequencePair(columns: [], origin: state, other: state, isShared: true))?.origin
+        guard state.record != nil else { return try ahead(SequencePair(columns: [], origin: state, other: state, isShared: false))?.origin }
+        let step = state.before.increment
+        // One that was never used lies behind what the other side may have given: also where it has the far half.
+        let (before, overflows) = state.lastValue.subtractingReportingOverflow(step)
+        let given = state.isCalled ? state.lastValue : overflows ? nil : before
+        let (next, overflowsToo) = (farthest([given, state.usedValue], ascends: step > 0) ?? 0).addingReportingOverflow(step)
+        guard !overflowsToo else { throw .exhausted(state.name) }
+        return SequenceChange(name: state.name, settings: try fit(state, next), restart: next)
     }
 
     private func fit(_ state: SequenceState, _ next: Int64) throws(SequenceProblem) -> SequenceSettings {

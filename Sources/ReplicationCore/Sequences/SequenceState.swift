@@ -25,6 +25,8 @@ public struct SequenceState: Sendable, Equatable {
     public var isCalled: Bool
     /// The farthest number that its columns hold; `nil` when they hold none.
     public var usedValue: Int64?
+    /// Whether its columns hold the bare numbers; else nobody knows which are in use.
+    public var holdsNumbers = true
     /// What its columns can hold.
     public var columnRange: ClosedRange<Int64>
     /// What it was before Lindero changed it, and how it did; `nil` when it did not.

@@ -8,41 +8,49 @@ struct LoneSequences {
     /// Of the database, for people.
     let name: String
     let connection: PostgresConnection
+    /// Whose other sequences are set ahead of what they hold: their rows may have come from the other side alone.
+    var tables: [QualifiedName] = []
     /// How long to try for one that somebody uses.
     var limitMilliseconds: Int64 = 60_000
 
     /// Can be killed and done again: each sequence is one transaction, with its record.
     ///
-    /// - Returns: the sequences.
+    /// - Returns: those that stay as they are, and can meet nothing that way: what their columns hold can't be read as numbers.
     /// - Throws: `ReplicationFailure` when one is in use all the time, or has no number left; `PostgresError`.
-    func restore() async throws -> [QualifiedName] {
-        let reader = SequenceReader(connection: connection)
-        let records = try await reader.records()
-        if records.isEmpty { return [] }
-        // Without an index a look at what rows hold takes long: only where a sequence was shared.
-        let all = try await SequenceReader(connection: connection, readsTables: false).read(try await CatalogReader.names(connection))
-        let tables = Set(all.filter { $0.value.record != nil }.keys.map(\.table))
-        let states = Dictionary(try await reader.read(tables.sorted()).map { ($0.value.name, $0.value) }, uniquingKeysWith: { first, _ in first })
-        for sequence in records.keys.sorted() {
-            if let state = states[sequence] { try await restore(state) } else { try await restoreUnused(sequence, records[sequence]) }
+    @discardableResult func restore() async throws -> [QualifiedName] {
+        guard try await SequenceReader(connection: connection).exists() else { return [] }
+        let records = try await SequenceReader(connection: connection).records()
+        let names = try await CatalogReader.names(connection)
+        let present = Set(names)
+        // What has nothing to do with the split is not even looked at.
+        let shared = records.isEmpty ? [:] : try await SequenceReader(connection: connection, wanted: Set(records.keys)).read(names)
+        let declared = try await SequenceReader(connection: connection).read(tables.filter(present.contains))
+        var states: [QualifiedName: SequenceState] = [:]
+        for state in Array(shared.values) + Array(declared.values) {
+            var known = states[state.name] ?? state
+            known.holdsNumbers = known.holdsNumbers && state.holdsNumbers
+            states[state.name] = known
         }
-        return records.keys.sorted()
+        var kept: [QualifiedName] = []
+        for state in states.values.sorted(by: { $0.name < $1.name }) {
+            if state.record != nil, !state.holdsNumbers { kept.append(state.name) } else { try await restore(state) }
+        }
+        for (sequence, record) in records where states[sequence] == nil { try await restoreUnused(sequence, record) }
+        return kept
     }
 
     private func restore(_ known: SequenceState) async throws {
-        let lock = ShortLock(name: name, connection: connection, limitMilliseconds: limitMilliseconds)
-        let limit = "SET LOCAL lock_timeout = \(lock.lockMilliseconds)"
-        // Only `ALTER SEQUENCE` keeps `nextval` out; this one changes nothing, and what is read then is what holds.
-        let keepOut = "\(limit); ALTER SEQUENCE \(known.name.sql) INCREMENT BY \(known.settings.increment)"
-        try await lock.run("SET LOCAL lock_timeout = 0", on: [known.name]) {
-            _ = try await connection.execute(keepOut)
+        try await alone(known.name) { lockMilliseconds in
+            guard try plan(known) != nil else { return }
+            // Only `ALTER SEQUENCE` keeps `nextval` out; this one changes nothing, and what is read then is what holds.
+            _ = try await connection.execute(
+                "SET LOCAL lock_timeout = \(lockMilliseconds); ALTER SEQUENCE \(known.name.sql) INCREMENT BY \(known.settings.increment)")
             var state = known
             let row = try await connection.query("SELECT last_value::text, is_called::text FROM \(known.name.sql)").rows.first
             state.lastValue = row?[0].flatMap { Int64($0) } ?? known.lastValue
             state.isCalled = row?[1] == "true"
-            guard let change = try plan(state) else { return }
-            _ = try await connection.execute(change.sql)
-            try await forget(known.name)
+            if let change = try plan(state) { _ = try await connection.execute(change.sql) }
+            if state.record != nil { try await forget(known.name) }
         }
     }
 
@@ -57,14 +65,29 @@ struct LoneSequences {
     }
 
     /// One that no column uses any more: its settings alone. One that is no more: its record goes.
-    private func restoreUnused(_ sequence: QualifiedName, _ record: SequenceState.Record?) async throws {
+    private func restoreUnused(_ sequence: QualifiedName, _ record: SequenceState.Record) async throws {
         let exists = try await connection.query("SELECT pg_catalog.to_regclass($1)::text", [.text(sequence.sql)]).firstValue != nil
-        guard exists, let before = record?.before else { return try await forget(sequence) }
+        try await alone(sequence) { lockMilliseconds in
+            if exists {
+                let before = record.before
+                _ = try await connection.execute(
+                    "SET LOCAL lock_timeout = \(lockMilliseconds); ALTER SEQUENCE \(sequence.sql) INCREMENT BY \(before.increment) MINVALUE "
+                        + "\(before.minimum) MAXVALUE \(before.maximum) START WITH \(before.start)")
+            }
+            try await forget(sequence)
+        }
+    }
+
+    /// One transaction, tried until nobody is in the way.
+    private func alone(_ sequence: QualifiedName, _ body: (_ lockMilliseconds: Int) async throws -> Void) async throws {
         let lock = ShortLock(name: name, connection: connection, limitMilliseconds: limitMilliseconds)
-        try await lock.run(
-            "ALTER SEQUENCE \(sequence.sql) INCREMENT BY \(before.increment) MINVALUE \(before.minimum) MAXVALUE \(before.maximum) "
-                + "START WITH \(before.start)", on: [sequence]
-        ) { try await forget(sequence) }
+        do {
+            try await lock.run("SELECT", on: [sequence]) { try await body(lock.lockMilliseconds) }
+        } catch let failure as ReplicationFailure where failure.code == .tableInUse {
+            throw ReplicationFailure(
+                .sequencesShared, "Sequence \(sequence) of \(name) is in use all the time.",
+                nextStep: "End the long transaction that took a number (pg_stat_activity says which); then the same command again.")
+        }
     }
 
     private func forget(_ sequence: QualifiedName) async throws {

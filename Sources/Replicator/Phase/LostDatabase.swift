@@ -12,15 +12,21 @@ public struct LostDatabase: Sendable {
     let left: PostgresConnection
     /// The one that has moved to the second database.
     let service: String
+    /// Those that the split carried; empty where nobody can tell.
+    let tables: [QualifiedName]
+    /// Called between any two steps; a test that throws here is a kill.
+    var afterStep: @Sendable () throws -> Void = {}
 
     /// - Parameters:
     ///   - outgoing: the direction whose target is lost.
     ///   - left: its source.
     ///   - service: the one that the second database belongs to.
-    public init(outgoing: DirectionSettings, left: PostgresConnection, service: String) {
+    ///   - tables: those that the split carried, as far as is known.
+    public init(outgoing: DirectionSettings, left: PostgresConnection, service: String, tables: [QualifiedName] = []) {
         self.outgoing = outgoing
         self.left = left
         self.service = service
+        self.tables = tables
     }
 
     /// Whether an error of connecting may mean that a database is no more; what is refused only is still there.
@@ -40,6 +46,8 @@ public struct LostDatabase: Sendable {
         public var lsn: LSN?
         /// When it committed its newest sign of life that is here, in words; `nil` where none came.
         public var time: String?
+        /// Another one each time that something comes from there.
+        public var sign: String
     }
 
     private var incoming: String { "\(outgoing.targetName)->\(outgoing.sourceName)" }
@@ -50,28 +58,45 @@ public struct LostDatabase: Sendable {
         guard try await left.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return nil }
         let rows = try await left.query(
             """
-            SELECT d.applied_lsn::text, pg_catalog.date_trunc('second', h.sent_at)::text
+            SELECT d.applied_lsn::text, pg_catalog.date_trunc('second', h.sent_at)::text,
+              pg_catalog.concat_ws(' ', d.applied_lsn, h.sent_at, h.source_lsn)
             FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name
             WHERE d.name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL
             """, [.text(incoming)]
         ).rows
-        return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1]) }
+        return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1], sign: $0[2] ?? "") }
+    }
+
+    /// Whether a database that answers in the lost one's place is the side that was split, and not an empty one.
+    ///
+    /// - Throws: `PostgresError`, where that can't be told.
+    public static func isSide(_ answering: PostgresConnection, of outgoing: DirectionSettings) async throws -> Bool {
+        guard try await answering.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return false }
+        return try await answering.query("SELECT 1 FROM lindero.direction WHERE name = $1", [.text(outgoing.name)]).rowCount > 0
     }
 
     /// - Parameter leftMilliseconds: how long tables may be waited for yet.
+    /// - Returns: sequences that keep the half of their numbers that they have, since nobody can read which are in use.
     /// - Throws: `ReplicaEnd.Failure` while a worker still streams, `ReplicationFailure`, `PostgresError`.
-    public func takeDown(leftMilliseconds: () -> Int) async throws {
+    public func takeDown(leftMilliseconds: () -> Int) async throws -> [QualifiedName] {
+        let kept: [QualifiedName]
         do {
             try await ReplicaEnd(settings: outgoing, source: left, target: left).takeDownSource()
+            try afterStep()
             // What the service writes stays here from now on.
             try await MovedService(name: service, roles: [], tables: []).allow(on: left, leftMilliseconds: leftMilliseconds)
-            _ = try await LoneSequences(name: outgoing.sourceName, connection: left).restore()
+            try afterStep()
+            kept = try await LoneSequences(name: outgoing.sourceName, connection: left, tables: tables).restore()
+            try afterStep()
             _ = try await FullIdentity(name: outgoing.sourceName, connection: left).restore()
+            try afterStep()
             try await ProgressOrigin(connection: left, direction: incoming).drop()
+            try afterStep()
         } catch let error as PostgresError where error.isObjectInUse {
             throw ReplicaEnd.Failure.inUse
         }
         try await forget()
+        return kept
     }
 
     /// What came from there is the services' own now. The conflict log stays: it has what lost.

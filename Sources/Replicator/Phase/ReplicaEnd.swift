@@ -49,20 +49,27 @@ public struct ReplicaEnd: Sendable {
     ///
     /// - Throws: `ReplicationFailure` (`split_begun`), `PostgresError`.
     public static func requireReplica(_ settings: DirectionSettings, asking source: PostgresConnection) async throws {
-        guard try await source.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return }
-        let back = try await source.query(
-            "SELECT 1 FROM lindero.direction d WHERE name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL",
-            [.text("\(settings.targetName)->\(settings.sourceName)")])
-        if back.rowCount > 0 { throw DirectionSupervisor.splitHasBegun(settings, isReached: false) }
+        if try await hasWayBack(settings, source) { throw DirectionSupervisor.splitHasBegun(settings, isReached: false) }
     }
 
-    /// The target holds its side of a split of which the source has nothing (any more).
-    public static func givenUp(_ settings: DirectionSettings) -> ReplicationFailure {
+    /// Refuses to copy from a database that holds its side of a split of which the target has nothing: it was given up there, and what
+    /// it has may be older.
+    ///
+    /// - Throws: `ReplicationFailure` (`split_given_up`), `PostgresError`.
+    static func requireNoSplit(_ settings: DirectionSettings, from source: PostgresConnection) async throws {
+        if try await hasWayBack(settings, source) { throw givenUp(settings.sourceName, by: settings.targetName) }
+    }
+
+    private static func hasWayBack(_ settings: DirectionSettings, _ source: PostgresConnection) async throws -> Bool {
+        try await LostDatabase(outgoing: settings, left: source, service: "").arrived() != nil
+    }
+
+    /// A database holds its side of a split of which the other one has nothing (any more).
+    public static func givenUp(_ name: String, by other: String) -> ReplicationFailure {
         ReplicationFailure(
-            .splitBegun,
-            "\(settings.targetName) holds its side of a split that \(settings.sourceName) knows nothing of: it was given up as lost, or one of "
-                + "them is another copy.",
-            nextStep: "What it alone has comes by no stream any more: look there first. Then give \(settings.targetName) an empty database, or make "
+            .splitGivenUp,
+            "\(name) holds its side of a split that \(other) knows nothing of: it was given up as lost, or one of them is another copy.",
+            nextStep: "What \(name) alone has comes by no stream any more: look there first. Then give \(name) an empty database, or make "
                 + "this one so: drop its slots, its schema lindero, and the rows of the declared tables.", isBlocker: true)
     }
 

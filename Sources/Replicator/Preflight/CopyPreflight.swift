@@ -21,6 +21,14 @@ public struct CopyPreflight: Sendable {
         let known = try await known(target)
         if known?.isPrepared == true { return [] }
         var findings: [PreflightFinding] = []
+        if known == nil {
+            do {
+                try await ReplicaEnd.requireNoSplit(settings, from: source)
+            } catch let failure as ReplicationFailure {
+                // What else could be advised, to empty the target for one, would lose what is the newer.
+                return [finding(failure, on: settings.sourceName, object: settings.name)]
+            }
+        }
         let objects = ReplicationObjects(settings: settings, source: source)
         if known == nil, try await objects.slotExists() {
             findings.append(finding(objects.foreignSlot(), on: settings.sourceName, object: settings.slot))

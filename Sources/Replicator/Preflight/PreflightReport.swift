@@ -52,6 +52,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case targetNotEmpty = "target_not_empty"
         case slotMissing = "slot_missing"
         case splitBegun = "split_begun"
+        case splitGivenUp = "split_given_up"
         case slotPlugin = "slot_plugin"
         case slotDatabase = "slot_database"
         case slotTwoPhase = "slot_two_phase"

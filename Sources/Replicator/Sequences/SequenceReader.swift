@@ -8,6 +8,8 @@ struct SequenceReader {
     let connection: PostgresConnection
     /// Whether the numbers that rows hold are looked at.
     var readsTables = true
+    /// Others are passed over; `nil` for all.
+    var wanted: Set<QualifiedName>?
 
     /// By the column that they are behind. Partitions follow their root.
     func read(_ tables: [QualifiedName]) async throws(PostgresError) -> [SequencePair.Column: SequenceState] {
@@ -23,8 +25,9 @@ struct SequenceReader {
         for row in rows {
             let table = QualifiedName(schema: row["table_schema"] ?? "", name: row["table_name"] ?? "")
             let column = SequencePair.Column(table: table, column: row["column"] ?? "")
-            guard var state = state(row) else { continue }
+            guard var state = state(row), wanted?.contains(state.name) != false else { continue }
             let range = Self.range(ofType: row["type"])
+            state.holdsNumbers = range != nil
             state.columnRange = range ?? .min ... .max
             state.record = records[state.name]
             if readsTables, range != nil, let value = try await usedValue(column, ascends: state.settings.increment > 0) {

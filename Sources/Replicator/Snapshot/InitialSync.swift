@@ -30,6 +30,8 @@ public struct InitialSync: Sendable {
                     try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
                     // Before anything is altered: what is added would come to the split's worker, who knows nothing of it.
                     if known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
+                } else {
+                    try await ReplicaEnd.requireNoSplit(settings, from: source)
                 }
                 try await NewerSnapshots(settings: settings, logger: logger).run {
                     switch settings.replication.snapshot {

@@ -9,6 +9,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case slotInvalidated = "slot_invalidated"
         case slotInUse = "slot_in_use"
         case splitBegun = "split_begun"
+        case splitGivenUp = "split_given_up"
         case publicationMissing = "publication_missing"
         case publicationTable = "publication_table"
         case otherSource = "other_source"

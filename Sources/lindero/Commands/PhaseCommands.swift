@@ -116,7 +116,8 @@ struct PhaseOptions: ParsableArguments {
         if preview.moves.isEmpty, let move = loaded.state.move {
             throw CommandFailure(
                 "phase", "A move is under way: \(loaded.state.words).", place: try loaded.origin().place,
-                nextStep: move.givesUp ? "Run `lindero rollback --execute`."
+                nextStep: move.givesUp
+                    ? "Run `lindero rollback --lost \(loaded.configuration.others.first?.name ?? "NAME") --execute`" + (loaded.state.splitToGiveUp == nil ? "." : ", or advance to split: nothing of it was taken down yet.")
                     : move.isForward ? "Run `lindero advance --to \(move.to.rawValue) --execute` or `lindero rollback --execute`."
                     : "Run `lindero rollback --execute`, or advance to \(move.from.rawValue).", exit: .blocked)
         }

@@ -21,8 +21,13 @@ struct LostRollback {
                 "configuration", "\(lost) is a physical standby, and no side of a split.", place: loaded.path,
                 nextStep: "Choose one of: \(pair.origin.name), \(pair.other.name).", exit: .blocked)
         }
-        try await requireLost(lost == pair.other.name ? pair.other : pair.origin)
-        if lost == pair.origin.name { return try await LostOrigin(pair: pair, loaded: loaded, execute: moving.execute).perform(command) }
+        if lost == pair.origin.name {
+            try await LostCheck(lost: pair.origin, left: pair.other, loaded: loaded).require(listens: true)
+            return try await LostOrigin(pair: pair, loaded: loaded, execute: moving.execute).perform(command)
+        }
+        // What was begun is to end, whoever answers by now.
+        let isBegun = loaded.state.move?.givesUp == true && loaded.state.splitToGiveUp == nil
+        if !isBegun { try await LostCheck(lost: pair.other, left: pair.origin, loaded: loaded).require(listens: true) }
         let hasSplit = try await Self.arrived(pair, loaded) != nil
         let isThere = loaded.state.phase == .shared && loaded.state.move == nil
         if loaded.phaseProblem == nil, !isThere, loaded.state.giveUp(hasSplit: hasSplit) == nil {
@@ -32,20 +37,6 @@ struct LostRollback {
                 nextStep: "Run `lindero rollback --to shared --execute`: it needs no replica to leave one.", exit: .blocked)
         }
         try await moving.perform("rollback --lost \(lost)", command) { $0.giveUp(hasSplit: hasSplit) }
-    }
-
-    private func requireLost(_ database: Database) async throws {
-        let reason: String
-        do {
-            try await PostgresConnection.with(database.options) { _ in }
-            reason = "it answers"
-        } catch {
-            if LostDatabase.isLost(error) { return }
-            reason = CommandFailure(error).message
-        }
-        throw CommandFailure(
-            "not_lost", "\(lost) is not lost: \(reason). Nothing was changed.", place: database.place,
-            nextStep: "Run `lindero rollback`: what it has comes home first. Should it be the wrong address, mend that.", exit: .blocked)
     }
 
     private static func arrived(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws -> LostDatabase.Arrived? {
@@ -65,6 +56,7 @@ struct LostRollback {
             staying = "private columns, which \(loaded.path) does not tell (\(CommandFailure(error).message))"
         }
         return ["Lost with \(other):"] + losses(other, try await arrived(pair, loaded), [staying])
+            + ["See that nobody writes to \(other) any more, wherever it is: nothing carries that."]
     }
 
     static func losses(_ name: String, _ arrived: LostDatabase.Arrived?, _ others: [String?]) -> [String] {
@@ -74,77 +66,29 @@ struct LostRollback {
         return ([writes ?? "nothing that it committed: the split never began"] + others.compactMap { $0 }).map { "  \($0)" }
     }
 
+    /// Those that the split carried; empty where the file does not tell.
+    static func tables(_ loaded: LoadedConfiguration, on left: Database) async -> [QualifiedName] {
+        (try? await left.connected { try await loaded.ownership($0).tables.keys.sorted() }) ?? []
+    }
+
+    /// What a person has to know of sequences that stay as they are.
+    static func words(_ kept: [QualifiedName], on name: String) -> [String] {
+        kept.map { sequence in
+            "sequence \(sequence) goes on with its half of the numbers, since its column holds no plain ones that could be read: once you know the last, "
+                + "ALTER SEQUENCE \(sequence.sql) on \(name), and DELETE FROM lindero.sequence_split there"
+        }
+    }
+
     /// For who is told that there is no way back while the second database can't be asked.
     static func advice(_ pair: PhasePair) async -> String {
+        var options = pair.other.options
+        // Who asks for the status of what is dead has waited for it already.
+        options.connectTimeoutSeconds = min(options.connectTimeoutSeconds, 3)
         do {
-            try await PostgresConnection.with(pair.other.options) { _ in }
+            try await PostgresConnection.with(options) { _ in }
             return ""
         } catch {
             return LostDatabase.isLost(error) ? "; if \(pair.other.name) is lost for good: lindero rollback --lost \(pair.other.name)" : ""
         }
-    }
-}
-
-/// The database that a split came from is lost: what the second one has goes on, and is the origin from then on.
-///
-/// The record of phases was in the lost one, so there is none to be led by: the file says what holds afterwards.
-struct LostOrigin {
-    let pair: PhasePair
-    let loaded: LoadedConfiguration
-    let execute: Bool
-
-    func perform(_ command: some LinderoCommand) async throws {
-        let (lost, left) = (pair.origin.name, pair.other.name)
-        let settings = try await outgoing()
-        let arrived = try await pair.other.connected { try await LostDatabase(outgoing: settings, left: $0, service: left).arrived() }
-        guard let arrived else {
-            throw CommandFailure(
-                "phase", "\(left) is no side of a split with \(lost), or was made ready to go on alone already.", place: pair.other.place,
-                nextStep: "Write `origin: \(left)` and `backend: shared` into \(loaded.path), then `lindero run`. A replica has none of the "
-                    + "numbers that \(lost)'s sequences gave: set its own ahead first.", exit: .blocked)
-        }
-        let losses = ["Lost with \(lost):"] + LostRollback.losses(lost, arrived, ["the record of phases; private columns of \(lost)"])
-        let works = "take down on \(left) what the split needs: slot, publication, origin; its sequences and replica identities as they were"
-        let document = JSONValue.object([
-            ("left", .text(left)), ("lost", .text(lost)), ("losses", .texts(losses)), ("executed", .bool(execute)),
-        ])
-        guard execute else {
-            return command.answer(document, lines: [works, ""] + losses + ["", "Nothing was changed.", "Next: lindero rollback --lost \(lost) --execute"])
-        }
-        try await takeDown(settings)
-        command.answer(
-            document,
-            lines: losses + [
-                "\(left) goes on alone. Both services write there from now on.",
-                "Next: write `origin: \(left)` and `backend: shared` into \(loaded.path), then lindero run",
-            ])
-    }
-
-    private func takeDown(_ settings: DirectionSettings) async throws {
-        let began = Monotonic.milliseconds()
-        try await pair.other.connected { connection in
-            try await Migrator(connection: connection).migrate()
-            do {
-                try await LostDatabase(outgoing: settings, left: connection, service: pair.other.name).takeDown {
-                    max(0, Self.patienceMilliseconds - Int(Monotonic.milliseconds() - began))
-                }
-            } catch ReplicaEnd.Failure.inUse {
-                throw CommandFailure(
-                    "in_use", "A worker still streams \(settings.name).", place: pair.other.place,
-                    nextStep: "Stop `lindero run`, then the same command again.", exit: .blocked)
-            }
-        }
-    }
-
-    private static let patienceMilliseconds = 60_000
-
-    private func outgoing() async throws -> DirectionSettings {
-        var replication = loaded.configuration.replication
-        // What the file names was the origin's.
-        (replication.slot, replication.publication) = (nil, nil)
-        let slot = try await pair.other.connected { try await SlotName.make($0, purpose: pair.origin.name) }
-        return DirectionSettings(
-            sourceName: pair.other.name, targetName: pair.origin.name, source: pair.other.options, target: pair.origin.options, slot: slot,
-            publication: slot, backend: .split, replication: replication, policy: nil)
     }
 }

@@ -28,6 +28,7 @@ struct PhasePreview: Sendable {
     static func make(
         _ loaded: LoadedConfiguration, _ next: (PhaseState) -> PhaseMove?
     ) async throws -> PhasePreview {
+        let loaded = loaded.state.splitToGiveUp.map { loaded.running($0) } ?? loaded
         let pair = try PhasePair(loaded)
         let began = loaded.state
         var preview = PhasePreview(state: began, moves: [], findings: [], closedGates: [], leftCopies: [], safety: nil)

@@ -11,7 +11,7 @@ struct PhaseWords: Sendable {
         switch work.work {
         case .plan: "note the move in lindero.phase on \(origin)"
         case .preflight:
-            move.isForward ? "check: no blocker for \(move.to.rawValue) on either side" : "check that nothing would be lost"
+            move.givesUp ? "check once more that \(other) is lost" : move.isForward ? "check: no blocker for \(move.to.rawValue) on either side" : "check that nothing would be lost"
         case .migrate: "bring the schema lindero up to date on \(origin) and \(other)"
         case .emptyCopies: "empty what Lindero copied to \(other) before, if anything is left there"
         case .worker: worker(work.worker)

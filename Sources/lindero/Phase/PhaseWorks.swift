@@ -49,6 +49,10 @@ struct PhaseWorks: Sendable {
     // MARK: checks and preparations
 
     private func preflight() async throws -> Figures {
+        if move.givesUp {
+            try await LostCheck(lost: pair.other, left: pair.origin, loaded: loaded).require(listens: false, of: "`lindero advance --to split --execute` puts the split back")
+            return []
+        }
         guard move.isForward else {
             let safety = await RollbackSafety.read(loaded)
             guard safety.isSafe else {
@@ -150,7 +154,8 @@ struct PhaseWorks: Sendable {
             }
             guard found != nil else { return }
             failure = try await pair.origin.connected { origin in
-                try await LostDatabase(outgoing: settings, left: origin, service: pair.other.name).arrived() == nil ? ReplicaEnd.givenUp(settings) : found
+                try await LostDatabase(outgoing: settings, left: origin, service: pair.other.name).arrived() == nil
+                    ? ReplicaEnd.givenUp(pair.other.name, by: pair.origin.name) : found
             }
         } catch {
             // A replica that is gone is a reason to go back.

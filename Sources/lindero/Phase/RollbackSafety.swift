@@ -10,6 +10,8 @@ struct RollbackSafety: Sendable {
     /// Never throws: what can't be known makes it unsafe.
     static func read(_ loaded: LoadedConfiguration) async -> RollbackSafety {
         if let problem = loaded.phaseProblem { return RollbackSafety(isSafe: false, because: problem) }
+        // Looked at as what it was, a split that was to be given up and is all there.
+        let loaded = loaded.state.splitToGiveUp.map { loaded.running($0) } ?? loaded
         let state = loaded.state
         guard let move = state.rollback() else {
             return RollbackSafety(isSafe: false, because: "shared is the first phase, there is nothing to go back to")
@@ -36,7 +38,8 @@ struct RollbackSafety: Sendable {
             if failure.code == "configuration" {
                 return RollbackSafety(isSafe: false, because: "what has to come home is not known while \(loaded.path) can't be followed: \(failure.message)")
             }
-            if failure.code == ReplicationFailure.Code.splitBegun.rawValue { return RollbackSafety(isSafe: false, because: "\(failure.message) \(failure.nextStep)") }
+            let codes: [ReplicationFailure.Code] = [.splitBegun, .splitGivenUp]
+            if codes.map(\.rawValue).contains(failure.code) { return RollbackSafety(isSafe: false, because: "\(failure.message) \(failure.nextStep)") }
             let advice = if let pair = try? PhasePair(loaded) { await LostRollback.advice(pair) } else { "" }
             return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))\(advice)")
         }

@@ -145,8 +145,19 @@ import Testing
             for place in 1..<(lost.works.count * 3) {
                 var given = journal
                 #expect(!Self.run(lost, &given, killedAt: place))
-                #expect(given.state.move == lost && given.state.giveUp(hasSplit: false) == lost && given.state.rollback() == lost)
-                #expect(given.state.advance(to: .split) == nil)
+                #expect(given.state.move == lost && given.state.giveUp(hasSplit: false) == lost)
+                // Nothing is taken down before that work is begun.
+                let taking = try #require(lost.works.firstIndex { $0.work == .giveUp })
+                if given.state.begunCount > taking {
+                    #expect(given.state.rollback() == lost && given.state.advance(to: .split) == nil)
+                } else {
+                    let mode = try #require(given.state.splitToGiveUp)
+                    #expect(mode.backend == .split && given.state.advance(to: .replica) == nil)
+                    #expect(given.state.rollback() == PhaseMove(from: .split, to: .replica, startMode: mode))
+                    var turned = given
+                    #expect(Self.run(try #require(given.state.advance(to: .split)), &turned))
+                    #expect(turned.state.phase == .split && turned.state.worker == .split)
+                }
                 #expect(Self.run(lost, &given))
                 #expect(given.state.phase == .shared && given.state.worker == .shared && given.state.giveUp(hasSplit: false) == nil)
             }

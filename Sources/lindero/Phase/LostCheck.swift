@@ -1,0 +1,72 @@
+import PostgresClient
+import ReplicationCore
+import Replicator
+
+/// Whether a database of a split is lost, as far as can be seen from here: nobody answers there, and nobody hears from it.
+///
+/// What is wrong here alone (an address, a password, the way there) loses nothing: so a worker somewhere else is listened to as well.
+struct LostCheck {
+    private static let leastListeningMilliseconds: Int64 = 3_000
+    private static let mostListeningMilliseconds: Int64 = 30_000
+    private static let betweenMilliseconds = 200
+
+    let lost: Database
+    let left: Database
+    let loaded: LoadedConfiguration
+
+    /// - Parameters:
+    ///   - listens: whether a worker may still run the split.
+    ///   - way: what to do with a database that is there, in words.
+    /// - Throws: `CommandFailure` (`not_lost`).
+    func require(listens: Bool, of way: String = "Run `lindero rollback`: what it has comes home first") async throws {
+        let outgoing = try await self.outgoing()
+        let arrived = try await arrived(outgoing)
+        try await probe(outgoing, isSplit: arrived != nil, way)
+        for standby in lost.name == loaded.configuration.origin ? try loaded.databases().filter(\.isPhysicalStandby) : [] {
+            guard (try? await PostgresConnection.with(standby.options) { _ in }) != nil else { continue }
+            throw failure("its standby \(standby.name) answers, and has what it had", "Promote that, and give \(lost.name) its address (PhysicalStandby.md). Or take it out of \(loaded.path)")
+        }
+        guard listens, let arrived else { return }
+        let heartbeat = Int64(loaded.configuration.replication.heartbeatMilliseconds)
+        let end = Monotonic.milliseconds() + min(max(Self.leastListeningMilliseconds, 3 * heartbeat), Self.mostListeningMilliseconds)
+        StandardError.write("listening whether anybody hears from \(lost.name)\n")
+        while Monotonic.milliseconds() < end {
+            try await Task.sleep(for: .milliseconds(Self.betweenMilliseconds))
+            if try await self.arrived(outgoing)?.sign != arrived.sign {
+                throw failure("a worker hears from it, whoever can't be reached from here", "Mend the way there from here, or its address in \(loaded.path)")
+            }
+        }
+        try await probe(outgoing, isSplit: true, way)
+    }
+
+    private func outgoing() async throws -> DirectionSettings {
+        DirectionSettings(
+            sourceName: left.name, targetName: lost.name, source: left.options, target: lost.options, slot: "", publication: "", backend: .split,
+            replication: loaded.configuration.replication, policy: nil)
+    }
+
+    private func arrived(_ outgoing: DirectionSettings) async throws -> LostDatabase.Arrived? {
+        try await left.connected { try await LostDatabase(outgoing: outgoing, left: $0, service: "").arrived() }
+    }
+
+    private func probe(_ outgoing: DirectionSettings, isSplit: Bool, _ way: String) async throws {
+        var options = lost.options
+        // A standby of it that answers is not lost either.
+        options.acceptsAnyServer = true
+        let reason: String
+        do {
+            let isSide = try await PostgresConnection.with(options) { try await LostDatabase.isSide($0, of: outgoing) }
+            // An empty database stands where it was.
+            if isSplit, !isSide { return }
+            reason = "it answers"
+        } catch {
+            if LostDatabase.isLost(error) { return }
+            reason = CommandFailure(error).message
+        }
+        throw failure(reason, way)
+    }
+
+    private func failure(_ reason: String, _ nextStep: String) -> CommandFailure {
+        CommandFailure("not_lost", "\(lost.name) is not lost: \(reason). Nothing was taken down.", place: lost.place, nextStep: "\(nextStep).", exit: .blocked)
+    }
+}
