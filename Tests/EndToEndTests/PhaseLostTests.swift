@@ -99,6 +99,7 @@ import Testing
         let move = try await split()
         try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "give_up"))
         let (text, _) = try await move.status()
+        #expect(text.contains("nobody leads it: lindero rollback --lost sync --execute goes on"), "\(text)")
         #expect(text.contains("safe to roll back: no, because how far sync->bot is behind is not known"), "\(text)")
         let home = try await move.pair.command(["rollback", "--execute"])
         #expect(home.exitCode == 2 && home.errors.contains("lindero rollback --lost sync"), "\(home.errors)")
@@ -121,6 +122,51 @@ import Testing
         #expect(try await move.pair.bot.execute("SELECT FROM public.\"Reservas\" WHERE status = 'home'").rowCount == 1)
         #expect(try await move.status().text.contains("phase replica\n"))
         try await end(move)
+    }
+
+    /// Where no split ran yet, none is made by turning round: the service is on the origin.
+    @Test func aSplitThatWasYetToBeginTurnsRoundToTheReplica() async throws {
+        let move = try await HeldMove(secondDies: true)
+        try await move.succeed(["advance", "--to", "replica"])
+        move.startServices()
+        try await move.kill(try await move.lead(["advance", "--to", "split"], to: "verify"))
+        try await move.killSecond()
+        try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "give_up"))
+        try await move.restartSecond()
+        let safe = try await move.pair.command(["rollback"])
+        #expect(safe.exitCode == 0 && !safe.output.contains("move the services"), "\(safe.output)\(safe.errors)")
+        try await move.succeed(["rollback"])
+        #expect(try await move.status().text.contains("phase replica\n"))
+        // Nothing is in the way of another one.
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        try await move.succeed(["rollback", "--to", "replica"], movingTo: "bot")
+        try await move.finish()
+    }
+
+    /// A split that was killed as it began has a way back that nothing came by; the replica's end takes that, too.
+    @Test func aWayBackThatWasNeverUsedGoesWithTheReplica() async throws {
+        let pair = try await PhaseTests.pair(roles: true)
+        let worker = try pair.run()
+        try await worker.waitForErrors("following changes")
+        let there = try await pair.command(["advance", "--to", "replica", "--execute"], timeoutSeconds: 120)
+        #expect(there.exitCode == 0, "\(there.errors)\(worker.errors)")
+        let name = try #require(try await pair.sync.execute("SELECT 'lindero_' || current_database() || '_bot'").firstValue)
+        _ = try await pair.sync.execute("CREATE PUBLICATION \(name)")
+        _ = try await pair.sync.execute("SELECT pg_create_logical_replication_slot('\(name)', 'pgoutput')")
+        _ = try await pair.bot.execute(
+            """
+            INSERT INTO lindero.direction (name, slot, publication, origin, system_identifier, start_lsn, applied_lsn, causal_lsn)
+            VALUES ('sync->bot', '\(name)', '\(name)', 'sync', '1', '0/1', '0/1', '0/1')
+            """)
+        for command in [["rollback", "--to", "shared"], ["advance", "--to", "replica"]] {
+            let outcome = try await pair.command(command + ["--execute"], timeoutSeconds: 120)
+            #expect(outcome.exitCode == 0, "\(outcome.errors)\(worker.errors)")
+            #expect(try await pair.bot.execute("SELECT FROM lindero.direction WHERE name = 'sync->bot'").rowCount == 0)
+        }
+        #expect(try await pair.sync.execute("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()").firstValue == "0")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
     }
 
     @Test func whatWasTakenDownIsTakenDownToItsEnd() async throws {
@@ -183,8 +229,16 @@ import Testing
         let worker = try await pair.startStreaming()
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
+        // Not so one that holds something, least of all the origin's own.
+        var another = pair
+        another.environment["SYNC_DATABASE_URL"] = pair.environment["DATABASE_URL"]
+        let refused = try await another.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("another database answers under its address"), "\(refused.errors)")
         var empty = pair
         empty.environment["SYNC_DATABASE_URL"] = try await PostgresCluster.shared("target").createDatabase(prefix: "empty")
+        // Nobody is told to empty the only copy.
+        let check = try await empty.command(["check"])
+        #expect(check.exitCode == 2 && check.output.contains("`lindero rollback --lost sync` goes on with bot"), "\(check.output)")
         let giving = try empty.start(["rollback", "--lost", "sync", "--execute"])
         try await giving.waitForErrors("No worker runs; start one: lindero run")
         let follower = try empty.run()
@@ -280,7 +334,7 @@ import Testing
         #expect(check.exitCode == 2 && check.output.contains("bot holds its side of a split"), "\(check.output)\(check.errors)")
         #expect(!check.output.contains("Empty these tables"), "\(check.output)")
         let late = try pair.run()
-        try await late.waitForErrors("bot holds its side of a split that sync knows nothing of")
+        try await late.waitForErrors("Only if bot was given up on sync")
         #expect(try await late.wait() == 2)
         try await first.stop(mode: "immediate")
         try pair.write(tables: PhaseTests.tables, backend: "shared", origin: "sync")

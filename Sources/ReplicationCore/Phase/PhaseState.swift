@@ -104,10 +104,10 @@ public struct PhaseState: Sendable, Equatable {
         return move?.startMode == .replica && begunCount <= moving
     }
 
-    /// How a split ran that is to be given up, as long as nothing of it was taken down: it may turn out that nothing is lost.
+    /// What ran when a split began to be given up, as long as nothing of it was taken down: it may turn out that nothing is lost.
     public var splitToGiveUp: WorkerMode? {
         guard let move, move.givesUp, let taking = move.works.firstIndex(where: { $0.work == .giveUp }), begunCount <= taking else { return nil }
-        return move.startMode.backend == .split ? move.startMode : .split
+        return move.startMode
     }
 
     /// What `rollback` has to do when the second database of a split is lost for good; `nil` where `rollback` alone does it.
@@ -116,7 +116,10 @@ public struct PhaseState: Sendable, Equatable {
     public func giveUp(hasSplit: Bool) -> PhaseMove? {
         if let move, move.givesUp { return move }
         let isSplit = phase == .split || move.map { [$0.from, $0.to].contains(.split) } == true
-        return hasSplit || isSplit ? PhaseMove(from: .split, to: .shared, startMode: worker) : nil
+        guard hasSplit || isSplit else { return nil }
+        // A split that the file alone began, and says no longer, is still one.
+        let isUntold = hasSplit && worker.backend != .split && worker != .nothing
+        return PhaseMove(from: .split, to: .shared, startMode: isUntold ? .split : worker)
     }
 
     /// What `rollback` has to do next; `nil` where there is no way further back.

@@ -1,6 +1,16 @@
 import PostgresClient
 import ReplicationCore
 
+/// Sequences of a side whose other one is lost that stay as they are.
+public struct StayingSequences: Sendable, Equatable {
+    /// Every other number, or a range, is theirs still: what their columns hold can't be read as numbers, and so they can meet nothing.
+    public var halves: [QualifiedName] = []
+    /// Nothing is left ahead of what their columns hold; Lindero had not changed them.
+    public var behind: [QualifiedName] = []
+
+    public init() {}
+}
+
 /// The sequences of a side whose other one is lost: gives them their own settings back, ahead of every number that is known here.
 ///
 /// Numbers that the lost side gave and that never came are not known: they may be given again.
@@ -15,10 +25,10 @@ struct LoneSequences {
 
     /// Can be killed and done again: each sequence is one transaction, with its record.
     ///
-    /// - Returns: those that stay as they are, and can meet nothing that way: what their columns hold can't be read as numbers.
+    /// - Returns: those that stay as they are.
     /// - Throws: `ReplicationFailure` when one is in use all the time, or has no number left; `PostgresError`.
-    @discardableResult func restore() async throws -> [QualifiedName] {
-        guard try await SequenceReader(connection: connection).exists() else { return [] }
+    @discardableResult func restore() async throws -> StayingSequences {
+        guard try await SequenceReader(connection: connection).exists() else { return StayingSequences() }
         let records = try await SequenceReader(connection: connection).records()
         let names = try await CatalogReader.names(connection)
         let present = Set(names)
@@ -29,14 +39,27 @@ struct LoneSequences {
         for state in Array(shared.values) + Array(declared.values) {
             var known = states[state.name] ?? state
             known.holdsNumbers = known.holdsNumbers && state.holdsNumbers
+            known.columnRange = known.columnRange.clamped(to: state.columnRange)
             states[state.name] = known
         }
-        var kept: [QualifiedName] = []
+        var staying = StayingSequences()
         for state in states.values.sorted(by: { $0.name < $1.name }) {
-            if state.record != nil, !state.holdsNumbers { kept.append(state.name) } else { try await restore(state) }
+            if state.record == nil {
+                do {
+                    guard try plan(state) != nil else { continue }
+                } catch {
+                    // What Lindero has not changed is nobody's way to stand in.
+                    staying.behind.append(state.name)
+                    continue
+                }
+            } else if !state.holdsNumbers {
+                staying.halves.append(state.name)
+                continue
+            }
+            try await restore(state)
         }
         for (sequence, record) in records where states[sequence] == nil { try await restoreUnused(sequence, record) }
-        return kept
+        return staying
     }
 
     private func restore(_ known: SequenceState) async throws {

@@ -67,19 +67,42 @@ public struct LostDatabase: Sendable {
         return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1], sign: $0[2] ?? "") }
     }
 
-    /// Whether a database that answers in the lost one's place is the side that was split, and not an empty one.
-    ///
+    /// Who answers in the place of a lost database.
+    public enum Answering: Sendable {
+        /// The side that was split.
+        case side
+        /// A database without a row that the split would have carried.
+        case empty
+        /// The one that is left, or one that holds something else.
+        case another
+    }
+
+    /// - Parameter select: the tables that the split carried, among those that are there.
     /// - Throws: `PostgresError`, where that can't be told.
-    public static func isSide(_ answering: PostgresConnection, of outgoing: DirectionSettings) async throws -> Bool {
-        guard try await answering.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return false }
-        return try await answering.query("SELECT 1 FROM lindero.direction WHERE name = $1", [.text(outgoing.name)]).rowCount > 0
+    public func answering(_ found: PostgresConnection, select: ([QualifiedName]) -> [QualifiedName]) async throws -> Answering {
+        if try await found.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0,
+            try await found.query("SELECT 1 FROM lindero.direction WHERE name = $1", [.text(outgoing.name)]).rowCount > 0
+        {
+            return .side
+        }
+        if try await Self.identity(found) == Self.identity(left) { return .another }
+        return try await found.filled(among: select(try await CatalogReader.names(found))).isEmpty ? .empty : .another
+    }
+
+    private static func identity(_ connection: PostgresConnection) async throws -> String? {
+        try await connection.query(
+            """
+            SELECT pg_catalog.concat_ws(' ', (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.pg_postmaster_start_time(), oid)
+            FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+            """
+        ).firstValue
     }
 
     /// - Parameter leftMilliseconds: how long tables may be waited for yet.
-    /// - Returns: sequences that keep the half of their numbers that they have, since nobody can read which are in use.
+    /// - Returns: sequences that stay as they are.
     /// - Throws: `ReplicaEnd.Failure` while a worker still streams, `ReplicationFailure`, `PostgresError`.
-    public func takeDown(leftMilliseconds: () -> Int) async throws -> [QualifiedName] {
-        let kept: [QualifiedName]
+    public func takeDown(leftMilliseconds: () -> Int) async throws -> StayingSequences {
+        let kept: StayingSequences
         do {
             try await ReplicaEnd(settings: outgoing, source: left, target: left).takeDownSource()
             try afterStep()

@@ -31,6 +31,7 @@ public struct ReplicaEnd: Sendable {
 
     private func takeDown() async throws {
         try await Self.requireReplica(settings, on: target)
+        try await takeDownWayBack()
         try await takeDownSource()
         try await Self.forget(settings, on: target)
     }
@@ -57,7 +58,13 @@ public struct ReplicaEnd: Sendable {
     ///
     /// - Throws: `ReplicationFailure` (`split_given_up`), `PostgresError`.
     static func requireNoSplit(_ settings: DirectionSettings, from source: PostgresConnection) async throws {
-        if try await hasWayBack(settings, source) { throw givenUp(settings.sourceName, by: settings.targetName) }
+        guard try await hasWayBack(settings, source) else { return }
+        let (source, target) = (settings.sourceName, settings.targetName)
+        throw ReplicationFailure(
+            .splitGivenUp, "\(source) holds its side of a split that \(target) knows nothing of, and is not to be copied from as if it were none.",
+            nextStep: "If \(target) is empty, or an older copy, since what it was is lost: `lindero rollback --lost \(target)` goes on with \(source). Only if "
+                + "\(source) was given up on \(target) (`rollback --lost \(source)`): look for what \(source) alone has, then give \(source) an empty database.",
+            isBlocker: true)
     }
 
     private static func hasWayBack(_ settings: DirectionSettings, _ source: PostgresConnection) async throws -> Bool {
@@ -71,6 +78,21 @@ public struct ReplicaEnd: Sendable {
             "\(name) holds its side of a split that \(other) knows nothing of: it was given up as lost, or one of them is another copy.",
             nextStep: "What \(name) alone has comes by no stream any more: look there first. Then give \(name) an empty database, or make "
                 + "this one so: drop its slots, its schema lindero, and the rows of the declared tables.", isBlocker: true)
+    }
+
+    /// What a split has left that was killed as it began: the way back is made before the way there is a split's, so nothing has come by it.
+    private func takeDownWayBack() async throws {
+        guard try await source.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return }
+        let name = "\(settings.targetName)->\(settings.sourceName)"
+        guard let row = try await source.query("SELECT slot, publication FROM lindero.direction WHERE name = $1", [.text(name)]).rows.first else { return }
+        _ = try await target.query(
+            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(row[0] ?? "")])
+        _ = try await target.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(row[1] ?? ""))")
+        try await ProgressOrigin(connection: source, direction: name).drop()
+        for table in ["heartbeat", "table_copy"] {
+            _ = try await source.query("DELETE FROM lindero.\(table) WHERE direction = $1", [.text(name)])
+        }
+        _ = try await source.query("DELETE FROM lindero.direction WHERE name = $1", [.text(name)])
     }
 
     /// The slot first: nobody reads it any more, and it keeps WAL. What the configuration names was there before Lindero

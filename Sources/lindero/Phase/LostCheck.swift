@@ -7,7 +7,8 @@ import Replicator
 /// What is wrong here alone (an address, a password, the way there) loses nothing: so a worker somewhere else is listened to as well.
 struct LostCheck {
     private static let leastListeningMilliseconds: Int64 = 3_000
-    private static let mostListeningMilliseconds: Int64 = 30_000
+    /// What a sign of life may be late.
+    private static let lateMilliseconds: Int64 = 5_000
     private static let betweenMilliseconds = 200
 
     let lost: Database
@@ -23,12 +24,18 @@ struct LostCheck {
         let arrived = try await arrived(outgoing)
         try await probe(outgoing, isSplit: arrived != nil, way)
         for standby in lost.name == loaded.configuration.origin ? try loaded.databases().filter(\.isPhysicalStandby) : [] {
-            guard (try? await PostgresConnection.with(standby.options) { _ in }) != nil else { continue }
-            throw failure("its standby \(standby.name) answers, and has what it had", "Promote that, and give \(lost.name) its address (PhysicalStandby.md). Or take it out of \(loaded.path)")
+            var options = standby.options
+            options.acceptsAnyServer = true
+            do {
+                try await PostgresConnection.with(options) { _ in }
+            } catch {
+                if LostDatabase.isLost(error) { continue }
+            }
+            throw failure("its standby \(standby.name) is there, and may have what it had", "Promote that, and give \(lost.name) its address (PhysicalStandby.md). Or take it out of \(loaded.path)")
         }
         guard listens, let arrived else { return }
         let heartbeat = Int64(loaded.configuration.replication.heartbeatMilliseconds)
-        let end = Monotonic.milliseconds() + min(max(Self.leastListeningMilliseconds, 3 * heartbeat), Self.mostListeningMilliseconds)
+        let end = Monotonic.milliseconds() + max(Self.leastListeningMilliseconds, min(3 * heartbeat, heartbeat + Self.lateMilliseconds))
         StandardError.write("listening whether anybody hears from \(lost.name)\n")
         while Monotonic.milliseconds() < end {
             try await Task.sleep(for: .milliseconds(Self.betweenMilliseconds))
@@ -55,10 +62,18 @@ struct LostCheck {
         options.acceptsAnyServer = true
         let reason: String
         do {
-            let isSide = try await PostgresConnection.with(options) { try await LostDatabase.isSide($0, of: outgoing) }
-            // An empty database stands where it was.
-            if isSplit, !isSide { return }
-            reason = "it answers"
+            let answering = try await PostgresConnection.with(options) { found in
+                try await left.connected { left in
+                    try await LostDatabase(outgoing: outgoing, left: left, service: "").answering(found) {
+                        OwnershipPolicy.selectedNames(loaded.configuration, among: $0)
+                    }
+                }
+            }
+            switch answering {
+            case .empty where isSplit: return
+            case .another where isSplit: reason = "another database answers under its address"
+            case .side, .empty, .another: reason = "it answers"
+            }
         } catch {
             if LostDatabase.isLost(error) { return }
             reason = CommandFailure(error).message

@@ -47,8 +47,8 @@ struct LostOrigin {
             + (standbys.isEmpty ? "" : ", and \(standbys.joined(separator: ", ")) out of `databases:`")
     }
 
-    private func takeDown(_ settings: DirectionSettings) async throws -> [QualifiedName] {
-        let tables = await LostRollback.tables(loaded, on: pair.other)
+    private func takeDown(_ settings: DirectionSettings) async throws -> StayingSequences {
+        let tables = try await LostRollback.tables(loaded, on: pair.other)
         let began = Monotonic.milliseconds()
         return try await pair.other.connected { connection in
             try await Migrator(connection: connection).migrate()

@@ -66,17 +66,17 @@ struct LostRollback {
         return ([writes ?? "nothing that it committed: the split never began"] + others.compactMap { $0 }).map { "  \($0)" }
     }
 
-    /// Those that the split carried; empty where the file does not tell.
-    static func tables(_ loaded: LoadedConfiguration, on left: Database) async -> [QualifiedName] {
-        (try? await left.connected { try await loaded.ownership($0).tables.keys.sorted() }) ?? []
+    /// Those that the split carried: their names alone, so that a file that no longer fits their columns will do.
+    static func tables(_ loaded: LoadedConfiguration, on left: Database) async throws -> [QualifiedName] {
+        OwnershipPolicy.selectedNames(loaded.configuration, among: try await left.connected { try await CatalogReader.names($0) })
     }
 
     /// What a person has to know of sequences that stay as they are.
-    static func words(_ kept: [QualifiedName], on name: String) -> [String] {
-        kept.map { sequence in
+    static func words(_ staying: StayingSequences, on name: String) -> [String] {
+        staying.halves.map { sequence in
             "sequence \(sequence) goes on with its half of the numbers, since its column holds no plain ones that could be read: once you know the last, "
                 + "ALTER SEQUENCE \(sequence.sql) on \(name), and DELETE FROM lindero.sequence_split there"
-        }
+        } + staying.behind.map { "sequence \($0) of \(name) stays where it is: there is no number ahead of what its column holds" }
     }
 
     /// For who is told that there is no way back while the second database can't be asked.

@@ -17,12 +17,15 @@ struct PhaseStatus: Sendable {
     var isKnown = true
     /// What the file says, where that is something else.
     var fileBackend: Phase?
+    /// The second database's name.
+    var other: String?
 
     /// Never throws: an origin that can't be asked is told elsewhere.
     static func read(_ loaded: LoadedConfiguration) async -> PhaseStatus {
         var status = PhaseStatus(
             state: loaded.state, safety: await RollbackSafety.read(loaded))
         status.isKnown = loaded.phaseProblem == nil
+        status.other = loaded.configuration.others.first?.name
         if let file = loaded.fileBackend, file != status.state.phase, status.state.move == nil {
             status.fileBackend = file
         }
@@ -39,7 +42,7 @@ struct PhaseStatus: Sendable {
     var lines: [String] {
         var lines = [isKnown ? "phase \(state.words)" : "phase not known; lindero.yaml says \(state.words)"]
         if let last = entries.last, state.move != nil {
-            let who = leader.map { "led by \($0)" } ?? "nobody leads it: lindero \(isForward ? "advance --to \(last.record.to.rawValue)" : "rollback") --execute goes on"
+            let who = leader.map { "led by \($0)" } ?? "nobody leads it: lindero \(command(last.record)) --execute goes on"
             lines.append("  since \(last.beganAt), \(who)")
         }
         if let running {
@@ -52,7 +55,10 @@ struct PhaseStatus: Sendable {
         return lines + warnings.map { "warning: \($0)" } + ["safe to roll back: \(safety.words)"]
     }
 
-    private var isForward: Bool { state.move?.isForward == true }
+    private func command(_ record: PhaseRecord) -> String {
+        if state.splitToGiveUp != nil { return "rollback --lost \(other ?? "NAME")" }
+        return state.move?.isForward == true ? "advance --to \(record.to.rawValue)" : "rollback"
+    }
 
     var json: JSONValue {
         .object([
