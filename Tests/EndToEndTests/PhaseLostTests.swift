@@ -143,6 +143,22 @@ import Testing
         try await move.finish()
     }
 
+    /// Where the service is home already, it goes on from there: what it writes on the origin since is not to be overwritten.
+    @Test func aSplitThatWasEndingTurnsRoundToItsEnd() async throws {
+        let move = try await HeldMove(secondDies: true)
+        try await move.succeed(["advance", "--to", "replica"])
+        move.startServices()
+        try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
+        try await move.kill(try await move.lead(["rollback", "--to", "replica"], to: "end_split", movingTo: "bot"))
+        try await move.killSecond()
+        try await move.kill(try await move.lead(["rollback", "--lost", "sync"], to: "give_up"))
+        try await move.restartSecond()
+        let safe = try await move.pair.command(["rollback"])
+        #expect(safe.exitCode == 0 && !safe.output.contains("move the services"), "\(safe.output)\(safe.errors)")
+        try await move.succeed(["rollback", "--to", "replica"])
+        try await move.finish()
+    }
+
     /// A split that was killed as it began has a way back that nothing came by; the replica's end takes that, too.
     @Test func aWayBackThatWasNeverUsedGoesWithTheReplica() async throws {
         let pair = try await PhaseTests.pair(roles: true)

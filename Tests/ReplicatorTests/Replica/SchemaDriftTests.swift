@@ -183,6 +183,39 @@ import Testing
         }
     }
 
+    /// The stream tells of a commit before the source's own catalog shows it: here for as long as it waits for a standby.
+    @Test func whatTheSourceDoesNotShowYetIsWaitedFor() async throws {
+        let cluster = try await PostgresCluster.startWithoutStandby()
+        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)", source: cluster)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 1)", state)
+            let writer = try await ReplicaPair.connect(pair.sourceURL)
+            _ = try await writer.execute("SET synchronous_commit = on")
+            let pids = "FROM pg_stat_activity WHERE datname = current_database()"
+            let known = try await pair.source.execute("SELECT array_agg(pid)::text \(pids)").firstValue ?? ""
+            let altering = Task { try await writer.execute("ALTER TABLE t ALTER v TYPE text USING v::text; INSERT INTO t VALUES (2, 'two')") }
+            try await waitUntil("the commit waits") {
+                try await pair.source.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE 'ALTER%'").rowCount == 1
+            }
+            // In a session of its own, for as long as it looks.
+            try await waitUntil("the worker looks at the source") {
+                let looks = try await pair.source.execute("SELECT \(pids) AND pid <> ALL ('\(known)') AND query LIKE '%pg_catalog.pg_class%'")
+                return state.phase == .paused || looks.rowCount > 0
+            }
+            try await cluster.doWithoutStandby()
+            _ = try await altering.value
+            let problem = try await problem(state)
+            let sql = #"ALTER TABLE "public"."t" ALTER COLUMN "v" TYPE text USING "v"::text;"#
+            #expect(problem.contains(sql), "\(problem)")
+            _ = try await pair.target.execute(sql)
+            try await waitUntil("it goes on") { state.phase != .paused }
+            try await pair.catchUp(state)
+            try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 2)
+            await writer.close()
+        }
+        cluster.remove()
+    }
+
     @Test func renamedTablePausesUntilTheTargetHasTheName() async throws {
         let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v int)")
         try await pair.streaming { state in
