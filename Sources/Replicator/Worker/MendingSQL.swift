@@ -25,14 +25,14 @@ enum MendingSQL {
         return table
     }
 
-    /// Whether the source's definition is one from which a problem follows. The stream tells of a commit before the source's own
-    /// catalog shows it: by a moment, or for as long as the commit waits for a standby.
+    /// Whether the source's definition is one from which a problem follows.
     static func explains(_ problem: SchemaMismatch.Problem, source: TableDescription?) -> Bool {
         switch problem {
         case .missingTable: source != nil
         case .missingColumn(let name): source?.column(name) != nil
         case .typeDiffers(let name, let type): source?.column(name).map { $0.type != type } ?? false
-        case .generatedKey, .identityAlways, .withheldKey, .unownedColumn, .unknownTable: true
+        case .unownedColumn(let name): source?.column(name) != nil
+        case .generatedKey, .identityAlways, .withheldKey, .unknownTable: true
         }
     }
 

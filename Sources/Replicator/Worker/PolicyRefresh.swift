@@ -21,8 +21,13 @@ struct PolicyRefresh: Sendable {
         while !state.isDraining {
             do {
                 var fresh = settings
+                let present = try await PostgresConnection.with(settings.source) { source in
+                    try await StreamedCatalog(source: source).table(mismatch.table, isOver: { state.isDraining }) { table in
+                        mismatch.problems.allSatisfy { MendingSQL.explains($0, source: table) }
+                    }
+                }
                 fresh.policy = try await read()
-                try await judge(mismatch, &fresh)
+                try await judge(mismatch, present, &fresh)
                 if !said.isEmpty { await notice.end(state) }
                 return fresh
             } catch {
@@ -35,11 +40,8 @@ struct PolicyRefresh: Sendable {
         return settings
     }
 
-    private func judge(_ mismatch: SchemaMismatch, _ settings: inout DirectionSettings) async throws {
+    private func judge(_ mismatch: SchemaMismatch, _ present: TableDescription?, _ settings: inout DirectionSettings) async throws {
         let table = mismatch.table
-        let present = try await PostgresConnection.with(settings.source) { source in
-            try await CatalogReader.tables(source, matching: [table]).first
-        }
         for problem in mismatch.problems {
             switch problem {
             case .unownedColumn(let name) where settings.policy?.tables[table]?.columns[name] == nil:

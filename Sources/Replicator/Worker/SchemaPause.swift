@@ -7,9 +7,6 @@ import ReplicationCore
 /// It says what differs and which SQL mends it, follows additions itself if it may, and returns once the target fits.
 struct SchemaPause: Sendable {
     static let pollMilliseconds = 500
-    /// How long the source's catalog may lag behind its stream. What it never shows was altered again since.
-    private static let visibleMilliseconds: Int64 = 10_000
-    private static let lookMilliseconds = 50
 
     let settings: DirectionSettings
     let state: DirectionState
@@ -38,7 +35,11 @@ struct SchemaPause: Sendable {
     }
 
     private func waitOnce(for mismatch: SchemaMismatch) async throws {
-        let present = try await PostgresConnection.with(settings.source) { try await explanation(of: mismatch, on: $0) }
+        let present = try await PostgresConnection.with(settings.source) { source in
+            try await StreamedCatalog(source: source).table(mismatch.table, isOver: { state.isDraining }) { table in
+                mismatch.problems.allSatisfy { MendingSQL.explains($0, source: table) }
+            }
+        }
         var sent = present
         // A table that is made anew needs no columns that stay behind.
         if mismatch.problems == [.missingTable] { sent?.columns.removeAll { !settings.travels(mismatch.table, $0.name) } }
@@ -71,17 +72,6 @@ struct SchemaPause: Sendable {
             }
         }
         logger.notice("going on", metadata: ["direction": "\(settings.name)"])
-    }
-
-    /// The source's table, once it is what the stream speaks of.
-    private func explanation(of mismatch: SchemaMismatch, on source: PostgresConnection) async throws -> TableDescription? {
-        let start = Monotonic.milliseconds()
-        while true {
-            let table = try await MendingSQL.table(mismatch.table, on: source)
-            let isExplained = mismatch.problems.allSatisfy { MendingSQL.explains($0, source: table) }
-            if isExplained || state.isDraining || Monotonic.milliseconds() - start > Self.visibleMilliseconds { return table }
-            try await Task.sleep(for: .milliseconds(Self.lookMilliseconds))
-        }
     }
 
     private func isMended(_ mismatch: SchemaMismatch, on target: PostgresConnection) async throws -> Bool {
