@@ -67,7 +67,7 @@ import Testing
         #expect(dry.output.contains("Next: lindero rollback --lost sync --execute"), "\(dry.output)")
         #expect(try await move.lastRecord() == "settle true")
         let done = try await move.pair.command(["rollback", "--lost", "sync", "--execute"])
-        #expect(done.exitCode == 0 && done.output.contains("The phase is shared."), "\(done.output)\(done.errors)\(move.worker.errors)")
+        #expect(done.exitCode == 0 && done.output.contains("sync's service writes to bot from now on"), "\(done.output)\(done.errors)\(move.worker.errors)")
         #expect(try await move.pair.bot.execute("SELECT count(*) FROM public.\"Reservas\"").firstValue == rows)
         try await expectAlone(move.pair, move.pair.bot)
         let again = try await move.pair.command(["rollback", "--lost", "sync", "--execute"])

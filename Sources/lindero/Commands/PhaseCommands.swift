@@ -167,7 +167,7 @@ struct PhaseOptions: ParsableArguments {
                 ("moves", .array(outcome.moves.map { .text("\($0.from.rawValue)->\($0.to.rawValue)") })),
                 ("steps", .array(outcome.entries.map(\.json))),
             ]),
-            lines: ["The phase is \(outcome.state.phase.rawValue)."] + (outcome.moves.contains(where: \.givesUp) ? [LostRollback.afterwards] : [])
+            lines: ["The phase is \(outcome.state.phase.rawValue)."] + (outcome.moves.contains(where: \.givesUp) ? [LostRollback.afterwards(loaded.configuration)] : [])
                 + ["Next: lindero status"])
     }
 }

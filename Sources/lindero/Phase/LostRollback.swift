@@ -9,7 +9,10 @@ struct LostRollback {
     let lost: String
     let moving: PhaseOptions
 
-    static let afterwards = "Its service writes to the origin from now on: give it that address, and its roles their privileges there."
+    static func afterwards(_ configuration: LinderoConfiguration) -> String {
+        let service = configuration.others.first.map { "\($0.name)'s service" } ?? "The other service"
+        return "\(service) writes to \(configuration.origin) from now on: give it that address, and its roles their privileges there."
+    }
 
     func perform(_ command: some LinderoCommand) async throws {
         let loaded = try await LoadedConfiguration.current(command.global)
