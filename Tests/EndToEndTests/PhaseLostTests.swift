@@ -25,8 +25,8 @@ import Testing
         """
 
     /// A split whose second database has stopped for good, both services silent.
-    private func split() async throws -> HeldMove {
-        let move = try await HeldMove(secondDies: true)
+    private func split(asOperator: Bool = false) async throws -> HeldMove {
+        let move = try await HeldMove(secondDies: true, asOperator: asOperator)
         try await move.succeed(["advance", "--to", "replica"])
         move.startServices()
         try await move.succeed(["advance", "--to", "split"], movingTo: "sync")
@@ -83,6 +83,13 @@ import Testing
         _ = try await move.pair.sync.execute(PhaseTests.schema)
         try await move.succeed(["advance", "--to", "replica"])
         try await move.pair.waitUntilEqual("SELECT count(*) FROM public.\"Reservas\"")
+        try await end(move)
+    }
+
+    @Test func itTakesNoSuperuser() async throws {
+        let move = try await split(asOperator: true)
+        try await move.succeed(["rollback", "--lost", "sync"])
+        try await expectAlone(move.pair, move.pair.bot)
         try await end(move)
     }
 
