@@ -38,6 +38,27 @@ import Testing
         return move
     }
 
+    /// One that the file alone began, and its worker.
+    private func splitOfAFile(second: PostgresCluster? = nil) async throws -> (SplitPair, RunningLindero) {
+        let pair = try await PhaseTests.pair(roles: true, second: second)
+        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
+        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
+        return (pair, try await pair.startStreaming())
+    }
+
+    /// Such a split is given up while no worker runs, since none could have run it.
+    private func giveUpWithoutAWorker(_ pair: SplitPair) async throws {
+        let giving = try pair.start(["rollback", "--lost", "sync", "--execute"])
+        try await giving.waitForErrors("No worker runs; start one: lindero run")
+        let follower = try pair.run()
+        #expect(try await giving.wait() == 0, "\(giving.errors)\(follower.errors)")
+        // What the test itself had set.
+        _ = try await pair.bot.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
+        try await expectAlone(pair, pair.bot)
+        follower.terminate()
+        _ = try await follower.wait()
+    }
+
     private func end(_ move: HeldMove) async throws {
         move.worker.terminate()
         #expect(try await move.worker.wait() == 0, "\(move.worker.errors)")
@@ -222,7 +243,7 @@ import Testing
                 outgoing: outgoing, left: move.pair.bot, service: "sync", tables: [QualifiedName(schema: "public", name: "Reservas")])
             lost.afterStep = { if step.withLock({ $0 += 1; return $0 }) == limit { throw Killed() } }
             await #expect(throws: Killed.self) { _ = try await lost.takeDown { 10_000 } }
-            #expect(try await lost.arrived() != nil)
+            #expect(try await LostDatabase.arrived(outgoing, on: move.pair.bot) != nil)
         }
         try await move.succeed(["rollback", "--lost", "sync"])
         try await expectAlone(move.pair, move.pair.bot)
@@ -231,10 +252,7 @@ import Testing
 
     /// What is wrong here alone is no loss: the worker hears from it.
     @Test func whoIsHeardIsNotLost() async throws {
-        let pair = try await PhaseTests.pair(roles: true)
-        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
-        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
-        let worker = try await pair.startStreaming()
+        let (pair, worker) = try await splitOfAFile()
         var elsewhere = pair
         elsewhere.environment["SYNC_DATABASE_URL"] = "postgresql://postgres@127.0.0.1:1/nowhere"
         let refused = try await elsewhere.command(["rollback", "--lost", "sync", "--execute"])
@@ -246,10 +264,7 @@ import Testing
 
     /// An empty database under its address answers, too.
     @Test func anEmptyDatabaseInItsPlaceIsNotIt() async throws {
-        let pair = try await PhaseTests.pair(roles: true)
-        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
-        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
-        let worker = try await pair.startStreaming()
+        let (pair, worker) = try await splitOfAFile()
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         // Not so one that holds something, least of all the origin's own.
@@ -262,14 +277,7 @@ import Testing
         // Nobody is told to empty the only copy.
         let check = try await empty.command(["check"])
         #expect(check.exitCode == 2 && check.output.contains("`lindero rollback --lost sync` goes on with bot"), "\(check.output)")
-        let giving = try empty.start(["rollback", "--lost", "sync", "--execute"])
-        try await giving.waitForErrors("No worker runs; start one: lindero run")
-        let follower = try empty.run()
-        #expect(try await giving.wait() == 0, "\(giving.errors)\(follower.errors)")
-        _ = try await pair.bot.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
-        try await expectAlone(pair, pair.bot)
-        follower.terminate()
-        _ = try await follower.wait()
+        try await giveUpWithoutAWorker(empty)
         await pair.remove()
     }
 
@@ -298,10 +306,7 @@ import Testing
     /// The file alone began it, and says something else since.
     @Test(arguments: ["replica", "shared"]) func aSplitThatTheFileDoesNotSayIsGivenUp(_ backend: String) async throws {
         let second = try await PostgresCluster.start()
-        let pair = try await PhaseTests.pair(roles: true, second: second)
-        for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY FULL") }
-        try pair.write(tables: PhaseTests.tables, roles: ["bot_app", "sync_app"])
-        let worker = try await pair.startStreaming()
+        let (pair, worker) = try await splitOfAFile(second: second)
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
         try await second.stop(mode: "immediate")
@@ -310,15 +315,7 @@ import Testing
             let plain = try await pair.command(["rollback", "--to", "shared", "--execute"])
             #expect(plain.exitCode == 2 && plain.errors.contains("`lindero rollback --lost sync` goes on without it"), "\(plain.errors)")
         }
-        // No worker could have run the split.
-        let giving = try pair.start(["rollback", "--lost", "sync", "--execute"])
-        try await giving.waitForErrors("No worker runs; start one: lindero run")
-        let follower = try pair.run()
-        #expect(try await giving.wait() == 0, "\(giving.errors)\(follower.errors)")
-        _ = try await pair.bot.execute("ALTER TABLE public.\"Reservas\" REPLICA IDENTITY DEFAULT")
-        try await expectAlone(pair, pair.bot)
-        follower.terminate()
-        _ = try await follower.wait()
+        try await giveUpWithoutAWorker(pair)
         await pair.remove()
         second.remove()
     }

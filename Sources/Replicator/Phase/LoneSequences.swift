@@ -69,9 +69,7 @@ struct LoneSequences {
             _ = try await connection.execute(
                 "SET LOCAL lock_timeout = \(lockMilliseconds); ALTER SEQUENCE \(known.name.sql) INCREMENT BY \(known.settings.increment)")
             var state = known
-            let row = try await connection.query("SELECT last_value::text, is_called::text FROM \(known.name.sql)").rows.first
-            state.lastValue = row?[0].flatMap { Int64($0) } ?? known.lastValue
-            state.isCalled = row?[1] == "true"
+            try await SequenceReader(connection: connection).readPosition(of: &state)
             if let change = try plan(state) { _ = try await connection.execute(change.sql) }
             if state.record != nil { try await forget(known.name) }
         }

@@ -50,11 +50,11 @@ public struct LostDatabase: Sendable {
         public var sign: String
     }
 
-    private var incoming: String { "\(outgoing.targetName)->\(outgoing.sourceName)" }
+    private static func incoming(_ outgoing: DirectionSettings) -> String { "\(outgoing.targetName)->\(outgoing.sourceName)" }
 
     /// - Returns: `nil` where the split never began, or was taken down.
     /// - Throws: `PostgresError`.
-    public func arrived() async throws -> Arrived? {
+    public static func arrived(_ outgoing: DirectionSettings, on left: PostgresConnection) async throws -> Arrived? {
         guard try await left.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return nil }
         let rows = try await left.query(
             """
@@ -62,7 +62,7 @@ public struct LostDatabase: Sendable {
               pg_catalog.concat_ws(' ', d.applied_lsn, h.sent_at, h.source_lsn)
             FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name
             WHERE d.name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL
-            """, [.text(incoming)]
+            """, [.text(incoming(outgoing))]
         ).rows
         return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1], sign: $0[2] ?? "") }
     }
@@ -79,23 +79,16 @@ public struct LostDatabase: Sendable {
 
     /// - Parameter select: the tables that the split carried, among those that are there.
     /// - Throws: `PostgresError`, where that can't be told.
-    public func answering(_ found: PostgresConnection, select: ([QualifiedName]) -> [QualifiedName]) async throws -> Answering {
+    public static func answering(
+        _ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection, select: ([QualifiedName]) -> [QualifiedName]
+    ) async throws -> Answering {
         if try await found.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0,
             try await found.query("SELECT 1 FROM lindero.direction WHERE name = $1", [.text(outgoing.name)]).rowCount > 0
         {
             return .side
         }
-        if try await Self.identity(found) == Self.identity(left) { return .another }
+        if try await DatabaseIdentity.read(found) == DatabaseIdentity.read(left) { return .another }
         return try await found.filled(among: select(try await CatalogReader.names(found))).isEmpty ? .empty : .another
-    }
-
-    private static func identity(_ connection: PostgresConnection) async throws -> String? {
-        try await connection.query(
-            """
-            SELECT pg_catalog.concat_ws(' ', (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.pg_postmaster_start_time(), oid)
-            FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
-            """
-        ).firstValue
     }
 
     /// - Parameter leftMilliseconds: how long tables may be waited for yet.
@@ -113,7 +106,7 @@ public struct LostDatabase: Sendable {
             try afterStep()
             _ = try await FullIdentity(name: outgoing.sourceName, connection: left).restore()
             try afterStep()
-            try await ProgressOrigin(connection: left, direction: incoming).drop()
+            try await ProgressOrigin(connection: left, direction: Self.incoming(outgoing)).drop()
             try afterStep()
         } catch let error as PostgresError where error.isObjectInUse {
             throw ReplicaEnd.Failure.inUse
@@ -129,7 +122,7 @@ public struct LostDatabase: Sendable {
         do {
             _ = try await left.execute("BEGIN")
             for (table, column) in statements {
-                _ = try await left.query("DELETE FROM \(table) WHERE \(column) = $1", [.text(incoming)])
+                _ = try await left.query("DELETE FROM \(table) WHERE \(column) = $1", [.text(Self.incoming(outgoing))])
             }
             _ = try await left.execute("COMMIT")
         } catch {

@@ -68,7 +68,7 @@ public struct ReplicaEnd: Sendable {
     }
 
     private static func hasWayBack(_ settings: DirectionSettings, _ source: PostgresConnection) async throws -> Bool {
-        try await LostDatabase(outgoing: settings, left: source, service: "").arrived() != nil
+        try await LostDatabase.arrived(settings, on: source) != nil
     }
 
     /// A database holds its side of a split of which the other one has nothing (any more).
@@ -89,10 +89,7 @@ public struct ReplicaEnd: Sendable {
             "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", [.text(row[0] ?? "")])
         _ = try await target.execute("DROP PUBLICATION IF EXISTS \(SQLText.identifier(row[1] ?? ""))")
         try await ProgressOrigin(connection: source, direction: name).drop()
-        for table in ["heartbeat", "table_copy"] {
-            _ = try await source.query("DELETE FROM lindero.\(table) WHERE direction = $1", [.text(name)])
-        }
-        _ = try await source.query("DELETE FROM lindero.direction WHERE name = $1", [.text(name)])
+        try await DirectionRecord.remove(name, from: source)
     }
 
     /// The slot first: nobody reads it any more, and it keeps WAL. What the configuration names was there before Lindero

@@ -34,9 +34,7 @@ struct SequenceReader {
                 let known = used[state.name] ?? value
                 used[state.name] = state.settings.increment > 0 ? max(known, value) : min(known, value)
             }
-            let position = try await connection.query("SELECT last_value::text, is_called::text FROM \(state.name.sql)").rows.first
-            state.lastValue = position?[0].flatMap { Int64($0) } ?? state.lastValue
-            state.isCalled = position?[1] == "true"
+            try await readPosition(of: &state)
             states[column] = state
         }
         return states.mapValues { state in
@@ -44,6 +42,13 @@ struct SequenceReader {
             state.usedValue = used[state.name]
             return state
         }
+    }
+
+    /// Where it stands now.
+    func readPosition(of state: inout SequenceState) async throws(PostgresError) {
+        let position = try await connection.query("SELECT last_value::text, is_called::text FROM \(state.name.sql)").rows.first
+        state.lastValue = position?[0].flatMap { Int64($0) } ?? state.lastValue
+        state.isCalled = position?[1] == "true"
     }
 
     private func state(_ row: PostgresRow) -> SequenceState? {

@@ -207,10 +207,7 @@ public struct SplitEnd: Sendable {
             try afterStep()
             try await ProgressOrigin(connection: origin, direction: backward.name).drop()
             try afterStep()
-            for table in ["lindero.heartbeat", "lindero.table_copy"] {
-                _ = try await origin.query("DELETE FROM \(table) WHERE direction = $1", [.text(backward.name)])
-            }
-            _ = try await origin.query("DELETE FROM lindero.direction WHERE name = $1", [.text(backward.name)])
+            try await DirectionRecord.remove(backward.name, from: origin)
         }
     }
 

@@ -50,6 +50,14 @@ struct DirectionRecord {
             ])
     }
 
+    /// Forgets the way back of a split, the row that tells of it last.
+    static func remove(_ name: String, from target: PostgresConnection) async throws {
+        for table in ["heartbeat", "table_copy"] {
+            _ = try await target.query("DELETE FROM lindero.\(table) WHERE direction = $1", [.text(name)])
+        }
+        _ = try await target.query("DELETE FROM lindero.direction WHERE name = $1", [.text(name)])
+    }
+
     func setStart(_ lsn: LSN) async throws {
         _ = try await connection.query(
             "UPDATE lindero.direction SET start_lsn = $2::pg_catalog.pg_lsn WHERE name = $1",

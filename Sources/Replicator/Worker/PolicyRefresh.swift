@@ -22,9 +22,7 @@ struct PolicyRefresh: Sendable {
             do {
                 var fresh = settings
                 let present = try await PostgresConnection.with(settings.source) { source in
-                    try await StreamedCatalog(source: source).table(mismatch.table, isOver: { state.isDraining }) { table in
-                        mismatch.problems.allSatisfy { MendingSQL.explains($0, source: table) }
-                    }
+                    try await StreamedCatalog(source: source).table(of: mismatch) { state.isDraining }
                 }
                 fresh.policy = try await read()
                 try await judge(mismatch, present, &fresh)

@@ -36,9 +36,7 @@ struct SchemaPause: Sendable {
 
     private func waitOnce(for mismatch: SchemaMismatch) async throws {
         let present = try await PostgresConnection.with(settings.source) { source in
-            try await StreamedCatalog(source: source).table(mismatch.table, isOver: { state.isDraining }) { table in
-                mismatch.problems.allSatisfy { MendingSQL.explains($0, source: table) }
-            }
+            try await StreamedCatalog(source: source).table(of: mismatch) { state.isDraining }
         }
         var sent = present
         // A table that is made anew needs no columns that stay behind.

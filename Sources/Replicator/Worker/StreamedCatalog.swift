@@ -14,22 +14,19 @@ struct StreamedCatalog {
     /// the last that ended. One that is prepared ends when somebody says so.
     private static let running = "FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted AND pid IS NOT NULL"
 
-    /// A table as it is once it explains what the stream told, or once everything that was under way has ended and it does not: then
-    /// it was altered again since.
+    /// The table of a mismatch as it is once it explains what the stream told, or once everything that was under way has ended and it
+    /// does not: then it was altered again since.
     ///
     /// - Parameter isOver: whether nobody wants to know any more.
     /// - Returns: `nil` where there is none.
-    func table(
-        _ name: QualifiedName, isOver: () -> Bool = { false }, explaining isExplained: (TableDescription?) -> Bool
-    ) async throws -> TableDescription? {
+    func table(of mismatch: SchemaMismatch, isOver: () -> Bool) async throws -> TableDescription? {
         let start = Monotonic.milliseconds()
-        let underWay = try await source.query(
-            "SELECT pg_catalog.array_agg(transactionid)::text \(Self.running)"
-        ).firstValue
+        let underWay = try await source.query("SELECT pg_catalog.array_agg(transactionid)::text \(Self.running)").firstValue
         while true {
             let isSettled = try await hasEnded(underWay)
-            let table = try await MendingSQL.table(name, on: source)
-            if isSettled || isExplained(table) || isOver() || Monotonic.milliseconds() - start > limitMilliseconds { return table }
+            let table = try await MendingSQL.table(mismatch.table, on: source)
+            let isExplained = mismatch.problems.allSatisfy { MendingSQL.explains($0, source: table) }
+            if isSettled || isExplained || isOver() || Monotonic.milliseconds() - start > limitMilliseconds { return table }
             try await Task.sleep(for: .milliseconds(Self.lookMilliseconds))
         }
     }

@@ -20,9 +20,8 @@ struct LostCheck {
     ///   - way: what to do with a database that is there, in words.
     /// - Throws: `CommandFailure` (`not_lost`).
     func require(listens: Bool, of way: String = "Run `lindero rollback`: what it has comes home first") async throws {
-        let outgoing = try await self.outgoing()
-        let arrived = try await arrived(outgoing)
-        try await probe(outgoing, isSplit: arrived != nil, way)
+        let arrived = try await arrived()
+        try await probe(isSplit: arrived != nil, way)
         for standby in lost.name == loaded.configuration.origin ? try loaded.databases().filter(\.isPhysicalStandby) : [] {
             var options = standby.options
             options.acceptsAnyServer = true
@@ -39,24 +38,24 @@ struct LostCheck {
         StandardError.write("listening whether anybody hears from \(lost.name)\n")
         while Monotonic.milliseconds() < end {
             try await Task.sleep(for: .milliseconds(Self.betweenMilliseconds))
-            if try await self.arrived(outgoing)?.sign != arrived.sign {
+            if try await self.arrived()?.sign != arrived.sign {
                 throw failure("a worker hears from it, whoever can't be reached from here", "Mend the way there from here, or its address in \(loaded.path)")
             }
         }
-        try await probe(outgoing, isSplit: true, way)
+        try await probe(isSplit: true, way)
     }
 
-    private func outgoing() async throws -> DirectionSettings {
+    private var outgoing: DirectionSettings {
         DirectionSettings(
             sourceName: left.name, targetName: lost.name, source: left.options, target: lost.options, slot: "", publication: "", backend: .split,
             replication: loaded.configuration.replication, policy: nil)
     }
 
-    private func arrived(_ outgoing: DirectionSettings) async throws -> LostDatabase.Arrived? {
-        try await left.connected { try await LostDatabase(outgoing: outgoing, left: $0, service: "").arrived() }
+    private func arrived() async throws -> LostDatabase.Arrived? {
+        try await left.connected { try await LostDatabase.arrived(outgoing, on: $0) }
     }
 
-    private func probe(_ outgoing: DirectionSettings, isSplit: Bool, _ way: String) async throws {
+    private func probe(isSplit: Bool, _ way: String) async throws {
         var options = lost.options
         // A standby of it that answers is not lost either.
         options.acceptsAnyServer = true
@@ -64,7 +63,7 @@ struct LostCheck {
         do {
             let answering = try await PostgresConnection.with(options) { found in
                 try await left.connected { left in
-                    try await LostDatabase(outgoing: outgoing, left: left, service: "").answering(found) {
+                    try await LostDatabase.answering(found, for: outgoing, left: left) {
                         OwnershipPolicy.selectedNames(loaded.configuration, among: $0)
                     }
                 }

@@ -13,7 +13,7 @@ struct LostOrigin {
     func perform(_ command: some LinderoCommand) async throws {
         let (lost, left) = (pair.origin.name, pair.other.name)
         let settings = try await outgoing()
-        let arrived = try await pair.other.connected { try await LostDatabase(outgoing: settings, left: $0, service: left).arrived() }
+        let arrived = try await pair.other.connected { try await LostDatabase.arrived(settings, on: $0) }
         guard let arrived else {
             throw CommandFailure(
                 "phase", "\(left) is no side of a split with \(lost), or was made ready to go on alone already.", place: pair.other.place,

@@ -44,7 +44,7 @@ struct LostRollback {
 
     private static func arrived(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws -> LostDatabase.Arrived? {
         let settings = try await PhaseWorks.replica(pair, loaded)
-        return try await pair.origin.connected { try await LostDatabase(outgoing: settings, left: $0, service: pair.other.name).arrived() }
+        return try await pair.origin.connected { try await LostDatabase.arrived(settings, on: $0) }
     }
 
     /// What nobody has any more once the second database is given up.

@@ -9,7 +9,7 @@ extension PhaseWorks {
         let tables = try await LostRollback.tables(loaded, on: pair.origin)
         let (arrived, kept) = try await pair.origin.connected { origin in
             let lost = LostDatabase(outgoing: settings, left: origin, service: pair.other.name, tables: tables)
-            let arrived = try await lost.arrived()
+            let arrived = try await LostDatabase.arrived(settings, on: origin)
             var kept = StayingSequences()
             // The worker that ran the split may be on its way out.
             while try await !isFree({ kept = try await lost.takeDown { leftMilliseconds } }) { try await wait(for: "the worker lets go of slot \(settings.slot)") }

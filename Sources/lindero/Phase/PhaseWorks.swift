@@ -154,7 +154,7 @@ struct PhaseWorks: Sendable {
             }
             guard found != nil else { return }
             failure = try await pair.origin.connected { origin in
-                try await LostDatabase(outgoing: settings, left: origin, service: pair.other.name).arrived() == nil
+                try await LostDatabase.arrived(settings, on: origin) == nil
                     ? ReplicaEnd.givenUp(pair.other.name, by: pair.origin.name) : found
             }
         } catch {
