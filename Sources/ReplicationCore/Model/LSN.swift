@@ -9,14 +9,36 @@ public struct LSN: Sendable, Hashable, Comparable, CustomStringConvertible {
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 
     /// Parses PostgreSQL's text form; `nil` when it is anything else.
-    public init?(_ text: some StringProtocol) {
-        let halves = text.split(separator: "/", omittingEmptySubsequences: false)
-        // The digits are looked at one by one: the integer parser would take a sign.
-        guard halves.count == 2,
-            halves.allSatisfy({ (1...8).contains($0.utf8.count) && $0.allSatisfy(\.isHexDigit) }),
-            let high = UInt32(halves[0], radix: 16), let low = UInt32(halves[1], radix: 16)
-        else { return nil }
-        rawValue = UInt64(high) << 32 | UInt64(low)
+    ///
+    /// Byte by byte: the worker asks the target for its position many times a second, between two transactions, and a string's
+    /// characters, in a cache that others have used meanwhile, took it 100 µs.
+    public init?(_ text: String) {
+        var high: UInt64?
+        var half: UInt64 = 0
+        var digits = 0
+        for byte in text.utf8 {
+            if byte == UInt8(ascii: "/") {
+                guard high == nil, digits > 0 else { return nil }
+                (high, half, digits) = (half, 0, 0)
+            } else {
+                guard digits < 8, let digit = Self.hexadecimal(byte) else { return nil }
+                half = half << 4 | digit
+                digits += 1
+            }
+        }
+        guard let high, digits > 0 else { return nil }
+        rawValue = high << 32 | half
+    }
+
+    public init?(_ text: Substring) { self.init(String(text)) }
+
+    private static func hexadecimal(_ byte: UInt8) -> UInt64? {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt64(byte - UInt8(ascii: "0"))
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): UInt64(byte - UInt8(ascii: "A") + 10)
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): UInt64(byte - UInt8(ascii: "a") + 10)
+        default: nil
+        }
     }
 
     public static func < (left: LSN, right: LSN) -> Bool { left.rawValue < right.rawValue }
