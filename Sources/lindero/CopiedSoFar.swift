@@ -13,9 +13,7 @@ struct CopiedSoFar: Sendable, Equatable {
 
     /// `nil` where no copy has been noted.
     static func read(_ target: PostgresConnection, direction: String) async throws(PostgresError) -> CopiedSoFar? {
-        let there = try await target.query(
-            "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL AND pg_catalog.to_regclass('lindero.table_copy_chunk') IS NOT NULL")
-        guard there.rowCount > 0 else { return nil }
+        guard try await target.hasLindero("table_copy", "table_copy_chunk") else { return nil }
         let row = try await target.query(
             """
             SELECT (SELECT count(*) FROM lindero.table_copy WHERE direction = $1),

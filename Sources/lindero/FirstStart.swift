@@ -45,8 +45,7 @@ struct FirstStart {
 
     /// The tables that the direction has already, and those of its copy that are not whole: they get their keys when their data is there.
     private func copied(_ target: PostgresConnection) async throws -> Set<QualifiedName> {
-        let exists = try await target.query("SELECT pg_catalog.to_regclass('lindero.table_copy') IS NOT NULL")
-        guard exists.rows.first?[0] == "t" else { return [] }
+        guard try await target.hasLindero("table_copy") else { return [] }
         let unfinished = try await TableCopyState.unfinished(target, direction: settings.name)
         return Set(try await TableCopyState.read(target, direction: settings.name).keys)
             .union((settings.policy?.tables.keys.sorted() ?? []).filter { unfinished.contains($0.sql) })
@@ -54,8 +53,7 @@ struct FirstStart {
 
     /// Whether the target already holds the direction's slot and start.
     private func hasStarted(_ target: PostgresConnection) async throws -> Bool {
-        let exists = try await target.query("SELECT pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
-        guard exists.rows.first?[0] == "t" else { return false }
+        guard try await target.hasLindero("direction") else { return false }
         return try await target.query(
             "SELECT 1 FROM lindero.direction WHERE name = $1 AND start_lsn > '0/0'", [.text(settings.name)]
         ).rowCount > 0

@@ -67,9 +67,7 @@ struct TargetFacts: Sendable {
 
     static func read(_ connection: PostgresConnection, direction: String) async throws -> TargetFacts {
         var facts = TargetFacts()
-        let isMigrated = try await connection.query(
-            "SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
-        guard isMigrated.rowCount > 0 else { return facts }
+        guard try await connection.hasLindero("direction") else { return facts }
         let result = try await connection.query(
             """
             SELECT d.state, d.problem, d.publication, d.start_lsn::text AS start, to_jsonb(d) ->> 'applied_lsn' AS applied, d.prepared_at::text AS prepared,

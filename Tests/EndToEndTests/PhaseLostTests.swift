@@ -281,6 +281,21 @@ import Testing
         await pair.remove()
     }
 
+    /// It looks like the side that was split, and `rollback` could bring nothing home from it.
+    @Test func aBackupInItsPlaceIsToldFromIt() async throws {
+        let (pair, worker) = try await splitOfAFile()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        let answers = try await pair.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(answers.exitCode == 2 && answers.errors.contains("sync is not lost: it answers. "), "\(answers.errors)")
+        // No backup holds slots.
+        let dropped = try await pair.sync.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+        #expect(dropped.rowCount == 1)
+        let refused = try await pair.command(["rollback", "--lost", "sync", "--execute"])
+        #expect(refused.exitCode == 2 && refused.errors.contains("as a copy restored from a backup does"), "\(refused.errors)")
+        await pair.remove()
+    }
+
     @Test func whoAnswersIsNotLost() async throws {
         let pair = try await PhaseTests.pair()
         for (name, words) in [("sync", "sync is not lost: it answers"), ("bot", "bot is not lost: it answers"), ("syn", "There is no database \"syn\"")] {

@@ -61,7 +61,7 @@ public struct QuarantineStore {
     }
 
     public func exists() async throws -> Bool {
-        try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.quarantine') IS NOT NULL").rowCount > 0
+        try await connection.hasLindero("quarantine")
     }
 
     /// How many changes wait.
@@ -98,17 +98,12 @@ public struct QuarantineStore {
     /// - Parameter force: also over what is newer.
     /// - Throws: `QuarantineError`.
     public func retry(_ id: Int64, settings: DirectionSettings, force: Bool = false) async throws {
-        _ = try await connection.execute("BEGIN")
-        do {
+        try await connection.inTransaction {
             try await requireOpen(id)
             let stored = try await stored(id)
             try await apply(stored, id: id, settings: settings, force: force)
             // Last: an update that is taken back would leave its mark on when the row was made, which `QuarantineAge` reads.
             try await decide(id, .applied)
-            _ = try await connection.execute("COMMIT")
-        } catch {
-            _ = try? await connection.execute("ROLLBACK")
-            throw error
         }
     }
 

@@ -8,7 +8,7 @@ public struct ConflictStore {
     public init(connection: PostgresConnection) { self.connection = connection }
 
     public func exists() async throws(PostgresError) -> Bool {
-        try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.conflict') IS NOT NULL").rowCount > 0
+        try await connection.hasLindero("conflict")
     }
 
     /// The newest that fit, the oldest of them first.

@@ -47,15 +47,7 @@ public struct ManualResolver {
     /// - Throws: `ConflictError`; nothing is changed then.
     @discardableResult
     public func resolve(_ id: Int64, take choice: ConflictChoice, force: Bool = false) async throws -> Bool {
-        _ = try await connection.execute("BEGIN")
-        do {
-            let hasWritten = try await decide(id, choice, force: force)
-            _ = try await connection.execute("COMMIT")
-            return hasWritten
-        } catch {
-            try? await connection.rollback()
-            throw error
-        }
+        try await connection.inTransaction { try await decide(id, choice, force: force) }
     }
 
     private func decide(_ id: Int64, _ choice: ConflictChoice, force: Bool) async throws -> Bool {

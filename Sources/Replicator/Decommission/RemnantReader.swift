@@ -65,8 +65,7 @@ public struct RemnantReader: Sendable {
             schema.sql = ["DROP SCHEMA lindero;"]
         }
         for (table, condition, obstacle) in Self.obstacles {
-            let exists = try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.\(table)') IS NOT NULL")
-            guard exists.rowCount > 0, schema.obstacle == nil else { continue }
+            guard try await connection.hasLindero(table), schema.obstacle == nil else { continue }
             if try await connection.query("SELECT \(condition)").rowCount > 0 { schema.obstacle = obstacle }
         }
         return schema

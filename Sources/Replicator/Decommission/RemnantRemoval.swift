@@ -34,13 +34,8 @@ public struct RemnantRemoval: Sendable {
     }
 
     private func inTransaction(_ remnant: Remnant) async throws {
-        _ = try await connection.execute("BEGIN; SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)")
-        do {
+        try await connection.inTransaction("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)") {
             for statement in remnant.sql { _ = try await connection.execute(statement) }
-            _ = try await connection.execute("COMMIT")
-        } catch {
-            _ = try? await connection.execute("ROLLBACK")
-            throw error
         }
     }
 }

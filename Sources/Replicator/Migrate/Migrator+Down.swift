@@ -49,8 +49,7 @@ extension Migrator {
 
     /// Tables get the replica identity back that they had: the record of it goes.
     private func restoreIdentities() async throws {
-        let exists = try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.replica_identity') IS NOT NULL")
-        guard exists.rowCount > 0 else { return }
+        guard try await connection.hasLindero("replica_identity") else { return }
         let name = try await connection.query("SELECT pg_catalog.current_database()").firstValue ?? ""
         try await FullIdentity(name: name, connection: connection).restore()
     }

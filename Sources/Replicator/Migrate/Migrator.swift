@@ -95,7 +95,7 @@ public struct Migrator: Sendable {
     }
 
     func exists() async throws -> Bool {
-        try await connection.query("SELECT pg_catalog.to_regclass('lindero.migration')::text").rows.first?[0] != nil
+        try await connection.hasLindero("migration")
     }
 
     func applied() async throws -> [(version: Int, checksum: String)] {
@@ -105,16 +105,10 @@ public struct Migrator: Sendable {
     }
 
     func inTransaction<Value>(_ body: () async throws -> Value) async throws -> Value {
-        _ = try await connection.execute("BEGIN")
-        do {
+        try await connection.inTransaction {
             _ = try await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(\(Self.lockKey))")
             _ = try await connection.execute(Self.groundSQL)
-            let value = try await body()
-            _ = try await connection.execute("COMMIT")
-            return value
-        } catch {
-            _ = try? await connection.execute("ROLLBACK")
-            throw error
+            return try await body()
         }
     }
 

@@ -55,7 +55,7 @@ public struct LostDatabase: Sendable {
     /// - Returns: `nil` where the split never began, or was taken down.
     /// - Throws: `PostgresError`.
     public static func arrived(_ outgoing: DirectionSettings, on left: PostgresConnection) async throws -> Arrived? {
-        guard try await left.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return nil }
+        guard try await left.hasLindero("direction") else { return nil }
         let rows = try await left.query(
             """
             SELECT d.applied_lsn::text, pg_catalog.date_trunc('second', h.sent_at)::text,
@@ -71,6 +71,8 @@ public struct LostDatabase: Sendable {
     public enum Answering: Sendable {
         /// The side that was split.
         case side
+        /// That side without the slot from which its changes went: what a backup has, which lacks what was written since.
+        case copy
         /// A database without a row that the split would have carried.
         case empty
         /// The one that is left, or one that holds something else.
@@ -82,13 +84,25 @@ public struct LostDatabase: Sendable {
     public static func answering(
         _ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection, select: ([QualifiedName]) -> [QualifiedName]
     ) async throws -> Answering {
-        if try await found.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0,
+        if try await found.hasLindero("direction"),
             try await found.query("SELECT 1 FROM lindero.direction WHERE name = $1", [.text(outgoing.name)]).rowCount > 0
         {
-            return .side
+            return try await hasSlot(found, for: outgoing, left: left) ? .side : .copy
         }
         if try await DatabaseIdentity.read(found) == DatabaseIdentity.read(left) { return .another }
         return try await found.filled(among: select(try await CatalogReader.names(found))).isEmpty ? .empty : .another
+    }
+
+    /// Whether it still has the slot from which what is left reads; so, too, where nothing tells its name.
+    private static func hasSlot(_ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection) async throws -> Bool {
+        guard try await left.hasLindero("direction"),
+            let slot = try await left.query(
+                "SELECT slot FROM lindero.direction WHERE name = $1 AND slot <> ''", [.text(incoming(outgoing))]
+            ).firstValue
+        else { return true }
+        return try await found.query(
+            "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND database = pg_catalog.current_database()", [.text(slot)]
+        ).rowCount > 0
     }
 
     /// - Parameter leftMilliseconds: how long tables may be waited for yet.
@@ -119,15 +133,10 @@ public struct LostDatabase: Sendable {
     private func forget() async throws {
         let tables = ["heartbeat", "table_copy", "table_copy_chunk", "verification", "split_table", "split_column", "split_policy"]
         let statements = tables.map { ("lindero.\($0)", "direction") } + [("lindero.direction", "name")]
-        do {
-            _ = try await left.execute("BEGIN")
+        try await left.inTransaction {
             for (table, column) in statements {
                 _ = try await left.query("DELETE FROM \(table) WHERE \(column) = $1", [.text(Self.incoming(outgoing))])
             }
-            _ = try await left.execute("COMMIT")
-        } catch {
-            try? await left.rollback()
-            throw error
         }
     }
 }

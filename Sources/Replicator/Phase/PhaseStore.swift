@@ -63,7 +63,7 @@ public struct PhaseStore: Sendable {
     }
 
     private func exists() async throws -> Bool {
-        try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.phase') IS NOT NULL").rowCount > 0
+        try await connection.hasLindero("phase")
     }
 
     public func begin(_ record: PhaseRecord, operator name: String) async throws {

@@ -40,7 +40,7 @@ public struct ReplicaEnd: Sendable {
     ///
     /// - Throws: `ReplicationFailure` (`split_begun`), `PostgresError`.
     public static func requireReplica(_ settings: DirectionSettings, on target: PostgresConnection) async throws {
-        guard try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return }
+        guard try await target.hasLindero("direction") else { return }
         if try await DirectionRecord(connection: target, settings: settings).read()?.isSplit == true {
             throw DirectionSupervisor.splitHasBegun(settings)
         }
@@ -82,7 +82,7 @@ public struct ReplicaEnd: Sendable {
 
     /// What a split has left that was killed as it began: the way back is made before the way there is a split's, so nothing has come by it.
     private func takeDownWayBack() async throws {
-        guard try await source.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL").rowCount > 0 else { return }
+        guard try await source.hasLindero("direction") else { return }
         let name = "\(settings.targetName)->\(settings.sourceName)"
         guard let row = try await source.query("SELECT slot, publication FROM lindero.direction WHERE name = $1", [.text(name)]).rows.first else { return }
         _ = try await target.query(
@@ -108,7 +108,7 @@ public struct ReplicaEnd: Sendable {
 
     /// What the target remembers of the direction, where it was ever there.
     private static func forget(_ settings: DirectionSettings, on target: PostgresConnection) async throws {
-        guard try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.verification') IS NOT NULL").rowCount > 0 else { return }
+        guard try await target.hasLindero("verification") else { return }
         try await ProgressOrigin(connection: target, direction: settings.name).drop()
         // Comparisons were of rows that are behind from now on.
         for table in ["verification", "heartbeat"] {
@@ -158,9 +158,7 @@ public struct LeftCopies: Sendable {
     /// it was (`TableAddition.adopt`) has no snapshot: where nothing has, the whole target was, and is nobody's to empty.
     /// Nor is what was given up under a former name (`PolicyRefresh`).
     public func tables() async throws -> [QualifiedName] {
-        let exists = try await target.query(
-            "SELECT 1 WHERE pg_catalog.to_regclass('lindero.table_copy_chunk') IS NOT NULL AND pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
-        guard exists.rowCount > 0 else { return [] }
+        guard try await target.hasLindero("table_copy_chunk", "direction") else { return [] }
         return try await target.query(
             """
             SELECT t.schema_name, t.table_name FROM (

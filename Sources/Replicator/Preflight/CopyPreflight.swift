@@ -51,8 +51,8 @@ public struct CopyPreflight: Sendable {
     }
 
     private func known(_ target: PostgresConnection) async throws -> DirectionRecord.Row? {
-        let exists = try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
-        return exists.rowCount > 0 ? try await DirectionRecord(connection: target, settings: settings).read() : nil
+        guard try await target.hasLindero("direction") else { return nil }
+        return try await DirectionRecord(connection: target, settings: settings).read()
     }
 
     /// Tables with rows that our own copy has brought.

@@ -90,8 +90,7 @@ struct DirectionPreflight {
     }
 
     private func isPrepared(_ target: PreflightSide) async throws(PostgresError) -> Bool {
-        let exists = try await target.connection.query("SELECT pg_catalog.to_regclass('lindero.direction')::text")
-        guard exists.firstValue != nil else { return false }
+        guard try await target.connection.hasLindero("direction") else { return false }
         return try await target.connection.query(
             "SELECT 1 FROM lindero.direction WHERE name = $1 AND prepared_at IS NOT NULL",
             [.text("\(source.name)->\(target.name)")]
@@ -100,8 +99,7 @@ struct DirectionPreflight {
 
     /// Quoted names of tables that Lindero made and whose copy is not complete: their keys come after the data.
     func unfinished(_ target: PreflightSide) async throws(PostgresError) -> Set<String> {
-        let exists = try await target.connection.query("SELECT pg_catalog.to_regclass('lindero.direction')::text")
-        guard exists.firstValue != nil else { return [] }
+        guard try await target.connection.hasLindero("direction") else { return [] }
         return try await TableCopyState.unfinished(target.connection, direction: "\(source.name)->\(target.name)")
     }
 

@@ -15,8 +15,7 @@ public struct ResumePreflight: Sendable {
         guard settings.replication.slot == nil, settings.backend != .shared else { return [] }
         do {
             try await PostgresConnection.with(settings.target) { target in
-                let exists = try await target.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
-                guard exists.rowCount > 0, let known = try await DirectionRecord(connection: target, settings: settings).read(),
+                guard try await target.hasLindero("direction"), let known = try await DirectionRecord(connection: target, settings: settings).read(),
                     known.startLSN != .zero, known.isPrepared
                 else { return }
                 try await PostgresConnection.with(settings.source) { source in
@@ -60,8 +59,7 @@ public struct SplitResumePreflight: Sendable {
         do {
             let hasBegun = try await PostgresConnection.with(settings.options(.other)) { other in
                 try await SplitMembers(settings: settings, other: other).requireNone()
-                let exists = try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.direction') IS NOT NULL")
-                guard exists.rowCount > 0 else { return false }
+                guard try await other.hasLindero("direction") else { return false }
                 return try await SplitProgressStore(connection: other, direction: settings[reading: .origin].name).read() != nil
             }
             return hasBegun ? [] : await CopyPreflight(settings: settings.copy).findings()

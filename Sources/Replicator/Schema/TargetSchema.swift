@@ -33,19 +33,18 @@ struct TargetSchema {
 
     /// All or nothing: a table that is there is taken for whole the next time, with its partitions.
     private func make(_ statements: [String]) async throws {
-        _ = try await target.execute("BEGIN")
-        for statement in statements {
-            do {
-                _ = try await target.execute(statement)
-            } catch {
-                _ = try? await target.execute("ROLLBACK")
-                throw ReplicationFailure(
-                    .schemaDiffers, "The target's schema could not be made: \(error). The statement was: \(statement)",
-                    nextStep: "Make it by hand (for example with pg_dump --schema-only) and start again.",
-                    isBlocker: true)
+        try await target.inTransaction {
+            for statement in statements {
+                do {
+                    _ = try await target.execute(statement)
+                } catch {
+                    throw ReplicationFailure(
+                        .schemaDiffers, "The target's schema could not be made: \(error). The statement was: \(statement)",
+                        nextStep: "Make it by hand (for example with pg_dump --schema-only) and start again.",
+                        isBlocker: true)
+                }
             }
         }
-        _ = try await target.execute("COMMIT")
     }
 
     private func check(_ present: [TableDescription]) throws {

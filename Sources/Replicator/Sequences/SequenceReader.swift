@@ -89,7 +89,7 @@ struct SequenceReader {
     }
 
     func exists() async throws(PostgresError) -> Bool {
-        try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.sequence_split') IS NOT NULL").rowCount > 0
+        try await connection.hasLindero("sequence_split")
     }
 
     /// What a column of the type can hold; `nil` when it does not hold the bare number.

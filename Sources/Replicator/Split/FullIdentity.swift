@@ -114,8 +114,7 @@ public struct FullIdentity: Sendable {
     /// Schema, table, identity and index as they were; the identity as it is, `nil` where the table is no more. Partitions last.
     private func recorded() async throws -> [PostgresRow] {
         // A database that no transition has been to.
-        guard try await connection.query("SELECT pg_catalog.to_regclass('lindero.replica_identity')::text").firstValue != nil
-        else { return [] }
+        guard try await connection.hasLindero("replica_identity") else { return [] }
         return try await connection.query(
             """
             SELECT r.schema_name, r.table_name, r.identity, i.relname, c.relreplident

@@ -22,9 +22,7 @@ struct SplitColumns {
     /// Columns that travel again from a side whose writes have passed by.
     func back() async throws -> [Back] {
         // `check` may look at a database that an older Lindero brought into the split.
-        guard try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_column') IS NOT NULL").rowCount > 0 else {
-            return []
-        }
+        guard try await other.hasLindero("split_column") else { return [] }
         return try await other.query(
             """
             SELECT schema_name, table_name, column_name, side FROM lindero.split_column, pg_catalog.unnest(left_sides) side
@@ -51,7 +49,7 @@ struct SplitColumns {
     /// - Parameter columns: that are private as far as is noted.
     /// - Returns: those that another side owns from now on.
     func moved(_ columns: [ColumnName]) async throws -> [Moved] {
-        guard !columns.isEmpty, try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_column') IS NOT NULL").rowCount > 0
+        guard !columns.isEmpty, try await other.hasLindero("split_column")
         else { return [] }
         let owners = try await other.query(
             "SELECT schema_name, table_name, column_name, owner FROM lindero.split_column WHERE direction = $1 AND owner IS NOT NULL ORDER BY 1, 2, 3",

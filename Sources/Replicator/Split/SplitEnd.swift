@@ -166,8 +166,7 @@ public struct SplitEnd: Sendable {
     /// One transaction on the other side, after which the split never was.
     private func becomeReplica(_ other: PostgresConnection) async throws -> [QualifiedName] {
         let tables = try await numberedApart(other)
-        do {
-            _ = try await other.execute("BEGIN; SET LOCAL session_replication_role = replica")
+        try await other.inTransaction("SET LOCAL session_replication_role = replica") {
             for table in tables {
                 _ = try await other.execute("DELETE FROM \(table.sql)")
                 _ = try await other.query(
@@ -178,10 +177,6 @@ public struct SplitEnd: Sendable {
             try await SplitMembers(settings: settings, other: other).end(emptied: tables)
             // Comparisons were of a time in which both sides were written.
             _ = try await other.query("DELETE FROM lindero.verification WHERE direction = $1", [.text(forward.name)])
-            _ = try await other.execute("COMMIT")
-        } catch {
-            try? await other.rollback()
-            throw error
         }
         return tables
     }

@@ -124,9 +124,7 @@ struct SplitMembers {
 
     private func read() async throws -> [Member] {
         // `check` may look at a database that an older Lindero brought into the split.
-        guard try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_table') IS NOT NULL").rowCount > 0 else {
-            return []
-        }
+        guard try await other.hasLindero("split_table") else { return [] }
         var members: [Member] = []
         let rows = try await other.query(
             """

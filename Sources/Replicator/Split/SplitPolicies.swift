@@ -93,9 +93,7 @@ struct SplitPolicies {
     /// Refuses what can't be changed while the split lives; alters nothing.
     func require() async throws {
         // `check` may look at a database that an older Lindero brought into the split.
-        guard try await other.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_policy') IS NOT NULL").rowCount > 0 else {
-            return
-        }
+        guard try await other.hasLindero("split_policy") else { return }
         let progress = try await SplitProgressStore(connection: other, direction: direction).read()
         try require(try await read().filter { !Self.hasLeft($0.value, progress) })
     }
@@ -199,9 +197,7 @@ struct SplitPolicies {
 
     /// Tables with columns that have got an owner, and are shared until what was written before has arrived.
     static func sharedStill(_ connection: PostgresConnection) async throws(PostgresError) -> Set<QualifiedName> {
-        guard try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.split_policy') IS NOT NULL").rowCount > 0 else {
-            return []
-        }
+        guard try await connection.hasLindero("split_policy") else { return [] }
         let found = try await connection.query("SELECT DISTINCT schema_name, table_name FROM lindero.split_policy WHERE policy = 'owner' AND (origin_lsn, other_lsn) <> ('0/0', '0/0')")
         return Set(found.rows.map { QualifiedName(schema: $0[0] ?? "", name: $0[1] ?? "") })
     }

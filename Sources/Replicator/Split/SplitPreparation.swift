@@ -193,14 +193,7 @@ struct SplitPreparation: Sendable {
         // Only now: what is refused before has not been carried. As one: tables and columns that tell of different files would
         // look like something that has stayed behind.
         let other = sides[.other]
-        do {
-            _ = try await other.execute("BEGIN")
-            try await SplitMembers(settings: settings, other: other).follow(owners: owners)
-            _ = try await other.execute("COMMIT")
-        } catch {
-            try? await other.rollback()
-            throw error
-        }
+        try await other.inTransaction { try await SplitMembers(settings: settings, other: other).follow(owners: owners) }
     }
 
     /// What a side has got to say since the split began: its changes would else be left out, and nobody told.
@@ -282,11 +275,11 @@ struct SplitPreparation: Sendable {
                 SplitProgress(appliedLSN: otherLSN, context: CausalContext(lsn: originLSN)))
             try await record.markPrepared()
             // Together: from here on the split may have carried something.
-            _ = try await fence.execute("BEGIN")
-            try await SplitMembers(settings: settings, other: fence).begin()
-            try await SplitProgressStore(connection: fence, direction: forward.name).begin(
-                SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
-            _ = try await fence.execute("COMMIT")
+            try await fence.inTransaction {
+                try await SplitMembers(settings: settings, other: fence).begin()
+                try await SplitProgressStore(connection: fence, direction: forward.name).begin(
+                    SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
+            }
         } catch {
             await walsender.close()
             throw error

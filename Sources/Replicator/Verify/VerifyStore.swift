@@ -25,7 +25,7 @@ public struct VerifyStore: Sendable {
     }
 
     public func exists() async throws -> Bool {
-        try await connection.query("SELECT 1 WHERE pg_catalog.to_regclass('lindero.verification') IS NOT NULL").rowCount > 0
+        try await connection.hasLindero("verification")
     }
 
     /// Keeps a second comparison of the direction out until this connection ends.

@@ -59,6 +59,7 @@ struct LostCheck {
         var options = lost.options
         // A standby of it that answers is not lost either.
         options.acceptsAnyServer = true
+        var way = way
         let reason: String
         do {
             let answering = try await PostgresConnection.with(options) { found in
@@ -71,7 +72,12 @@ struct LostCheck {
             switch answering {
             case .empty where isSplit: return
             case .another where isSplit: reason = "another database answers under its address"
-            case .side, .empty, .another: reason = "it answers"
+            case .copy where isSplit:
+                reason = "it answers, but without its replication slot, as a copy restored from a backup does"
+                way =
+                    "A copy lacks what was written since, and nothing of it can come home: stop it or give it another address, and the same "
+                    + "command again; its rows can still be read there"
+            case .side, .copy, .empty, .another: reason = "it answers"
             }
         } catch {
             if LostDatabase.isLost(error) { return }

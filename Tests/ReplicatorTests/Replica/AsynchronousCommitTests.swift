@@ -54,6 +54,21 @@ import Testing
         cluster.remove()
     }
 
+    /// No moment is quiet: then the transactions themselves ask what is on disk.
+    @Test func whatKeepsComingIsAcknowledgedMeanwhile() async throws {
+        let pair = try await ReplicaPair(Self.table)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (0, 'x')", state)
+            let before = try await confirmed(pair)
+            for id in 1...1_000 {
+                _ = try await pair.source.execute("INSERT INTO t VALUES (\(id), 'x')")
+                if id % 10 == 0, try await confirmed(pair) > before, state.durableLSN > before { return }
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            Issue.record("of ten seconds' transactions none was acknowledged")
+        }
+    }
+
     @Test func whatTheLastWorkerLeftIsDurableBeforeTheNextOneAcknowledgesIt() async throws {
         let cluster = try await lazyCluster()
         let pair = try await pair(cluster)

@@ -1,0 +1,21 @@
+extension PostgresConnection {
+    /// One transaction: all that `body` does on this connection, or nothing of it.
+    ///
+    /// - Parameter settings: `SET LOCAL …; …`, for the transaction alone; sent with its BEGIN.
+    /// - Throws: what `body` threw, after the rollback; `PostgresError` of BEGIN or COMMIT. Whether a COMMIT was done of which
+    ///   the connection broke, nobody knows: a caller that goes on afterwards looks.
+    nonisolated(nonsending) public func inTransaction<Value>(
+        _ settings: String = "", _ body: () async throws -> Value
+    ) async throws -> Value {
+        do {
+            _ = try await execute(settings.isEmpty ? "BEGIN" : "BEGIN; \(settings)")
+            let value = try await body()
+            _ = try await execute("COMMIT")
+            return value
+        } catch {
+            // Also after a BEGIN whose settings were refused.
+            try? await rollback()
+            throw error
+        }
+    }
+}
