@@ -1,11 +1,12 @@
 extension PostgresConnection {
-    /// One transaction: all that `body` does on this connection, or nothing of it.
+    /// One transaction: all that `body` does on this connection, or nothing of it. An error of a statement has to leave `body`, for a
+    /// COMMIT of what has failed looks as if it were done; and nothing in it may begin another transaction.
     ///
     /// - Parameter settings: `SET LOCAL …; …`, for the transaction alone; sent with its BEGIN.
     /// - Throws: what `body` threw, after the rollback; `PostgresError` of BEGIN or COMMIT. Whether a COMMIT was done of which
     ///   the connection broke, nobody knows: a caller that goes on afterwards looks.
     nonisolated(nonsending) public func inTransaction<Value>(
-        _ settings: String = "", _ body: () async throws -> Value
+        _ settings: String = "", _ body: nonisolated(nonsending) () async throws -> Value
     ) async throws -> Value {
         do {
             _ = try await execute(settings.isEmpty ? "BEGIN" : "BEGIN; \(settings)")
@@ -14,7 +15,7 @@ extension PostgresConnection {
             return value
         } catch {
             // Also after a BEGIN whose settings were refused.
-            try? await rollback()
+            do { try await rollback() } catch { await close() }
             throw error
         }
     }

@@ -71,7 +71,7 @@ public struct LostDatabase: Sendable {
     public enum Answering: Sendable {
         /// The side that was split.
         case side
-        /// That side without the slot from which its changes went: what a backup has, which lacks what was written since.
+        /// That side without the slot from which its changes went: a backup of it, or a standby that was promoted without.
         case copy
         /// A database without a row that the split would have carried.
         case empty
@@ -93,7 +93,8 @@ public struct LostDatabase: Sendable {
         return try await found.filled(among: select(try await CatalogReader.names(found))).isEmpty ? .empty : .another
     }
 
-    /// Whether it still has the slot from which what is left reads; so, too, where nothing tells its name.
+    /// Whether it still has the slot from which what is left reads; so, too, where nothing tells its name, and of a standby that
+    /// is none of its own yet.
     private static func hasSlot(_ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection) async throws -> Bool {
         guard try await left.hasLindero("direction"),
             let slot = try await left.query(
@@ -101,7 +102,10 @@ public struct LostDatabase: Sendable {
             ).firstValue
         else { return true }
         return try await found.query(
-            "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND database = pg_catalog.current_database()", [.text(slot)]
+            """
+            SELECT 1 WHERE pg_catalog.pg_is_in_recovery() OR EXISTS (
+              SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND database = pg_catalog.current_database())
+            """, [.text(slot)]
         ).rowCount > 0
     }
 

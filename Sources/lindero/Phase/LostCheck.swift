@@ -30,7 +30,7 @@ struct LostCheck {
             } catch {
                 if LostDatabase.isLost(error) { continue }
             }
-            throw failure("its standby \(standby.name) is there, and may have what it had", "Promote that, and give \(lost.name) its address (PhysicalStandby.md). Or take it out of \(loaded.path)")
+            throw failure("its standby \(standby.name) is there, and may have what it had", "Promote that, and give \(lost.name) its address; without its slot nothing comes home from there by itself, so keep what you need of it. Or take it out of \(loaded.path)")
         }
         guard listens, let arrived else { return }
         let heartbeat = Int64(loaded.configuration.replication.heartbeatMilliseconds)
@@ -72,11 +72,12 @@ struct LostCheck {
             switch answering {
             case .empty where isSplit: return
             case .another where isSplit: reason = "another database answers under its address"
-            case .copy where isSplit:
-                reason = "it answers, but without its replication slot, as a copy restored from a backup does"
+            // A move that makes or drops the slot may have been cut off there: whoever goes on with it needs no other advice.
+            case .copy where isSplit && loaded.state.move == nil:
+                reason = "it answers, but has its replication slot no more, as after a restore from a backup"
                 way =
-                    "A copy lacks what was written since, and nothing of it can come home: stop it or give it another address, and the same "
-                    + "command again; its rows can still be read there"
+                    "Nothing that it has comes home by itself. Keep what you need of it, stop it or give it another address, and the same "
+                    + "command again"
             case .side, .copy, .empty, .another: reason = "it answers"
             }
         } catch {
