@@ -2,19 +2,19 @@ extension PostgresConnection {
     /// One transaction: all that `body` does on this connection, or nothing of it. An error of a statement has to leave `body`, for a
     /// COMMIT of what has failed looks as if it were done; and nothing in it may begin another transaction.
     ///
-    /// - Parameter settings: `SET LOCAL …; …`, for the transaction alone; sent with its BEGIN.
+    /// - Parameter beginning: what it begins with (`SET LOCAL …`, a lock), sent with its BEGIN.
     /// - Throws: what `body` threw, after the rollback; `PostgresError` of BEGIN or COMMIT. Whether a COMMIT was done of which
     ///   the connection broke, nobody knows: a caller that goes on afterwards looks.
     nonisolated(nonsending) public func inTransaction<Value>(
-        _ settings: String = "", _ body: nonisolated(nonsending) () async throws -> Value
+        _ beginning: String = "", _ body: nonisolated(nonsending) () async throws -> Value
     ) async throws -> Value {
         do {
-            _ = try await execute(settings.isEmpty ? "BEGIN" : "BEGIN; \(settings)")
+            _ = try await execute(beginning.isEmpty ? "BEGIN" : "BEGIN; \(beginning)")
             let value = try await body()
             _ = try await execute("COMMIT")
             return value
         } catch {
-            // Also after a BEGIN whose settings were refused.
+            // Also after a BEGIN with which something was refused.
             do { try await rollback() } catch { await close() }
             throw error
         }

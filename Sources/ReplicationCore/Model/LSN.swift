@@ -30,8 +30,6 @@ public struct LSN: Sendable, Hashable, Comparable, CustomStringConvertible {
         rawValue = high << 32 | half
     }
 
-    public init?(_ text: Substring) { self.init(String(text)) }
-
     private static func hexadecimal(_ byte: UInt8) -> UInt64? {
         switch byte {
         case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt64(byte - UInt8(ascii: "0"))

@@ -24,18 +24,15 @@ public struct RemnantRemoval: Sendable {
             case .slot, .publication, .origin:
                 for statement in remnant.sql { _ = try await connection.execute(statement) }
             case .schema: try await Migrator(connection: connection).removeOwnSchema()
-            case .refusal, .identity, .role, .column, .guarded: try await inTransaction(remnant)
+            case .refusal, .identity, .role, .column, .guarded:
+                try await connection.inTransaction("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)") {
+                    for statement in remnant.sql { _ = try await connection.execute(statement) }
+                }
             }
         } catch let error as PostgresError {
             if error.isObjectInUse { throw Failure.inUse }
             if error.sqlState?.rawValue == "55P03" { throw Failure.locked }
             throw error
-        }
-    }
-
-    private func inTransaction(_ remnant: Remnant) async throws {
-        try await connection.inTransaction("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)") {
-            for statement in remnant.sql { _ = try await connection.execute(statement) }
         }
     }
 }

@@ -48,6 +48,8 @@ public struct LostDatabase: Sendable {
         public var time: String?
         /// Another one each time that something comes from there.
         public var sign: String
+        /// The one there from which it comes.
+        var slot: String
     }
 
     private static func incoming(_ outgoing: DirectionSettings) -> String { "\(outgoing.targetName)->\(outgoing.sourceName)" }
@@ -59,12 +61,12 @@ public struct LostDatabase: Sendable {
         let rows = try await left.query(
             """
             SELECT d.applied_lsn::text, pg_catalog.date_trunc('second', h.sent_at)::text,
-              pg_catalog.concat_ws(' ', d.applied_lsn, h.sent_at, h.source_lsn)
+              pg_catalog.concat_ws(' ', d.applied_lsn, h.sent_at, h.source_lsn), d.slot
             FROM lindero.direction d LEFT JOIN lindero.heartbeat h ON h.direction = d.name
             WHERE d.name = $1 AND to_jsonb(d) ->> 'causal_lsn' IS NOT NULL
             """, [.text(incoming(outgoing))]
         ).rows
-        return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1], sign: $0[2] ?? "") }
+        return rows.first.map { Arrived(lsn: $0[0].flatMap { LSN($0) }, time: $0[1], sign: $0[2] ?? "", slot: $0[3] ?? "") }
     }
 
     /// Who answers in the place of a lost database.
@@ -79,29 +81,27 @@ public struct LostDatabase: Sendable {
         case another
     }
 
-    /// - Parameter select: the tables that the split carried, among those that are there.
+    /// - Parameters:
+    ///   - arrived: what has come from there, if it was a split's side.
+    ///   - select: the tables that the split carried, among those that are there.
     /// - Throws: `PostgresError`, where that can't be told.
     public static func answering(
-        _ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection, select: ([QualifiedName]) -> [QualifiedName]
+        _ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection, arrived: Arrived?,
+        select: ([QualifiedName]) -> [QualifiedName]
     ) async throws -> Answering {
         if try await found.hasLindero("direction"),
             try await found.query("SELECT 1 FROM lindero.direction WHERE name = $1", [.text(outgoing.name)]).rowCount > 0
         {
-            return try await hasSlot(found, for: outgoing, left: left) ? .side : .copy
+            guard let arrived, try await !hasSlot(arrived.slot, on: found) else { return .side }
+            return .copy
         }
         if try await DatabaseIdentity.read(found) == DatabaseIdentity.read(left) { return .another }
         return try await found.filled(among: select(try await CatalogReader.names(found))).isEmpty ? .empty : .another
     }
 
-    /// Whether it still has the slot from which what is left reads; so, too, where nothing tells its name, and of a standby that
-    /// is none of its own yet.
-    private static func hasSlot(_ found: PostgresConnection, for outgoing: DirectionSettings, left: PostgresConnection) async throws -> Bool {
-        guard try await left.hasLindero("direction"),
-            let slot = try await left.query(
-                "SELECT slot FROM lindero.direction WHERE name = $1 AND slot <> ''", [.text(incoming(outgoing))]
-            ).firstValue
-        else { return true }
-        return try await found.query(
+    /// Whether it still has the slot; so, too, of a standby, which has none of its own yet.
+    private static func hasSlot(_ slot: String, on found: PostgresConnection) async throws -> Bool {
+        try await found.query(
             """
             SELECT 1 WHERE pg_catalog.pg_is_in_recovery() OR EXISTS (
               SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND database = pg_catalog.current_database())

@@ -49,8 +49,7 @@ struct SplitColumns {
     /// - Parameter columns: that are private as far as is noted.
     /// - Returns: those that another side owns from now on.
     func moved(_ columns: [ColumnName]) async throws -> [Moved] {
-        guard !columns.isEmpty, try await other.hasLindero("split_column")
-        else { return [] }
+        guard !columns.isEmpty, try await other.hasLindero("split_column") else { return [] }
         let owners = try await other.query(
             "SELECT schema_name, table_name, column_name, owner FROM lindero.split_column WHERE direction = $1 AND owner IS NOT NULL ORDER BY 1, 2, 3",
             [.text(direction)])

@@ -142,21 +142,17 @@ extension GuardCommand {
         }
 
         private func applyOnce() async throws -> GuardPlan {
-            do {
-                _ = try await connection.execute(
-                    """
-                    BEGIN; SELECT pg_catalog.pg_advisory_xact_lock(\(GuardCommand.lockKey));
-                    SET LOCAL lock_timeout = \(GuardCommand.lockTimeoutMilliseconds);
-                    """)
+            try await connection.inTransaction(
+                """
+                SELECT pg_catalog.pg_advisory_xact_lock(\(GuardCommand.lockKey));
+                SET LOCAL lock_timeout = \(GuardCommand.lockTimeoutMilliseconds);
+                """
+            ) {
                 let plan = try await plan()
                 guard plan.problems.isEmpty else { throw Failure.blocked(plan.problems) }
                 if !plan.isEmpty { _ = try await connection.execute(plan.statements.joined(separator: "\n")) }
                 try await record(plan)
-                _ = try await connection.execute("COMMIT")
                 return plan
-            } catch {
-                _ = try? await connection.execute("ROLLBACK")
-                throw error
             }
         }
 

@@ -21,7 +21,7 @@ struct LostCheck {
     /// - Throws: `CommandFailure` (`not_lost`).
     func require(listens: Bool, of way: String = "Run `lindero rollback`: what it has comes home first") async throws {
         let arrived = try await arrived()
-        try await probe(isSplit: arrived != nil, way)
+        try await probe(arrived, way)
         for standby in lost.name == loaded.configuration.origin ? try loaded.databases().filter(\.isPhysicalStandby) : [] {
             var options = standby.options
             options.acceptsAnyServer = true
@@ -42,7 +42,7 @@ struct LostCheck {
                 throw failure("a worker hears from it, whoever can't be reached from here", "Mend the way there from here, or its address in \(loaded.path)")
             }
         }
-        try await probe(isSplit: true, way)
+        try await probe(arrived, way)
     }
 
     private var outgoing: DirectionSettings {
@@ -55,7 +55,8 @@ struct LostCheck {
         try await left.connected { try await LostDatabase.arrived(outgoing, on: $0) }
     }
 
-    private func probe(isSplit: Bool, _ way: String) async throws {
+    private func probe(_ arrived: LostDatabase.Arrived?, _ way: String) async throws {
+        let isSplit = arrived != nil
         var options = lost.options
         // A standby of it that answers is not lost either.
         options.acceptsAnyServer = true
@@ -64,7 +65,7 @@ struct LostCheck {
         do {
             let answering = try await PostgresConnection.with(options) { found in
                 try await left.connected { left in
-                    try await LostDatabase.answering(found, for: outgoing, left: left) {
+                    try await LostDatabase.answering(found, for: outgoing, left: left, arrived: arrived) {
                         OwnershipPolicy.selectedNames(loaded.configuration, among: $0)
                     }
                 }
@@ -73,7 +74,7 @@ struct LostCheck {
             case .empty where isSplit: return
             case .another where isSplit: reason = "another database answers under its address"
             // A move that makes or drops the slot may have been cut off there: whoever goes on with it needs no other advice.
-            case .copy where isSplit && loaded.state.move == nil:
+            case .copy where loaded.state.move == nil:
                 reason = "it answers, but has its replication slot no more, as after a restore from a backup"
                 way =
                     "Nothing that it has comes home by itself. Keep what you need of it, stop it or give it another address, and the same "
