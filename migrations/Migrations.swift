@@ -82,6 +82,9 @@ public enum Migrations {
         Migration(
             version: 22, name: "fires_nothing", up: text(PackageResources._022_fires_nothing_up_sql),
             down: text(PackageResources._022_fires_nothing_down_sql)),
+        Migration(
+            version: 23, name: "renewed_slot", up: text(PackageResources._023_renewed_slot_up_sql),
+            down: text(PackageResources._023_renewed_slot_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -22,7 +22,7 @@ struct Lindero: AsyncParsableCommand {
             InitCommand.self, CheckCommand.self, MigrateCommand.self, GuardGroup.self, RunCommand.self, LagCommand.self,
             StatusCommand.self,
             UpsertCommand.self, AuditCommand.self, QuarantineGroup.self, ConflictGroup.self,
-            SequencesGroup.self, AdvanceCommand.self, RollbackCommand.self, DecommissionCommand.self, VerifyCommand.self, AwaitCommand.self, EventsGroup.self,
+            SequencesGroup.self, SlotGroup.self, AdvanceCommand.self, RollbackCommand.self, DecommissionCommand.self, VerifyCommand.self, AwaitCommand.self, EventsGroup.self,
             VersionCommand.self, PauseWatchCommand.self,
         ])
 

@@ -29,3 +29,26 @@ public struct SplitProgress: Sendable, Equatable {
     /// - Parameter opposite: the durable progress of the other direction.
     public func confirmableLSN(opposite: SplitProgress) -> LSN { min(appliedLSN, opposite.context.lsn) }
 }
+
+extension SplitProgress {
+    /// Both directions' progress once a side's log can only be read from a place of now on. What the side has committed before it,
+    /// and the other one has not got, nobody will ever read: it counts as seen. So what the other side sends meets only what is
+    /// written after that place.
+    ///
+    /// - Parameters:
+    ///   - outgoing: of the direction that reads the side.
+    ///   - incoming: of the direction that writes into it, and stands still.
+    ///   - lsn: from where on the log can be read.
+    ///   - time: the side's clock, read before that place.
+    public static func renewed(
+        outgoing: SplitProgress, incoming: SplitProgress, at lsn: LSN, time: PostgresTime
+    ) -> (outgoing: SplitProgress, incoming: SplitProgress) {
+        // Later than all that the side has written or got, as far as is known: its next write has seen that.
+        let time = max(time, outgoing.time, incoming.time, incoming.context.time)
+        let seen = CausalContext(lsn: incoming.appliedLSN, time: incoming.time)
+        return (
+            SplitProgress(appliedLSN: lsn, time: time, context: seen),
+            SplitProgress(appliedLSN: incoming.appliedLSN, time: incoming.time, context: CausalContext(lsn: lsn, time: time))
+        )
+    }
+}

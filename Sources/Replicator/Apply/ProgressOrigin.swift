@@ -39,6 +39,23 @@ struct ProgressOrigin {
         return isBelieved ? origin : .zero
     }
 
+    /// Keeps every worker from streaming for as long as the session lives; one that is just ending is waited for.
+    ///
+    /// - Throws: as `acquire`.
+    func keep() async throws {
+        let end = Monotonic.milliseconds() + Self.endingMilliseconds
+        while true {
+            do {
+                _ = try await acquire()
+                return
+            } catch let error as PostgresError where error.isObjectInUse && Monotonic.milliseconds() < end {
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    private static let endingMilliseconds: Int64 = 5_000
+
     /// Asked with the first origin taken: who becomes a second session from here on finds that his own first one is gone.
     ///
     /// - Returns: whether there has ever been one.

@@ -172,10 +172,18 @@ struct ServerChecks {
             finding(
                 severity, .slotInvalidated, object: slot.name,
                 "replication slot \(slot.name) was invalidated: WAL that it needed is gone",
-                fix: configuration.backend == .shared
-                    ? "SELECT pg_drop_replication_slot(\(SQLText.literal(slot.name))); then lindero run makes it anew"
-                    : "lindero migrate --down, empty the other database's tables, SELECT pg_drop_replication_slot(\(SQLText.literal(slot.name))); "
-                        + "then lindero run copies anew; let max_slot_wal_keep_size be larger first")
+                fix: wayOn(without: slot.name))
+        }
+    }
+
+    private func wayOn(without slot: String) -> String {
+        let drop = "SELECT pg_drop_replication_slot(\(SQLText.literal(slot)));"
+        switch configuration.backend {
+        case .shared: return "\(drop) then lindero run makes it anew"
+        case .replica:
+            return "lindero migrate --down, empty the other database's tables, \(drop) then lindero run copies anew; let max_slot_wal_keep_size "
+                + "be larger first"
+        case .split: return "lindero slot renew \(database), which says what will be missing; let max_slot_wal_keep_size be larger first"
         }
     }
 

@@ -4,6 +4,8 @@ import ReplicationCore
 /// Runs statements for many rows in a transaction that is open, and looks whether they reached as many as they should.
 struct SplitBulkWriter {
     let connection: PostgresConnection
+    /// Whether a change is passed whose row is not there.
+    let passesMissing: Bool
 
     /// - Parameter whenSent: called, if all goes well, when the target has all of it and is still at work.
     /// - Throws: `ApplyError.missingRow`, `ApplyError.refused`, `PostgresError`.
@@ -19,15 +21,19 @@ struct SplitBulkWriter {
         }
     }
 
-    func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws {
+    /// - Returns: how many changes were passed.
+    @discardableResult
+    func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws -> Int {
         let results: [PostgresResult]
         do {
             results = try await connection.run(batch.stepsWithoutProgress, whenSent: whenSent)
         } catch let failure as PipelineError {
             throw ApplyError.refusal(failure.error, of: batch.change(at: failure.stepIndex))
         }
-        let missed = batch.expectations.first { $0.rows != nil && results[$0.step].affectedRows != $0.rows }
-        if let missed { throw ApplyError.missingRow(missed.change) }
+        let missed = batch.expectations.filter { $0.rows != nil && results[$0.step].affectedRows != $0.rows }
+        // Of a bulk statement nobody knows which.
+        if let first = missed.first(where: { $0.change == nil || !passesMissing }) { throw ApplyError.missingRow(first.change) }
+        return missed.count
     }
 
     private func run(_ copy: RowCopy, whenSent: (@Sendable () -> Void)?) async throws {

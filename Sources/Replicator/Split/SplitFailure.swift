@@ -12,6 +12,12 @@ struct SplitFailure {
     /// What a message begins with.
     private var stopped: String { direction.map { "\($0.name) stopped: " } ?? "" }
 
+    /// Past what can't be carried across.
+    private var goOnAfter: String {
+        let name = direction?.sourceName ?? "NAME"
+        return "`lindero slot renew \(name) --give-up` goes on after it, without all that \(name) has written since: it says what that leaves."
+    }
+
     func words(_ error: any Error) -> any Error {
         switch error {
         case SplitError.truncated(let table):
@@ -19,8 +25,8 @@ struct SplitFailure {
                 .truncated,
                 "\(stopped)\(table) was truncated\(direction.map { " on \($0.sourceName)" } ?? ""), which names no rows and can't be carried across. "
                     + "Nothing after it was applied.",
-                nextStep: "Decide which rows are to stay. To end the split and begin anew from \(settings.name(.origin)): "
-                    + settings[reading: .origin].copyAnew)
+                nextStep: "Decide which rows are to stay: truncate it on the other side, too, or let `lindero verify --repair` bring them back. "
+                    + goOnAfter)
         case SplitError.needsFullIdentity(let table):
             return untold(table, lacking: [])
         case let error as SplitError:
@@ -54,11 +60,13 @@ struct SplitFailure {
             return ReplicationFailure(
                 .rowMissing,
                 "\(stopped)\(change.map { "\($0)" } ?? "a change") found no row on \(target). Nothing of its transaction was applied.",
-                nextStep: "Restore the row there, then `lindero run`; it goes on at that transaction.")
+                nextStep: "Restore the row there, then `lindero run`; it goes on at that transaction. Or set `replication: { missing_row: count }`: "
+                    + "such changes are counted and passed, and `lindero verify --repair` beside the worker brings the rows.")
         case ProgressError.noRow:
             return ReplicationFailure(
                 .progressLost, "A direction has no row in lindero.direction any more, or one with newer progress: somebody changed it.",
-                nextStep: "Restore the row from a backup. " + settings[reading: .origin].copyAnew, isBlocker: true)
+                nextStep: "Restore the row from a backup. If there is none: \(settings.name(.other)) has what nobody else has; "
+                    + settings[reading: .other].withOtherSource, isBlocker: true)
         case SplitOverflow.transaction(let lsn):
             return tooLarge(
                 "The transaction that committed at \(lsn) is larger than what may wait in memory, and it has tables with "
@@ -102,8 +110,7 @@ struct SplitFailure {
             nextStep: "If a column of it, no reference, has only just become shared: with its owner back in lindero.yaml, `lindero run` lets the change "
                 + "pass. It can be shared again when REPLICA IDENTITY is FULL and `lindero lag` shows nothing behind that; `column_left` says then "
                 + "what to make alike. Else: set REPLICA IDENTITY FULL on the table and on each partition (`lindero check` names them; new partitions need it "
-                + "when they are made). What is in the log already stays without, so the split has to end: first save what \(settings.name(.other)) "
-                + "alone has, its private columns and what has not arrived on \(settings.name(.origin)). To begin anew from there: " + settings[reading: .origin].copyAnew, isBlocker: true)
+                + "when they are made). What is in the log already stays without. " + goOnAfter, isBlocker: true)
     }
 
     func inUse() -> ReplicationFailure {

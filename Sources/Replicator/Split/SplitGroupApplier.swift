@@ -26,7 +26,9 @@ final class SplitGroupApplier {
     /// Of what goes in bulk.
     private var builder: StepBuilder
     var names = SplitStatementNames()
-    private var bulk: SplitBulkWriter { SplitBulkWriter(connection: connection) }
+    private var bulk: SplitBulkWriter {
+        SplitBulkWriter(connection: connection, passesMissing: settings.replication.missingRow == .count)
+    }
     var counters = ApplyCounters()
     var hasStatements = false
     private var ahead: PreparedSplit?
@@ -97,6 +99,7 @@ final class SplitGroupApplier {
         on group: SplitGroup, isPart: Bool, _ write: (_ isFirst: Bool, _ allHot: Bool) async throws -> Void
     ) async throws {
         bringsRows = true
+        let missingRows = counters.missingRows
         var allHot = group.changeCount == 0
         // What was done before a part is worth more tries.
         let attempts = isPart ? 4 * Self.attempts : Self.attempts
@@ -106,6 +109,7 @@ final class SplitGroupApplier {
                 return try await write(attempt == 1, allHot)
             } catch {
                 try await (isPart ? rollBackPart() : rollBack())
+                counters.missingRows = missingRows
                 guard !isLastTry, Self.isWorthAnotherTry(error) else { throw error }
                 try await forgetStatements()
                 if isPart { try await prepareStatements() }
@@ -221,12 +225,12 @@ final class SplitGroupApplier {
                         try builder.requireWhole(index, in: span, chunk: chunk)
                         builder.add(index, in: span, chunk: chunk, to: &batch)
                         if batch.isFull {
-                            try await bulk.run(batch)
+                            counters.missingRows += try await bulk.run(batch)
                             batch = StepBatch()
                         }
                     }
                 }
-                if !batch.isEmpty { try await bulk.run(batch) }
+                if !batch.isEmpty { counters.missingRows += try await bulk.run(batch) }
             }
         }
     }

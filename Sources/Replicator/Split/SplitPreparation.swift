@@ -49,7 +49,8 @@ struct SplitPreparation: Sendable {
         }
         if states[.origin].isDraining { return }
         let end = try await PostgresConnection.with(settings[writing: .other].applyOptions) { fence in
-            try await takeOrigin(fence)
+            // Where the other side stands must not change while the split's beginning is noted. The session that has caught up ends.
+            try await ProgressOrigin(connection: fence, direction: forward.name).keep()
             return try await settings.withBoth { try await begin($0, fence) }
         }
         switch end {
@@ -63,21 +64,6 @@ struct SplitPreparation: Sendable {
         case begun, drained
         /// Another worker has begun it meanwhile.
         case met
-    }
-
-    /// Keeps every other worker from streaming, and from beginning the split, for as long as the session lives: where the other
-    /// side stands must not change while the split's beginning is noted.
-    private func takeOrigin(_ fence: PostgresConnection) async throws {
-        let end = Monotonic.milliseconds() + 5_000
-        while true {
-            do {
-                _ = try await ProgressOrigin(connection: fence, direction: forward.name).acquire()
-                return
-            } catch let error as PostgresError where error.isObjectInUse && Monotonic.milliseconds() < end {
-                // The session that has caught up ends.
-                try await Task.sleep(for: .milliseconds(50))
-            }
-        }
     }
 
     private func begin(_ sides: SidePair<PostgresConnection>, _ fence: PostgresConnection) async throws -> End {
@@ -248,10 +234,7 @@ struct SplitPreparation: Sendable {
         let objects = ReplicationObjects(settings: backward, source: other)
         let record = DirectionRecord(connection: origin, settings: backward)
         // What is noted on one side is believed on the other one, whatever becomes of the first.
-        for connection in [origin, fence] {
-            _ = try await connection.query(
-                "SELECT pg_catalog.set_config('synchronous_commit', 'local', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'")
-        }
+        for connection in [origin, fence] { try await SplitProgressStore.commitDurably(connection) }
         let walsender = try await ReplicationConnection.connect(settings.options(.other))
         do {
             if try await objects.slotExists() {

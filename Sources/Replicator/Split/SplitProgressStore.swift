@@ -21,7 +21,13 @@ struct SplitProgressStore {
 
     private static func time(_ text: String?) -> PostgresTime { PostgresTime(microseconds: text.flatMap { Int64($0) } ?? 0) }
 
-    /// Notes where the direction begins.
+    /// What a session notes from now on is on its server's disk before it is believed on the other side.
+    static func commitDurably(_ connection: PostgresConnection) async throws {
+        _ = try await connection.query(
+            "SELECT pg_catalog.set_config('synchronous_commit', 'local', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'")
+    }
+
+    /// Notes where the direction begins, or begins anew.
     func begin(_ progress: SplitProgress) async throws {
         let result = try await connection.query(
             """
@@ -39,7 +45,7 @@ struct SplitProgressStore {
     /// The direction goes on as a replica's, from where it is.
     func end() async throws {
         _ = try await connection.query(
-            "UPDATE lindero.direction SET hybrid_clock = NULL, causal_lsn = NULL, causal_clock = NULL WHERE name = $1",
+            "UPDATE lindero.direction SET hybrid_clock = NULL, causal_lsn = NULL, causal_clock = NULL, renewed_at = NULL WHERE name = $1",
             [.text(direction)])
     }
 

@@ -108,14 +108,14 @@ public struct SplitSupervisor: Sendable {
         case is SplitAltered where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
         case SplitError.needsFullIdentity(let table):
-            throw await words(lacking: table, error)
+            throw await words(lacking: table, of: sided?.side)
         default:
             throw SplitFailure(settings: settings, side: sided?.side).words(error)
         }
     }
 
     /// Names what lacks the old row: of a partitioned table it is the partitions.
-    private func words(lacking table: QualifiedName, _ error: any Error) async -> any Error {
+    private func words(lacking table: QualifiedName, of source: Side?) async -> any Error {
         var lacking: [String] = []
         for side in Side.allCases {
             let (name, options) = (settings.name(side), settings.options(side))
@@ -124,7 +124,7 @@ public struct SplitSupervisor: Sendable {
             }
             lacking += (found ?? []).map { "on \(name): ALTER TABLE \($0.sql) REPLICA IDENTITY FULL;" }
         }
-        return SplitFailure(settings: settings).untold(table, lacking: lacking)
+        return SplitFailure(settings: settings, side: source).untold(table, lacking: lacking)
     }
 
     private func noteProgress(_ attempt: inout Attempt) {

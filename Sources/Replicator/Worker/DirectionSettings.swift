@@ -88,6 +88,21 @@ extension DirectionSettings {
 }
 
 extension DirectionSettings {
+    /// The next step where changes of the source can't be read any more. A side of a split holds what nobody else has: it is never emptied.
+    var afterGap: String {
+        guard backend == .split else { return copyAnew }
+        return "`lindero slot renew \(sourceName)` says what will be missing on \(targetName), and with --execute goes on from now; then "
+            + "`lindero run`, and `lindero verify --repair` beside it."
+    }
+
+    /// The next step where the source is not, or no longer, what the target's changes came from.
+    var withOtherSource: String {
+        guard backend == .split else { return copyAnew }
+        return "keep what you need of it, stop it, and `lindero rollback --lost \(sourceName)` goes on with \(targetName) alone."
+    }
+}
+
+extension DirectionSettings {
     /// What a binary stream needs to know: a column for each type of the source's own, by the type's OID.
     ///
     /// - Returns: `nil` where a column has another binary form on the other side, or none that means the same there.

@@ -61,12 +61,11 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotMissing,
                 "Replication slot \(settings.slot) does not exist \(place). It may have been dropped, and changes may be gone.",
-                nextStep: settings.copyAnew,
-                isBlocker: true)
+                nextStep: settings.afterGap, isBlocker: true)
         }
         guard row[0] == "pgoutput", row[1] == row[5] else {
             throw ReplicationFailure(
-                .slotMissing,
+                .slotExists,
                 "Replication slot \(settings.slot) \(place) is for plugin \(row[0] ?? "none") in database \(row[1] ?? "none").",
                 nextStep: "Name a pgoutput slot of database \(row[5] ?? "") under `replication.slot`.", isBlocker: true)
         }
@@ -74,7 +73,7 @@ public struct SourceCheck: Sendable {
             throw ReplicationFailure(
                 .slotInvalidated,
                 "Replication slot \(settings.slot) \(place) was invalidated: WAL that it needed is gone.",
-                nextStep: settings.copyAnew + " Raise max_slot_wal_keep_size on \(settings.sourceName) first.", isBlocker: true)
+                nextStep: settings.afterGap + " Raise max_slot_wal_keep_size on \(settings.sourceName) first.", isBlocker: true)
         }
         guard allowsTwoPhase || row[6] != "true" else {
             throw ReplicationFailure(
@@ -94,8 +93,13 @@ public struct SourceCheck: Sendable {
                 .slotRecreated,
                 "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(slot.confirmedLSN), but the target has "
                     + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
-                nextStep: settings.copyAnew, isBlocker: true)
+                nextStep: settings.afterGap, isBlocker: true)
         }
+        try await requireReached(appliedLSN)
+    }
+
+    /// Refuses a server that has not come as far as what was read of it.
+    func requireReached(_ appliedLSN: LSN) async throws {
         let current = try await currentLSN()
         guard appliedLSN <= current else {
             throw ReplicationFailure(
@@ -125,7 +129,7 @@ public struct SourceCheck: Sendable {
             .targetAhead,
             "\(settings.sourceName) is on timeline \(current), \(why): it was failed over or restored without the last of them.",
             nextStep: "Point \(settings.sourceName) at the server that has them. If this is the source from now on: "
-                + settings.copyAnew, isBlocker: true)
+                + settings.withOtherSource, isBlocker: true)
     }
 
     /// Whether the publication exists; one dropped mid-stream is a failure with its own advice.
@@ -137,7 +141,7 @@ public struct SourceCheck: Sendable {
             .publicationMissing,
             "Publication \(settings.publication) does not exist on \(settings.sourceName).",
             nextStep: "Create it again with the same tables. Changes made without it cannot be decoded: if there were any, "
-                + "start over. " + settings.copyAnew, isBlocker: true)
+                + "start over. " + settings.afterGap, isBlocker: true)
     }
 
     /// Refuses another cluster under the same address.
@@ -148,7 +152,7 @@ public struct SourceCheck: Sendable {
             "\(settings.sourceName) is another PostgreSQL cluster (system identifier \(systemIdentifier)) than the one "
                 + "that \(settings.targetName) was filled from (\(known)).",
             nextStep: "Correct the address of \(settings.sourceName), then `lindero run`. If it is the source from now on: "
-                + settings.copyAnew, isBlocker: true)
+                + settings.withOtherSource, isBlocker: true)
     }
 
     func systemIdentifier() async throws -> String {

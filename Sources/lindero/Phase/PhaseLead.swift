@@ -27,7 +27,7 @@ struct PhaseLead {
         var options = origin.options
         options.applicationName = "lindero \(command) \(Self.person)"
         return try await Database(name: origin.name, options: options).connected { connection in
-            if let leader = try await PhaseLocks(connection: connection).lead() { throw held(leader, origin) }
+            if let leader = try await PhaseLocks(connection: connection).lead() { throw Self.held(leader, origin, command: command) }
             // A record that a crash could take back would send the worker to what is taken down already.
             _ = try await connection.execute("SET synchronous_commit = on")
             try await Migrator(connection: connection).migrate()
@@ -88,7 +88,7 @@ struct PhaseLead {
     static let person =
         "\(ProcessInfo.processInfo.userName)@\(ProcessInfo.processInfo.hostName.prefix(20)):\(ProcessInfo.processInfo.processIdentifier)"
 
-    private func held(_ leader: String, _ origin: Database) -> CommandFailure {
+    static func held(_ leader: String, _ origin: Database, command: String) -> CommandFailure {
         CommandFailure(
             "phase_held", "Somebody leads a move already: \(leader).", place: origin.place,
             nextStep: "Wait for it (`lindero status` tells how far it is), or end that session; then `lindero \(command)` goes on.",

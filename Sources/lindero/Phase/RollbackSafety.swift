@@ -31,6 +31,7 @@ struct RollbackSafety: Sendable {
             let back = "\(pair.other.name)->\(pair.origin.name)"
             var safety = judge(reports.first { $0.name == back }, back, pair)
             if !safety.isSafe { safety.because += await LostRollback.advice(pair) }
+            if safety.isSafe, let gap = try await gap(pair, loaded) { safety = RollbackSafety(isSafe: false, because: gap) }
             return safety
         } catch {
             let failure = CommandFailure(error)
@@ -43,6 +44,17 @@ struct RollbackSafety: Sendable {
             let advice = if let pair = try? PhasePair(loaded) { await LostRollback.advice(pair) } else { "" }
             return RollbackSafety(isSafe: false, because: "a database can't be asked (\(failure.message))\(advice)")
         }
+    }
+
+    /// Where a slot was made anew, what came between is in nobody's log; rows alone tell whether anything is missing.
+    private static func gap(_ pair: PhasePair, _ loaded: LoadedConfiguration) async throws -> String? {
+        var renewed: [String] = []
+        for database in [pair.origin, pair.other] {
+            renewed += try await database.connected { try await SlotRenewal.renewed(on: $0) }.map { "the slot of \($0.direction) was made anew at \($0.time)" }
+        }
+        // What was compared before it is forgotten.
+        guard !renewed.isEmpty, await VerifyGate.read(loaded).first?.result != .equal else { return nil }
+        return renewed.joined(separator: ", ") + ", and both databases have not compared equal since: lindero verify --repair, then lindero verify"
     }
 
     private static func judge(_ report: LagReport?, _ back: String, _ pair: PhasePair) -> RollbackSafety {
