@@ -16,8 +16,9 @@ import Testing
     private struct Killed: Error {}
 
     /// A split that has carried everything, without its worker.
-    private func scene() async throws -> SplitPair {
-        let pair = try await SplitWorkerTests().scene()
+    private func scene(on server: PostgresCluster? = nil) async throws -> SplitPair {
+        let pair = try await SplitPair(schema: SplitWorkerTests.schema, tables: SplitWorkerTests.tables, first: server, second: server)
+        _ = try await pair.bot.execute("INSERT INTO \(Self.table) (\"bookingId\", phone) SELECT 'b-' || i, '+34' || i FROM generate_series(1, 100) i")
         let worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(Self.all)
         worker.kill9()
@@ -118,6 +119,33 @@ import Testing
         worker.terminate()
         #expect(try await worker.wait() == 0)
         await pair.remove()
+    }
+
+    /// Both slots at once, as on one server whose disk was full.
+    @Test func slotsThatTheServerGaveUpAreRenewedOneAfterTheOther() async throws {
+        let server = try await PostgresCluster.start(settings: ["max_slot_wal_keep_size": "1MB"])
+        let pair = try await scene(on: server)
+        try await set("crmNotes", "lost", "b-1", on: pair.bot)
+        try await set("status", "lost", "b-2", on: pair.sync)
+        try await waitUntil("both slots are lost") {
+            _ = try await pair.bot.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 9000000)), pg_switch_wal()")
+            _ = try await pair.bot.execute("CHECKPOINT")
+            return try await pair.bot.execute("SELECT FROM pg_replication_slots WHERE wal_status = 'lost'").rows.count == 2
+        }
+        let checked = try await pair.command(["check"])
+        #expect(checked.exitCode == 2 && checked.output.contains("lindero slot renew bot") && checked.output.contains("lindero slot renew sync"))
+        for side in ["bot", "sync"] {
+            #expect(try await refusal(pair).contains("lindero slot renew \(side)"))
+            _ = try await renew(pair, [side])
+        }
+        let worker = try await pair.startStreaming()
+        try await mend(pair)
+        let values = "SELECT \"crmNotes\" || (SELECT status FROM \(Self.table) WHERE \"bookingId\" = 'b-2') FROM \(Self.table) WHERE \"bookingId\" = 'b-1'"
+        #expect(try await pair.values(values) == ["lostlost", "lostlost"])
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+        await pair.remove()
+        server.remove()
     }
 
     /// What meets after the renewal is decided as ever, on both sides alike.

@@ -73,7 +73,8 @@ public struct LostDatabase: Sendable {
     public enum Answering: Sendable {
         /// The side that was split.
         case side
-        /// That side without the slot from which its changes went: a backup of it, or a standby that was promoted without.
+        /// That side without the slot from which its changes went, or with one that the server gave up: maybe a backup of it, or a standby
+        /// that was promoted without.
         case copy
         /// A database without a row that the split would have carried.
         case empty
@@ -99,12 +100,13 @@ public struct LostDatabase: Sendable {
         return try await found.filled(among: select(try await CatalogReader.names(found))).isEmpty ? .empty : .another
     }
 
-    /// Whether it still has the slot; so, too, of a standby, which has none of its own yet.
+    /// Whether it still has the slot, and all that comes next in it; so, too, of a standby, which has none of its own yet.
     private static func hasSlot(_ slot: String, on found: PostgresConnection) async throws -> Bool {
         try await found.query(
             """
             SELECT 1 WHERE pg_catalog.pg_is_in_recovery() OR EXISTS (
-              SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND database = pg_catalog.current_database())
+              SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND database = pg_catalog.current_database()
+                AND wal_status IS DISTINCT FROM 'lost')
             """, [.text(slot)]
         ).rowCount > 0
     }

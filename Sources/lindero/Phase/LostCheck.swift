@@ -75,10 +75,10 @@ struct LostCheck {
             case .another where isSplit: reason = "another database answers under its address"
             // A move that makes or drops the slot may have been cut off there: whoever goes on with it needs no other advice.
             case .copy where loaded.state.move == nil:
-                reason = "it answers, but has its replication slot no more, as after a restore from a backup"
+                reason = "it answers, but its replication slot is no more, as after a restore from a backup"
                 way =
-                    "Nothing that it has comes home by itself. Keep what you need of it, stop it or give it another address, and the same "
-                    + "command again"
+                    "`lindero slot renew \(lost.name)` says whether the split can go on without what the slot lost. If not, nothing that it has comes "
+                    + "home by itself: keep what you need of it, stop it or give it another address, and the same command again"
             case .side, .copy, .empty, .another: reason = "it answers"
             }
         } catch {
