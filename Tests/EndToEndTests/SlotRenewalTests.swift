@@ -175,6 +175,38 @@ import Testing
         await pair.remove()
     }
 
+    /// Slots go while both services write, what differs is mended under their writes, and from then on both sides end alike again.
+    @Test func bothSidesEndAlikeAgainAfterSlotsWereLostUnderLoad() async throws {
+        let pair = try await SplitPair(schema: SplitWorkerTests.schema, tables: SplitWorkerTests.tables)
+        var worker = try await pair.startStreaming()
+        for side in ["sync", "bot", "sync"] {
+            _ = try await pair.whileWritten(SplitPair.anything) {
+                worker.kill9()
+                _ = try await worker.wait()
+                try await pair.waitUntilSlotsAreFree()
+                _ = try await (side == "bot" ? pair.bot : pair.sync).execute(Self.dropSlots)
+                _ = try await renew(pair, [side])
+                worker = try await pair.startStreaming()
+            }
+            try await waitUntil("nothing is left to mend", timeoutSeconds: 120) {
+                try await pair.command(["verify", "--repair", "--take", side, "--execute"], timeoutSeconds: 120).exitCode == 0
+            }
+            try await pair.waitUntilEqual(Self.all)
+        }
+        let busy = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables WHERE relname = 'Reservas'"
+        let before = try await pair.values(busy).compactMap { $0.flatMap { Int($0) } }
+        _ = try await pair.whileWritten(SplitPair.anything) {
+            try await waitUntil("both have gone on") {
+                zip(try await pair.values(busy).compactMap { $0.flatMap { Int($0) } }, before).allSatisfy { $0 > $1 + 100 }
+            }
+        }
+        try await pair.waitUntilEqual(Self.all)
+        #expect(try await pair.command(["verify"], timeoutSeconds: 120).exitCode == 0)
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        await pair.remove()
+    }
+
     @Test func killedBetweenAnyTwoStepsItIsDoneAgain() async throws {
         let pair = try await scene()
         try await set("crmNotes", "waits", "b-1", on: pair.bot)

@@ -9,45 +9,6 @@ import Testing
 
 /// Rows of a split are mended while both services write them: no write is lost, and whoever is cut off may begin again.
 @Suite struct SplitRepairLiveTests {
-    private final class Flag: Sendable {
-        private let value = Mutex(false)
-        var isSet: Bool { value.withLock { $0 } }
-        func set() { value.withLock { $0 = true } }
-    }
-
-    /// Runs `body` while both sides are written to: each writer is told its side and gives the next statement.
-    private func whileWritten(
-        _ pair: SplitPair, _ statement: @escaping @Sendable (_ side: String, _ random: inout SeededGenerator) -> String,
-        _ body: () async throws -> Void
-    ) async throws -> [String: Int] {
-        let seed = UInt64.random(in: 0...UInt64.max)
-        print("SplitRepairLiveTests seed \(seed)")
-        let isOver = Flag()
-        let writers = ["bot", "sync"].map { side in
-            let url = pair.environment[side == "bot" ? "DATABASE_URL" : "SYNC_DATABASE_URL"] ?? ""
-            return Task {
-                let writer = try await PostgresConnection.connect(ConnectionOptions(url))
-                var random = SeededGenerator(seed: seed &+ (side == "bot" ? 0 : 1))
-                var count = 0
-                while !isOver.isSet {
-                    let began = ContinuousClock.now
-                    _ = try await writer.execute(statement(side, &random))
-                    count += 1
-                    // A service waits for its clients; and the slower the machine, the less it asks for.
-                    try await Task.sleep(for: max(.milliseconds(10), began.duration(to: .now) * 3))
-                }
-                await writer.close()
-                return count
-            }
-        }
-        let outcome: Result<Void, any Error>
-        do { outcome = .success(try await body()) } catch { outcome = .failure(error) }
-        isOver.set()
-        let counts = try await [writers[0].value, writers[1].value]
-        try outcome.get()
-        return ["bot": counts[0], "sync": counts[1]]
-    }
-
     /// As the program reads them from lindero.yaml: `SplitWorkerTests.tables`.
     private func settings(_ pair: SplitPair) throws -> DirectionSettings {
         let table = QualifiedName(schema: "public", name: "Reservas")
@@ -67,17 +28,6 @@ import Testing
             replication: ReplicationSettings(), policy: OwnershipPolicy(tables: [table: ownership]))
     }
 
-    @Sendable private static func anything(_ side: String, _ random: inout SeededGenerator) -> String {
-        let row = "\"bookingId\" = 'r-\(random.below(16))'"
-        return switch random.below(6) {
-        case 0: "DELETE FROM public.\"Reservas\" WHERE \(row)"
-        case 1: "UPDATE public.\"Reservas\" SET visits = visits + 1, phone = '\(side)\(random.below(1_000))' WHERE \(row)"
-        case 2: "UPDATE public.\"Reservas\" SET \"\(side == "bot" ? "crmNotes" : "status")\" = '\(random.below(1_000))' WHERE \(row)"
-        case 3: "UPDATE public.\"Reservas\" SET \"updatedAt\" = now(), \"arrivalDate\" = date '2026-01-01' + \(random.below(99)) WHERE \(row)"
-        default: "INSERT INTO public.\"Reservas\" (\"bookingId\", phone) VALUES ('r-\(random.below(16))', '\(side)') ON CONFLICT DO NOTHING"
-        }
-    }
-
     /// Rows come, go and change on both sides, in every kind of conflict; what is on its way is nothing to mend, and what the
     /// two sides end with is what they would have ended with.
     @Test func aRowThatIsOnItsWayIsNeverMended() async throws {
@@ -87,7 +37,7 @@ import Testing
         let scope = try #require(
             try await Verification(settings: settings, verify: VerifySettings(), longestSeconds: 3_600).run().compared.values.first)
         let tried = Mutex((equal: 0, busy: 0))
-        let counts = try await whileWritten(pair, Self.anything) {
+        let counts = try await pair.whileWritten(SplitPair.anything) {
             // A person who would take a side's value for everything: nothing of it may be found to be in doubt.
             try await RowRepair.with(settings, taking: "sync") { repair in
                 for number in 0..<24 {
@@ -121,7 +71,7 @@ import Testing
             #expect([.equal, .mended, .busy].contains(outcome), "\(outcome)")
             if outcome == .mended { mended.withLock { $0 += 1 } }
         }
-        _ = try await whileWritten(pair, Self.anything) {
+        _ = try await pair.whileWritten(SplitPair.anything) {
             var random = SeededGenerator(seed: seed)
             for number in 0..<24 {
                 let (key, row) = (number % 16, "\"bookingId\" = 'r-\(number % 16)'")
@@ -140,7 +90,7 @@ import Testing
         try await pair.waitUntilEqual(SplitWorkerTests.all)
         #expect(mended.withLock { $0 } > 0)
         // Both histories are what they would be: nothing that is written now is decided apart.
-        _ = try await whileWritten(pair, Self.anything) {
+        _ = try await pair.whileWritten(SplitPair.anything) {
             try await waitUntil("both have gone on") {
                 try await pair.values("SELECT 1 FROM public.\"Reservas\" WHERE visits > 2 LIMIT 1") == ["1", "1"]
             }
@@ -160,7 +110,7 @@ import Testing
             """)
         let worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(SplitRepairTests.all)
-        let counts = try await whileWritten(pair) { side, random in
+        let counts = try await pair.whileWritten { side, random in
             let own = side == "bot" ? "\"crmNotes\"" : "status"
             // Every second row: the others keep what is planted until it is mended.
             return "UPDATE public.\"Reservas\" SET \(own) = \(own)::int + 1, visits = visits + 1 WHERE \"bookingId\" = 'b-\(2 * random.below(15) + 2)'"
