@@ -41,15 +41,7 @@ public struct EventTail: Sendable {
     public func run() async throws -> Int {
         try await PostgresConnection.with(settings.source) { source in
             let check = SourceCheck(settings: settings, connection: source)
-            let stream = try await ReplicationConnection.connect(settings.source)
-            do {
-                let count = try await follow(stream, source, check)
-                await stream.close()
-                return count
-            } catch {
-                await stream.close()
-                throw error
-            }
+            return try await ReplicationConnection.with(settings.source) { try await follow($0, source, check) }
         }
     }
 

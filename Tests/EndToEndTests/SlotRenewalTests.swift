@@ -107,6 +107,8 @@ import Testing
         let words = try await refusal(pair)
         #expect(words.contains("recreated or advanced by someone else"))
         #expect(words.contains("lindero slot renew bot"))
+        let checked = try await pair.command(["check"])
+        #expect(checked.exitCode == 2 && checked.output.contains("slot_recreated") && checked.output.contains("lindero slot renew bot"), "\(checked.output)")
         _ = try await renew(pair, ["bot"])
         try await set("crmNotes", "later", "b-2", on: pair.bot)
         let worker = try await pair.startStreaming()
@@ -253,6 +255,11 @@ import Testing
 
         var worker = try await pair.startStreaming()
         try await pair.waitUntilEqual(Self.all)
+        // What a running worker confirms has arrived.
+        for _ in 0..<5 {
+            _ = try await pair.sync.execute("UPDATE \(Self.table) SET status = status || 'x'")
+            #expect(try await pair.command(["slot", "renew", "sync"]).output.contains("nothing is lost"))
+        }
         let busy = try await pair.command(["slot", "renew", "sync", "--give-up", "--execute"])
         #expect(busy.exitCode == 2)
         #expect(busy.errors.contains("in use"))

@@ -62,11 +62,27 @@ public struct SplitResumePreflight: Sendable {
                 guard try await other.hasLindero("direction") else { return false }
                 return try await SplitProgressStore(connection: other, direction: settings[reading: .origin].name).read() != nil
             }
-            return hasBegun ? [] : await CopyPreflight(settings: settings.copy).findings()
+            return hasBegun ? try await gaps() : await CopyPreflight(settings: settings.copy).findings()
         } catch let failure as ReplicationFailure where failure.isBlocker {
             return [PreflightFinding(.blocker, .of(failure), database: settings.name(.other), failure.message, fix: failure.nextStep)]
         } catch {}
         return []
+    }
+
+    /// Slots that somebody has advanced or made anew. One that is missing is told where its direction is looked at.
+    private func gaps() async throws -> [PreflightFinding] {
+        try await settings.withBoth { sides in
+            var findings: [PreflightFinding] = []
+            for side in Side.allCases {
+                let failure = try await SlotGapReader(settings: settings, side: side, sides: sides).failure().0
+                guard let failure, failure.code == .slotRecreated else { continue }
+                findings.append(
+                    PreflightFinding(
+                        .blocker, .slotRecreated, database: settings.name(side), object: settings[reading: side].slot, failure.message,
+                        fix: failure.nextStep))
+            }
+            return findings
+        }
     }
 }
 

@@ -48,17 +48,12 @@ struct SlotChanges {
         // Something to read after the snapshot, however quiet the source is.
         _ = try await marker.query(
             "SELECT pg_catalog.pg_logical_emit_message(true, 'lindero.copy', '')::text")
-        let stream = try await ReplicationConnection.connect(settings.source)
-        do {
+        try await ReplicationConnection.with(settings.source) { stream in
             try await stream.startReplication(
                 slot: settings.slot, at: start.rawValue,
                 options: StreamOptions.list(publication: settings.publication, isBinary: false))
             try await changes.read(stream, rate)
             try await stream.stop()
-            await stream.close()
-        } catch {
-            await stream.close()
-            throw error
         }
         return changes.answers
     }

@@ -8,17 +8,6 @@ import ReplicationCore
 /// What the other side has still to send comes as before. Killed anywhere, it is done again: until the new place is noted on both sides,
 /// the slot begins later than what has arrived, and no worker starts (`slot_recreated`).
 public struct SlotRenewal: Sendable {
-    /// What nobody would carry any more.
-    public struct Gap: Sendable {
-        public var slot: String
-        /// Why it can't be read on; `nil` where it has all that is to come.
-        public var reason: String?
-        /// All that the side had committed before has arrived.
-        public var since: LSN
-        /// When it sent its newest sign of life that has arrived, in words; `nil` where none has.
-        public var time: String?
-    }
-
     private let settings: SplitSettings
     private let side: Side
     private let logger: Logger
@@ -53,27 +42,8 @@ public struct SlotRenewal: Sendable {
     /// Looks, and changes nothing.
     ///
     /// - Throws: `ReplicationFailure` where another slot would not help; `PostgresError`.
-    public func gap() async throws -> Gap { try await settings.withBoth { try await gap($0) } }
-
-    private func gap(_ sides: SidePair<PostgresConnection>) async throws -> Gap {
-        let (place, back) = try await progress(sides)
-        let target = sides[side.opposite]
-        let check = SourceCheck(settings: outgoing, connection: sides[side])
-        guard let known = try await DirectionRecord(connection: target, settings: outgoing).read() else { throw ProgressError.noRow }
-        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
-        try await check.verifyPublication()
-        let reached = max(place.appliedLSN, back.context.lsn)
-        try await check.requireReached(reached)
-        try await withStream { _ = try await check.verifyTimeline($0, known: known.timeline, appliedLSN: reached) }
-        let time = try await target.query(
-            "SELECT pg_catalog.date_trunc('second', sent_at)::text FROM lindero.heartbeat WHERE direction = $1", [.text(outgoing.name)])
-        var gap = Gap(slot: outgoing.slot, since: place.appliedLSN, time: time.firstValue)
-        do {
-            try await check.verify(slot: try await check.slot(), appliedLSN: min(place.appliedLSN, back.context.lsn))
-        } catch let failure as ReplicationFailure where [.slotMissing, .slotInvalidated, .slotRecreated].contains(failure.code) {
-            gap.reason = failure.message
-        }
-        return gap
+    public func gap() async throws -> SlotGap {
+        try await settings.withBoth { try await SlotGapReader(settings: settings, side: side, sides: $0).read() }
     }
 
     /// Makes the slot anew, and has both directions go on from there.
@@ -102,18 +72,19 @@ public struct SlotRenewal: Sendable {
 
     private func renew(_ sides: SidePair<PostgresConnection>, givesUp: Bool) async throws -> LSN {
         let (here, there) = (sides[side], sides[side.opposite])
-        let gap = try await gap(sides)
+        let reader = SlotGapReader(settings: settings, side: side, sides: sides)
+        let gap = try await reader.read()
         guard gap.reason != nil || givesUp else { throw whole(gap) }
         // What was compared before says nothing any more.
         _ = try await sides[.other].query(
             "DELETE FROM lindero.verification WHERE direction = $1",
             [.text(VerifyDirection(source: settings.name(.origin), target: settings.name(.other), backend: .split).name)])
-        let (place, back) = try await progress(sides)
+        let place = try await reader.place()
         let time = try await here.query("SELECT \(PostgresTime.sql("pg_catalog.clock_timestamp()"))").firstValue.flatMap { Int64($0) }
         let lsn = try await makeSlot(here)
         try afterStep()
         let renewed = SplitProgress.renewed(
-            outgoing: place, incoming: back, at: lsn, time: PostgresTime(microseconds: time ?? 0))
+            outgoing: place.outgoing, incoming: place.incoming, at: lsn, time: PostgresTime(microseconds: time ?? 0))
         try await SplitProgressStore(connection: here, direction: incoming.name).begin(renewed.incoming)
         try afterStep()
         try await there.inTransaction {
@@ -129,7 +100,7 @@ public struct SlotRenewal: Sendable {
 
     private func makeSlot(_ source: PostgresConnection) async throws -> LSN {
         let exists = try await ReplicationObjects(settings: outgoing, source: source).slotExists()
-        return try await withStream { walsender in
+        return try await ReplicationConnection.with(settings.options(side)) { walsender in
             if exists { try await walsender.dropSlot(outgoing.slot) }
             try afterStep()
             let made = try await SlotCreation(source: source, logger: logger).create(
@@ -138,36 +109,7 @@ public struct SlotRenewal: Sendable {
         }
     }
 
-    private func withStream<Result>(_ body: (ReplicationConnection) async throws -> Result) async throws -> Result {
-        let stream = try await ReplicationConnection.connect(settings.options(side))
-        do {
-            let result = try await body(stream)
-            await stream.close()
-            return result
-        } catch {
-            await stream.close()
-            throw error
-        }
-    }
-
-    /// Of the direction that reads the side, and of the one that writes into it.
-    private func progress(_ sides: SidePair<PostgresConnection>) async throws -> (SplitProgress, SplitProgress) {
-        let outgoing = try await progress(of: outgoing, on: sides[side.opposite])
-        return (outgoing, try await progress(of: incoming, on: sides[side]))
-    }
-
-    private func progress(of direction: DirectionSettings, on target: PostgresConnection) async throws -> SplitProgress {
-        if try await target.hasLindero("direction"),
-            let progress = try await SplitProgressStore(connection: target, direction: direction.name).read()
-        {
-            return progress
-        }
-        throw ReplicationFailure(
-            .slotMissing, "\(direction.name) has not begun: \(direction.targetName) knows of no split with \(direction.sourceName).",
-            nextStep: "Run `lindero status` to see the phase.", isBlocker: true)
-    }
-
-    private func whole(_ gap: Gap) -> ReplicationFailure {
+    private func whole(_ gap: SlotGap) -> ReplicationFailure {
         ReplicationFailure(
             .slotExists, "Replication slot \(gap.slot) on \(outgoing.sourceName) has all that is to come after \(gap.since): nothing is lost.",
             nextStep: "Run `lindero run`. To give up what waits in it all the same: `lindero slot renew \(outgoing.sourceName) --give-up`.",

@@ -235,8 +235,7 @@ struct SplitPreparation: Sendable {
         let record = DirectionRecord(connection: origin, settings: backward)
         // What is noted on one side is believed on the other one, whatever becomes of the first.
         for connection in [origin, fence] { try await SplitProgressStore.commitDurably(connection) }
-        let walsender = try await ReplicationConnection.connect(settings.options(.other))
-        do {
+        let slot = try await ReplicationConnection.with(settings.options(.other)) { walsender in
             if try await objects.slotExists() {
                 // Ours, of a run that died before the split had begun: the other side has moved on since.
                 guard try await record.read() != nil else { throw objects.foreignSlot() }
@@ -248,24 +247,20 @@ struct SplitPreparation: Sendable {
                 let check = SourceCheck(settings: backward, connection: other)
                 try await record.create(systemIdentifier: check.systemIdentifier(), startLSN: .zero)
             }
-            let slot = try await SlotCreation(source: other, logger: logger).create(
+            return try await SlotCreation(source: other, logger: logger).create(
                 backward.slot, temporary: false, exportsSnapshot: false, on: walsender)
-            await walsender.close()
-            let otherLSN = LSN(slot.consistentPoint)
-            let originLSN = try await appliedLSN(fence)
-            try await record.setStart(otherLSN)
-            try await SplitProgressStore(connection: origin, direction: backward.name).begin(
-                SplitProgress(appliedLSN: otherLSN, context: CausalContext(lsn: originLSN)))
-            try await record.markPrepared()
-            // Together: from here on the split may have carried something.
-            try await fence.inTransaction {
-                try await SplitMembers(settings: settings, other: fence).begin()
-                try await SplitProgressStore(connection: fence, direction: forward.name).begin(
-                    SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
-            }
-        } catch {
-            await walsender.close()
-            throw error
+        }
+        let otherLSN = LSN(slot.consistentPoint)
+        let originLSN = try await appliedLSN(fence)
+        try await record.setStart(otherLSN)
+        try await SplitProgressStore(connection: origin, direction: backward.name).begin(
+            SplitProgress(appliedLSN: otherLSN, context: CausalContext(lsn: originLSN)))
+        try await record.markPrepared()
+        // Together: from here on the split may have carried something.
+        try await fence.inTransaction {
+            try await SplitMembers(settings: settings, other: fence).begin()
+            try await SplitProgressStore(connection: fence, direction: forward.name).begin(
+                SplitProgress(appliedLSN: originLSN, context: CausalContext(lsn: otherLSN)))
         }
     }
 

@@ -26,8 +26,7 @@ public struct SlotReading: Sendable {
             if let wanted = self.end { end = wanted } else { end = try await check.currentLSN() }
             let timeout = try await check.senderTimeoutMilliseconds()
             let isBinary = try await isPortable(source)
-            let stream = try await ReplicationConnection.connect(settings.source)
-            do {
+            return try await ReplicationConnection.with(settings.source) { stream in
                 let copy = "lindero_read_\(String(UInt64.random(in: 0...UInt64.max), radix: 36))"
                 let names = [settings.slot, copy].map(SQLText.literal).joined(separator: ", ")
                 try await stream.execute("SELECT pg_catalog.pg_copy_logical_replication_slot(\(names), true)")
@@ -37,11 +36,7 @@ public struct SlotReading: Sendable {
                     options: StreamOptions.list(publication: settings.publication, isBinary: isBinary))
                 var contents = try await read(stream, from: slot.confirmedLSN, until: end, senderTimeout: timeout)
                 contents.milliseconds = Monotonic.milliseconds() - startedAt
-                await stream.close()
                 return contents
-            } catch {
-                await stream.close()
-                throw error
             }
         }
     }

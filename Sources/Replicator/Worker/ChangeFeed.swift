@@ -66,8 +66,7 @@ public struct ChangeFeed: Sendable {
             try await createObjects(on: source)
             let slot = try await check.slot()
             let timeout = try await check.senderTimeoutMilliseconds()
-            let stream = try await ReplicationConnection.connect(settings.source)
-            do {
+            try await ReplicationConnection.with(settings.source) { stream in
                 try await stream.startReplication(
                     slot: settings.slot, at: slot.confirmedLSN.rawValue,
                     options: StreamOptions.list(publication: settings.publication, isBinary: false))
@@ -86,10 +85,6 @@ public struct ChangeFeed: Sendable {
                     try await group.next()
                     group.cancelAll()
                 }
-                await stream.close()
-            } catch {
-                await stream.close()
-                throw error
             }
         }
     }

@@ -63,15 +63,9 @@ struct PromotedTarget {
     }
 
     private func history(_ options: ConnectionOptions) async throws -> (history: TimelineHistory, timeline: Int) {
-        let stream = try await ReplicationConnection.connect(options)
-        do {
+        try await ReplicationConnection.with(options) { stream in
             let timeline = try await stream.identifySystem().timeline
-            let history = try await stream.timelineHistory(timeline)
-            await stream.close()
-            return (history, timeline)
-        } catch {
-            await stream.close()
-            throw error
+            return (try await stream.timelineHistory(timeline), timeline)
         }
     }
 }

@@ -88,14 +88,18 @@ public struct SourceCheck: Sendable {
 
     /// Refuses a slot that starts later than what the target has: changes in between would be missing.
     func verify(slot: Slot, appliedLSN: LSN) async throws {
-        guard slot.confirmedLSN <= appliedLSN else {
-            throw ReplicationFailure(
-                .slotRecreated,
-                "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(slot.confirmedLSN), but the target has "
-                    + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
-                nextStep: settings.afterGap, isBlocker: true)
-        }
+        if let failure = gap(from: appliedLSN, to: slot.confirmedLSN) { throw failure }
         try await requireReached(appliedLSN)
+    }
+
+    /// What to say of changes that the slot does not have any more; `nil` where it has all.
+    func gap(from appliedLSN: LSN, to confirmedLSN: LSN) -> ReplicationFailure? {
+        guard confirmedLSN > appliedLSN else { return nil }
+        return ReplicationFailure(
+            .slotRecreated,
+            "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(confirmedLSN), but the target has "
+                + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
+            nextStep: settings.afterGap, isBlocker: true)
     }
 
     /// Refuses a server that has not come as far as what was read of it.

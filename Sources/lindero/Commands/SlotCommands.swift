@@ -71,7 +71,7 @@ struct SlotRenew: LinderoCommand {
             lines: losses + ["Slot \(gap.slot) on \(database) begins at \(lsn).", "Next: lindero run, then lindero verify --repair beside it"])
     }
 
-    private func words(_ gap: SlotRenewal.Gap, far: String) -> [String] {
+    private func words(_ gap: SlotGap, far: String) -> [String] {
         guard gap.reason != nil || giveUp else {
             return ["Slot \(gap.slot) on \(database) has all that is to come after \(gap.since): nothing is lost, and nothing to be done."]
         }
@@ -85,7 +85,7 @@ struct SlotRenew: LinderoCommand {
         ]
     }
 
-    private func document(_ gap: SlotRenewal.Gap, begins lsn: LSN?) -> JSONValue {
+    private func document(_ gap: SlotGap, begins lsn: LSN?) -> JSONValue {
         .object([
             ("database", .text(database)), ("slot", .text(gap.slot)), ("isLost", .bool(gap.reason != nil)),
             ("reason", .optional(gap.reason)), ("since", .text(gap.since.description)), ("lastHeartbeat", .optional(gap.time)),
