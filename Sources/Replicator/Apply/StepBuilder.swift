@@ -175,7 +175,7 @@ struct StepBuilder: Sendable {
             }
             batch.add(
                 .execute(name: name, parameters: parameters, binaryResult: false), sizeBytes: sizeBytes,
-                rows: change.kind == .insert ? nil : 1,
+                rows: change.kind == .insert && !plan.firesTriggers ? nil : 1,
                 change: FailedChange(table: plan.table, kind: change.kind, span: span, position: position))
             counters.changes += 1
         }
@@ -217,8 +217,9 @@ struct StepBuilder: Sendable {
                 isCounted: shape.isGuarded,
                 approximateBytes: max(sizeBytes + 32 * (columns.count + 1), min(limits.statementBytes, 64 * rows.count * columns.count)))
             let step = step(name, arrays, isEncodedNow: sizeBytes >= limits.doubtfulRowBytes)
-            batch.add(
-                step, sizeBytes: 64, rows: isInsert || shape.isGuarded ? nil : rows.count, change: nil)
+            // A trigger may swallow a row, and nothing else tells.
+            let isCounted = isInsert ? plan.firesTriggers : !shape.isGuarded
+            batch.add(step, sizeBytes: 64, rows: isCounted ? rows.count : nil, change: nil)
         }
     }
 
@@ -235,7 +236,8 @@ struct StepBuilder: Sendable {
         let sizeBytes = cells.reduce(0) { $0 + 4 + Int(chunks[Int($1.chunk)].arena.cells[$1.cell].length) }
         let isEncodedNow = sizeBytes < limits.heldRowBytes || sizeBytes >= limits.doubtfulRowBytes
         let row = RowCells(cells: cells, chunks: chunks, approximateBytes: sizeBytes)
-        batch.add(step(name, row, isEncodedNow: isEncodedNow), sizeBytes: 64, rows: nil, change: nil)
+        let isCounted = statement.shape.kind == .insert && plan.firesTriggers
+        batch.add(step(name, row, isEncodedNow: isEncodedNow), sizeBytes: 64, rows: isCounted ? 1 : nil, change: nil)
     }
 
     private func step(_ name: String, _ source: some ParameterSource, isEncodedNow: Bool) -> PipelineStep {

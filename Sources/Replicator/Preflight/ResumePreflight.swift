@@ -36,6 +36,11 @@ public struct ResumePreflight: Sendable {
         if settings.backend == .replica, known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
         try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
         try await check.verifyPublication()
+        if PublicationCover.isOwn(settings) {
+            // What has come since is yet to be published.
+            let copied = try await TableCopyState.read(target, direction: settings.name).keys.filter(settings.includes)
+            try await PublicationCover.read(settings, on: check.connection)?.require(copied, on: check.connection)
+        }
         let slot = try await check.slot(allowsTwoPhase: true)
         // Each side of a split has more than one place to look for its progress.
         guard settings.backend == .replica else { return }

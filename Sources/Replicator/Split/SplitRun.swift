@@ -209,6 +209,8 @@ struct SplitRun: Sendable {
                     settings: direction, state: states[side], logger: logger, processID: appliers[target.rawValue])
                 group.addTask { try await heartbeat.run(); return false }
                 group.addTask { try await locks.run(); return false }
+                let publication = PublicationWatch(settings: direction, source: links[side].control, tables: [])
+                group.addTask { try await publication.run(); return false }
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }
             group.addTask { try await watchClocks(links); return false }

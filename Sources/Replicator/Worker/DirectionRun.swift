@@ -75,6 +75,7 @@ struct DirectionRun: Sendable {
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
         var copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
         let newestCopy = copied.values.max() ?? .zero
+        let publication = PublicationWatch(settings: settings, source: source, tables: Array(copied.keys))
         let twoPhase = try await TwoPhaseStart(settings: settings, source: source, target: target)
             .decide(slot, startLSN: startLSN, newestCopy: newestCopy)
         let isTwoPhase = twoPhase == true
@@ -120,7 +121,7 @@ struct DirectionRun: Sendable {
             let locks = LockWatch(
                 settings: settings, state: state, logger: logger, processID: try await LockWatch.processID(of: target))
             do {
-                try await runTogether(reader, loop, heartbeat, wait, locks)
+                try await runTogether(reader, loop, heartbeat, wait, locks, publication)
             } catch {
                 await second?.close()
                 throw error
@@ -133,9 +134,10 @@ struct DirectionRun: Sendable {
         }
     }
 
-    /// Reader, applier and heartbeat side by side; the first error ends all three.
+    /// Reader, applier and heartbeat side by side, and who watches them; the first error ends all.
     private func runTogether(
-        _ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter, _ wait: TwoPhaseWait?, _ locks: LockWatch
+        _ reader: StreamReader, _ loop: ApplyLoop, _ heartbeat: HeartbeatWriter, _ wait: TwoPhaseWait?, _ locks: LockWatch,
+        _ publication: PublicationWatch
     ) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             if let wait { group.addTask { try await wait.run() } }
@@ -147,6 +149,7 @@ struct DirectionRun: Sendable {
                 await foreignKeys
             }
             group.addTask { try await locks.run() }
+            group.addTask { try await publication.run() }
             // Drained, the reader and the applier end; the heartbeat goes on until it is cancelled.
             try await group.next()
             try await group.next()

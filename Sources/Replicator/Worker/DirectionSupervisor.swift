@@ -269,10 +269,12 @@ extension DirectionSupervisor {
     private static func words(_ change: FailedChange?) -> String { change.map { "\($0)" } ?? "a change" }
 
     private static func missingRow(_ change: FailedChange?, _ settings: DirectionSettings) -> ReplicationFailure {
-        ReplicationFailure(
+        let isInsert = change?.kind == .insert
+        let what = isInsert ? "made no row on \(settings.targetName): a trigger or rule there, which fires for replicated rows, swallowed it" : "found no row on \(settings.targetName)"
+        return ReplicationFailure(
             .rowMissing,
-            "\(settings.name) stopped: \(words(change)) found no row on \(settings.targetName). Nothing of that transaction was applied.",
-            nextStep: "Restore the row on \(settings.targetName) and run `lindero run` again; it goes on at that "
+            "\(settings.name) stopped: \(words(change)) \(what). Nothing of that transaction was applied.",
+            nextStep: (isInsert ? "Disable or mend that trigger or rule" : "Restore the row") + " on \(settings.targetName) and run `lindero run` again; it goes on at that "
                 + "transaction. `on_error: quarantine` for the table sets the change aside, and `lindero quarantine show` says which row "
                 + "it is; `replication: { missing_row: count }` counts such changes and passes them.")
     }

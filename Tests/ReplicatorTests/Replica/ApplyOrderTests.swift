@@ -106,4 +106,31 @@ import Testing
             try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 9)
         }
     }
+
+    /// What makes a row of the target's vanish without an error, once it has some.
+    static let swallowing = [
+        """
+        CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id = 50 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER skip BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION skip(); ALTER TABLE t ENABLE REPLICA TRIGGER skip;
+        """,
+        "CREATE RULE skip AS ON INSERT TO t WHERE NEW.id = 50 DO INSTEAD NOTHING; ALTER TABLE t ENABLE ALWAYS RULE skip;",
+    ]
+
+    @Test(arguments: swallowing, [1, 100]) func anInsertThatIsSwallowedStopsTheStream(_ maker: String, rows: Int) async throws {
+        let schema = "CREATE TABLE t (id int PRIMARY KEY, v text);"
+        let pair = try await ReplicaPair(schema, targetSchema: schema + maker)
+        _ = try await pair.source.execute("INSERT INTO t SELECT i, 'x' FROM generate_series(1, 9) i")
+        _ = try await pair.source.execute("INSERT INTO t SELECT i, 'x' FROM generate_series(\(rows == 1 ? 50 : 10), \(rows == 1 ? 50 : 109)) i")
+        let state = DirectionState()
+        let result = await pair.start(state).result
+        #expect(throws: ReplicationFailure.self) { try result.get() }
+        let problem = state.snapshot().problem ?? ""
+        #expect(problem.contains("swallowed it") && problem.contains("insert on t"), "\(problem)")
+        #expect(try await pair.rows("SELECT count(*) FROM t", on: pair.target) == [["9"]])
+        _ = try await pair.target.execute(maker.contains("RULE") ? "ALTER TABLE t DISABLE RULE skip" : "ALTER TABLE t DISABLE TRIGGER skip")
+        try await pair.streaming { state in
+            try await pair.catchUp(state)
+            try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 9 + rows)
+        }
+    }
 }

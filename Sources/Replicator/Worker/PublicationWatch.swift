@@ -1,0 +1,84 @@
+import PostgresClient
+import ReplicationCore
+
+/// Looks now and then whether the publication still sends what the direction carries. Whoever owns it may leave things out, a table that
+/// is dropped goes out of it, and one that gets another's name was never in it: the stream goes on without a word of that.
+struct PublicationWatch: Sendable {
+    static let pollMilliseconds = 5_000
+
+    let settings: DirectionSettings
+    let source: PostgresConnection
+    /// What Lindero's own publication has when the stream begins, unless somebody has taken it out; no more than that is looked for.
+    let tables: [QualifiedName]
+
+    /// Runs until cancelled.
+    ///
+    /// - Throws: `ReplicationFailure` (`publication_table`) once something is left out; `PostgresError`.
+    func run() async throws {
+        let first = try await PublicationCover.read(settings, on: source)
+        let sent = (first?.publication.tables.keys).map { Array($0.filter(settings.includes)) } ?? []
+        // Of somebody else's publication what it sends now is what it is to send.
+        if PublicationCover.isOwn(settings), let first { try await first.require(sent + tables.filter { settings.includes($0) && !sent.contains($0) }, on: source) }
+        while true {
+            try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
+            // That there is none any more the stream says itself.
+            guard let first, let now = try await PublicationCover.read(settings, on: source) else { continue }
+            try await now.require(sent, since: first, on: source)
+        }
+    }
+}
+
+extension PublicationCover {
+    private struct Loss {
+        var words: String
+        var mending: String
+    }
+
+    /// - Parameters:
+    ///   - expected: the tables that it is to send.
+    ///   - former: what it sent before; `nil` where that is to be everything of them.
+    /// - Throws: `ReplicationFailure` (`publication_table`) for what it leaves out.
+    func require(_ expected: [QualifiedName], since former: PublicationCover? = nil, on source: PostgresConnection) async throws {
+        let gone = expected.filter { publication.tables[$0] == nil }
+        // What was dropped or renamed has no changes under that name, and a partition's come under its root's.
+        let unsent = gone.isEmpty ? [] : try await CatalogReader.tables(source, matching: gone).filter { !$0.isPartition }.map(\.name)
+        let losses = losses(of: expected.filter { !gone.contains($0) }, since: former, unsent: unsent)
+        guard !losses.isEmpty else { return }
+        throw ReplicationFailure(
+            .publicationTable,
+            "Publication \(settings.publication) on \(settings.sourceName) \(losses.map(\.words).joined(separator: "; ")): what was "
+                + "written meanwhile and left out is missing on \(settings.targetName).",
+            nextStep: "Run on \(settings.sourceName): \(losses.map(\.mending).joined(separator: " ")) Then `lindero run`, and beside it "
+                + "`lindero verify --repair`, which names what is missing and with --execute brings it. If such a row stops the worker "
+                + "before: `replication: { missing_row: count }` until then.",
+            isBlocker: true)
+    }
+
+    private func losses(of sent: [QualifiedName], since former: PublicationCover?, unsent: [QualifiedName]) -> [Loss] {
+        let name = SQLText.identifier(publication.name)
+        var losses: [Loss] = []
+        let operations = publication.missingOperations.filter { former?.publication.missingOperations.contains($0) != true }
+        if !operations.isEmpty {
+            losses.append(
+                Loss(
+                    words: "leaves out every \(operations.joined(separator: ", "))",
+                    mending: "ALTER PUBLICATION \(name) SET (publish = 'insert, update, delete, truncate');"))
+        }
+        func add(_ table: QualifiedName) -> String { "ALTER PUBLICATION \(name) ADD TABLE \(table.sql);" }
+        losses += unsent.sorted().map { Loss(words: "no longer has \($0)", mending: add($0)) }
+        for table in sent.sorted() {
+            guard let now = publication.tables[table] else { continue }
+            let before = former?.publication.tables[table]
+            let again = "ALTER PUBLICATION \(name) DROP TABLE \(table.sql); \(add(table))"
+            if now.hasRowFilter, before?.hasRowFilter != true { losses.append(Loss(words: "filters the rows of \(table)", mending: again)) }
+            let withheld = withheld(table, now).filter { before?.columns?.contains($0) ?? true }
+            if !withheld.isEmpty { losses.append(Loss(words: "leaves out \(SQLText.list(withheld)) of \(table)", mending: again)) }
+        }
+        return losses
+    }
+
+    private func withheld(_ table: QualifiedName, _ published: ServerFacts.PublishedTable) -> [String] {
+        guard let columns = published.columns, let owned = settings.policy?.tables[table]?.columns.keys else { return [] }
+        return owned.filter { !columns.contains($0) && settings.travels(table, $0) }.sorted()
+    }
+}
