@@ -66,6 +66,7 @@ let package = Package(
                 .embedInCode("0021_split_policy.up.sql"), .embedInCode("0021_split_policy.down.sql"),
                 .embedInCode("0022_fires_nothing.up.sql"), .embedInCode("0022_fires_nothing.down.sql"),
                 .embedInCode("0023_renewed_slot.up.sql"), .embedInCode("0023_renewed_slot.down.sql"),
+                .embedInCode("0024_target_ahead.up.sql"), .embedInCode("0024_target_ahead.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -85,6 +85,9 @@ public enum Migrations {
         Migration(
             version: 23, name: "renewed_slot", up: text(PackageResources._023_renewed_slot_up_sql),
             down: text(PackageResources._023_renewed_slot_down_sql)),
+        Migration(
+            version: 24, name: "target_ahead", up: text(PackageResources._024_target_ahead_up_sql),
+            down: text(PackageResources._024_target_ahead_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -102,6 +102,40 @@ import Testing
             says: ["bot is another PostgreSQL cluster", "where: bot->sync", "Correct the address of bot"])
     }
 
+    /// An older copy of the source's files, as a snapshot of its disk is: once it has written as much as was lost, no position tells it.
+    @Test func sourceThatWentBackIsRefusedHoweverMuchItHasWrittenSince() async throws {
+        let cluster = try await PostgresCluster.start()
+        defer { cluster.remove() }
+        let scene = try await stoppedReplica(cluster)
+        let copy = cluster.folder + "/../copy-\(UInt64.random(in: 0...UInt64.max))"
+        defer { try? FileManager.default.removeItem(atPath: copy) }
+        func source(_ sql: String) async throws {
+            let connection = try await BadInputScene.connect(scene.sourceURL)
+            _ = try await connection.execute(sql)
+            await connection.close()
+        }
+        try await cluster.stop()
+        try #require(Self.shell("cp -a '\(cluster.folder)' '\(copy)'"))
+        try await cluster.restart()
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        try await source("INSERT INTO guest SELECT n, 'only on the target' FROM generate_series(1000, 1200) n")
+        try await waitUntil("it has arrived") { try await scene.target.execute("SELECT FROM guest WHERE id = 1200").rowCount == 1 }
+        try await stop(worker)
+        try await cluster.stop()
+        try #require(Self.shell("rm -rf '\(cluster.folder)/data' && cp -a '\(copy)/data' '\(cluster.folder)/data'"))
+        try await cluster.restart()
+        try await ended(try scene.start(), exit: 2, says: ["but bot has only reached", "ahead_at"])
+
+        try await source("INSERT INTO guest SELECT n, repeat('only on the source', 50) FROM generate_series(2000, 2999) n")
+        try await ended(try scene.start(), exit: 2, says: ["changes that bot lacked at", "lindero migrate --down"])
+        let checked = try await scene.run(["check", "--json"])
+        #expect(checked.exitCode == 2 && checked.output.contains("target_ahead"), "\(checked.output)")
+        #expect(try await scene.target.execute("SELECT FROM guest WHERE id >= 2000").rows.isEmpty)
+    }
+
+    private static func shell(_ line: String) -> Bool { system(line) == 0 }
+
     /// PostgreSQL 18 no longer fails without the publication: it warns, and leaves the changes out.
     static let versions = Set([PostgresBinaries.defaultVersion, 18]).filter { (try? PostgresBinaries(version: $0)) != nil }
 

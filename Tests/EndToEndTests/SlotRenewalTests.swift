@@ -107,7 +107,7 @@ import Testing
         let words = try await refusal(pair)
         #expect(words.contains("recreated or advanced by someone else"))
         #expect(words.contains("lindero slot renew bot"))
-        let checked = try await pair.command(["check"])
+        let checked = try await pair.command(["check", "--json"])
         #expect(checked.exitCode == 2 && checked.output.contains("slot_recreated") && checked.output.contains("lindero slot renew bot"), "\(checked.output)")
         _ = try await renew(pair, ["bot"])
         try await set("crmNotes", "later", "b-2", on: pair.bot)

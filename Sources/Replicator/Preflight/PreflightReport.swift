@@ -62,6 +62,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case slotRecreated = "slot_recreated"
         case otherSource = "other_source"
         case targetAhead = "target_ahead"
+        case sourceBehind = "source_behind"
         case replicaIdentity = "replica_identity"
         case replicaIdentityFull = "replica_identity_full"
         case identityStays = "identity_stays"

@@ -35,6 +35,7 @@ public struct ResumePreflight: Sendable {
     private func look(_ check: SourceCheck, _ known: DirectionRecord.Row, _ target: PostgresConnection) async throws {
         if settings.backend == .replica, known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
         try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+        try check.requireNotAhead(known)
         try await check.verifyPublication()
         if PublicationCover.isOwn(settings) {
             // What has come since is yet to be published.
@@ -48,7 +49,11 @@ public struct ResumePreflight: Sendable {
         let row = try await target.query(
             "SELECT applied_lsn::text FROM lindero.direction WHERE name = $1", [.text(settings.name)])
         guard let applied = row.firstValue.flatMap({ LSN($0) }) else { return }
-        try await check.verify(slot: slot, appliedLSN: max(applied, known.startLSN))
+        let reached = max(applied, known.startLSN)
+        try await check.verify(slot: slot, appliedLSN: reached)
+        try await ReplicationConnection.with(settings.source) { stream in
+            _ = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
+        }
         try await LeftTables(settings: settings, target: target).requireNone()
         try await LeftColumns(settings: settings, target: target).requireNone()
     }

@@ -38,6 +38,7 @@ struct SlotGapReader {
         let target = sides[side.opposite]
         guard let known = try await DirectionRecord(connection: target, settings: outgoing).read() else { throw notBegun(outgoing) }
         try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+        try check.requireNotAhead(known)
         try await check.verifyPublication()
         let (failure, place) = try await failure()
         try await check.requireReached(place.reached)

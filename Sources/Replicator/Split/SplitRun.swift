@@ -149,8 +149,11 @@ struct SplitRun: Sendable {
         let slot = try await check.slot()
         guard let known = try await record.read() else { throw ProgressError.noRow }
         try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
-        try await check.verify(slot: slot, appliedLSN: reader.startLSN)
-        try await check.verify(slot: slot, appliedLSN: reached)
+        try check.requireNotAhead(known)
+        try await record.noting {
+            try await check.verify(slot: slot, appliedLSN: reader.startLSN)
+            try await check.verify(slot: slot, appliedLSN: reached)
+        }
         let stream = links[side].stream
         let timeline = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
         if timeline != known.timeline { try await record.setTimeline(timeline) }

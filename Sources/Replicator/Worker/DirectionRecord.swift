@@ -21,20 +21,23 @@ struct DirectionRecord {
         var foreignKeysWait: Bool
         /// Whether it is a direction of a split that has begun.
         var isSplit: Bool
+        /// Since when the target is known to have what the source lost, in words.
+        var aheadAt: String?
     }
 
     func read() async throws -> Row? {
         let result = try await connection.query(
             """
             SELECT slot, system_identifier, start_lsn::text, prepared_at::text, to_jsonb(d) ->> 'timeline',
-                   \(TableCopyState.unfinishedSQL)::text, to_jsonb(d) ->> 'foreign_keys_wait', to_jsonb(d) ->> 'causal_lsn'
+                   \(TableCopyState.unfinishedSQL)::text, to_jsonb(d) ->> 'foreign_keys_wait', to_jsonb(d) ->> 'causal_lsn',
+                   pg_catalog.date_trunc('second', (to_jsonb(d) ->> 'ahead_at')::timestamptz)::text
             FROM lindero.direction d WHERE name = $1
             """, [.text(settings.name)])
         guard let row = result.rows.first, let lsn = row[2].flatMap({ LSN($0) }) else { return nil }
         return Row(
             slot: row[0] ?? "", systemIdentifier: row[1] ?? "", startLSN: lsn, isPrepared: row[3] != nil,
             timeline: row[4].flatMap { Int($0) }, unfinishedTables: Set(SQLText.elements(ofArray: row[5] ?? "{}")),
-            foreignKeysWait: row[6] == "true", isSplit: row[7] != nil)
+            foreignKeysWait: row[6] == "true", isSplit: row[7] != nil, aheadAt: row[8])
     }
 
     /// Written once, when a slot is made or adopted.
@@ -74,6 +77,17 @@ struct DirectionRecord {
     func setTimeline(_ timeline: Int) async throws {
         _ = try await connection.query(
             "UPDATE lindero.direction SET timeline = $2::text::int WHERE name = $1", [.text(settings.name), .text("\(timeline)")])
+    }
+
+    /// Runs a look at how far the source has come; what it lacks is noted, since it may seem to have it once it has gone on.
+    func noting(_ look: () async throws -> Void) async throws {
+        do {
+            try await look()
+        } catch let failure as ReplicationFailure where failure.code == .targetAhead {
+            _ = try await connection.query(
+                "UPDATE lindero.direction SET ahead_at = coalesce(ahead_at, pg_catalog.clock_timestamp()) WHERE name = $1", [.text(settings.name)])
+            throw failure
+        }
     }
 
     /// Notes tables that are about to be added, or with none that all are whole.

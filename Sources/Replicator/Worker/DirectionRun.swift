@@ -181,6 +181,7 @@ struct DirectionRun: Sendable {
         // Told with the origin taken: whoever begins a split holds it, and a replica would carry what the split has to decide.
         if known.isSplit { throw DirectionSupervisor.splitHasBegun(settings) }
         try check.requireSame(systemIdentifier, known: known.systemIdentifier)
+        try check.requireNotAhead(known)
         guard known.slot == settings.slot else {
             throw ReplicationFailure(
                 .otherSlot,
@@ -190,7 +191,7 @@ struct DirectionRun: Sendable {
                 isBlocker: true)
         }
         let applied = max(progress, known.startLSN)
-        try await check.verify(slot: slot, appliedLSN: applied)
+        try await record.noting { try await check.verify(slot: slot, appliedLSN: applied) }
         return (applied, slot)
     }
 

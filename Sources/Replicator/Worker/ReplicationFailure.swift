@@ -14,6 +14,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case publicationTable = "publication_table"
         case otherSource = "other_source"
         case targetAhead = "target_ahead"
+        case sourceBehind = "source_behind"
         case changeRefused = "change_refused"
         case rowMissing = "row_missing"
         case rowIncomplete = "row_incomplete"

@@ -105,13 +105,29 @@ public struct SourceCheck: Sendable {
     /// Refuses a server that has not come as far as what was read of it.
     func requireReached(_ appliedLSN: LSN) async throws {
         let current = try await currentLSN()
-        guard appliedLSN <= current else {
-            throw ReplicationFailure(
-                .targetAhead,
-                "The target has changes up to \(appliedLSN), but \(settings.sourceName) has only reached \(current). "
-                    + "The source is an older copy or a failed-over standby.",
-                nextStep: "Point \(settings.sourceName) at the server that has the newer history.", isBlocker: true)
-        }
+        guard appliedLSN > current else { return }
+        // A standby may be on its way there.
+        let isBehind = try await connection.query("SELECT pg_catalog.pg_is_in_recovery()::text").firstValue == "true"
+        throw ReplicationFailure(
+            isBehind ? .sourceBehind : .targetAhead,
+            "The target has changes up to \(appliedLSN), but \(settings.sourceName) has only reached \(current). "
+                + (isBehind ? "It is a standby that has not got as far yet." : "The source is an older copy or a failed-over standby."),
+            nextStep: isBehind ? "Wait until it has, then `lindero run`." : stepWhenAhead, isBlocker: true)
+    }
+
+    /// Refuses a server that lacked what the target has when it was last looked at: it may have written as much since.
+    func requireNotAhead(_ known: DirectionRecord.Row) throws {
+        guard let since = known.aheadAt else { return }
+        throw ReplicationFailure(
+            .targetAhead,
+            "\(settings.targetName) has changes that \(settings.sourceName) lacked at \(since): it was an older copy or a failed-over standby, "
+                + "and what it has written since makes no difference to that.",
+            nextStep: stepWhenAhead, isBlocker: true)
+    }
+
+    private var stepWhenAhead: String {
+        "Point \(settings.sourceName) at the server that has the newer history, and say so on \(settings.targetName): UPDATE lindero.direction SET ahead_at = NULL "
+            + "WHERE name = \(SQLText.literal(settings.name)); then `lindero run`. If no server has it any more: \(settings.withOtherSource)"
     }
 
     /// Refuses a server whose history lacks what the target has: its positions may look right and mean other changes.

@@ -1,0 +1,1 @@
+ALTER TABLE lindero.direction DROP COLUMN ahead_at;
