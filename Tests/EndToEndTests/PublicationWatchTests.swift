@@ -63,6 +63,30 @@ import Testing
         #expect(try await worker.wait() == 0)
     }
 
+    /// Its changes come under the root's name, and key.
+    @Test func aPartitionThatTellsTooLittleIsRefused() async throws {
+        let scene = try await BadInputScene(
+            script: """
+                CREATE TABLE guest (id int, hotel int, k int NOT NULL, name text, PRIMARY KEY (id, hotel), UNIQUE (k, hotel)) PARTITION BY LIST (hotel);
+                CREATE TABLE first PARTITION OF guest FOR VALUES IN (1); CREATE TABLE second PARTITION OF guest FOR VALUES IN (2);
+                """, tables: "guest: { columns: { bot: \"*\" } }", replication: "heartbeat: 200ms")
+        _ = try await scene.source.execute("INSERT INTO guest SELECT i, 1 + i % 2, i, 'x' FROM generate_series(1, 10) i")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.source.execute("UPDATE guest SET name = 'y' WHERE id = 3")
+        try await scene.waitUntilEqual()
+        _ = try await scene.source.execute("ALTER TABLE second REPLICA IDENTITY USING INDEX second_k_hotel_key")
+        #expect(try await worker.wait(timeoutSeconds: 60) == 2)
+        #expect(worker.errors.contains("ALTER TABLE public.second REPLICA IDENTITY FULL;"), "\(worker.errors)")
+        let checked = try await scene.run(["check", "--json"])
+        #expect(checked.exitCode == 2 && checked.output.contains("replica_identity"), "\(checked.output)")
+        _ = try await scene.source.execute("ALTER TABLE second REPLICA IDENTITY FULL; UPDATE guest SET k = k + 100; DELETE FROM guest WHERE id < 3")
+        let again = try scene.start()
+        try await scene.waitUntilEqual()
+        again.terminate()
+        #expect(try await again.wait() == 0, "\(again.errors)")
+    }
+
     /// A new table under an old name is in no publication.
     @Test func aTableInThePlaceOfAnotherIsMissed() async throws {
         let scene = try await scene()

@@ -123,7 +123,8 @@ enum PreflightSQL {
                         SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = l.oid AND i.indimmediate
                           AND (i.indisprimary AND l.relreplident = 'd' OR i.indisreplident))
                       AND l.relreplident <> 'f'))
-               END AS leaf
+               END AS leaf,
+               CASE WHEN c.relkind = 'p' THEN \(PartitionIdentity.unlikeLeaf) END AS unlike
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.oid = ANY ($1::pg_catalog.oid[])
         """

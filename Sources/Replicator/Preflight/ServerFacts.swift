@@ -114,4 +114,6 @@ struct TableFacts: Sendable {
     var hasSequence = false
     /// A leaf partition whose changes can't be told apart, when this is a partitioned table.
     var leafWithoutIdentity: String?
+    /// One whose identity is not the root's.
+    var unlikeLeaf: String?
 }

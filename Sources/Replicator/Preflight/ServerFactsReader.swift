@@ -63,7 +63,7 @@ enum ServerFactsReader {
                 firingTriggers: row["triggers"].map { $0.split(separator: "\n").map { String($0) } } ?? [],
                 deferrableKeys: row["deferrable"].map { $0.split(separator: "\n").map { String($0) } } ?? [],
                 identityCandidate: row["candidate"], hasSequence: row["has_sequence"] == "t",
-                leafWithoutIdentity: row["leaf"])
+                leafWithoutIdentity: row["leaf"], unlikeLeaf: row["unlike"])
         }
         return facts
     }

@@ -63,6 +63,14 @@ struct SourceTableChecks {
                     fix: "ALTER TABLE \(leaf) REPLICA IDENTITY FULL; or give \(table.name) a primary key")
             ]
         }
+        // A split looks at more than keys, and has a check of its own.
+        if let leaf = facts.unlikeLeaf, configuration.backend == .replica {
+            return [
+                finding(
+                    severity, .replicaIdentity, object: leaf, PartitionIdentity.words(leaf, table.name.description),
+                    fix: PartitionIdentity.fix(leaf))
+            ]
+        }
         if table.kind == .partitioned { return [] }
         if table.replicaIdentity != .full, table.identityColumns.isEmpty {
             let why =

@@ -2,7 +2,8 @@ import PostgresClient
 import ReplicationCore
 
 /// Looks now and then whether the publication still sends what the direction carries. Whoever owns it may leave things out, a table that
-/// is dropped goes out of it, and one that gets another's name was never in it: the stream goes on without a word of that.
+/// is dropped goes out of it, and one that gets another's name was never in it: the stream goes on without a word of that. So it does of
+/// a partition that tells too little.
 struct PublicationWatch: Sendable {
     static let pollMilliseconds = 5_000
 
@@ -19,7 +20,9 @@ struct PublicationWatch: Sendable {
         let sent = (first?.publication.tables.keys).map { Array($0.filter(settings.includes)) } ?? []
         // Of somebody else's publication what it sends now is what it is to send.
         if PublicationCover.isOwn(settings), let first { try await first.require(sent + tables.filter { settings.includes($0) && !sent.contains($0) }, on: source) }
+        let identity = PartitionIdentity(settings: settings, source: source)
         while true {
+            if settings.backend == .replica { try await identity.require(sent) }
             try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
             // That there is none any more the stream says itself.
             guard let first, let now = try await PublicationCover.read(settings, on: source) else { continue }

@@ -15,6 +15,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case otherSource = "other_source"
         case targetAhead = "target_ahead"
         case sourceBehind = "source_behind"
+        case replicaIdentity = "replica_identity"
         case changeRefused = "change_refused"
         case rowMissing = "row_missing"
         case rowIncomplete = "row_incomplete"
