@@ -19,7 +19,6 @@ public struct CopyPreflight: Sendable {
 
     private func look(_ source: PostgresConnection, _ target: PostgresConnection) async throws -> [PreflightFinding] {
         let known = try await known(target)
-        if known?.isPrepared == true { return [] }
         var findings: [PreflightFinding] = []
         if known == nil {
             do {
@@ -41,7 +40,15 @@ public struct CopyPreflight: Sendable {
         // Where a table may not be read, its privileges are told.
         let filled = try await readable(present.subtracting(begun).sorted(), target)
         if !filled.isEmpty {
-            findings.append(finding(InitialSync.notEmpty(filled, settings), on: settings.targetName, object: filled[0].description))
+            let failure = try await InitialSync.notEmpty(filled, settings, on: target)
+            findings.append(finding(failure, on: settings.targetName, object: filled[0].description))
+        }
+        let trees = try await PartitionTrees.read(source, of: tables)
+        for partition in trees.missing(in: try await PartitionTrees.read(target, of: tables)) {
+            findings.append(
+                PreflightFinding(
+                    .warning, .partitionMissing, database: settings.targetName, object: partition.name.description,
+                    "partition \(partition.name) of \(partition.root) is not there: a row of it would make the worker wait", fix: partition.sql))
         }
         return findings
     }

@@ -40,6 +40,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case sequences
         case partitionTruncate = "partition_truncate"
         case partitionMove = "partition_move"
+        case partitionMissing = "partition_missing"
         case inheritance
         case enumOrder = "enum_order"
         case publicationMissing = "publication_missing"

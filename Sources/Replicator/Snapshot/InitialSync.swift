@@ -151,15 +151,37 @@ public struct InitialSync: Sendable {
     /// Rows that Lindero did not copy are somebody's: they are neither overwritten nor mixed with the source's.
     func requireEmpty(_ tables: [TableDescription], on target: PostgresConnection, after hint: String? = nil) async throws {
         let filled = try await target.filled(among: try await CatalogReader.names(target, matching: tables.map(\.name)))
-        if !filled.isEmpty { throw Self.notEmpty(filled, settings, after: hint) }
+        if !filled.isEmpty { throw try await Self.notEmpty(filled, settings, on: target, after: hint) }
     }
 
-    static func notEmpty(_ filled: [QualifiedName], _ settings: DirectionSettings, after hint: String? = nil) -> ReplicationFailure {
-        ReplicationFailure(
+    static func notEmpty(
+        _ filled: [QualifiedName], _ settings: DirectionSettings, on target: PostgresConnection, after hint: String? = nil
+    ) async throws -> ReplicationFailure {
+        let parts = try await target.query(
+            """
+            SELECT c.oid::pg_catalog.regclass::pg_catalog.text, i.inhparent::pg_catalog.regclass::pg_catalog.text
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+            WHERE c.relispartition AND (n.nspname, c.relname) IN (
+              SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]))) ORDER BY 1
+            """, [.text(SQLText.arrayLiteral(filled.map(\.schema))), .text(SQLText.arrayLiteral(filled.map(\.name)))]
+        ).rows
+        if let part = parts.first, let name = part[0], let parent = part[1] { return detached(name, parent, settings) }
+        return ReplicationFailure(
             .targetNotEmpty,
             "\(settings.targetName) already has rows in \(filled.map { "\($0)" }.joined(separator: ", ")), which Lindero did not copy.",
             nextStep: "Empty these tables, or adopt a slot with `replication: { snapshot: never, slot: … }` if their "
                 + "content is the source's at that slot's start." + (hint.map { " \($0)" } ?? ""), isBlocker: true)
+    }
+
+    /// Its rows are its root's, and some may have come since the source has another partition for them.
+    private static func detached(_ name: String, _ parent: String, _ settings: DirectionSettings) -> ReplicationFailure {
+        let target = settings.targetName
+        return ReplicationFailure(
+            .targetNotEmpty,
+            "\(name) is a table of its own on \(settings.sourceName), and a partition of \(parent) on \(target): it was detached, and its rows there are \(parent)'s still.",
+            nextStep: "Run on \(target): ALTER TABLE \(parent) DETACH PARTITION \(name); TRUNCATE \(name); then `lindero run`, which copies it, and beside it "
+                + "`lindero verify --repair --execute`, which brings the rows of \(parent) that have gone with it. Where \(parent) has other partitions on "
+                + "\(settings.sourceName) now, `lindero check` names them.", isBlocker: true)
     }
 }
 

@@ -118,6 +118,7 @@ public struct DirectionSupervisor: Sendable {
             // A definition that changed under a prepared statement mends itself when plans are made anew.
             attempt.failuresAtLSN += 1
             if cause.isSchemaChange, attempt.failuresAtLSN < 3 { return }
+            if cause.isWithoutPartition, let change, attempt.failuresAtLSN < 3, try await wait(forPartitionOf: change.table, &attempt) { return }
             guard setAside(for: error, &attempt) else { throw Self.refused(change, cause, settings) }
         case ApplyError.refusedLate(let commitLSN, let cause):
             guard attempt.lateLSN != commitLSN else { throw Self.refused(nil, cause, settings) }
@@ -287,6 +288,16 @@ extension DirectionSupervisor {
             "\(settings.name) stopped: \(settings.targetName) \(cause.kind) \(words(change)): \(cause). Nothing of that transaction was applied.",
             nextStep: cause.advice(row: "Mend the row or the constraint on \(settings.targetName)", on: settings.targetName)
                 + " and run `lindero run` again; it goes on at that transaction.")
+    }
+
+    /// Whether one was missing, and is there.
+    private func wait(forPartitionOf table: QualifiedName, _ attempt: inout Attempt) async throws -> Bool {
+        do {
+            return try await PartitionPause(settings: attempt.settings, state: state, logger: logger).wait(for: table)
+        } catch let error as PostgresError where error.passesForApplier {
+            try await pause(&attempt, because: error)
+            return true
+        }
     }
 
     private static func incompleteRow(_ change: FailedChange, _ settings: DirectionSettings) -> ReplicationFailure {

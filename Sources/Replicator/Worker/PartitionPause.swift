@@ -1,0 +1,52 @@
+import Logging
+import PostgresClient
+import ReplicationCore
+
+/// A direction whose target has no partition for a row, since the source has got one: it says which SQL makes it, makes it itself if it
+/// may, and goes on once it is there.
+struct PartitionPause: Sendable {
+    let settings: DirectionSettings
+    let state: DirectionState
+    let logger: Logger
+
+    /// - Returns: whether partitions were missing; else it is the row that does not fit.
+    /// - Throws: `PostgresError`, also where one can't be made.
+    func wait(for table: QualifiedName) async throws -> Bool {
+        var missing = try await missing(table)
+        guard !missing.isEmpty else { return false }
+        if settings.replication.ddl == .follow {
+            let sql = missing.map(\.sql).joined(separator: " ")
+            // One script, one transaction: all of it or nothing.
+            try await PostgresConnection.with(settings.target) { _ = try await $0.execute(sql) }
+            logger.notice("followed the source", metadata: ["direction": "\(settings.name)", "sql": "\(sql)"])
+            return true
+        }
+        let notice = DirectionNotice(settings: settings, logger: logger)
+        var said = ""
+        while !missing.isEmpty, !state.isDraining {
+            let problem =
+                "\(settings.targetName) lacks \(missing.count == 1 ? "a partition" : "\(missing.count) partitions") that \(settings.sourceName) "
+                + "has of \(table). \(settings.name) waits before the first row of it. Run on \(settings.targetName): "
+                + missing.map(\.sql).joined(separator: " ")
+            if problem != said { await notice.begin(state, as: .paused, because: problem) }
+            said = problem
+            try await Task.sleep(for: .milliseconds(SchemaPause.pollMilliseconds))
+            missing = try await self.missing(table)
+        }
+        await notice.end(state)
+        return true
+    }
+
+    private func missing(_ table: QualifiedName) async throws -> [PartitionTrees.Partition] {
+        let source = try await PostgresConnection.with(settings.source) { try await PartitionTrees.read($0, of: [table]) }
+        return source.missing(in: try await PostgresConnection.with(settings.target) { try await PartitionTrees.read($0, of: [table]) })
+    }
+}
+
+extension PostgresError {
+    /// A row has no partition to go to: a constraint of its table's would have a name.
+    var isWithoutPartition: Bool {
+        guard case .server(let error) = self else { return false }
+        return error.sqlState.rawValue == "23514" && error.constraint == nil
+    }
+}
