@@ -36,19 +36,22 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         sourceFunction: String? = nil
     ) {
         let routine = context.flatMap(ServerError.routine(in:))
-        // RAISE in a function may give any code to a text that quotes anything; a script's own block is not one.
-        let isRaised = sourceFunction == "exec_stmt_raise" && routine?.contains("inline_code_block") == false
-        let hidesText = sqlState.textQuotesValues || isRaised
+        // RAISE in a function may give any code to a text that quotes anything; a script's own block is not one. Nor may the text of a
+        // statement that a function has put together be shown: it may hold a row's values.
+        let isOfFunction = context.map { $0.contains("PL/pgSQL function ") && !$0.contains("inline_code_block") } ?? false
+        let isRaised = sourceFunction == "exec_stmt_raise" && isOfFunction
+        let hidesText = sqlState.textQuotesValues || isRaised || sqlState.class == "42" && isOfFunction
         self.sqlState = sqlState
         self.severity = severity
         self.message = hidesText ? sqlState.conditionName : message
         self.detail = hidesText ? nil : ServerError.safeDetail(detail, sqlState)
         self.hint = hidesText ? nil : hint
-        self.schema = schema
-        self.table = table
-        self.column = column ?? context.flatMap(ServerError.copyColumn(in:))
-        self.constraint = constraint
-        self.dataType = dataType
+        // So may the names that RAISE gives.
+        self.schema = isRaised ? nil : schema
+        self.table = isRaised ? nil : table
+        self.column = isRaised ? nil : column ?? context.flatMap(ServerError.copyColumn(in:))
+        self.constraint = isRaised ? nil : constraint
+        self.dataType = isRaised ? nil : dataType
         copyLine = context.flatMap(ServerError.copyLine(in:))
         self.routine = routine
         self.sourceFunction = sourceFunction
@@ -89,7 +92,7 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         if let constraint { text += ", constraint \"\(constraint)\"" }
         if let dataType { text += ", type \(dataType)" }
         if let copyLine { text += ", line \(copyLine) of the input" }
-        if sqlState.textQuotesValues || sourceFunction == "exec_stmt_raise", let routine { text += ", in \(routine)" }
+        if let routine, message == sqlState.conditionName || sourceFunction == "exec_stmt_raise" { text += ", in \(routine)" }
         text += " (SQLSTATE \(sqlState))"
         if let detail { text += ". \(detail)" }
         if let hint { text += ". Hint: \(hint)" }

@@ -62,6 +62,24 @@ import Testing
         }
     }
 
+    /// What a function raises or runs may be made of a row's values, names of objects included.
+    @Test(arguments: [
+        "RAISE 'x' USING ERRCODE = '42501', COLUMN = v, CONSTRAINT = v, TABLE = v, SCHEMA = v, DATATYPE = v;", "EXECUTE 'SELECT ' || quote_ident(v);",
+        "EXECUTE v;", "EXECUTE 'CREATE TABLE pg_temp.' || quote_ident(v) || ' (a int); CREATE TABLE pg_temp.' || quote_ident(v) || ' (a int)';",
+        "PERFORM 1 FROM pg_catalog.pg_class WHERE relname = v; EXECUTE 'SELECT 1 FROM ' || quote_ident(v);",
+    ]) func valuesDoNotShowInWhatAFunctionDoesWithThem(_ body: String) async throws {
+        try await withConnection { connection async throws in
+            _ = try await connection.execute("CREATE FUNCTION pg_temp.leak(v text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN \(body) END $$")
+            do {
+                _ = try await connection.query("SELECT pg_temp.leak($1)", [.text("secret 600")])
+                Issue.record("it was not refused")
+            } catch PostgresError.server(let error) {
+                let text = String(reflecting: error) + "\(error)"
+                #expect(!text.contains("600"), "\(text)")
+            }
+        }
+    }
+
     @Test func zeroByteInTextIsRefusedInsteadOfCuttingTheValue() async throws {
         try await withConnection { connection async throws in
             for parameter in [PostgresParameter.text("a\0b"), .textBytes([97, 0, 98])] {

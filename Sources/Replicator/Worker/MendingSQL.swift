@@ -51,9 +51,13 @@ enum MendingSQL {
                 return "-- \(table).\(name) was dropped or renamed on the source since; add it with its old type to go on."
             }
             return addition(of: column, to: table)
-        case .typeDiffers(let name, _):
+        case .typeDiffers(let name, let type):
             guard let column = source?.column(name) else {
                 return "-- \(table).\(name) was dropped or renamed on the source since; give it its old type to go on."
+            }
+            guard column.type != type else {
+                return "-- \(table).\(name) is what it is on the source by now, and the change that comes next is from before: give it its former type "
+                    + "until that has passed, then this one again."
             }
             return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) TYPE \(column.type) "
                 + "USING \(SQLText.identifier(name))::\(column.type);"

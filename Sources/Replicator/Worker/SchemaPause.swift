@@ -101,6 +101,11 @@ struct SchemaPause: Sendable {
             text += " Older rows may have values in \(unknown.joined(separator: ", ")) on \(settings.sourceName): once it streams, bring them "
                 + "with `lindero verify \(mismatch.table) --repair --execute`."
         }
+        let altered = mismatch.problems.compactMap { if case .typeDiffers(let name, _) = $0 { name } else { nil } }
+        if !altered.isEmpty, try await hasRows(mismatch.table) {
+            text += " If \(settings.sourceName) altered \(altered.joined(separator: ", ")) by a USING of its own, older rows have other values there: "
+                + "once it streams, bring them with `lindero verify \(mismatch.table) --repair --execute`."
+        }
         guard mismatch.isAdditive, let present else { return text }
         let twin = try await PostgresConnection.with(settings.target) { target in
             try await CatalogReader.tables(target, matching: [mismatch.table]).first

@@ -98,7 +98,8 @@ public struct SourceCheck: Sendable {
         return ReplicationFailure(
             .slotRecreated,
             "Replication slot \(settings.slot) on \(settings.sourceName) starts at \(confirmedLSN), but the target has "
-                + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else.",
+                + "changes up to \(appliedLSN) only. The slot was recreated or advanced by someone else, or \(settings.targetName) is an older copy "
+                + "of itself.",
             nextStep: settings.afterGap, isBlocker: true)
     }
 
