@@ -53,7 +53,8 @@ enum SchemaSQL {
           AND p.refobjid = ANY($1::oid[]) ORDER BY 1
         """
 
-    /// User-defined types that the tables' columns need, dependencies first: kind, oid, schema, name, extension.
+    /// User-defined types that the tables' columns need, dependencies first: kind, oid, schema, name, extension. Arrays come with
+    /// their elements' types; a domain has the category of what it stands for, an array's as well.
     static let types = """
         WITH RECURSIVE need AS (
           SELECT a.atttypid AS oid, 0 AS depth FROM pg_attribute a
@@ -73,8 +74,8 @@ enum SchemaSQL {
         FROM need JOIN pg_type t ON t.oid = need.oid JOIN pg_namespace n ON n.oid = t.typnamespace
         LEFT JOIN pg_depend p ON p.classid = 'pg_type'::regclass AND p.objid = t.oid AND p.deptype = 'e'
         LEFT JOIN pg_extension e ON e.oid = p.refobjid
-        WHERE t.oid >= 16384 AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND t.typcategory <> 'A'
-          AND t.typtype IN ('e', 'd', 'c', 'r', 'b')
+        WHERE t.oid >= 16384 AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND (t.typtype IN ('e', 'd', 'c', 'r') OR t.typtype = 'b' AND t.typcategory <> 'A')
         GROUP BY t.oid, t.typtype, n.nspname, t.typname, e.extname, e.extnamespace
         ORDER BY max(need.depth) DESC, t.oid
         """
