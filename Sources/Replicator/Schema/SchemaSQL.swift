@@ -53,10 +53,9 @@ enum SchemaSQL {
           AND p.refobjid = ANY($1::oid[]) ORDER BY 1
         """
 
-    /// User-defined types that the tables' columns need, dependencies first: kind, oid, schema, name, extension. Arrays come with
-    /// their elements' types; a domain has the category of what it stands for, an array's as well.
-    static let types = """
-        WITH RECURSIVE need AS (
+    /// Every type that the tables' columns need, and how deep below a column.
+    private static let need = """
+        need AS (
           SELECT a.atttypid AS oid, 0 AS depth FROM pg_attribute a
           WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
           UNION
@@ -69,6 +68,12 @@ enum SchemaSQL {
             UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
             UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) dependency
           WHERE need.depth < 64)
+        """
+
+    /// User-defined types that the tables' columns need, dependencies first: kind, oid, schema, name, extension. Arrays come with
+    /// their elements' types; a domain has the category of what it stands for, an array's as well.
+    static let types = """
+        WITH RECURSIVE \(need)
         SELECT t.oid::text, t.typtype, n.nspname, t.typname, max(need.depth) AS depth, e.extname,
                (SELECT en.nspname FROM pg_namespace en WHERE en.oid = e.extnamespace) AS extension_schema
         FROM need JOIN pg_type t ON t.oid = need.oid JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -85,18 +90,58 @@ enum SchemaSQL {
         SELECT CASE t.typtype
           WHEN 'e' THEN format('CREATE TYPE %I.%I AS ENUM (%s)', n.nspname, t.typname,
             (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid))
-          WHEN 'd' THEN format('CREATE DOMAIN %I.%I AS %s%s%s', n.nspname, t.typname,
-            format_type(t.typbasetype, t.typtypmod), CASE WHEN t.typdefault IS NULL THEN '' ELSE ' DEFAULT ' || t.typdefault END,
+          WHEN 'd' THEN format('CREATE DOMAIN %I.%I AS %s%s%s%s', n.nspname, t.typname, format_type(t.typbasetype, t.typtypmod),
+            \(collation("t.typcollation", of: "t.typbasetype", " COLLATE ")),
+            CASE WHEN t.typdefault IS NULL THEN '' ELSE ' DEFAULT ' || t.typdefault END,
             coalesce((SELECT string_agg(format(' CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), '' ORDER BY conname)
                       FROM pg_constraint WHERE contypid = t.oid AND contype = 'c'), '')
             || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END)
           WHEN 'c' THEN format('CREATE TYPE %I.%I AS (%s)', n.nspname, t.typname,
-            (SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
+            (SELECT string_agg(format('%I %s%s', attname, format_type(atttypid, atttypmod),
+                                      \(collation("attcollation", of: "atttypid", " COLLATE "))), ', ' ORDER BY attnum)
              FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped))
-          WHEN 'r' THEN (SELECT format('CREATE TYPE %I.%I AS RANGE (SUBTYPE = %s)', n.nspname, t.typname,
-            format_type(rngsubtype, NULL)) FROM pg_range WHERE rngtypid = t.oid)
+          WHEN 'r' THEN (SELECT format('CREATE TYPE %I.%I AS RANGE (SUBTYPE = %s%s%s, MULTIRANGE_TYPE_NAME = %I.%I)',
+              n.nspname, t.typname, format_type(rngsubtype, NULL),
+              (SELECT format(', SUBTYPE_OPCLASS = %I.%I', cn.nspname, c.opcname) FROM pg_opclass c
+               JOIN pg_namespace cn ON cn.oid = c.opcnamespace WHERE c.oid = rngsubopc AND NOT c.opcdefault),
+              \(collation("rngcollation", of: "rngsubtype", ", COLLATION = ")), mn.nspname, m.typname)
+            FROM pg_range JOIN pg_type m ON m.oid = rngmultitypid JOIN pg_namespace mn ON mn.oid = m.typnamespace
+            WHERE rngtypid = t.oid)
           END AS sql
         FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = $1::oid
+        """
+
+    /// A collation in SQL, after `words`, where it is another than its type's; else nothing.
+    private static func collation(_ collation: String, of type: String, _ words: String) -> String {
+        """
+        (SELECT format('\(words)%I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
+         WHERE o.oid = \(collation) AND o.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = \(type)))
+        """
+    }
+
+    /// Collations of the source's own that the tables are made with, through their types, indexes and expressions: schema, name, and
+    /// the statement that makes each. A locale stands in another column of the catalog in each version.
+    static let collations = """
+        WITH RECURSIVE \(need),
+        part(class, oid) AS (
+          SELECT 'pg_class'::regclass, member.oid FROM (\(members)) member
+          UNION SELECT 'pg_class'::regclass, i.indexrelid FROM (\(members)) member JOIN pg_index i ON i.indrelid = member.oid
+          UNION SELECT 'pg_class'::regclass, t.typrelid FROM need JOIN pg_type t ON t.oid = need.oid WHERE t.typtype = 'c'
+          UNION SELECT 'pg_type'::regclass, need.oid FROM need
+          UNION SELECT 'pg_attrdef'::regclass, d.oid FROM (\(members)) member JOIN pg_attrdef d ON d.adrelid = member.oid
+          UNION SELECT 'pg_constraint'::regclass, c.oid FROM (\(members)) member JOIN pg_constraint c ON c.conrelid = member.oid
+          UNION SELECT 'pg_constraint'::regclass, c.oid FROM need JOIN pg_constraint c ON c.contypid = need.oid)
+        SELECT DISTINCT n.nspname, o.collname,
+               format('CREATE COLLATION %I.%I (PROVIDER = %s, %s%s%s)', n.nspname, o.collname,
+                 CASE o.collprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
+                 CASE o.collprovider WHEN 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L', o.collcollate, o.collctype)
+                   ELSE format('LOCALE = %L', coalesce(version.columns->>'colllocale', version.columns->>'colliculocale', o.collcollate)) END,
+                 ', RULES = ' || quote_literal(version.columns->>'collicurules'),
+                 CASE WHEN NOT o.collisdeterministic THEN ', DETERMINISTIC = false' END) AS sql
+        FROM part JOIN pg_depend d ON d.classid = part.class AND d.objid = part.oid AND d.refclassid = 'pg_collation'::regclass
+        JOIN pg_collation o ON o.oid = d.refobjid JOIN pg_namespace n ON n.oid = o.collnamespace
+        CROSS JOIN LATERAL to_jsonb(o) AS version(columns)
+        WHERE n.nspname <> 'pg_catalog' ORDER BY 1, 2
         """
 
     /// The tables and their partitions.

@@ -28,6 +28,7 @@ struct SourceSchema: Sendable {
         for name in Set(tree.compactMap { $0["nspname"] }).sorted() where name != "public" {
             schema.beforeCopy.append("CREATE SCHEMA IF NOT EXISTS \(SQLText.identifier(name))")
         }
+        try await schema.addCollations(source, oids)
         try await schema.addTypes(source, oids)
         for row in try await source.query(SchemaSQL.sequences, [oids]).rows { schema.beforeCopy += [row["sql"] ?? ""] }
         let columns = Dictionary(grouping: try await source.query(SchemaSQL.columns, [oids]).rows) { $0["table"] ?? "" }
@@ -44,6 +45,15 @@ struct SourceSchema: Sendable {
                 SchemaStep(stage: .statistics, table: table.name.sql, sql: "ANALYZE \(table.name.sql)"))
         }
         return schema
+    }
+
+    private mutating func addCollations(_ source: PostgresConnection, _ oids: PostgresParameter) async throws {
+        for row in try await source.query(SchemaSQL.collations, [oids]).rows {
+            guard let schema = row["nspname"], let name = row["collname"], let sql = row["sql"] else { continue }
+            if schema != "public" { beforeCopy.append("CREATE SCHEMA IF NOT EXISTS \(SQLText.identifier(schema))") }
+            let collation = QualifiedName(schema: schema, name: name)
+            beforeCopy.append(Self.unless("pg_catalog.to_regcollation(\(SQLText.literal(collation.sql))) IS NOT NULL", sql))
+        }
     }
 
     private mutating func addTypes(_ source: PostgresConnection, _ oids: PostgresParameter) async throws {
