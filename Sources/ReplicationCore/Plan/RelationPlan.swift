@@ -172,6 +172,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case unownedColumn(String)
         /// The ownership rules speak of no table with that name. With its OID on the source, which stays when the name does not.
         case unknownTable(UInt32)
+        /// Values that have one of these are refused.
+        case missingLabels(MissingLabels)
     }
 
     public var table: QualifiedName
@@ -193,6 +195,7 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
             case .unownedColumn(let name): "Column \(table).\(name) is new on the source, and nobody owns it yet."
             case .identityAlways(let name):
                 "Column \(table).\(name) is GENERATED ALWAYS AS IDENTITY where it arrives, so that PostgreSQL refuses every update of it."
+            case .missingLabels(let missing): "Enum \(missing.type), in columns of \(table), lacks \(missing.list) on the target."
             case .withheldKey(let name): "Key column \(table).\(name) is private, so rows cannot be found on the target."
             }
         }.joined(separator: " ")

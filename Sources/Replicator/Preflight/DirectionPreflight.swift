@@ -53,7 +53,15 @@ struct DirectionPreflight {
             facts: try await ServerFactsReader.tables(target.connection, twins),
             unfinished: try await unfinished(target)
         ).findings()
+        findings += try await enums(target, tables).findings()
         return findings
+    }
+
+    private func enums(_ target: PreflightSide, _ tables: [TableDescription]) async throws(PostgresError) -> EnumChecks {
+        let lacks = try await EnumLabels.missing(tables, source: source.connection, target: target.connection) { table, column in
+            policy.tables[table]?.travels(column, from: source.name, to: target.name, backend: configuration.backend) ?? false
+        }
+        return EnumChecks(source: source.name, target: target.name, backend: configuration.backend, lacks: lacks)
     }
 
     /// What an initial copy needs of both servers.

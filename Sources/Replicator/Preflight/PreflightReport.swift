@@ -43,6 +43,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case partitionMissing = "partition_missing"
         case inheritance
         case enumOrder = "enum_order"
+        case enumLabel = "enum_label"
         case publicationMissing = "publication_missing"
         case publicationTable = "publication_table"
         case publicationColumns = "publication_columns"

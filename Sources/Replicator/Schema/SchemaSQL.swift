@@ -135,7 +135,8 @@ enum SchemaSQL {
                format('CREATE COLLATION %I.%I (PROVIDER = %s, %s%s%s)', n.nspname, o.collname,
                  CASE o.collprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
                  CASE o.collprovider WHEN 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L', o.collcollate, o.collctype)
-                   ELSE format('LOCALE = %L', coalesce(version.columns->>'colllocale', version.columns->>'colliculocale', o.collcollate)) END,
+                   ELSE format('LOCALE = %L', coalesce(
+                     version.columns->>'colllocale', version.columns->>'colliculocale', o.collcollate)) END,
                  ', RULES = ' || quote_literal(version.columns->>'collicurules'),
                  CASE WHEN NOT o.collisdeterministic THEN ', DETERMINISTIC = false' END) AS sql
         FROM part JOIN pg_depend d ON d.classid = part.class AND d.objid = part.oid AND d.refclassid = 'pg_collation'::regclass

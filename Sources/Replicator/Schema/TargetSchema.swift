@@ -18,7 +18,7 @@ struct TargetSchema {
     func prepare(willCreate: ([QualifiedName]) async throws -> Void) async throws -> SourceSchema {
         let present = try await CatalogReader.tables(target, matching: tables.map(\.name))
         let names = Set(present.map(\.name))
-        try check(present)
+        try check(present, try await EnumLabels.missing(tables, source: source, target: target, travels: settings.travels))
         let missing = tables.filter { !names.contains($0.name) }
         if !missing.isEmpty { try await willCreate(missing.map(\.name)) }
         let settings = settings
@@ -47,8 +47,11 @@ struct TargetSchema {
         }
     }
 
-    private func check(_ present: [TableDescription]) throws {
-        var mismatches: [String] = []
+    private func check(_ present: [TableDescription], _ lacks: [EnumLabels.Lack]) throws {
+        var mismatches = lacks.map { lack in
+            "\(SchemaMismatch(table: lack.table, problems: [.missingLabels(lack.missing)])) Run on \(settings.targetName): "
+                + lack.missing.sql
+        }
         for table in present {
             guard let original = tables.first(where: { $0.name == table.name }) else { continue }
             let problems = Self.problems(original: original, present: table) { settings.travels(table.name, $0) }

@@ -119,7 +119,9 @@ public struct DirectionSupervisor: Sendable {
             attempt.failuresAtLSN += 1
             if cause.isSchemaChange, attempt.failuresAtLSN < 3 { return }
             if cause.isWithoutPartition, let change, attempt.failuresAtLSN < 3, try await wait(forPartitionOf: change.table, &attempt) { return }
-            guard setAside(for: error, &attempt) else { throw Self.refused(change, cause, settings) }
+            if setAside(for: error, &attempt) { return }
+            guard let lack = try await missingLabels(change, cause) else { throw Self.refused(change, cause, settings) }
+            try await mend(lack, &attempt)
         case ApplyError.refusedLate(let commitLSN, let cause):
             guard attempt.lateLSN != commitLSN else { throw Self.refused(nil, cause, settings) }
             attempt.lateLSN = commitLSN
@@ -159,6 +161,19 @@ public struct DirectionSupervisor: Sendable {
         } else {
             try await SchemaPause(settings: attempt.settings, state: state, logger: logger).wait(for: mismatch)
         }
+    }
+
+    /// What the target's enums lack, where a change was refused for a label; `nil` where the source's table does not tell.
+    private func missingLabels(_ change: FailedChange?, _ cause: PostgresError) async throws -> SchemaMismatch? {
+        guard let table = change?.table, cause.isOfLabel else { return nil }
+        let lacks = try? await PostgresConnection.with(settings.target) { target in
+            try await PostgresConnection.with(settings.source) { source in
+                try await EnumLabels.missing(
+                    try await CatalogReader.tables(source, matching: [table]), source: source, target: target, travels: settings.travels)
+            }
+        }
+        guard let lacks, !lacks.isEmpty else { return nil }
+        return SchemaMismatch(table: table, problems: lacks.map { .missingLabels($0.missing) })
     }
 
     /// Orders a refused change into the quarantine, if its table allows that and it was not tried before.

@@ -102,7 +102,7 @@ extension SchemaMismatch {
         problems.allSatisfy { problem in
             switch problem {
             case .unownedColumn, .unknownTable: true
-            case .missingTable, .missingColumn, .typeDiffers, .generatedKey, .withheldKey, .identityAlways: false
+            case .missingTable, .missingColumn, .typeDiffers, .generatedKey, .withheldKey, .identityAlways, .missingLabels: false
             }
         }
     }

@@ -74,6 +74,8 @@ struct SchemaPause: Sendable {
 
     private func isMended(_ mismatch: SchemaMismatch, on target: PostgresConnection) async throws -> Bool {
         let table = try await CatalogReader.tables(target, matching: [mismatch.table]).first
+        let enums = mismatch.problems.compactMap { if case .missingLabels(let missing) = $0 { missing.type } else { nil } }
+        let labels = enums.isEmpty ? [:] : try await EnumLabels.labels(of: enums, target)
         return mismatch.problems.allSatisfy { problem in
             switch problem {
             case .missingTable: table != nil
@@ -81,6 +83,7 @@ struct SchemaPause: Sendable {
             case .typeDiffers(let name, let type): table?.column(name)?.type != type
             case .generatedKey(let name): table?.column(name)?.isGenerated == false
             case .identityAlways(let name): table?.column(name)?.identity != .always
+            case .missingLabels(let missing): Set(missing.labels.map(\.name)).isSubset(of: labels[missing.type] ?? [])
             // Only another configuration, and so a restart, mends this.
             case .withheldKey, .unownedColumn, .unknownTable: false
             }

@@ -228,4 +228,16 @@ import Testing
         #expect(await scene.finding(.matchNumbered)?.severity == .warning)
         await connection.close()
     }
+
+    /// A side may have labels of its own, and its services be known to keep them there.
+    @Test func labelsThatOneSideLacksAreToldOfWhatTravelsThere() async throws {
+        let scene = try await scene(
+            "CREATE TYPE mood AS ENUM ('low', 'high'); CREATE TABLE t (id int PRIMARY KEY, a mood, b int)",
+            "t: { match: [id], insert: bot, delete: bot, columns: { bot: [id, a], sync: [b] } }")
+        try await scene.run(on: .target, "ALTER TYPE mood ADD VALUE 'own'")
+        #expect(await scene.finding(.enumLabel) == nil)
+        try await scene.run(on: .source, "ALTER TYPE mood ADD VALUE 'mid' BEFORE 'high'")
+        let finding = try #require(await scene.finding(.enumLabel))
+        #expect(finding.severity == .warning && finding.database == "sync" && finding.message.contains("lacks 'mid'"))
+    }
 }

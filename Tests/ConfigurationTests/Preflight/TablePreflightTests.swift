@@ -178,6 +178,29 @@ import Testing
         #expect(await scene.finding(.typeMismatch)?.object == "t.e")
     }
 
+    @Test func enumThatLacksLabelsIsBlockedAndTheFixMendsIt() async throws {
+        let labels = "CREATE TYPE mood AS ENUM ('low', 'mid', 'it''s', 'high', 'top');"
+        let tables = "CREATE DOMAIN moods AS mood[]; CREATE TYPE pair AS (n int, ms moods); CREATE TABLE t (id int PRIMARY KEY, p pair[])"
+        let scene = try await PreflightScene.make(script: "")
+        try await scene.run(on: .source, labels + tables)
+        try await scene.run(on: .target, labels + tables)
+        #expect(await scene.finding(.enumLabel) == nil)
+        try await scene.run(
+            on: .target, "DROP TABLE t; DROP TYPE mood CASCADE; DROP TYPE pair; CREATE TYPE mood AS ENUM ('high', 'own', 'low');" + tables)
+        let report = await scene.report()
+        let finding = try #require(report.findings.first { $0.code == .enumLabel }, "\(report.findings)")
+        #expect(finding.severity == .blocker && finding.database == "sync")
+        #expect(finding.object == "mood" && finding.message.contains("t.p"))
+        #expect(finding.message.contains("lacks 'mid', 'it''s', 'top', which bot has"))
+        let fix = #"ALTER TYPE "public"."mood" ADD VALUE IF NOT EXISTS 'mid' BEFORE 'high'; "#
+            + #"ALTER TYPE "public"."mood" ADD VALUE IF NOT EXISTS 'it''s' BEFORE 'high'; "#
+            + #"ALTER TYPE "public"."mood" ADD VALUE IF NOT EXISTS 'top';"#
+        #expect(finding.fix == fix)
+        try await scene.run(on: .target, fix)
+        // Labels of its own do no harm where nothing goes back.
+        #expect(await scene.finding(.enumLabel) == nil)
+    }
+
     @Test func targetWithoutTheKeyIsBlockedAndTheFixMendsIt() async throws {
         let scene = try await PreflightScene.make()
         try await scene.run(on: .target, "ALTER TABLE \"Reservas\" DROP CONSTRAINT \"Reservas_pkey\"")

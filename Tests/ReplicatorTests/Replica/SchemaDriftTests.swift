@@ -1,4 +1,5 @@
 import Foundation
+import PostgresClient
 import ReplicationCore
 import TestSupport
 import Testing
@@ -255,22 +256,61 @@ import Testing
         }
     }
 
-    @Test func enumValueAddedOnTheSourceStopsWithTheCauseUntilTheTargetHasIt() async throws {
-        let pair = try await ReplicaPair("CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, m mood)")
-        let state = DirectionState()
-        let running = pair.start(state)
-        try await pair.apply("INSERT INTO t VALUES (1, 'a')", state)
-        _ = try await pair.source.execute("ALTER TYPE mood ADD VALUE 'b'")
-        _ = try await pair.source.execute("INSERT INTO t VALUES (2, 'b')")
-        let failure = await #expect(throws: ReplicationFailure.self) { try await running.value }
-        #expect(failure?.code == .changeRefused)
-        // The value itself is never printed.
-        #expect(failure?.message.contains("\"b\"") == false)
-        _ = try await pair.target.execute("ALTER TYPE mood ADD VALUE 'b'")
-        try await pair.streaming { again in
-            try await waitUntil("it streams") { again.phase == .streaming }
-            try await pair.catchUp(again)
+    private static let labelled = """
+        CREATE TYPE mood AS ENUM ('a', 'z'); CREATE DOMAIN moods AS mood[]; CREATE TYPE pair AS (n int, ms moods);
+        CREATE TABLE t (id int PRIMARY KEY, m mood, p pair);
+        """
+
+    @Test(arguments: ["(2, 'b', NULL)", "(2, NULL, ROW(1, '{a,b}'))"])
+    func labelAddedOnTheSourcePausesUntilTheTargetHasIt(row: String) async throws {
+        let pair = try await ReplicaPair(Self.labelled)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'a', NULL)", state)
+            for sql in ["b", "it''s"].map({ "ALTER TYPE mood ADD VALUE '\($0)' BEFORE 'z'" }) { _ = try await pair.source.execute(sql) }
+            _ = try await pair.source.execute("INSERT INTO t VALUES \(row)")
+            let problem = try await problem(state)
+            #expect(problem.contains("Enum mood, in columns of t, lacks 'b', 'it''s' on the target."), "\(problem)")
+            let sql = try #require(problem.components(separatedBy: "Run on sync: ").last)
+            _ = try await pair.target.execute(sql)
+            try await waitUntil("it goes on") { state.phase != .paused }
+            try await pair.catchUp(state)
             try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 2)
+            try await pair.expectSame("SELECT enum_range(NULL::mood)")
         }
+    }
+
+    @Test func labelAddedOnTheSourceIsFollowed() async throws {
+        var replication = ReplicationSettings()
+        replication.ddl = .follow
+        let pair = try await ReplicaPair(Self.labelled, replication: replication)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'a', NULL)", state)
+            for sql in ["'0' BEFORE 'a'", "'b' AFTER 'a'", "'zz'"] { _ = try await pair.source.execute("ALTER TYPE mood ADD VALUE \(sql)") }
+            _ = try await pair.source.execute("INSERT INTO t VALUES (2, 'b', NULL), (3, 'zz', NULL)")
+            try await waitUntil("it has followed") { try await pair.rows("SELECT 1 FROM t", on: pair.target).count == 3 }
+            try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 3)
+            try await pair.expectSame("SELECT enum_range(NULL::mood)")
+        }
+    }
+
+    /// What a split says, and a replica where the source no longer has the label.
+    @Test func adviceOnALabelThatIsMissingLeadsToCheck() async throws {
+        let pair = try await ReplicaPair(Self.labelled)
+        for (sql, isOfLabel) in [("'x'::mood", true), ("'{a,x}'::mood[]", true), ("'x'::int", false), ("'x'::bool", false)] {
+            let error = try #require(await #expect(throws: PostgresError.self) { try await pair.target.execute("SELECT \(sql)") })
+            let advice = error.advice(row: "Mend the row", on: "sync")
+            #expect(advice.contains("`lindero check`") == isOfLabel && advice.contains("ALTER TYPE; run that on sync") == isOfLabel, "\(advice)")
+        }
+    }
+
+    @Test func firstCopyIsRefusedWhereAnEnumLacksLabels() async throws {
+        let pair = try await FreshPair(Self.labelled + "INSERT INTO t VALUES (1, 'z', NULL)")
+        _ = try await pair.target.execute("CREATE TYPE mood AS ENUM ('a')")
+        let failure = await #expect(throws: ReplicationFailure.self) { try await pair.sync() }
+        #expect(failure?.code == .schemaDiffers)
+        #expect(failure?.message.contains(#"ALTER TYPE "public"."mood" ADD VALUE IF NOT EXISTS 'z';"#) == true)
+        _ = try await pair.target.execute("ALTER TYPE mood ADD VALUE 'z'")
+        try await pair.sync()
+        try await pair.expectSame("SELECT * FROM t")
     }
 }

@@ -24,10 +24,16 @@ import Testing
         await #expect(throws: (any Error).self) { try await pair.target.execute("SELECT array_fill('x'::text, '{9}')::tags") }
     }
 
+    /// The builds of 16 and 18 that the tests use come without ICU.
+    private static let hasICU = PostgresBinaries.defaultVersion == 15
+    private static let folding =
+        "CREATE COLLATION folding "
+        + (hasICU ? "(PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false)" : "(LOCALE = 'POSIX')")
+
     @Test func typesKeepTheirCollationsAndRangesTheirOrder() async throws {
         let pair = try await FreshPair(
             """
-            CREATE SCHEMA sorts; CREATE COLLATION sorts."Plain" (LOCALE = 'C'); CREATE COLLATION folding (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false);
+            CREATE SCHEMA sorts; CREATE COLLATION sorts."Plain" (LOCALE = 'C'); \(Self.folding);
             CREATE COLLATION indexed FROM "C"; CREATE COLLATION checked FROM "POSIX"; CREATE COLLATION unused FROM "C";
             CREATE DOMAIN code AS text COLLATE "C"; CREATE DOMAIN mail AS text COLLATE folding; CREATE DOMAIN more AS mail CHECK (VALUE COLLATE checked > '');
             CREATE TYPE named AS (n text COLLATE sorts."Plain", c code);
@@ -52,6 +58,7 @@ import Testing
         try await pair.expectSame(
             "SELECT collname, collprovider, collisdeterministic, collcollate FROM pg_collation WHERE oid >= 16384 AND collname <> 'unused' ORDER BY 1")
         try await #expect(pair.rows("SELECT 1 FROM pg_collation WHERE collname = 'unused'", on: pair.target).isEmpty)
+        guard Self.hasICU else { return }
         await #expect(throws: (any Error).self) { try await pair.target.execute("INSERT INTO t (id, m) VALUES (2, 'a@B')") }
     }
 }
