@@ -64,6 +64,25 @@ import Testing
         """
     }
 
+    /// Its values would be taken for others, by their place.
+    @Test func aCompositeWhoseAttributesStandInAnotherOrderIsRefusedAtEveryStart() async throws {
+        let pair = try await pair()
+        let alter = { (attributes: String) in
+            """
+            ALTER TABLE public.visits ALTER remark TYPE text USING NULL; DROP TYPE IF EXISTS public.c; CREATE TYPE public.c AS (\(attributes));
+            ALTER TABLE public.visits ALTER remark TYPE public.c USING NULL
+            """
+        }
+        _ = try await pair.bot.execute(alter("a int, b int"))
+        _ = try await pair.sync.execute("DELETE FROM public.visits; " + alter("b int, a int"))
+        try await expectRefusal(pair, ["public.c of ", #"("b" integer, "a" integer)"#])
+        _ = try await pair.sync.execute(alter("a int, b int"))
+        try await expectStart(pair)
+        _ = try await pair.sync.execute(alter("b int, a int"))
+        try await expectRefusal(pair, ["public.c of ", #"("b" integer, "a" integer)"#, #"("a" integer, "b" integer)"#, "lindero check"])
+        await pair.remove()
+    }
+
     /// Of two values that meet each side would take another one.
     @Test func anEnumWhoseLabelsStandInAnotherOrderIsRefusedForMaxAndMin() async throws {
         let pair = try await pair()

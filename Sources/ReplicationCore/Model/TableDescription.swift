@@ -92,6 +92,10 @@ public struct ColumnDescription: Sendable, Equatable {
     public var baseTypeOID: UInt32
     /// The base type's modifier (`atttypmod`, or the domain's); -1 for none.
     public var baseModifier: Int32
+    /// The base type with its modifier, as `type` is.
+    public var baseType: String
+    /// Types of the users' own under the base type, itself included, where it is no enum: what they are made of.
+    public var definitions: [TypeDefinition] = []
     /// `typarray` of the base type; 0 when it has none.
     public var baseArrayOID: UInt32
     /// The base type as a cast names it, without modifier; `nil` when a cast from text may read it otherwise than a
@@ -113,7 +117,7 @@ public struct ColumnDescription: Sendable, Equatable {
 
     public init(
         name: String, number: Int = 0, type: String, typeOID: UInt32 = 0, baseTypeOID: UInt32 = 0,
-        baseModifier: Int32 = -1, baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil,
+        baseModifier: Int32 = -1, baseType: String? = nil, baseArrayOID: UInt32 = 0, castName: String? = nil, equality: String? = nil,
         baseKind: String = "b", category: String = "", isNotNull: Bool = false, isGenerated: Bool = false,
         identity: Identity = .none, defaultExpression: String? = nil, missingValue: String? = nil
     ) {
@@ -123,6 +127,7 @@ public struct ColumnDescription: Sendable, Equatable {
         self.typeOID = typeOID
         self.baseTypeOID = baseTypeOID
         self.baseModifier = baseModifier
+        self.baseType = baseType ?? type
         self.baseArrayOID = baseArrayOID
         self.castName = castName
         self.equality = equality
@@ -134,6 +139,8 @@ public struct ColumnDescription: Sendable, Equatable {
         self.defaultExpression = defaultExpression
         self.missingValue = missingValue
     }
+
+    public var isDomain: Bool { typeOID != baseTypeOID }
 
     /// Whether TOAST may keep a value elsewhere: that of any type whose values differ in length.
     public var mayBeLarge: Bool { baseKind != "e" && !Self.fixedLengthOIDs.contains(baseTypeOID) }

@@ -164,6 +164,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case missingTable
         case missingColumn(String)
         case typeDiffers(String, targetType: String)
+        /// The types have one name and another meaning.
+        case definitionDiffers(String, TypeDifference)
         case generatedKey(String)
         case withheldKey(String)
         /// `GENERATED ALWAYS AS IDENTITY` on the target, where no update may name it.
@@ -191,6 +193,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
             case .unknownTable: "Table \(table) is none that lindero.yaml speaks of."
             case .missingColumn(let name): "Column \(table).\(name) does not exist on the target."
             case .typeDiffers(let name, let type): "Column \(table).\(name) is \(type) on the target, and another type on the source."
+            case .definitionDiffers(let name, let difference):
+                "Type \(difference.type) of \(table).\(name) is \(difference.source) on the source and \(difference.target) on the target."
             case .generatedKey(let name): "Key column \(table).\(name) is generated on the target."
             case .unownedColumn(let name): "Column \(table).\(name) is new on the source, and nobody owns it yet."
             case .identityAlways(let name):

@@ -1,7 +1,8 @@
 import PostgresClient
 import ReplicationCore
 
-/// Reads table descriptions from a database's catalog: three queries, however many tables there are.
+/// Reads table descriptions from a database's catalog: three queries, however many tables there are, and one more where
+/// columns have composites or arrays of the users' own.
 ///
 /// Left out: system schemas, `lindero`, `_prisma_migrations`, temporary tables, and tables that belong to an
 /// extension (the target gets those with the extension).
@@ -34,6 +35,7 @@ public enum CatalogReader {
             else { continue }
             tables[position].columns.append(column)
         }
+        try await addDefinitions(connection, to: &tables)
         let keys = uniqueIndexes(try await connection.query(CatalogSQL.uniqueIndexes, [oids]))
         for (oid, indexes) in keys {
             guard let position = positions[oid] else { continue }
@@ -93,11 +95,34 @@ public enum CatalogReader {
         else { return nil }
         return ColumnDescription(
             name: name, number: position, type: type, typeOID: typeOID, baseTypeOID: baseOID,
-            baseModifier: number(row["modifier"]) ?? -1, baseArrayOID: arrayOID, castName: row["cast_name"],
+            baseModifier: number(row["modifier"]) ?? -1, baseType: row["base_type"], baseArrayOID: arrayOID, castName: row["cast_name"],
             equality: row["equality"], baseKind: row["base_kind"] ?? "b", category: row["category"] ?? "",
             isNotNull: row["is_not_null"] == "t", isGenerated: row["is_generated"] == "t",
             identity: ColumnDescription.Identity(rawValue: row["identity"] ?? "") ?? .none,
             defaultExpression: row["default"], missingValue: row["missing"])
+    }
+
+    private static func addDefinitions(
+        _ connection: PostgresConnection, to tables: inout [TableDescription]
+    ) async throws(PostgresError) {
+        let types = Set(tables.flatMap(\.columns).filter(\.isOfParts).map(\.baseTypeOID))
+        if types.isEmpty { return }
+        var definitions: [UInt32: [TypeDefinition]] = [:]
+        let oids = PostgresParameter.text("{" + types.map { String($0) }.joined(separator: ",") + "}")
+        for row in try await connection.query(CatalogSQL.definitions, [oids]).rows {
+            guard let root: UInt32 = number(row["root"]), let type = row["type"], let kind = row["kind"] else { continue }
+            let known = definitions[root, default: []]
+            if known.last?.name != type { definitions[root, default: []].append(TypeDefinition(name: type, kind: kind, parts: [])) }
+            guard let part = row["part_type"], let oid: UInt32 = number(row["part_oid"]), let last = definitions[root]?.indices.last
+            else { continue }
+            definitions[root]?[last].parts.append(
+                TypeDefinition.Part(name: row["name"] ?? "", type: part, typeOID: oid, modifier: number(row["modifier"]) ?? -1))
+        }
+        for table in tables.indices {
+            for column in tables[table].columns.indices where tables[table].columns[column].isOfParts {
+                tables[table].columns[column].definitions = definitions[tables[table].columns[column].baseTypeOID] ?? []
+            }
+        }
     }
 
     private struct UniqueIndex {
@@ -139,5 +164,12 @@ public enum CatalogReader {
         // A deferrable primary key is no replica identity: PostgreSQL logs no key for it.
         case .default, .full: table.identityColumns = primary?.isImmediate == true ? table.primaryKey : []
         }
+    }
+}
+
+extension ColumnDescription {
+    /// Whether its type is made of others: a composite, an array or a range of the users' own.
+    fileprivate var isOfParts: Bool {
+        baseTypeOID >= TypeCompatibility.firstUserOID && (category == "A" || ["c", "r", "m"].contains(baseKind))
     }
 }

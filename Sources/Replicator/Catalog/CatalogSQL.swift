@@ -27,7 +27,9 @@ enum CatalogSQL {
             FROM domain JOIN pg_catalog.pg_type t ON t.oid = domain.base AND t.typtype = 'd')
         SELECT a.attrelid AS table, a.attname AS name, a.attnum AS number,
                pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.atttypid AS type_oid,
-               b.oid AS base_oid, coalesce(domain.modifier, a.atttypmod) AS modifier, b.typarray AS array_oid, b.typtype AS base_kind, b.typcategory AS category,
+               b.oid AS base_oid, coalesce(domain.modifier, a.atttypmod) AS modifier,
+               pg_catalog.format_type(b.oid, coalesce(domain.modifier, a.atttypmod)) AS base_type, b.typarray AS array_oid,
+               b.typtype AS base_kind, b.typcategory AS category,
                CASE WHEN b.oid <> 'pg_catalog.regclass'::pg_catalog.regtype AND NOT EXISTS (
                       SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = 'pg_catalog.text'::pg_catalog.regtype
                         AND c.casttarget = b.oid AND c.castmethod = 'f' AND c.oid >= 16384)
@@ -53,6 +55,29 @@ enum CatalogSQL {
              JOIN pg_catalog.pg_type b ON b.oid = coalesce(domain.base, t.oid)
         WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
         ORDER BY a.attrelid, a.attnum
+        """
+
+    /// `$1`: oids of types. One row for each part of each type of the users' own that is in them, or one for an enum.
+    static let definitions = """
+        WITH RECURSIVE need(root, type) AS (
+            SELECT t, t FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS t
+            UNION
+            SELECT need.root, part.type FROM need JOIN pg_catalog.pg_type t ON t.oid = need.type \(parts) WHERE part.type >= 16384)
+        SELECT need.root, pg_catalog.format_type(t.oid, -1) AS type, t.typtype AS kind, part.name,
+               pg_catalog.format_type(part.type, part.modifier) AS part_type, part.type AS part_oid, part.modifier
+        FROM need JOIN pg_catalog.pg_type t ON t.oid = need.type AND t.typtype IN ('c', 'd', 'e', 'r') LEFT \(joinedParts) ON true
+        ORDER BY need.root, need.type, part.number
+        """
+
+    /// What a type `t` is made of: `part`, with `name`, `type`, `modifier` and `number`; any number of rows.
+    static let parts = "CROSS \(joinedParts)"
+    private static let joinedParts = """
+        JOIN LATERAL (
+            SELECT '' AS name, t.typelem AS type, -1 AS modifier, 0 AS number WHERE t.typelem <> 0
+            UNION ALL SELECT '', t.typbasetype, t.typtypmod, 0 WHERE t.typtype = 'd'
+            UNION ALL SELECT a.attname, a.atttypid, a.atttypmod, a.attnum FROM pg_catalog.pg_attribute a
+              WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+            UNION ALL SELECT '', r.rngsubtype, -1, 0 FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) part
         """
 
     /// `$1`: oids of tables. One row for each key column of each valid unique index that is whole: no predicate,

@@ -70,12 +70,7 @@ enum EnumLabels {
             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS asked(t, c, place)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = asked.t AND a.attname = asked.c
             UNION
-            SELECT need.place, part.type FROM need JOIN pg_catalog.pg_type t ON t.oid = need.type CROSS JOIN LATERAL (
-                SELECT t.typelem AS type WHERE t.typelem <> 0
-                UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd'
-                UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
-                    WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-                UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) part)
+            SELECT need.place, part.type FROM need JOIN pg_catalog.pg_type t ON t.oid = need.type \(CatalogSQL.parts))
         SELECT n.nspname, t.typname, \(array(of: "t.oid")), min(need.place)::text
         FROM need JOIN pg_catalog.pg_type t ON t.oid = need.type AND t.typtype = 'e'
              JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace

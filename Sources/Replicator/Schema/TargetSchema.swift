@@ -27,7 +27,10 @@ struct TargetSchema {
             keeps: { !settings.replication.omitForeignColumns || settings.travels($0, $1) },
             travels: { settings.travels($0, $1) })
         let statements = schema.beforeCopy.filter { !$0.isEmpty }
-        if !statements.isEmpty { try await make(statements) }
+        if statements.isEmpty { return schema }
+        try await make(statements)
+        // A type that was there already may be another than the source's.
+        try check(try await CatalogReader.tables(target, matching: missing.map(\.name)), [])
         return schema
     }
 
@@ -76,6 +79,7 @@ struct TargetSchema {
             guard let same = present.column(column.name) else { return .missingColumn(column.name) }
             guard !same.isGenerated else { return nil }
             if present.refusesUpdates(of: column.name, key: original.rowKey(on: present)) { return .identityAlways(column.name) }
+            if let difference = TypeDifference.between(column, same) { return .definitionDiffers(column.name, difference) }
             let isUserType = column.baseTypeOID >= TypeCompatibility.firstUserOID
             let fits =
                 isUserType ? same.type == column.type : TypeCompatibility.fits(sourceOID: column.baseTypeOID, target: same)

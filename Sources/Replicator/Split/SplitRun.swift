@@ -117,6 +117,7 @@ struct SplitRun: Sendable {
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
                 tableIDs: tableIDs, historyLimitBytes: settings.historyBytes, storage: files.history(of: side))
         }
+        try await requireSameTypes(links)
         let binaryTypes = try await binaryTypes(links)
         let isBinary = binaryTypes != nil
         let tables = try await tables(links)
@@ -231,6 +232,20 @@ struct SplitRun: Sendable {
             var left = 2
             while left > 0, let isApplier = try await group.next() { if isApplier { left -= 1 } }
             group.cancelAll()
+        }
+    }
+
+    private func requireSameTypes(_ links: SidePair<Links>) async throws {
+        for side in Side.allCases {
+            let direction = settings[reading: side]
+            do {
+                try await direction.requireSameTypes(source: links[side].control, target: links[side.opposite].control)
+            } catch let mismatch as SchemaMismatch {
+                throw ReplicationFailure(
+                    .schemaDiffers, "\(direction.name): \(mismatch)",
+                    nextStep: "Run `lindero check`, and mend on \(direction.targetName) what it names, then `lindero run`; it goes on "
+                        + "where it stopped.", isBlocker: true)
+            }
         }
     }
 

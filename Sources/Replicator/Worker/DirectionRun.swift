@@ -31,6 +31,11 @@ struct DirectionRun: Sendable {
                 let (startLSN, slot) = try await position(target: target, check: check)
                 try await LeftTables(settings: settings, target: target).follow()
                 try await LeftColumns(settings: settings, target: target).follow()
+                do {
+                    try await settings.requireSameTypes(source: source, target: target)
+                } catch let mismatch as SchemaMismatch {
+                    throw ApplyError.schemaDiffers(mismatch)
+                }
                 var types: [UInt32: ColumnDescription]?
                 if allowsBinary { types = try await settings.binaryTypes(source: source, target: target) }
                 let spill = try await makeSpill()

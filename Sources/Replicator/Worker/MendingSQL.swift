@@ -32,7 +32,7 @@ enum MendingSQL {
         case .missingColumn(let name): source?.column(name) != nil
         case .typeDiffers(let name, let type): source?.column(name).map { $0.type != type } ?? false
         case .unownedColumn(let name): source?.column(name) != nil
-        case .generatedKey, .identityAlways, .withheldKey, .unknownTable, .missingLabels: true
+        case .generatedKey, .identityAlways, .withheldKey, .unknownTable, .missingLabels, .definitionDiffers: true
         }
     }
 
@@ -61,6 +61,8 @@ enum MendingSQL {
             }
             return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) TYPE \(column.type) "
                 + "USING \(SQLText.identifier(name))::\(column.type);"
+        case .definitionDiffers(let name, let difference):
+            return (difference.base == nil ? "-- " : "") + difference.mend(name, of: table)
         case .generatedKey(let name):
             return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) DROP EXPRESSION;"
         case .identityAlways(let name):
@@ -116,7 +118,9 @@ extension SchemaMismatch {
         problems.allSatisfy { problem in
             switch problem {
             case .missingColumn, .missingLabels: true
-            case .missingTable, .typeDiffers, .generatedKey, .withheldKey, .identityAlways, .unownedColumn, .unknownTable: false
+            case .missingTable, .typeDiffers, .definitionDiffers, .generatedKey, .withheldKey, .identityAlways, .unownedColumn,
+                .unknownTable:
+                false
             }
         }
     }

@@ -102,7 +102,9 @@ extension SchemaMismatch {
         problems.allSatisfy { problem in
             switch problem {
             case .unownedColumn, .unknownTable: true
-            case .missingTable, .missingColumn, .typeDiffers, .generatedKey, .withheldKey, .identityAlways, .missingLabels: false
+            case .missingTable, .missingColumn, .typeDiffers, .definitionDiffers, .generatedKey, .withheldKey, .identityAlways,
+                .missingLabels:
+                false
             }
         }
     }

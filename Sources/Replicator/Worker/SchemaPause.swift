@@ -81,6 +81,7 @@ struct SchemaPause: Sendable {
             case .missingTable: table != nil
             case .missingColumn(let name): table?.column(name) != nil
             case .typeDiffers(let name, let type): table?.column(name)?.type != type
+            case .definitionDiffers(let name, let difference): table?.column(name).map { !difference.isStill(in: $0) } ?? false
             case .generatedKey(let name): table?.column(name)?.isGenerated == false
             case .identityAlways(let name): table?.column(name)?.identity != .always
             case .missingLabels(let missing): Set(missing.labels.map(\.name)).isSubset(of: labels[missing.type] ?? [])

@@ -201,6 +201,62 @@ import Testing
         #expect(await scene.finding(.enumLabel) == nil)
     }
 
+    private static func column(_ type: String) -> String { "; CREATE TABLE t (id int PRIMARY KEY, p \(type))" }
+
+    /// Values of composites go by their place, and numbers are rounded, without an error.
+    @Test(arguments: [
+        ("CREATE TYPE c AS (a int, b int)", "CREATE TYPE c AS (b int, a int)", "c"),
+        ("CREATE TYPE c AS (a numeric)", "CREATE TYPE c AS (a numeric(5,1))", "c[]"),
+        ("CREATE TYPE c AS (a int)", "CREATE TYPE c AS (a int, b text)", "c"),
+        ("CREATE TYPE c AS (a int, b int); CREATE DOMAIN d AS c", "CREATE TYPE c AS (b int, a int); CREATE DOMAIN d AS c", "d"),
+        ("CREATE TYPE c AS (a int, b int); CREATE TYPE n AS (c c)", "CREATE TYPE c AS (b int, a int); CREATE TYPE n AS (c c)", "n"),
+        ("CREATE DOMAIN c AS numeric(9,4)", "CREATE DOMAIN c AS numeric(9,2)", "c[]"),
+        ("CREATE TYPE c AS RANGE (SUBTYPE = timestamp)", "CREATE TYPE c AS RANGE (SUBTYPE = date)", "c"),
+        ("CREATE TYPE c AS (a int)", "CREATE TYPE c AS ENUM ('a')", "c[]"),
+    ])
+    func typeThatIsMadeOfSomethingElseIsBlocked(source: String, target: String, type: String) async throws {
+        let scene = try await PreflightScene.make(script: "")
+        try await scene.run(on: .source, source + Self.column(type))
+        try await scene.run(on: .target, target + Self.column(type))
+        let finding = try #require(await scene.finding(.typeMismatch))
+        #expect(finding.severity == .blocker && finding.object == "t.p")
+        #expect(finding.message.hasPrefix("type public.c of column \"p\" of t is "), "\(finding)")
+        if target.contains("(b int, a int)") {
+            #expect(finding.message.hasSuffix(#"is ("b" integer, "a" integer) here and ("a" integer, "b" integer) in bot"#), "\(finding)")
+        }
+        let emptied = "DROP TABLE t; DROP TYPE c CASCADE; DROP DOMAIN IF EXISTS d; DROP TYPE IF EXISTS n;"
+        try await scene.run(on: .target, emptied + source + Self.column(type))
+        #expect(await scene.report().blockers == [])
+    }
+
+    /// Read as text, an attribute may be wider.
+    @Test func compositeWithMoreRoomTakesWhatComes() async throws {
+        let scene = try await PreflightScene.make(script: "")
+        try await scene.run(on: .source, "CREATE TYPE c AS (a int, b numeric(5,1), c varchar(3))" + Self.column("c[]"))
+        try await scene.run(on: .target, "CREATE TYPE c AS (a bigint, b numeric, c text)" + Self.column("c[]"))
+        #expect(await scene.report().blockers == [])
+    }
+
+    @Test func domainWithLessRoomIsToldAndTheFixMendsIt() async throws {
+        let scene = try await PreflightScene.make(script: "")
+        try await scene.run(on: .source, "CREATE DOMAIN d AS varchar(20)" + Self.column("d"))
+        try await scene.run(on: .target, "CREATE DOMAIN d AS varchar(5)" + Self.column("d"))
+        let finding = try #require(await scene.finding(.typeNarrower))
+        #expect(finding.message.contains("is character varying(5) here and character varying(20) in bot"), "\(finding)")
+        try await scene.run(on: .target, try #require(finding.fix))
+        #expect(await scene.finding(.typeNarrower) == nil)
+        #expect(await scene.report().blockers == [])
+    }
+
+    @Test(arguments: [("int", "smallint"), ("numeric(9,4)", "numeric(9,2)"), ("text", "int")])
+    func domainOverAnotherTypeIsBlockedAndTheFixMendsIt(source: String, target: String) async throws {
+        let scene = try await PreflightScene.make(script: "")
+        try await scene.run(on: .source, "CREATE DOMAIN d AS \(source); CREATE DOMAIN e AS d" + Self.column("e"))
+        try await scene.run(on: .target, "CREATE DOMAIN d AS \(target); CREATE DOMAIN e AS d" + Self.column("e"))
+        try await expectFixMends(.typeMismatch, in: scene, on: .target)
+        #expect(await scene.report().blockers == [])
+    }
+
     @Test func targetWithoutTheKeyIsBlockedAndTheFixMendsIt() async throws {
         let scene = try await PreflightScene.make()
         try await scene.run(on: .target, "ALTER TABLE \"Reservas\" DROP CONSTRAINT \"Reservas_pkey\"")

@@ -256,6 +256,46 @@ import Testing
         }
     }
 
+    @Test func typeThatIsMadeOfSomethingElsePausesBeforeTheFirstChange() async throws {
+        let table = "CREATE DOMAIN d AS numeric(9,\("%")); CREATE TABLE t (id int PRIMARY KEY, p c, ps c[], v d)"
+        let pair = try await ReplicaPair(
+            "CREATE TYPE c AS (a int, b int);" + table.replacing("%", with: "4"),
+            targetSchema: "CREATE TYPE c AS (b int, a int);" + table.replacing("%", with: "2"))
+        try await pair.streaming { state in
+            _ = try await pair.source.execute("INSERT INTO t VALUES (1, ROW(1, 2), ARRAY[ROW(3, 4)::c], 1.2345)")
+            let problem = try await problem(state)
+            #expect(problem.contains(#"Type public.c of t.p is ("a" integer, "b" integer) on the source and ("b" integer, "a" integer) on the target."#), "\(problem)")
+            #expect(problem.contains("Type public.d of t.v is numeric(9,4) on the source and numeric(9,2) on the target."), "\(problem)")
+            let sql = #"ALTER TABLE "public"."t" ALTER COLUMN "v" TYPE numeric(9,4) USING "v"::numeric(9,4);"#
+            #expect(problem.contains(sql), "\(problem)")
+            _ = try await pair.target.execute(
+                sql + "ALTER TYPE c RENAME TO former; CREATE TYPE c AS (a int, b int);"
+                    + "ALTER TABLE t ALTER p TYPE c USING NULL, ALTER ps TYPE c[] USING NULL")
+            try await waitUntil("it goes on") { state.phase != .paused }
+            try await pair.catchUp(state)
+            try await pair.expectSame("SELECT t::text FROM t")
+        }
+    }
+
+    /// Whether or not the table is there.
+    @Test(arguments: [true, false]) func firstCopyIsRefusedWhereATypeIsMadeOfSomethingElse(isThere: Bool) async throws {
+        let table = "CREATE TABLE t (id int PRIMARY KEY, p c, v d)"
+        let pair = try await FreshPair("CREATE TYPE c AS (a int, b int); CREATE DOMAIN d AS int;" + table + "; INSERT INTO t VALUES (1, ROW(1, 2), 100000)")
+        _ = try await pair.target.execute("CREATE TYPE c AS (b int, a int); CREATE DOMAIN d AS smallint;" + (isThere ? table : ""))
+        let failure = try #require(await #expect(throws: ReplicationFailure.self) { try await pair.sync() })
+        #expect(failure.code == .schemaDiffers)
+        for words in [
+            #"("a" integer, "b" integer) on the source and ("b" integer, "a" integer) on the target"#,
+            "Type public.d of t.v is integer on the source and smallint on the target", #"ALTER COLUMN "v" TYPE integer USING "v"::integer;"#,
+        ] { #expect(failure.message.contains(words), "\(failure.message)") }
+        #expect(try await pair.rows("SELECT 1 FROM t", on: pair.target).isEmpty)
+        _ = try await pair.target.execute(
+            #"ALTER TABLE t DROP p; DROP TYPE c; CREATE TYPE c AS (a int, b int); ALTER TABLE t ADD p c, ALTER COLUMN "v" TYPE integer"#)
+        try await pair.sync()
+        try await pair.expectSame("SELECT (p).a, (p).b, v FROM t")
+        try await pair.expectSame("SELECT indexname FROM pg_indexes WHERE tablename = 't'")
+    }
+
     private static let labelled = """
         CREATE TYPE mood AS ENUM ('a', 'z'); CREATE DOMAIN moods AS mood[]; CREATE TYPE pair AS (n int, ms moods);
         CREATE TABLE t (id int PRIMARY KEY, m mood, p pair);
