@@ -93,7 +93,7 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Observability",
-            dependencies: ["ReplicationCore", .product(name: "FlyingSocks", package: "FlyingFox")],
+            dependencies: ["ReplicationCore", .product(name: "FlyingFox", package: "FlyingFox")],
             resources: [.embedInCode("Page/status.css"), .embedInCode("Page/status.js")],
             swiftSettings: strict),
         .executableTarget(
@@ -129,7 +129,7 @@ let package = Package(
             name: "ObservabilityTests",
             dependencies: [
                 "Observability", "ReplicationCore", "TestSupport",
-                .product(name: "FlyingSocks", package: "FlyingFox"),
+                .product(name: "FlyingFox", package: "FlyingFox"),
             ],
             swiftSettings: strict),
         .testTarget(

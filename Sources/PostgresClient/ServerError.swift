@@ -36,10 +36,11 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
         sourceFunction: String? = nil
     ) {
         let routine = context.flatMap(ServerError.routine(in:))
-        // RAISE in a function may give any code to a text that quotes anything; a script's own block is not one. Nor may the text of a
-        // statement that a function has put together be shown: it may hold a row's values.
-        let isOfFunction = context.map { $0.contains("PL/pgSQL function ") && !$0.contains("inline_code_block") } ?? false
-        let isRaised = sourceFunction == "exec_stmt_raise" && isOfFunction
+        // RAISE in a function may give any code to a text that quotes anything, and so may the text of a statement that a function has put
+        // together: both may hold a row's values. A script's own block is no function. Of a context the language's name is in no language.
+        let frames = context?.split(separator: "\n").filter { $0.contains("PL/pgSQL") } ?? []
+        let isOfFunction = frames.contains { !$0.contains("inline_code_block") }
+        let isRaised = sourceFunction == "exec_stmt_raise" && (isOfFunction || frames.isEmpty)
         let hidesText = sqlState.textQuotesValues || isRaised || sqlState.class == "42" && isOfFunction
         self.sqlState = sqlState
         self.severity = severity

@@ -1,7 +1,10 @@
 import Foundation
 import PostgresClient
+import ReplicationCore
 import TestSupport
 import Testing
+
+@testable import Replicator
 
 /// Partitions come and go on the source without a word in the stream.
 @Suite struct PartitionDriftTests {
@@ -51,6 +54,32 @@ import Testing
         #expect(worker.errors.contains("followed the source"))
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
+    /// Another partition than the source's may take the row as well.
+    @Test func anyPlaceForTheRowWillDo() async throws {
+        let scene = try await scene()
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        try await scene.waitUntilEqual()
+        _ = try await scene.source.execute("CREATE TABLE later PARTITION OF guest FOR VALUES FROM (200) TO (300); INSERT INTO guest VALUES (201, 'c')")
+        try await worker.waitForErrors("lacks a partition")
+        _ = try await scene.target.execute("CREATE TABLE wide PARTITION OF guest FOR VALUES FROM (200) TO (1000)")
+        try await scene.waitUntilEqual()
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
+    /// A target that goes by bounds of its own lacks nothing.
+    @Test func aCoarserTargetLacksNoPartition() async throws {
+        let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY, name text) PARTITION BY RANGE (id)")
+        _ = try await scene.source.execute(Self.script.components(separatedBy: ";").dropFirst().joined(separator: ";"))
+        _ = try await scene.target.execute("CREATE TABLE whole PARTITION OF guest FOR VALUES FROM (0) TO (1000)")
+        let root = [QualifiedName(schema: "public", name: "guest")]
+        let (source, target) = (try await PartitionTrees.read(scene.source, of: root), try await PartitionTrees.read(scene.target, of: root))
+        #expect(source.partitions.count == 2 && source.missing(in: target).isEmpty)
+        _ = try await scene.target.execute("DROP TABLE whole")
+        #expect(source.missing(in: try await PartitionTrees.read(scene.target, of: root)).map(\.name.name) == ["high", "low"])
     }
 
     /// What came since it was detached is in it on the target, and is its root's.

@@ -87,6 +87,45 @@ import Testing
         #expect(try await again.wait() == 0, "\(again.errors)")
     }
 
+    /// What finds the row there is what counts: with FULL the primary key, if there is one.
+    @Test(arguments: [
+        ("", "", true), ("", "ALTER TABLE low REPLICA IDENTITY USING INDEX low_k_key", false), ("", "ALTER TABLE low REPLICA IDENTITY FULL", true),
+        ("ALTER TABLE guest REPLICA IDENTITY FULL", "", true), ("ALTER TABLE guest REPLICA IDENTITY FULL; ALTER TABLE guest DROP CONSTRAINT guest_pkey", "", false),
+    ]) func aPartitionTellsEnoughOrNot(_ made: (root: String, leaf: String, isEnough: Bool)) async throws {
+        let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY, k int NOT NULL) PARTITION BY RANGE (id)")
+        _ = try await scene.source.execute(
+            "CREATE TABLE low PARTITION OF guest FOR VALUES FROM (0) TO (100); CREATE UNIQUE INDEX low_k_key ON low (k); \(made.root); \(made.leaf)")
+        let options = ConnectionOptions(scene.sourceURL)
+        let settings = DirectionSettings(
+            sourceName: "bot", targetName: "sync", source: options, target: options, slot: "s", publication: "s", backend: .replica,
+            replication: ReplicationSettings(), policy: nil)
+        let misfit = try await PartitionIdentity(settings: settings, source: scene.source).misfit(among: [QualifiedName(schema: "public", name: "guest")])
+        #expect((misfit == nil) == made.isEnough)
+    }
+
+    /// Who holds a table, for hours maybe, keeps the watch from looking, and nothing else.
+    @Test func aTableThatIsHeldKeepsNoSignOfLifeWaiting() async throws {
+        let scene = try await BadInputScene(
+            script: "CREATE TABLE guest (id int PRIMARY KEY, name text) PARTITION BY RANGE (id); CREATE TABLE low PARTITION OF guest FOR VALUES FROM (0) TO (100)",
+            replication: "heartbeat: 200ms")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        let holder = try await BadInputScene.connect(scene.sourceURL)
+        _ = try await holder.execute("BEGIN; LOCK TABLE guest IN ACCESS EXCLUSIVE MODE")
+        let began = try #require(try await scene.source.execute("SELECT clock_timestamp()").firstValue)
+        try await waitUntil("signs of life come, for longer than the watch waits between two looks") {
+            try await scene.target.execute("SELECT FROM lindero.heartbeat WHERE sent_at > '\(began)'::timestamptz + interval '11 s'").rowCount == 1
+        }
+        _ = try await holder.execute("DROP TABLE guest; COMMIT")
+        await holder.close()
+        let dropped = try #require(try await scene.source.execute("SELECT clock_timestamp()").firstValue)
+        try await waitUntil("it goes on") {
+            try await scene.target.execute("SELECT FROM lindero.heartbeat WHERE sent_at > '\(dropped)'::timestamptz + interval '6 s'").rowCount == 1
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
     /// A new table under an old name is in no publication.
     @Test func aTableInThePlaceOfAnotherIsMissed() async throws {
         let scene = try await scene()

@@ -240,6 +240,22 @@ import Testing
         await pair.remove()
     }
 
+    /// Where a side went back, the other one's slot seems to be ahead: no new slot helps.
+    @Test func aSideThatWentBackIsToldFromASlotThatIsGone() async throws {
+        let pair = try await scene()
+        _ = try await pair.sync.execute(Self.dropSlots)
+        // More than bot has ever written.
+        _ = try await pair.sync.execute("UPDATE lindero.direction SET applied_lsn = 'FF/0' WHERE name = 'bot->sync'")
+        for arguments in [["run", "--http", "none"], ["slot", "renew", "sync"], ["slot", "renew", "sync", "--execute"]] {
+            let refused = try await pair.command(arguments)
+            #expect(refused.exitCode == 2)
+            #expect(refused.errors.contains("bot") && refused.errors.contains("older copy or a failed-over standby"), "\(refused.errors)")
+            #expect(refused.errors.contains("lindero rollback --lost bot"), "\(refused.errors)")
+        }
+        #expect(try await pair.sync.execute("SELECT FROM pg_replication_slots WHERE database = current_database()").rows.isEmpty)
+        await pair.remove()
+    }
+
     @Test func aSlotThatHasAllIsKeptUnlessItIsGivenUp() async throws {
         let pair = try await scene()
         try await set("status", "waits", "b-1", on: pair.sync)

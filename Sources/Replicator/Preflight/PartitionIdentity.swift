@@ -10,24 +10,27 @@ struct PartitionIdentity {
     let source: PostgresConnection
 
     /// Scalar: quoted name of a leaf of table `c` that puts less into the log than the root's identity says; NULL where there is none.
+    /// With FULL the primary key finds the row, if there is one.
     static let unlikeLeaf = """
         (SELECT min(l.oid::pg_catalog.regclass::pg_catalog.text)
          FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class l ON l.oid = p.relid
-         WHERE p.isleaf AND l.relkind = 'r' AND l.relreplident <> 'f' AND (c.relreplident = 'f' OR EXISTS (
-           \(key(of: "c")) EXCEPT \(key(of: "l")))))
+         WHERE p.isleaf AND l.relkind = 'r' AND l.relreplident <> 'f' AND (EXISTS (\(key(of: "c")) EXCEPT \(key(of: "l")))
+           OR c.relreplident = 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)))
         """
 
     private static func key(of table: String) -> String {
         """
         SELECT a.attname FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
-        WHERE i.indrelid = \(table).oid AND CASE \(table).relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END
+        WHERE i.indrelid = \(table).oid AND CASE \(table).relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END
         """
     }
 
-    /// - Throws: `ReplicationFailure` (`replica_identity`) for the first that can't.
-    func require(_ tables: [QualifiedName]) async throws {
-        guard !tables.isEmpty else { return }
+    /// The first that can't.
+    ///
+    /// - Throws: `PostgresError`.
+    func misfit(among tables: [QualifiedName]) async throws -> (leaf: String, failure: ReplicationFailure)? {
+        guard !tables.isEmpty else { return nil }
         let found = try await source.query(
             """
             SELECT root, leaf FROM (
@@ -37,11 +40,14 @@ struct PartitionIdentity {
                 SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))) AS roots
             WHERE leaf IS NOT NULL ORDER BY 1 LIMIT 1
             """, [.text(SQLText.arrayLiteral(tables.map(\.schema))), .text(SQLText.arrayLiteral(tables.map(\.name)))])
-        guard let row = found.rows.first, let root = row[0], let leaf = row[1] else { return }
-        throw ReplicationFailure(
-            .replicaIdentity, "On \(settings.sourceName) \(Self.words(leaf, root)).",
-            nextStep: "Run on \(settings.sourceName): \(Self.fix(leaf)) Then `lindero run`, and `lindero verify` for what was changed there before.",
-            isBlocker: true)
+        guard let row = found.rows.first, let root = row[0], let leaf = row[1] else { return nil }
+        return (
+            leaf,
+            ReplicationFailure(
+                .replicaIdentity, "On \(settings.sourceName) \(Self.words(leaf, root)).",
+                nextStep: "Run on \(settings.sourceName): \(Self.fix(leaf)) Then `lindero run`, and `lindero verify` for what was changed there before.",
+                isBlocker: true)
+        )
     }
 
     static func words(_ leaf: String, _ root: String) -> String {

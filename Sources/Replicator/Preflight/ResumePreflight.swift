@@ -51,11 +51,11 @@ public struct ResumePreflight: Sendable {
         guard let applied = row.firstValue.flatMap({ LSN($0) }) else { return }
         let reached = max(applied, known.startLSN)
         try await check.verify(slot: slot, appliedLSN: reached)
+        try await LeftTables(settings: settings, target: target).requireNone()
+        try await LeftColumns(settings: settings, target: target).requireNone()
         try await ReplicationConnection.with(settings.source) { stream in
             _ = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
         }
-        try await LeftTables(settings: settings, target: target).requireNone()
-        try await LeftColumns(settings: settings, target: target).requireNone()
     }
 }
 

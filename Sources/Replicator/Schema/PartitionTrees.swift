@@ -3,7 +3,7 @@ import ReplicationCore
 
 /// The partitions of both databases' tables, side by side: they are made, attached and detached without a word in the stream.
 struct PartitionTrees {
-    struct Partition {
+    struct Partition: Equatable {
         var root: QualifiedName
         var parent: QualifiedName
         var name: QualifiedName
@@ -50,7 +50,10 @@ struct PartitionTrees {
     func missing(in target: PartitionTrees) -> [Partition] {
         partitions.filter { partition in
             guard keys[partition.root] == target.keys[partition.root] else { return false }
-            return !target.partitions.contains { $0.parent == partition.parent && ($0.bound == partition.bound || $0.bound == "DEFAULT") }
+            let there = target.partitions.filter { $0.parent == partition.parent }.map(\.bound)
+            if there.contains(partition.bound) || there.contains("DEFAULT") { return false }
+            // Where none of those beside it is there either, the target goes by bounds of its own.
+            return there.isEmpty || partitions.contains { $0.parent == partition.parent && there.contains($0.bound) }
         }
     }
 }

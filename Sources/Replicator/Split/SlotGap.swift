@@ -22,8 +22,10 @@ struct SlotGapReader {
 
         /// From where on a worker reads: what either direction asks for.
         var start: LSN { min(outgoing.appliedLSN, incoming.context.lsn) }
-        /// What either direction knows of.
+        /// What either direction knows of the side's log.
         var reached: LSN { max(outgoing.appliedLSN, incoming.context.lsn) }
+        /// And of the other side's.
+        var reachedBack: LSN { max(incoming.appliedLSN, outgoing.context.lsn) }
     }
 
     let settings: SplitSettings
@@ -35,19 +37,27 @@ struct SlotGapReader {
 
     /// - Throws: `ReplicationFailure` where another slot would not help; `PostgresError`.
     func read() async throws -> SlotGap {
-        let target = sides[side.opposite]
-        guard let known = try await DirectionRecord(connection: target, settings: outgoing).read() else { throw notBegun(outgoing) }
-        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
-        try check.requireNotAhead(known)
+        let place = try await place()
+        // Of the other side, too: where it went back, what it has is less than what is noted here of it.
+        for (side, reached) in [(side, place.reached), (side.opposite, place.reachedBack)] { try await requireHistory(of: side, upTo: reached) }
         try await check.verifyPublication()
-        let (failure, place) = try await failure()
-        try await check.requireReached(place.reached)
-        try await ReplicationConnection.with(settings.options(side)) { stream in
-            _ = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: place.reached)
-        }
-        let time = try await target.query(
+        let (failure, _) = try await failure()
+        let time = try await sides[side.opposite].query(
             "SELECT pg_catalog.date_trunc('second', sent_at)::text FROM lindero.heartbeat WHERE direction = $1", [.text(outgoing.name)])
         return SlotGap(slot: outgoing.slot, reason: failure?.message, since: place.outgoing.appliedLSN, time: time.firstValue)
+    }
+
+    private func requireHistory(of side: Side, upTo reached: LSN) async throws {
+        let direction = settings[reading: side]
+        let check = SourceCheck(settings: direction, connection: sides[side])
+        let record = DirectionRecord(connection: sides[side.opposite], settings: direction)
+        guard let known = try await record.read() else { throw notBegun(direction) }
+        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+        try check.requireNotAhead(known)
+        try await check.requireReached(reached)
+        try await ReplicationConnection.with(settings.options(side)) { stream in
+            _ = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
+        }
     }
 
     /// Why a worker could not read on; `nil` where it could.

@@ -75,14 +75,14 @@ public struct SlotRenewal: Sendable {
         let reader = SlotGapReader(settings: settings, side: side, sides: sides)
         let gap = try await reader.read()
         guard gap.reason != nil || givesUp else { throw whole(gap) }
-        // What was compared before says nothing any more.
-        _ = try await sides[.other].query(
-            "DELETE FROM lindero.verification WHERE direction = $1",
-            [.text(VerifyDirection(source: settings.name(.origin), target: settings.name(.other), backend: .split).name)])
         let place = try await reader.place()
         let time = try await here.query("SELECT \(PostgresTime.sql("pg_catalog.clock_timestamp()"))").firstValue.flatMap { Int64($0) }
         let lsn = try await makeSlot(here)
         try afterStep()
+        // What was compared before says nothing any more, also what began while the slot was waited for.
+        _ = try await sides[.other].query(
+            "DELETE FROM lindero.verification WHERE direction = $1",
+            [.text(VerifyDirection(source: settings.name(.origin), target: settings.name(.other), backend: .split).name)])
         let renewed = SplitProgress.renewed(
             outgoing: place.outgoing, incoming: place.incoming, at: lsn, time: PostgresTime(microseconds: time ?? 0))
         try await SplitProgressStore(connection: here, direction: incoming.name).begin(renewed.incoming)

@@ -117,7 +117,6 @@ struct SplitRun: Sendable {
                 ownOrigin: origins[side.rawValue], outgoing: positions[side], incoming: positions[side.opposite],
                 tableIDs: tableIDs, historyLimitBytes: settings.historyBytes, storage: files.history(of: side))
         }
-        try await requireSameTypes(links)
         let binaryTypes = try await binaryTypes(links)
         let isBinary = binaryTypes != nil
         let tables = try await tables(links)
@@ -127,14 +126,26 @@ struct SplitRun: Sendable {
                 side: side, settings: settings[reading: side], tableIDs: tableIDs, echoedTables: echoed[side],
                 binaryTables: isBinary ? tables[side] : [:], former: former)
         }
+        let reached = SidePair { max(positions[$0].appliedLSN, positions[$0.opposite].context.lsn) }
+        // Of both before a slot is looked at: where a side went back, the other one's slot seems to be ahead.
+        for side in Side.allCases { try await requireHistory(of: side, links, upTo: reached[side]) }
         for side in Side.allCases {
-            let reached = max(positions[side].appliedLSN, positions[side.opposite].context.lsn)
-            try await start(side, links, readers[side], reached: reached, isBinary: isBinary)
+            try await start(side, links, readers[side], reached: reached[side], isBinary: isBinary)
         }
         let ledger = SplitLedger(readers: readers, progress: positions, settings: settings, files: files, whole: whole)
         let match = settings[reading: .origin].policy?.tables.mapValues(\.match) ?? [:]
         let echoes = SidePair { EchoFilter(ownOrigin: origins[$0.rawValue], match: match) }
         try await runTogether(links, ledger, layouts, echoes, binaryTypes, former)
+    }
+
+    /// Refuses a side that has not, or no longer, what the other one got from it.
+    private func requireHistory(of side: Side, _ links: SidePair<Links>, upTo reached: LSN) async throws {
+        let check = SourceCheck(settings: settings[reading: side], connection: links[side].control)
+        let record = DirectionRecord(connection: links[side.opposite].target, settings: settings[reading: side])
+        guard let known = try await record.read() else { throw ProgressError.noRow }
+        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
+        try check.requireNotAhead(known)
+        try await record.noting { try await check.requireReached(reached) }
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -150,11 +161,7 @@ struct SplitRun: Sendable {
         let slot = try await check.slot()
         guard let known = try await record.read() else { throw ProgressError.noRow }
         try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
-        try check.requireNotAhead(known)
-        try await record.noting {
-            try await check.verify(slot: slot, appliedLSN: reader.startLSN)
-            try await check.verify(slot: slot, appliedLSN: reached)
-        }
+        try await check.verify(slot: slot, appliedLSN: reader.startLSN)
         let stream = links[side].stream
         let timeline = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
         if timeline != known.timeline { try await record.setTimeline(timeline) }
@@ -213,7 +220,7 @@ struct SplitRun: Sendable {
                     settings: direction, state: states[side], logger: logger, processID: appliers[target.rawValue])
                 group.addTask { try await heartbeat.run(); return false }
                 group.addTask { try await locks.run(); return false }
-                let publication = PublicationWatch(settings: direction, source: links[side].control, tables: [])
+                let publication = PublicationWatch(settings: direction, tables: [])
                 group.addTask { try await publication.run(); return false }
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }
@@ -235,31 +242,26 @@ struct SplitRun: Sendable {
         }
     }
 
-    private func requireSameTypes(_ links: SidePair<Links>) async throws {
+    /// By the side that is read; `nil` where one of the streams has to be text, and so both.
+    ///
+    /// - Throws: `ReplicationFailure` where a type of the users' own is not the same on both sides.
+    private func binaryTypes(_ links: SidePair<Links>) async throws -> SidePair<[UInt32: ColumnDescription]>? {
+        var types = SidePair<[UInt32: ColumnDescription]?> { _ in nil }
         for side in Side.allCases {
             let direction = settings[reading: side]
+            let pairs = try await TablePairs.read(direction, source: links[side].control, target: links[side.opposite].control)
             do {
-                try await direction.requireSameTypes(source: links[side].control, target: links[side.opposite].control)
+                try pairs.requireSameTypes()
             } catch let mismatch as SchemaMismatch {
                 throw ReplicationFailure(
                     .schemaDiffers, "\(direction.name): \(mismatch)",
                     nextStep: "Run `lindero check`, and mend on \(direction.targetName) what it names, then `lindero run`; it goes on "
                         + "where it stopped.", isBlocker: true)
             }
+            types[side] = pairs.binaryTypes()
         }
-    }
-
-    /// By the side that is read; `nil` where one of the streams has to be text, and so both.
-    private func binaryTypes(_ links: SidePair<Links>) async throws -> SidePair<[UInt32: ColumnDescription]>? {
-        var types = SidePair<[UInt32: ColumnDescription]> { _ in [:] }
-        for side in Side.allCases {
-            guard allowsBinary,
-                let found = try await settings[reading: side].binaryTypes(
-                    source: links[side].control, target: links[side.opposite].control)
-            else { return nil }
-            types[side] = found
-        }
-        return types
+        guard allowsBinary, let origin = types[.origin], let other = types[.other] else { return nil }
+        return SidePair(origin: origin, other: other)
     }
 
     /// The tables of each side as they are now.

@@ -31,13 +31,13 @@ struct DirectionRun: Sendable {
                 let (startLSN, slot) = try await position(target: target, check: check)
                 try await LeftTables(settings: settings, target: target).follow()
                 try await LeftColumns(settings: settings, target: target).follow()
+                let pairs = try await TablePairs.read(settings, source: source, target: target)
                 do {
-                    try await settings.requireSameTypes(source: source, target: target)
+                    try pairs.requireSameTypes()
                 } catch let mismatch as SchemaMismatch {
                     throw ApplyError.schemaDiffers(mismatch)
                 }
-                var types: [UInt32: ColumnDescription]?
-                if allowsBinary { types = try await settings.binaryTypes(source: source, target: target) }
+                let types = allowsBinary ? pairs.binaryTypes() : nil
                 let spill = try await makeSpill()
                 do {
                     try await stream(
@@ -80,7 +80,7 @@ struct DirectionRun: Sendable {
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
         var copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
         let newestCopy = copied.values.max() ?? .zero
-        let publication = PublicationWatch(settings: settings, source: source, tables: Array(copied.keys))
+        let publication = PublicationWatch(settings: settings, tables: Array(copied.keys))
         let twoPhase = try await TwoPhaseStart(settings: settings, source: source, target: target)
             .decide(slot, startLSN: startLSN, newestCopy: newestCopy)
         let isTwoPhase = twoPhase == true

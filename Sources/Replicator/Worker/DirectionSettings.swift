@@ -103,31 +103,6 @@ extension DirectionSettings {
 }
 
 extension DirectionSettings {
-    /// What a binary stream needs to know: a column for each type of the source's own, by the type's OID.
-    ///
-    /// - Returns: `nil` where a column has another binary form on the other side, or none that means the same there.
-    func binaryTypes(
-        source: PostgresConnection, target: PostgresConnection
-    ) async throws -> [UInt32: ColumnDescription]? {
-        let names = try await CatalogReader.publishedTables(source, publication: publication)
-        var types: [UInt32: ColumnDescription] = [:]
-        guard !names.isEmpty else { return types }
-        async let targetTables = CatalogReader.tables(target, matching: names)
-        let sourceTables = try await CatalogReader.tables(source, matching: names)
-        let there = Dictionary(try await targetTables.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        for table in sourceTables {
-            guard let other = there[table.name] else { continue }
-            for column in table.columns {
-                // The stream has one format: a column that stays behind decides it too.
-                if !TypeCompatibility.hasPortableBinary(column) { return nil }
-                if column.typeOID >= TypeCompatibility.firstUserOID { types[column.typeOID] = column }
-                guard travels(table.name, column.name), let same = other.column(column.name) else { continue }
-                if !TypeCompatibility.isBinarySafe(source: column, target: same) { return nil }
-            }
-        }
-        return types
-    }
-
     /// Foreign keys and ordinary triggers of the target must not fire for rows that have been checked at the source.
     var applyOptions: ConnectionOptions {
         var options = target

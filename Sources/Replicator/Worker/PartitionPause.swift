@@ -10,36 +10,39 @@ struct PartitionPause: Sendable {
     let logger: Logger
 
     /// - Returns: whether partitions were missing; else it is the row that does not fit.
-    /// - Throws: `PostgresError`, also where one can't be made.
+    /// - Throws: `PostgresError`.
     func wait(for table: QualifiedName) async throws -> Bool {
-        var missing = try await missing(table)
+        let before = try await target(table)
+        let source = try await PostgresConnection.with(settings.source) { try await PartitionTrees.read($0, of: [table]) }
+        let missing = source.missing(in: before)
         guard !missing.isEmpty else { return false }
+        let sql = missing.map(\.sql).joined(separator: " ")
+        var doubt = ""
         if settings.replication.ddl == .follow {
-            let sql = missing.map(\.sql).joined(separator: " ")
-            // One script, one transaction: all of it or nothing.
-            try await PostgresConnection.with(settings.target) { _ = try await $0.execute(sql) }
-            logger.notice("followed the source", metadata: ["direction": "\(settings.name)", "sql": "\(sql)"])
-            return true
+            do {
+                // One script, one transaction: all of it or nothing.
+                try await PostgresConnection.with(settings.target) { _ = try await $0.execute(sql) }
+                logger.notice("followed the source", metadata: ["direction": "\(settings.name)", "sql": "\(sql)"])
+                return true
+            } catch let error as PostgresError where !error.passesForApplier {
+                doubt = " It was tried, and refused: \(error)."
+            }
         }
         let notice = DirectionNotice(settings: settings, logger: logger)
-        var said = ""
-        while !missing.isEmpty, !state.isDraining {
-            let problem =
-                "\(settings.targetName) lacks \(missing.count == 1 ? "a partition" : "\(missing.count) partitions") that \(settings.sourceName) "
-                + "has of \(table). \(settings.name) waits before the first row of it. Run on \(settings.targetName): "
-                + missing.map(\.sql).joined(separator: " ")
-            if problem != said { await notice.begin(state, as: .paused, because: problem) }
-            said = problem
+        await notice.begin(
+            state, as: .paused,
+            because: "\(settings.targetName) lacks \(missing.count == 1 ? "a partition" : "\(missing.count) partitions") that \(settings.sourceName) "
+                + "has of \(table). \(settings.name) waits before the first row of it. Run on \(settings.targetName): \(sql)\(doubt)")
+        // Whatever is made there may be the place for the row: then it is tried.
+        while !state.isDraining, try await target(table).partitions == before.partitions {
             try await Task.sleep(for: .milliseconds(SchemaPause.pollMilliseconds))
-            missing = try await self.missing(table)
         }
         await notice.end(state)
         return true
     }
 
-    private func missing(_ table: QualifiedName) async throws -> [PartitionTrees.Partition] {
-        let source = try await PostgresConnection.with(settings.source) { try await PartitionTrees.read($0, of: [table]) }
-        return source.missing(in: try await PostgresConnection.with(settings.target) { try await PartitionTrees.read($0, of: [table]) })
+    private func target(_ table: QualifiedName) async throws -> PartitionTrees {
+        try await PostgresConnection.with(settings.target) { try await PartitionTrees.read($0, of: [table]) }
     }
 }
 

@@ -4,30 +4,68 @@ import ReplicationCore
 /// Looks now and then whether the publication still sends what the direction carries. Whoever owns it may leave things out, a table that
 /// is dropped goes out of it, and one that gets another's name was never in it: the stream goes on without a word of that. So it does of
 /// a partition that tells too little.
+///
+/// On a session of its own, since to look takes locks on the tables; a look that fails, for these or anything else, says nothing.
 struct PublicationWatch: Sendable {
     static let pollMilliseconds = 5_000
 
     let settings: DirectionSettings
-    let source: PostgresConnection
     /// What Lindero's own publication has when the stream begins, unless somebody has taken it out; no more than that is looked for.
     let tables: [QualifiedName]
 
+    private struct Seen {
+        /// What the publication sent at the first look.
+        var first: PublicationCover?
+        /// A partition that told too little at the last one. It may have been made a moment ago, and be about to get its identity.
+        var suspect: String?
+    }
+
     /// Runs until cancelled.
     ///
-    /// - Throws: `ReplicationFailure` (`publication_table`) once something is left out; `PostgresError`.
+    /// - Throws: `ReplicationFailure` once something is left out (`publication_table`), or told too little (`replica_identity`).
     func run() async throws {
-        let first = try await PublicationCover.read(settings, on: source)
-        let sent = (first?.publication.tables.keys).map { Array($0.filter(settings.includes)) } ?? []
-        // Of somebody else's publication what it sends now is what it is to send.
-        if PublicationCover.isOwn(settings), let first { try await first.require(sent + tables.filter { settings.includes($0) && !sent.contains($0) }, on: source) }
-        let identity = PartitionIdentity(settings: settings, source: source)
+        var seen = Seen()
         while true {
-            if settings.backend == .replica { try await identity.require(sent) }
-            try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
-            // That there is none any more the stream says itself.
-            guard let first, let now = try await PublicationCover.read(settings, on: source) else { continue }
-            try await now.require(sent, since: first, on: source)
+            do {
+                try await PostgresConnection.with(options) { source in
+                    while true {
+                        try await look(source, &seen)
+                        try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
+                    }
+                }
+            } catch is PostgresError {
+                try await Task.sleep(for: .milliseconds(Self.pollMilliseconds))
+            }
         }
+    }
+
+    private var options: ConnectionOptions {
+        var options = settings.source
+        options.settings += [(name: "lock_timeout", value: "100ms"), ConnectionOptions.answersInTime]
+        return options
+    }
+
+    private func look(_ source: PostgresConnection, _ seen: inout Seen) async throws {
+        // That there is none any more the stream says itself.
+        guard let now = try await PublicationCover.read(settings, on: source) else { return }
+        if let first = seen.first {
+            try await now.require(Self.sent(first, settings), since: first, on: source)
+        } else {
+            let sent = Self.sent(now, settings)
+            // Of somebody else's publication what it sends now is what it is to send.
+            if PublicationCover.isOwn(settings) {
+                try await now.require(sent + tables.filter { settings.includes($0) && !sent.contains($0) }, on: source)
+            }
+            seen.first = now
+        }
+        guard settings.backend == .replica, now.publication.missingOperations.filter({ ["update", "delete"].contains($0) }).count < 2 else { return }
+        let found = try await PartitionIdentity(settings: settings, source: source).misfit(among: Self.sent(now, settings))
+        if let found, found.leaf == seen.suspect { throw found.failure }
+        seen.suspect = found?.leaf
+    }
+
+    private static func sent(_ cover: PublicationCover, _ settings: DirectionSettings) -> [QualifiedName] {
+        cover.publication.tables.keys.filter(settings.includes)
     }
 }
 
@@ -67,6 +105,13 @@ extension PublicationCover {
                 Loss(
                     words: "leaves out every \(operations.joined(separator: ", "))",
                     mending: "ALTER PUBLICATION \(name) SET (publish = 'insert, update, delete, truncate');"))
+        }
+        if former?.publication.publishesThroughRoot ?? PublicationCover.isOwn(settings), !publication.publishesThroughRoot {
+            losses.append(
+                Loss(
+                    words: "sends changes of partitioned tables under their partitions' names",
+                    mending: "ALTER PUBLICATION \(name) SET (publish_via_partition_root = true);"))
+            return losses
         }
         func add(_ table: QualifiedName) -> String { "ALTER PUBLICATION \(name) ADD TABLE \(table.sql);" }
         losses += unsent.sorted().map { Loss(words: "no longer has \($0)", mending: add($0)) }

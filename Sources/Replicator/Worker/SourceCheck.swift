@@ -105,10 +105,10 @@ public struct SourceCheck: Sendable {
 
     /// Refuses a server that has not come as far as what was read of it.
     func requireReached(_ appliedLSN: LSN) async throws {
+        // A standby may be on its way there, and be promoted between two questions.
+        let isBehind = try await connection.query("SELECT pg_catalog.pg_is_in_recovery()::text").firstValue == "true"
         let current = try await currentLSN()
         guard appliedLSN > current else { return }
-        // A standby may be on its way there.
-        let isBehind = try await connection.query("SELECT pg_catalog.pg_is_in_recovery()::text").firstValue == "true"
         throw ReplicationFailure(
             isBehind ? .sourceBehind : .targetAhead,
             "The target has changes up to \(appliedLSN), but \(settings.sourceName) has only reached \(current). "

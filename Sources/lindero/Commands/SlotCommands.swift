@@ -45,12 +45,12 @@ struct SlotRenew: LinderoCommand {
         let loaded = try await LoadedConfiguration.current(global)
         let pair = try PhasePair(loaded)
         let place = try loaded.database(database).place
-        guard [pair.origin.name, pair.other.name].contains(database), loaded.configuration.backend == .split else {
+        let isSide = [pair.origin.name, pair.other.name].contains(database) && loaded.configuration.backend == .split
+        guard isSide, case .split(let settings)? = try await WorkerPlan.make(loaded).tasks.first else {
             throw CommandFailure(
                 "slot", "\(database) is no side of a split: the phase is \(loaded.state.words).", place: place,
                 nextStep: "Run `lindero check`: it says what a slot of another phase needs; a replica is copied anew.", exit: .blocked)
         }
-        guard case .split(let settings)? = try await WorkerPlan.make(loaded).tasks.first else { return }
         let renewal = SlotRenewal(settings: settings, database: database, logger: LineLogHandler.logger())
         let gap = try await renewal.gap()
         let far = database == pair.origin.name ? pair.other.name : pair.origin.name

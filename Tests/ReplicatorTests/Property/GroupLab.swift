@@ -113,7 +113,7 @@ final class GroupLab {
         _ = try await observer.execute("TRUNCATE lindero.quarantine")
         var life = Life()
         if isBinary {
-            life.binaryTypes = try await settings.binaryTypes(source: source, target: observer)
+            life.binaryTypes = try await TablePairs.read(settings, source: source, target: observer).binaryTypes()
             #expect(life.binaryTypes != nil)
         }
         // Each stream begins with nothing, so that its seed alone brings it back.
