@@ -87,6 +87,21 @@ import Testing
         #expect(try await again.wait() == 0, "\(again.errors)")
     }
 
+    /// Without its root's name the stream has partitions that nobody knows; without a partitioned table it makes no difference.
+    @Test func aPublicationByPartitionsLacksTheirRoot() async throws {
+        let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY); CREATE TABLE whole (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+        _ = try await scene.source.execute("CREATE TABLE low PARTITION OF whole FOR VALUES FROM (0) TO (100); CREATE PUBLICATION p FOR TABLE guest, whole")
+        let options = ConnectionOptions(scene.sourceURL)
+        let settings = DirectionSettings(
+            sourceName: "bot", targetName: "sync", source: options, target: options, slot: "s", publication: "p", backend: .replica,
+            replication: ReplicationSettings(), policy: nil)
+        let cover = try #require(try await PublicationCover.read(settings, on: scene.source))
+        func tables(_ names: String...) -> [QualifiedName] { names.map { QualifiedName(schema: "public", name: $0) } }
+        try await cover.require(tables("guest"), on: scene.source)
+        let failure = await #expect(throws: ReplicationFailure.self) { try await cover.require(tables("guest", "whole"), on: scene.source) }
+        #expect(failure?.nextStep.contains("SET (publish_via_partition_root = true);") == true)
+    }
+
     /// What finds the row there is what counts: with FULL the primary key, if there is one.
     @Test(arguments: [
         ("", "", true), ("", "ALTER TABLE low REPLICA IDENTITY USING INDEX low_k_key", false), ("", "ALTER TABLE low REPLICA IDENTITY FULL", true),

@@ -82,7 +82,7 @@ extension PublicationCover {
     func require(_ expected: [QualifiedName], since former: PublicationCover? = nil, on source: PostgresConnection) async throws {
         let gone = expected.filter { publication.tables[$0] == nil }
         // What was dropped or renamed has no changes under that name, and a partition's come under its root's.
-        let unsent = gone.isEmpty ? [] : try await CatalogReader.tables(source, matching: gone).filter { !$0.isPartition }.map(\.name)
+        let unsent = gone.isEmpty ? [] : try await CatalogReader.tables(source, matching: gone).filter { !$0.isPartition }
         let losses = losses(of: expected.filter { !gone.contains($0) }, since: former, unsent: unsent)
         // One that is dropped between two questions has no tables; the stream says that there is none.
         guard !losses.isEmpty, try await PublicationCover.read(settings, on: source) != nil else { return }
@@ -96,7 +96,7 @@ extension PublicationCover {
             isBlocker: true)
     }
 
-    private func losses(of sent: [QualifiedName], since former: PublicationCover?, unsent: [QualifiedName]) -> [Loss] {
+    private func losses(of sent: [QualifiedName], since former: PublicationCover?, unsent: [TableDescription]) -> [Loss] {
         let name = SQLText.identifier(publication.name)
         var losses: [Loss] = []
         let operations = publication.missingOperations.filter { former?.publication.missingOperations.contains($0) != true }
@@ -106,15 +106,13 @@ extension PublicationCover {
                     words: "leaves out every \(operations.joined(separator: ", "))",
                     mending: "ALTER PUBLICATION \(name) SET (publish = 'insert, update, delete, truncate');"))
         }
-        if former?.publication.publishesThroughRoot ?? PublicationCover.isOwn(settings), !publication.publishesThroughRoot {
-            losses.append(
-                Loss(
-                    words: "sends changes of partitioned tables under their partitions' names",
-                    mending: "ALTER PUBLICATION \(name) SET (publish_via_partition_root = true);"))
-            return losses
-        }
+        // Then it is the root that it no longer has.
+        let throughRoot = "ALTER PUBLICATION \(name) SET (publish_via_partition_root = true);"
         func add(_ table: QualifiedName) -> String { "ALTER PUBLICATION \(name) ADD TABLE \(table.sql);" }
-        losses += unsent.sorted().map { Loss(words: "no longer has \($0)", mending: add($0)) }
+        losses += unsent.sorted(by: { $0.name < $1.name }).map { table in
+            let isHidden = table.kind == .partitioned && !publication.publishesThroughRoot
+            return Loss(words: "no longer has \(table.name)", mending: isHidden ? throughRoot : add(table.name))
+        }
         for table in sent.sorted() {
             guard let now = publication.tables[table] else { continue }
             let before = former?.publication.tables[table]
