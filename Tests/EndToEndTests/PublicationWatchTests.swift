@@ -24,6 +24,14 @@ import Testing
         _ = try await scene.source.execute("ALTER PUBLICATION \(name) \(action)")
     }
 
+    /// Of a direction that reads the source, for a look at it alone.
+    private func settings(_ scene: BadInputScene, publication: String) -> DirectionSettings {
+        let options = ConnectionOptions(scene.sourceURL)
+        return DirectionSettings(
+            sourceName: "bot", targetName: "sync", source: options, target: options, slot: "s", publication: publication, backend: .replica,
+            replication: ReplicationSettings(), policy: nil)
+    }
+
     /// What each does to the publication, what is then written, and what is said.
     static let losses = [
         ("SET TABLE guest WHERE (id < 100), stay", "INSERT INTO guest VALUES (500, 'out')", "filters the rows of"),
@@ -91,10 +99,7 @@ import Testing
     @Test func aPublicationByPartitionsLacksTheirRoot() async throws {
         let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY); CREATE TABLE whole (id int PRIMARY KEY) PARTITION BY RANGE (id)")
         _ = try await scene.source.execute("CREATE TABLE low PARTITION OF whole FOR VALUES FROM (0) TO (100); CREATE PUBLICATION p FOR TABLE guest, whole")
-        let options = ConnectionOptions(scene.sourceURL)
-        let settings = DirectionSettings(
-            sourceName: "bot", targetName: "sync", source: options, target: options, slot: "s", publication: "p", backend: .replica,
-            replication: ReplicationSettings(), policy: nil)
+        let settings = settings(scene, publication: "p")
         let cover = try #require(try await PublicationCover.read(settings, on: scene.source))
         func tables(_ names: String...) -> [QualifiedName] { names.map { QualifiedName(schema: "public", name: $0) } }
         try await cover.require(tables("guest"), on: scene.source)
@@ -110,10 +115,7 @@ import Testing
         let scene = try await BadInputScene(script: "CREATE TABLE guest (id int PRIMARY KEY, k int NOT NULL) PARTITION BY RANGE (id)")
         _ = try await scene.source.execute(
             "CREATE TABLE low PARTITION OF guest FOR VALUES FROM (0) TO (100); CREATE UNIQUE INDEX low_k_key ON low (k); \(made.root); \(made.leaf)")
-        let options = ConnectionOptions(scene.sourceURL)
-        let settings = DirectionSettings(
-            sourceName: "bot", targetName: "sync", source: options, target: options, slot: "s", publication: "s", backend: .replica,
-            replication: ReplicationSettings(), policy: nil)
+        let settings = settings(scene, publication: "s")
         let misfit = try await PartitionIdentity(settings: settings, source: scene.source).misfit(among: [QualifiedName(schema: "public", name: "guest")])
         #expect((misfit == nil) == made.isEnough)
     }
@@ -162,10 +164,7 @@ import Testing
     ]) func whatIsNoTableOfItsOwnAnyMoreIsNotMissed(_ change: String) async throws {
         let scene = try await scene()
         _ = try await scene.source.execute("CREATE PUBLICATION watched FOR TABLE guest, stay WITH (publish_via_partition_root = true)")
-        let options = ConnectionOptions(scene.sourceURL)
-        let settings = DirectionSettings(
-            sourceName: "bot", targetName: "sync", source: options, target: options, slot: "watched", publication: "watched", backend: .replica,
-            replication: ReplicationSettings(), policy: nil)
+        let settings = settings(scene, publication: "watched")
         let first = try #require(try await PublicationCover.read(settings, on: scene.source))
         _ = try await scene.source.execute(change)
         let sent = Array(first.publication.tables.keys)

@@ -52,9 +52,7 @@ struct SlotGapReader {
         let check = SourceCheck(settings: direction, connection: sides[side])
         let record = DirectionRecord(connection: sides[side.opposite], settings: direction)
         guard let known = try await record.read() else { throw notBegun(direction) }
-        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
-        try check.requireNotAhead(known)
-        try await check.requireReached(reached)
+        try await check.requireHistory(known, upTo: reached)
         try await ReplicationConnection.with(settings.options(side)) { stream in
             _ = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)
         }

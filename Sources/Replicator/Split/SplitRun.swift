@@ -143,9 +143,7 @@ struct SplitRun: Sendable {
         let check = SourceCheck(settings: settings[reading: side], connection: links[side].control)
         let record = DirectionRecord(connection: links[side.opposite].target, settings: settings[reading: side])
         guard let known = try await record.read() else { throw ProgressError.noRow }
-        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
-        try check.requireNotAhead(known)
-        try await record.noting { try await check.requireReached(reached) }
+        try await record.noting { try await check.requireHistory(known, upTo: reached) }
     }
 
     /// Starts a side's stream, after every check that the server is the one we left.
@@ -160,7 +158,6 @@ struct SplitRun: Sendable {
         try await check.verifyPublication()
         let slot = try await check.slot()
         guard let known = try await record.read() else { throw ProgressError.noRow }
-        try check.requireSame(try await check.systemIdentifier(), known: known.systemIdentifier)
         try await check.verify(slot: slot, appliedLSN: reader.startLSN)
         let stream = links[side].stream
         let timeline = try await check.verifyTimeline(stream, known: known.timeline, appliedLSN: reached)

@@ -103,6 +103,13 @@ public struct SourceCheck: Sendable {
             nextStep: settings.afterGap, isBlocker: true)
     }
 
+    /// Refuses a server that has not, or no longer, what was read of it: another cluster, or one that went back.
+    func requireHistory(_ known: DirectionRecord.Row, upTo appliedLSN: LSN) async throws {
+        try requireSame(try await systemIdentifier(), known: known.systemIdentifier)
+        try requireNotAhead(known)
+        try await requireReached(appliedLSN)
+    }
+
     /// Refuses a server that has not come as far as what was read of it.
     func requireReached(_ appliedLSN: LSN) async throws {
         // A standby may be on its way there, and be promoted between two questions.
