@@ -22,7 +22,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
     ],
     targets: [
         // libpq, imported by PostgresClient alone.
@@ -93,7 +92,7 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Observability",
-            dependencies: ["ReplicationCore", .product(name: "FlyingFox", package: "FlyingFox")],
+            dependencies: ["ReplicationCore"],
             resources: [.embedInCode("Page/status.css"), .embedInCode("Page/status.js")],
             swiftSettings: strict),
         .executableTarget(
@@ -127,10 +126,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ObservabilityTests",
-            dependencies: [
-                "Observability", "ReplicationCore", "TestSupport",
-                .product(name: "FlyingFox", package: "FlyingFox"),
-            ],
+            dependencies: ["Observability", "ReplicationCore", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "SharedBackendTests",

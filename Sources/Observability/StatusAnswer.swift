@@ -1,4 +1,3 @@
-import FlyingFox
 import Foundation
 import ReplicationCore
 
@@ -28,16 +27,17 @@ struct StatusAnswer {
         StatusAnswer(status: status, type: "text/plain; charset=utf-8", body: reason + "\n")
     }
 
-    var response: HTTPResponse {
-        var headers: HTTPHeaders = [
-            .contentType: type, .cacheControl: "no-store", HTTPHeader("Content-Security-Policy"): policy,
-            HTTPHeader("X-Content-Type-Options"): "nosniff", HTTPHeader("X-Frame-Options"): "DENY",
-            HTTPHeader("Referrer-Policy"): "no-referrer", HTTPHeader("Cross-Origin-Resource-Policy"): "same-origin",
-            HTTPHeader("Cross-Origin-Opener-Policy"): "same-origin",
+    /// As it goes over the wire. The connection ends with it.
+    func bytes(withBody hasBody: Bool = true) -> [UInt8] {
+        let content = Array(body.utf8)
+        var lines = [
+            "HTTP/1.1 \(status) \(phrase)", "Content-Type: \(type)", "Content-Length: \(content.count)", "Connection: close", "Cache-Control: no-store",
+            "Content-Security-Policy: \(policy)", "X-Content-Type-Options: nosniff", "X-Frame-Options: DENY", "Referrer-Policy: no-referrer",
+            "Cross-Origin-Resource-Policy: same-origin", "Cross-Origin-Opener-Policy: same-origin",
         ]
-        if status == 405 { headers[HTTPHeader("Allow")] = "GET, HEAD" }
-        if status == 401 { headers[HTTPHeader("WWW-Authenticate")] = "Basic realm=\"lindero\", charset=\"UTF-8\"" }
-        return HTTPResponse(statusCode: HTTPStatusCode(status, phrase: phrase), headers: headers, body: Data(body.utf8))
+        if status == 405 { lines.append("Allow: GET, HEAD") }
+        if status == 401 { lines.append("WWW-Authenticate: Basic realm=\"lindero\", charset=\"UTF-8\"") }
+        return Array((lines + ["", ""]).joined(separator: "\r\n").utf8) + (hasBody ? content : [])
     }
 
     private var phrase: String {
@@ -49,6 +49,7 @@ struct StatusAnswer {
         case 404: "Not Found"
         case 405: "Method Not Allowed"
         case 421: "Misdirected Request"
+        case 431: "Request Header Fields Too Large"
         case 503: "Service Unavailable"
         case 504: "Gateway Timeout"
         default: "Error"

@@ -1,5 +1,3 @@
-import FlyingFox
-import FlyingSocks
 import Foundation
 import ReplicationCore
 
@@ -59,14 +57,16 @@ public struct StatusServer: Sendable {
     /// - Parameter onListening: called once, with the port that was really bound.
     /// - Throws: `Failure.socket` when the address can't be bound.
     public func run(onListening: @escaping @Sendable (HTTPAddress) -> Void = { _ in }) async throws {
-        let server = HTTPServer(config: try configuration(), handler: ClosureHTTPHandler { await answer(to: $0) })
+        let server = RequestServer(address: address, limits: .init(answer: .milliseconds(Self.answerMilliseconds))) { await answer(to: $0) }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
-                do { try await server.run() } catch SocketError.failed(_, _, let message) { throw Failure.socket(message) }
+                do {
+                    try await server.run { onListening(HTTPAddress(host: address.host, port: $0)) }
+                } catch let error as SocketDescriptor.Failure {
+                    throw Failure.socket("\(error)")
+                }
             }
             group.addTask {
-                try await server.waitUntilListening()
-                onListening(HTTPAddress(host: address.host, port: await server.boundPort ?? address.port))
                 while true {
                     history.add(snapshot())
                     try await Task.sleep(for: .milliseconds(Self.sampleMilliseconds))
@@ -77,39 +77,28 @@ public struct StatusServer: Sendable {
         }
     }
 
-    /// A handler that takes longer is given up; only `/await` takes any time.
-    private static let timeoutSeconds = Double(AwaitRequest.longestMilliseconds) / 1_000 + 5
-
-    /// The address keeps its own type: the server takes the socket's family from it.
-    private func configuration() throws -> HTTPServer.Configuration {
-        if address.isIPv6 {
-            return .init(address: try sockaddr_in6.inet6(ip6: address.host, port: address.port), timeout: Self.timeoutSeconds, logger: .disabled)
-        }
-        return .init(address: try sockaddr_in.inet(ip4: address.host, port: address.port), timeout: Self.timeoutSeconds, logger: .disabled)
-    }
+    /// Only `/await` takes any time.
+    private static let answerMilliseconds = AwaitRequest.longestMilliseconds + 5_000
 }
 
 // MARK: answers
 
 extension StatusServer {
-    func answer(to request: HTTPRequest) async -> HTTPResponse {
+    func answer(to request: RequestHead) async -> StatusAnswer {
         let verdict = gate.decide(
-            method: request.method.rawValue, host: request.headers[.host], origin: request.headers[HTTPHeader("Origin")],
-            authorization: request.headers[.authorization])
-        var answer =
+            method: request.method, host: request.field("host"), origin: request.field("origin"), authorization: request.field("authorization"))
+        return
             switch verdict {
             case .pass where request.path == "/await": await awaiting(request)
             case .pass: page(request.path)
             case .refuse(let status, let reason): StatusAnswer.refusal(status, reason)
             }
-        if request.method == .HEAD { answer.body = "" }
-        return answer.response
     }
 
-    private func awaiting(_ request: HTTPRequest) async -> StatusAnswer {
+    private func awaiting(_ request: RequestHead) async -> StatusAnswer {
         guard let wait else { return .refusal(404, "Nothing can be waited for here.") }
         do {
-            let wish = try AwaitRequest(query: request.query.map { ($0.name, $0.value) })
+            let wish = try AwaitRequest(query: request.query)
             return StatusAnswer(await wait(wish), to: wish)
         } catch {
             return .refusal(400, error.reason)
@@ -132,15 +121,6 @@ extension StatusServer {
             return answer
         case "/status.json": return .json(snapshot.document)
         default: return .refusal(404, "Here are /, /metrics, /health, /status.json and /await.")
-        }
-    }
-}
-
-extension HTTPServer {
-    fileprivate var boundPort: UInt16? {
-        switch listeningAddress {
-        case .ip4(_, let port), .ip6(_, let port): port
-        case .unix, nil: nil
         }
     }
 }
