@@ -48,16 +48,17 @@ enum MendingSQL {
             return "CREATE TABLE \(table.sql) (\(columns)\(key));"
         case .missingColumn(let name):
             guard let column = source?.column(name) else {
-                return "-- \(table).\(name) was dropped or renamed on the source since; add it with its old type to go on."
+                return "-- \(table).\(name) was dropped or renamed on the source since; add it with its old type to go on. "
+                    + "Drop it again once that has passed; if it was renamed, `lindero verify \(table.name) --repair --execute` then brings what was written under its old name."
             }
             return addition(of: column, to: table)
         case .typeDiffers(let name, let type):
             guard let column = source?.column(name) else {
-                return "-- \(table).\(name) was dropped or renamed on the source since; give it its old type to go on."
+                return "-- \(table).\(name) was dropped or renamed on the source since; give it its old type to go on. \(noneFits(table))"
             }
             guard column.type != type else {
                 return "-- \(table).\(name) is what it is on the source by now, and the change that comes next is from before: give it its former type "
-                    + "until that has passed, then this one again."
+                    + "until that has passed, then this one again. \(noneFits(table))"
             }
             return "ALTER TABLE \(table.sql) ALTER COLUMN \(SQLText.identifier(name)) TYPE \(column.type) "
                 + "USING \(SQLText.identifier(name))::\(column.type);"
@@ -76,6 +77,12 @@ enum MendingSQL {
         case .withheldKey(let name):
             return "-- take \(name) out of `private:` of \(table) in lindero.yaml and start again."
         }
+    }
+
+    /// The way out where one transaction holds changes from before and after a DDL: it is applied whole, or not at all.
+    private static func noneFits(_ table: QualifiedName) -> String {
+        "If one transaction wrote both before and after the change of type, neither fits it: take \(table) out of `tables:` of lindero.yaml until it has "
+            + "passed, then put it back and do what `lindero check` says."
     }
 
     /// A column with what the older rows have in it on the source, where that is known, and with the default that it has there now.
