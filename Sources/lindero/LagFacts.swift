@@ -1,5 +1,6 @@
 import PostgresClient
 import ReplicationCore
+import Replicator
 
 /// What the source says about itself and a slot.
 struct SourceFacts: Sendable {
@@ -16,6 +17,8 @@ struct SourceFacts: Sendable {
     var replyAgeMilliseconds: Double?
     /// Time since the sign of life that the target has seen was written, by this server's clock.
     var heartbeatAgeMilliseconds: Double?
+    /// What keeps the slot from being made; `nil` unless it is.
+    var slotWaitsFor: [String]?
 
     static func read(_ connection: PostgresConnection, slot: String?, sentAt: String?) async throws -> SourceFacts {
         let result = try await connection.query(
@@ -45,6 +48,9 @@ struct SourceFacts: Sendable {
         facts.walStatus = row["wal_status"]
         facts.replyAgeMilliseconds = row["reply_age"].flatMap { Double($0) }
         facts.heartbeatAgeMilliseconds = row["heartbeat_age"].flatMap { Double($0) }
+        if facts.hasSlot && facts.isActive && facts.confirmedLSN == nil && facts.walStatus != "lost" {
+            facts.slotWaitsFor = try await OpenTransactions.oldest(connection)
+        }
         return facts
     }
 }

@@ -63,6 +63,10 @@ struct LagReader: Sendable {
         report.retainedWALBytes = source.retainedWALBytes
         report.safeWALBytes = source.safeWALBytes
         report.isSlotActive = source.isActive
+        if let open = source.slotWaitsFor, !open.isEmpty {
+            report.problem = "Slot \(direction.slot ?? "") is being made, which waits until transactions that are open on \(direction.source.name) end: "
+                + open.joined(separator: "; ") + "."
+        }
         if source.walStatus == "lost" {
             report.state = .stopped
             report.problem = "Slot \(direction.slot ?? "") was invalidated: WAL that it needed is gone."

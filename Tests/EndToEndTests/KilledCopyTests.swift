@@ -61,6 +61,29 @@ import Testing
         #expect(try await worker.wait() == 0)
     }
 
+    /// The server goes on making a slot whose maker is gone, until transactions that were open have ended.
+    @Test func aSlotThatAKilledWorkerAskedForIsWaitedFor() async throws {
+        let scene = try await BadInputScene(script: "", tables: "stay: { columns: { bot: \"*\" } }")
+        _ = try await scene.source.execute("CREATE TABLE stay (id int PRIMARY KEY, v text); INSERT INTO stay VALUES (1, 'a')")
+        let open = try await PostgresConnection.connect(ConnectionOptions(scene.sourceURL))
+        _ = try await open.execute("BEGIN; INSERT INTO public.stay VALUES (2, 'b')")
+        let pid = try #require(try await open.execute("SELECT pg_backend_pid()").firstValue)
+        let first = try scene.start()
+        try await first.waitForErrors("pid \(pid) of ")
+        first.kill9()
+        #expect(try await first.wait() == 128 + SIGKILL)
+        let second = try scene.start()
+        try await second.waitForErrors("pid \(pid) of ")
+        #expect(!second.errors.contains("another session has"))
+        let lag = try await scene.run(["lag"])
+        #expect(lag.output.contains(/bot->sync: Slot \S+ is being made, which waits until transactions that are open on bot end: pid \d+ of/), "\(lag.output)\(lag.errors)")
+        _ = try await open.execute("COMMIT")
+        try await second.waitForErrors("streaming")
+        #expect(try await scene.target.execute("SELECT count(*) FROM stay").firstValue == "2")
+        second.terminate()
+        #expect(try await second.wait() == 0)
+    }
+
     @Test func slotThatIsGoneWhenTheCopyGoesOnIsNamed() async throws {
         let scene = try await BadInputScene(
             script: "", tables: "stay: { columns: { bot: \"*\" } }", replication: "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 8MB }")

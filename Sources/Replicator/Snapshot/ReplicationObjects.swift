@@ -105,19 +105,10 @@ public struct SlotCreation: Sendable {
     }
 
     private func sayWhoBlocks() async throws {
-        let rows = try await source.query(
-            """
-            SELECT pid::text, coalesce(usename, ''), extract(epoch FROM clock_timestamp() - xact_start)::int::text
-            FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 3
-            """
-        ).rows
-        let sessions = rows.map { "pid \($0[0] ?? "?") of \($0[1] ?? "?"), open for \($0[2] ?? "?") s" }
-        let prepared = try await source.query("SELECT gid FROM pg_catalog.pg_prepared_xacts LIMIT 3").rows.map {
-            "prepared transaction \($0[0] ?? "?")"
-        }
-        guard !(sessions + prepared).isEmpty else { return }
+        let open = try await OpenTransactions.oldest(source)
+        guard !open.isEmpty else { return }
         logger.warning(
             "the slot has to wait for open transactions",
-            metadata: ["sessions": "\((sessions + prepared).joined(separator: "; "))"])
+            metadata: ["sessions": "\(open.joined(separator: "; "))"])
     }
 }

@@ -45,6 +45,8 @@ struct SnapshotRun {
             let suffix = String(UInt32.random(in: 0...UInt32.max), radix: 36)
             return try await creation.create("\(settings.slot.prefix(46))_resume_\(suffix)", temporary: true, on: walsender)
         }
+        // A server goes on making one whose maker is gone.
+        try await creation.waitUntilMade(settings)
         if try await ReplicationObjects(settings: settings, source: source).slotExists() {
             // Made by a run that died before it could note where the slot begins; nothing was copied with it.
             try await walsender.dropSlot(settings.slot)
