@@ -66,6 +66,7 @@ let package = Package(
                 .embedInCode("0022_fires_nothing.up.sql"), .embedInCode("0022_fires_nothing.down.sql"),
                 .embedInCode("0023_renewed_slot.up.sql"), .embedInCode("0023_renewed_slot.down.sql"),
                 .embedInCode("0024_target_ahead.up.sql"), .embedInCode("0024_target_ahead.down.sql"),
+                .embedInCode("0025_guarded_role.up.sql"), .embedInCode("0025_guarded_role.down.sql"),
             ],
             swiftSettings: strict),
         .target(

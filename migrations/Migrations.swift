@@ -88,6 +88,9 @@ public enum Migrations {
         Migration(
             version: 24, name: "target_ahead", up: text(PackageResources._024_target_ahead_up_sql),
             down: text(PackageResources._024_target_ahead_down_sql)),
+        Migration(
+            version: 25, name: "guarded_role", up: text(PackageResources._025_guarded_role_up_sql),
+            down: text(PackageResources._025_guarded_role_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

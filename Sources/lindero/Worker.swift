@@ -194,7 +194,7 @@ extension Worker {
         let server: StatusServer
         do {
             server = try StatusServer(
-                address: address, names: names, token: environment["LINDERO_HTTP_TOKEN"], gates: plan.gates,
+                address: address, names: names, token: environment["LINDERO_HTTP_TOKEN"].flatMap { $0.isEmpty ? nil : $0 }, gates: plan.gates,
                 wait: WorkerAwait.make(plan, members)
             ) { snapshot.make() }
         } catch {

@@ -7,8 +7,8 @@ import Synchronization
 /// Answers `/await` in a worker: of a replica it knows the position without asking, else one question at a time answers all
 /// who wait.
 final class WorkerAwait: Sendable {
-    /// Who comes when so many wait is turned away.
-    static let mostWaiters = 1_000
+    /// Who comes when so many wait is turned away: the page has places for others then (`RequestExchange.Limits.connections`).
+    static let mostWaiters = 192
 
     /// A database that follows the origin.
     private struct Follower: Sendable {

@@ -42,6 +42,50 @@ import Testing
         }
     }
 
+    /// What a foreign key's action writes is the referring table's owner's: no grant holds it back, and no audit sees a side.
+    @Test(arguments: GuardMode.allCases) func actionsOfForeignKeysAreMentionedWhereTheyCrossTheBoundary(_ mode: GuardMode) async throws {
+        let hotel = try await HotelDatabase()
+        _ = try await hotel.admin.execute(
+            """
+            ALTER TABLE public."Reservas" ADD CONSTRAINT across FOREIGN KEY (phone) REFERENCES public."Leads" (phone) ON DELETE CASCADE,
+              ADD CONSTRAINT code FOREIGN KEY ("beds24Status") REFERENCES public."Leads" (phone) ON UPDATE CASCADE ON DELETE SET NULL,
+              ADD CONSTRAINT own FOREIGN KEY ("whatsappThreadId") REFERENCES public."Leads" (phone) ON UPDATE NO ACTION ON DELETE SET NULL,
+              ADD CONSTRAINT still FOREIGN KEY ("apiData") REFERENCES public.docs ON DELETE RESTRICT;
+            """.replacing("ALTER", with: "CREATE TABLE public.docs (id jsonb PRIMARY KEY); ALTER", maxReplacements: 1))
+        let notices = try await hotel.apply(mode).notices.filter { $0.hasPrefix("Foreign key") }
+        #expect(notices.count == 2, "\(notices)")
+        #expect(notices.contains { $0.contains("\"across\"") && $0.contains("when bot deletes there, rows here go") })
+        let code = try #require(notices.first { $0.contains("\"code\"") })
+        #expect(code.contains("when bot deletes there, beds24Status changes here"))
+        #expect(!code.contains("when sync"))
+        // It is true.
+        _ = try await hotel.admin.execute(
+            """
+            INSERT INTO public."Leads" (phone) VALUES ('1');
+            INSERT INTO public."Reservas" (id, "bookingId", "guestName", phone) VALUES ('a', 'a', 'a', '1');
+            GRANT DELETE, SELECT ON public."Leads" TO "\(hotel.botRole)";
+            """)
+        #expect(try await hotel.attempt(#"DELETE FROM public."Leads""#, as: hotel.botRole) == nil)
+        #expect(try await hotel.value(#"SELECT count(*) FROM public."Reservas""#) == "0")
+        #expect(try await hotel.value("SELECT count(*) FROM lindero.audit WHERE table_name = 'Reservas'") == "0")
+    }
+
+    @Test func tablesThatInheritAndOwnersOfTheSchemaAreMentioned() async throws {
+        let hotel = try await HotelDatabase()
+        let bot = hotel.botRole
+        _ = try await hotel.admin.execute(
+            """
+            CREATE TABLE public.heir () INHERITS (public."Leads"); CREATE TABLE public.later () INHERITS (public.heir);
+            CREATE TABLE public.closed () INHERITS (public."Leads"); GRANT INSERT ON public.later TO "\(bot)";
+            ALTER SCHEMA public OWNER TO "\(bot)";
+            """)
+        let notices = try await hotel.apply(.enforce).notices
+        #expect(notices.contains { $0.contains("\"later\", which inherits from \"Leads\"") && $0.contains(bot) })
+        #expect(!notices.contains { $0.contains("\"heir\"") || $0.contains("\"closed\"") })
+        #expect(notices.contains { $0.contains("\"\(bot)\" may drop what is in schema \"public\", which it owns") })
+        #expect(try await hotel.attempt(#"DROP TABLE public."Reservas""#, as: bot) == nil)
+    }
+
     @Test func roleMakersAndMembersOfSuperusersAreProblems() async throws {
         let hotel = try await HotelDatabase()
         let (bot, sync) = (hotel.botRole, hotel.syncRole)

@@ -32,6 +32,20 @@ import Testing
         #expect(try await hotel.leftovers() == "0")
     }
 
+    /// A record made by names alone gave nothing back, and was thrown away.
+    @Test func removeGivesRightsToTheRenamedRole() async throws {
+        let hotel = try await guarded(#"GRANT ALL ON public."Leads", public."Reservas" TO BOT"#)
+        let before = try await hotel.accessLists()
+        try await hotel.apply(.enforce)
+        let renamed = "new_\(hotel.botRole)"
+        _ = try await hotel.admin.execute("ALTER ROLE \"\(hotel.botRole)\" RENAME TO \"\(renamed)\"")
+        let removed = try await GuardCommand.remove(connection: hotel.admin)
+        #expect(removed.notices.isEmpty, "\(removed.notices)")
+        #expect(try await hotel.accessLists() == before.map { $0.replacing(hotel.botRole, with: renamed) })
+        #expect(try await hotel.leftovers() == "0")
+        #expect(try await hotel.attempt(#"UPDATE public."Leads" SET "syncNote" = 'x'"#, as: renamed) == nil)
+    }
+
     @Test(arguments: [(GuardMode.enforce, GuardMode.enforce), (.audit, .audit), (.audit, .enforce)])
     func applyGuardsTheSuccessorAndReleasesTheRenamedTable(_ first: GuardMode, _ second: GuardMode) async throws {
         let hotel = try await guarded(#"GRANT ALL ON public."Leads" TO BOT"#)

@@ -14,7 +14,7 @@ public struct ConflictStore {
     /// The newest that fit, the oldest of them first.
     public func list(_ filter: ConflictFilter) async throws(PostgresError) -> [RecordedConflict] {
         let (condition, parameters) = Self.condition(filter)
-        return try await read("WHERE \(condition) ORDER BY id DESC LIMIT \(max(0, filter.limit))", parameters).reversed()
+        return try await read("WHERE \(condition) ORDER BY conflict.id DESC LIMIT \(max(0, filter.limit))", parameters).reversed()
     }
 
     /// How many there are by table, column, policy and state, whatever the limit.

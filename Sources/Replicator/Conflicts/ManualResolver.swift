@@ -9,6 +9,15 @@ public enum ConflictChoice: Sendable, Equatable {
     case value(String?)
 }
 
+/// What became of the row of a conflict that was resolved.
+public enum ConflictOutcome: Sendable, Equatable {
+    case written
+    /// It holds what was chosen.
+    case stands
+    /// It is not there, which `force` passes over: there was nothing to write.
+    case rowGone
+}
+
 /// Why a conflict was not resolved. Never holds values.
 public enum ConflictError: Error, Sendable, Equatable {
     case unknown(Int64)
@@ -43,14 +52,14 @@ public struct ManualResolver {
     }
 
     /// - Parameter force: goes on although the row holds another value than the conflict kept, or is gone.
-    /// - Returns: whether the row had to be written.
+    /// - Returns: what became of the row.
     /// - Throws: `ConflictError`; nothing is changed then.
     @discardableResult
-    public func resolve(_ id: Int64, take choice: ConflictChoice, force: Bool = false) async throws -> Bool {
+    public func resolve(_ id: Int64, take choice: ConflictChoice, force: Bool = false) async throws -> ConflictOutcome {
         try await connection.inTransaction { try await decide(id, choice, force: force) }
     }
 
-    private func decide(_ id: Int64, _ choice: ConflictChoice, force: Bool) async throws -> Bool {
+    private func decide(_ id: Int64, _ choice: ConflictChoice, force: Bool) async throws -> ConflictOutcome {
         let store = ConflictStore(connection: connection)
         guard try await store.exists() else { throw ConflictError.unknown(id) }
         // The lock first: of two persons the second sees what the first decided.
@@ -60,19 +69,19 @@ public struct ManualResolver {
         guard conflict.state != .resolved else { throw ConflictError.alreadyResolved(id) }
         let sides = [conflict.kept.database, conflict.lost.database]
         if case .side(let side) = choice, !sides.contains(side) { throw ConflictError.noSuchSide(side, sides: sides) }
-        var hasWritten = false
+        var outcome = ConflictOutcome.stands
         if let column = conflict.column {
-            hasWritten = try await write(conflict, values, column: column, choice, force: force)
+            outcome = try await write(conflict, values, column: column, choice, force: force)
         } else if choice != .side(conflict.kept.database) {
             throw ConflictError.wholeRow(id, winner: conflict.kept.database)
         }
         try await mark(id, choice)
-        return hasWritten
+        return outcome
     }
 
     private func write(
         _ conflict: RecordedConflict, _ values: ConflictValues, column: String, _ choice: ConflictChoice, force: Bool
-    ) async throws -> Bool {
+    ) async throws -> ConflictOutcome {
         let wanted: String?
         switch choice {
         case .side(conflict.kept.database): wanted = values.kept
@@ -82,15 +91,15 @@ public struct ManualResolver {
         let row = try await ConflictRow(connection: connection, conflict: conflict, key: values.key, column: column)
         guard let found = try await row.lock() else {
             guard force else { throw ConflictError.rowGone(conflict.id) }
-            return false
+            return .rowGone
         }
-        if try await row.isSame(found.value, wanted) { return false }
+        if try await row.isSame(found.value, wanted) { return .stands }
         if !force, try await !row.isSame(found.value, values.kept) { throw ConflictError.valueMoved(conflict.id) }
         guard mayWrite(conflict.table, column) else {
             throw ConflictError.notWritable(table: conflict.table, column: column)
         }
         try await row.write(wanted)
-        return true
+        return .written
     }
 
     private func mark(_ id: Int64, _ choice: ConflictChoice) async throws {

@@ -82,7 +82,9 @@ public struct DirectionSettings: Sendable {
 extension DirectionSettings {
     /// How a target that has missed changes becomes whole again, as a next step.
     var copyAnew: String {
-        "To copy \(targetName) anew: `lindero migrate --down`, empty its tables, drop the slot if it is there "
+        // Its tables are the only copy there is.
+        if backend == .shared { return "Run `lindero run`: it makes the change feed anew, from then on." }
+        return "To copy \(targetName) anew: `lindero migrate --down`, empty its tables, drop the slot if it is there "
             + "(SELECT pg_drop_replication_slot(\(SQLText.literal(slot)));), then `lindero run`."
     }
 }

@@ -36,8 +36,46 @@ struct GuardBypass: Sendable, Equatable {
         var role: String
     }
 
+    /// A foreign key of a guarded table that writes there when somebody writes to the table it refers to.
+    struct ReferentialAction: Sendable, Equatable {
+        /// As `pg_constraint` has them.
+        enum Kind: String, Sendable {
+            case cascade = "c"
+            case setNull = "n"
+            case setDefault = "d"
+        }
+
+        var constraint: String
+        var table: QualifiedName
+        var referenced: QualifiedName
+        /// `nil` where it writes nothing.
+        var onDelete: Kind?
+        var onUpdate: Kind?
+        var columns: [String]
+        var referencedColumns: [String]
+        /// `ON DELETE SET NULL (column)` sets some of them.
+        var columnsSetOnDelete: [String]
+    }
+
+    /// A table that inherits from a guarded one, and that a role may write.
+    struct Heir: Sendable, Equatable {
+        var table: QualifiedName
+        var parent: QualifiedName
+        var role: String
+    }
+
+    /// A role that may act as the owner of a guarded table's schema.
+    struct SchemaOwner: Sendable, Equatable {
+        var schema: String
+        var role: String
+        var owner: String
+    }
+
     var views: [WritableView] = []
     var functions: [DefinerFunction] = []
     var sequences: [ClosedSequence] = []
     var defaults: [DefaultGrant] = []
+    var actions: [ReferentialAction] = []
+    var heirs: [Heir] = []
+    var schemaOwners: [SchemaOwner] = []
 }

@@ -13,10 +13,10 @@ struct GuardBypassReader {
         guard !roles.isEmpty else { return GuardBypass() }
         return GuardBypass(
             views: try await views(), functions: try await functions(), sequences: try await sequences(),
-            defaults: try await defaults())
+            defaults: try await defaults(), actions: try await actions(), heirs: try await heirs(), schemaOwners: try await schemaOwners())
     }
 
-    private var parameters: [PostgresParameter] {
+    var parameters: [PostgresParameter] {
         [
             .text(SQLText.arrayLiteral(tables.map(\.schema))), .text(SQLText.arrayLiteral(tables.map(\.name))),
             .text(SQLText.arrayLiteral(roles)),
@@ -24,12 +24,12 @@ struct GuardBypassReader {
     }
 
     /// The guarded tables.
-    private static let guarded = """
+    static let guarded = """
         SELECT c.oid, n.nspname, c.relname, c.relowner FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))
         """
-    private static let sideRoles = """
+    static let sideRoles = """
         SELECT oid, rolname FROM pg_catalog.pg_roles WHERE rolname = ANY ($3::text[]) AND NOT rolsuper
         """
 

@@ -188,11 +188,13 @@ extension GuardCommand {
             _ = try await connection.query(
                 """
                 INSERT INTO lindero.guarded_grant
-                    (schema_name, table_name, moment, column_name, privilege, grantee, grantor, is_grantable, column_number)
-                SELECT $1, $2, $3, g.*, a.attnum
-                FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[]) AS g(column_name)
+                    (schema_name, table_name, moment, column_name, privilege, grantee, grantor, is_grantable, column_number, grantee_oid, grantor_oid)
+                SELECT $1, $2, $3, g.*, a.attnum, holder.oid, giver.oid
+                FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[]) AS g(column_name, privilege, grantee, grantor, is_grantable)
                      LEFT JOIN pg_catalog.pg_attribute a ON a.attname = g.column_name AND a.attnum > 0
                           AND a.attrelid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', $1::text, $2::text))
+                     LEFT JOIN pg_catalog.pg_roles holder ON holder.rolname = g.grantee
+                     LEFT JOIN pg_catalog.pg_roles giver ON giver.rolname = g.grantor
                 """,
                 [
                     .text(name.schema), .text(name.name), .text(moment), array(grants.map(\.column)),

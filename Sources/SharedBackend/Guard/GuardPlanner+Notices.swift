@@ -40,6 +40,7 @@ extension GuardPlanner {
     /// Ways around the guard, and what it takes besides.
     mutating func noticeBypass() {
         noticeFunctions()
+        noticeOtherTables()
         guard mode == .enforce else { return }
         for view in snapshot.bypass.views {
             plan.notices.append(

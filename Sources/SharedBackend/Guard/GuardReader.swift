@@ -41,7 +41,7 @@ struct GuardReader {
                    a.attname IS NOT NULL AND EXISTS (
                        SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'audited_side')
             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'column_number'
+                 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'grantee_oid'
             WHERE n.nspname = 'lindero' AND c.relname = 'guarded_grant'
             """
         guard let row = try await connection.query(sql).rows.first else { return .missing }

@@ -25,15 +25,17 @@ struct GuardRecordReader {
 
     func records() async throws(PostgresError) -> [QualifiedName: GuardRecord] {
         var records = try await tables()
-        // A column's number outlives a new name as well, in the same table.
+        // A column's number outlives a new name as well, in the same table, and a role's OID in the same database.
         let sql = """
             \(Self.matched)
             SELECT g.schema_name, g.table_name, g.moment,
-                   coalesce(a.attname, g.column_name), g.privilege, g.grantee, g.grantor, g.is_grantable,
+                   coalesce(a.attname, g.column_name), g.privilege, coalesce(holder.rolname, g.grantee), coalesce(giver.rolname, g.grantor), g.is_grantable,
                    g.column_number IS NOT NULL AND m.is_same AND a.attname IS NULL
             FROM lindero.guarded_grant g JOIN matched m USING (schema_name, table_name)
                  LEFT JOIN pg_catalog.pg_attribute a ON m.is_same AND a.attrelid = m.oid AND a.attnum = g.column_number
                       AND NOT a.attisdropped
+                 LEFT JOIN pg_catalog.pg_roles holder ON holder.oid = g.grantee_oid AND coalesce(m.database_id = \(Self.databaseID), true)
+                 LEFT JOIN pg_catalog.pg_roles giver ON giver.oid = g.grantor_oid AND coalesce(m.database_id = \(Self.databaseID), true)
             """
         for row in try await connection.query(sql).rows {
             let name = GuardReader.name(row[0], row[1])

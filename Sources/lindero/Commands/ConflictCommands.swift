@@ -132,7 +132,7 @@ struct ConflictsShow: LinderoCommand {
     func perform() async throws {
         let place = try await ConflictPlace.find(id, try await LoadedConfiguration.current(global))
         let shown = try await place.database.connected { try await ConflictStore(connection: $0).show(place.number) }
-        guard let (conflict, values) = shown else { throw ConflictError.unknown(place.number) }
+        guard let (conflict, values) = shown else { throw CommandFailure(conflict: .unknown(place.number), of: place.database.name) }
         let key = values.key.map { ($0.column, showValues ? JSONValue.text($0.value) : .text("(hidden)")) }
         let json = JSONValue.object([
             ("conflict", conflict.json(database: place.database.name)), ("key", .object(key)),

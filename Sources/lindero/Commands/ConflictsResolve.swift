@@ -49,14 +49,23 @@ struct ConflictsResolve: LinderoCommand {
         let name = place.database.name
         let number = place.number
         let force = force
-        let hasWritten = try await place.database.connected { connection in
-            try await ManualResolver(connection: connection) { table, column in
-                policy.tables[table]?.mayWrite(column, side: name) ?? false
-            }.resolve(number, take: choice, force: force)
+        let outcome = try await place.database.connected { connection in
+            do {
+                return try await ManualResolver(connection: connection) { table, column in
+                    policy.tables[table]?.mayWrite(column, side: name) ?? false
+                }.resolve(number, take: choice, force: force)
+            } catch let error as ConflictError {
+                throw CommandFailure(conflict: error, of: name)
+            }
         }
-        let what = hasWritten ? "the value was written to \(name)" : "the row holds that value already"
+        let what =
+            switch outcome {
+            case .written: "the value was written to \(name)"
+            case .stands: "the row holds that value already"
+            case .rowGone: "the row is not there any more, so nothing was written"
+            }
         answer(
-            .object([("resolved", .text(place.name)), ("written", .bool(hasWritten))]),
+            .object([("resolved", .text(place.name)), ("written", .bool(outcome == .written))]),
             lines: ["Resolved \(place.name): \(what).", "Next: lindero conflicts list"])
     }
 

@@ -50,6 +50,13 @@ import Testing
         #expect(age >= 0 && age < 600)
     }
 
+    @Test func theNewestAreListedByNumber() async throws {
+        let scene = try await ConflictScene()
+        for position in 0..<11 { try await scene.record(lsn: "0/F\(position)") }
+        let ids = try await ConflictStore(connection: scene.connection).list(ConflictFilter(limit: 3)).map(\.id)
+        #expect(ids == [9, 10, 11])
+    }
+
     @Test func openOnesAreFoundByTheirOwnIndex() async throws {
         let scene = try await ConflictScene()
         try await scene.record()

@@ -10,7 +10,7 @@ import Testing
     @Test func takingTheLosersValueWritesItAsALocalWriteAndMarksTheConflict() async throws {
         let scene = try await ConflictScene()
         let id = try #require(try await scene.record())
-        #expect(try await scene.resolver.resolve(id, take: .side("bot")))
+        #expect(try await scene.resolver.resolve(id, take: .side("bot")) == .written)
         #expect(try await scene.phone() == "222")
         #expect(try await scene.phone("b-2") == "111")
         let row = try await scene.connection.query(
@@ -28,7 +28,7 @@ import Testing
         let scene = try await ConflictScene()
         let id = try #require(try await scene.record())
         let before = try await scene.value("SELECT xmin FROM public.\"Reservas\" WHERE id = 1")
-        #expect(try await scene.resolver.resolve(id, take: .side("sync")) == false)
+        #expect(try await scene.resolver.resolve(id, take: .side("sync")) == .stands)
         #expect(try await scene.value("SELECT xmin FROM public.\"Reservas\" WHERE id = 1") == before)
         #expect(try await scene.state(id) == .resolved)
     }
@@ -43,10 +43,10 @@ import Testing
         #expect(try await scene.phone() == "333")
         #expect(try await scene.state(id) == .open)
         // What the person wants may stand there already.
-        #expect(try await scene.resolver.resolve(id, take: .value("333")) == false)
+        #expect(try await scene.resolver.resolve(id, take: .value("333")) == .stands)
         #expect(try await scene.state(id) == .resolved)
         let other = try #require(try await scene.record(lsn: "0/11"))
-        #expect(try await scene.resolver.resolve(other, take: .side("bot"), force: true))
+        #expect(try await scene.resolver.resolve(other, take: .side("bot"), force: true) == .written)
         #expect(try await scene.phone() == "222")
     }
 
@@ -60,13 +60,13 @@ import Testing
         for (position, item) in cases.enumerated() {
             let id = try #require(
                 try await scene.record(column: item.column, kept: item.kept, lost: item.wanted, lsn: "0/A\(position)"))
-            #expect(try await scene.resolver.resolve(id, take: .side("bot")), "\(item.column)")
+            #expect(try await scene.resolver.resolve(id, take: .side("bot")) == .written, "\(item.column)")
             let sql = "SELECT \(SQLText.identifier(item.column))::text FROM public.\"Reservas\" WHERE id = 1"
             #expect(try await scene.value(sql) == item.text, "\(item.column)")
         }
         // NULL is a value like others.
         let id = try #require(try await scene.record(key: #"{"bookingId": "b-2"}"#, column: "paid", kept: nil, lost: "t"))
-        #expect(try await scene.resolver.resolve(id, take: .value(nil)) == false)
+        #expect(try await scene.resolver.resolve(id, take: .value(nil)) == .stands)
     }
 
     @Test func whatTheServerRefusesChangesNothingAndNamesNoValue() async throws {
@@ -84,7 +84,7 @@ import Testing
         }
         // The session can be used again.
         let id = try #require(try await scene.record(lsn: "0/C"))
-        #expect(try await scene.resolver.resolve(id, take: .side("bot")))
+        #expect(try await scene.resolver.resolve(id, take: .side("bot")) == .written)
     }
 
     @Test func whatNoSingleValueMendsIsOnlyMarked() async throws {
@@ -96,12 +96,12 @@ import Testing
                 try await scene.resolver.resolve(id, take: choice, force: true)
             }
         }
-        #expect(try await scene.resolver.resolve(id, take: .side("sync")) == false)
+        #expect(try await scene.resolver.resolve(id, take: .side("sync")) == .stands)
         await #expect(throws: ConflictError.alreadyResolved(id)) { try await scene.resolver.resolve(id, take: .side("sync")) }
         await #expect(throws: ConflictError.unknown(99)) { try await scene.resolver.resolve(99, take: .side("sync")) }
         let gone = try #require(try await scene.record(key: #"{"bookingId": "b-9"}"#))
         await #expect(throws: ConflictError.rowGone(gone)) { try await scene.resolver.resolve(gone, take: .side("bot")) }
-        #expect(try await scene.resolver.resolve(gone, take: .side("bot"), force: true) == false)
+        #expect(try await scene.resolver.resolve(gone, take: .side("bot"), force: true) == .rowGone)
     }
 
     @Test func onlyWhatTheSideMayWriteIsWritten() async throws {

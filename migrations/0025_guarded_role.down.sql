@@ -1,0 +1,1 @@
+ALTER TABLE lindero.guarded_grant DROP COLUMN grantee_oid, DROP COLUMN grantor_oid;
