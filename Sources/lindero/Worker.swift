@@ -110,9 +110,7 @@ struct Worker: Sendable {
         case .replica(let settings):
             try await DirectionSupervisor(
                 settings: settings, state: state, logger: logger, worker: name,
-                prepare: {
-                    try await InitialSync(settings: settings, state: state, logger: logger).run()
-                }
+                prepare: { try await InitialSync(settings: $0, state: state, logger: logger).run() }
             ).run()
         case .split(let settings):
             try await SplitSupervisor(

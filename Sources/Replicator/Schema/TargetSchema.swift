@@ -9,12 +9,15 @@ struct TargetSchema {
     let tables: [TableDescription]
     /// Every table of the direction, for foreign keys.
     let known: [TableDescription]
+    /// Whether some of them were made by a copy that goes on: what was altered since is waited for, as while it streams.
+    var isResumed = false
 
     /// Creates missing tables and checks the others.
     ///
     /// - Parameter willCreate: told the tables before the first is created.
     /// - Returns: what was created, and what was left out.
-    /// - Throws: `ReplicationFailure` that lists every table that does not fit, with the SQL that mends it.
+    /// - Throws: `ReplicationFailure` that lists every table that does not fit, with the SQL that mends it; `ApplyError.schemaDiffers` for the
+    ///   first of them where the copy goes on.
     func prepare(willCreate: ([QualifiedName]) async throws -> Void) async throws -> SourceSchema {
         let present = try await CatalogReader.tables(target, matching: tables.map(\.name))
         let names = Set(present.map(\.name))
@@ -59,6 +62,7 @@ struct TargetSchema {
             guard let original = tables.first(where: { $0.name == table.name }) else { continue }
             let problems = Self.problems(original: original, present: table) { settings.travels(table.name, $0) }
             guard !problems.isEmpty else { continue }
+            if isResumed { throw ApplyError.schemaDiffers(SchemaMismatch(table: table.name, problems: problems)) }
             let sql = problems.map { MendingSQL.statement(for: $0, table: table.name, source: original) }
             mismatches.append(
                 "\(SchemaMismatch(table: table.name, problems: problems)) Run on \(settings.targetName): "

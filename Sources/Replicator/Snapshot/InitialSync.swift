@@ -70,7 +70,7 @@ public struct InitialSync: Sendable {
             try await record.create(systemIdentifier: check.systemIdentifier(), startLSN: .zero)
         }
         try await objects.ensurePublication(tables)
-        let schema = TargetSchema(settings: settings, source: source, target: target, tables: tables, known: tables)
+        let schema = TargetSchema(settings: settings, source: source, target: target, tables: tables, known: tables, isResumed: isResumed)
         let plan = try await schema.prepare { try await record.noteCreation(of: $0) }
         for note in plan.notes { logger.notice("\(note)") }
         let targets = try await CatalogReader.tables(target, matching: tables.map(\.name))

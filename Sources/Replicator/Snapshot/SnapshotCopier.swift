@@ -10,6 +10,7 @@ struct SnapshotCopier: Sendable {
     /// The target's tables, by name.
     let targets: [QualifiedName: TableDescription]
     let rate: CopyRate
+    let sessions = CopyYield.Sessions()
 
     func run(_ queue: CopyQueue) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -28,6 +29,9 @@ struct SnapshotCopier: Sendable {
                 SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0;
                 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT \(SQLText.literal(snapshot))
                 """)
+            let process = try await source.query("SELECT pg_catalog.pg_backend_pid()::text").firstValue ?? ""
+            sessions.add(process)
+            defer { sessions.remove(process) }
             try await body(source)
             _ = try await source.execute("COMMIT")
         }

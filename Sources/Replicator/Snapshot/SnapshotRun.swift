@@ -27,8 +27,10 @@ struct SnapshotRun {
             let copier = SnapshotCopier(
                 settings: settings, snapshot: slot.snapshotName ?? "", snapshotLSN: lsn, targets: targets,
                 rate: CopyRate(bytesPerSecond: settings.replication.copy.rateLimitBytes))
-            try await copier.withSource { keeper in
-                try await copy(pending, kept, finished, keeper, copier, startLSN: startLSN ?? lsn)
+            try await CopyLockWatch(source: settings.source, sessions: copier.sessions).whileWatching {
+                try await copier.withSource { keeper in
+                    try await copy(pending, kept, finished, keeper, copier, startLSN: startLSN ?? lsn)
+                }
             }
             await walsender.close()
         } catch {
@@ -59,6 +61,7 @@ struct SnapshotRun {
         _ pending: [TableDescription], _ kept: [QualifiedName: ChunkLedger.Kept],
         _ finished: [QualifiedName: TableCopyState], _ keeper: PostgresConnection, _ copier: SnapshotCopier, startLSN: LSN
     ) async throws {
+        try await requireSame(pending, as: keeper)
         var kept = kept
         let chunkBytes = settings.replication.copy.chunkBytes
         let columns = Dictionary(
@@ -96,6 +99,26 @@ struct SnapshotRun {
         }
         let state = state
         try await copier.run(CopyQueue(parts, after: progress, report: { state.note(copy: $0) }))
+    }
+
+    /// The tables were read before the slot was made, and that waits for whoever is altering one: a column that is added there is in the
+    /// snapshot, and so is what the stream will take for copied.
+    ///
+    /// - Throws: `ApplyError.schemaDiffers` where the target lacks it, or no rule knows it yet; `CopyYield` where it is enough to begin anew.
+    private func requireSame(_ pending: [TableDescription], as keeper: PostgresConnection) async throws {
+        let shown = try await CatalogReader.tables(keeper, matching: pending.map(\.name))
+        for table in pending {
+            guard let now = shown.first(where: { $0.name == table.name }), now.oid == table.oid else { throw CopyYield(altered: table.name) }
+            let unowned = settings.unowned(now.columns.filter { !$0.isGenerated }.map(\.name), of: table.name)
+            if !unowned.isEmpty {
+                throw ApplyError.schemaDiffers(SchemaMismatch(table: table.name, problems: unowned.map { .unownedColumn($0) }))
+            }
+            let problems = targets[table.name].map { target in
+                TargetSchema.problems(original: now, present: target) { settings.travels(table.name, $0) }
+            }
+            if let problems, !problems.isEmpty { throw ApplyError.schemaDiffers(SchemaMismatch(table: table.name, problems: problems)) }
+            if now.columns != table.columns { throw CopyYield(altered: table.name) }
+        }
     }
 
     private static func rest(

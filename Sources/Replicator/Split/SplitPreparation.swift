@@ -107,7 +107,7 @@ struct SplitPreparation: Sendable {
         let copy = DirectionState()
         let supervisor = DirectionSupervisor(
             settings: settings.copy, state: copy, logger: logger, worker: worker,
-            prepare: { try await InitialSync(settings: settings.copy, state: copy, logger: logger).run() })
+            prepare: { try await InitialSync(settings: $0, state: copy, logger: logger).run() })
         try await withThrowingTaskGroup(of: Bool.self) { group in
             group.addTask {
                 try await supervisor.run()

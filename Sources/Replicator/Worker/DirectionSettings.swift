@@ -54,10 +54,12 @@ public struct DirectionSettings: Sendable {
     }
 
     /// Columns that came to the source after the ownership rules were resolved.
-    func unownedColumns(_ relation: RelationMessage) -> [String] {
-        guard policyReader != nil, let ownership = policy?.tables[relation.name] else { return [] }
-        return relation.columns.map(\.name).filter { column in
-            let name = ColumnName(table: relation.name, column: column)
+    func unownedColumns(_ relation: RelationMessage) -> [String] { unowned(relation.columns.map(\.name), of: relation.name) }
+
+    func unowned(_ columns: [String], of table: QualifiedName) -> [String] {
+        guard policyReader != nil, let ownership = policy?.tables[table] else { return [] }
+        return columns.filter { column in
+            let name = ColumnName(table: table, column: column)
             return ownership.columns[column] == nil && !ownership.match.contains(column)
                 && !stayingColumns.contains(name) && !formerColumns.contains(name)
         }

@@ -12,12 +12,12 @@ public struct DirectionSupervisor: Sendable {
     public let state: DirectionState
     let logger: Logger
     let worker: String
-    /// Brings the target to the slot's start before the first stream; does nothing when that is done.
-    let prepare: @Sendable () async throws -> Void
+    /// Brings the target to the slot's start before the first stream, by the newest rules; does nothing when that is done.
+    let prepare: @Sendable (DirectionSettings) async throws -> Void
 
     public init(
         settings: DirectionSettings, state: DirectionState, logger: Logger, worker: String,
-        prepare: @escaping @Sendable () async throws -> Void
+        prepare: @escaping @Sendable (DirectionSettings) async throws -> Void
     ) {
         self.settings = settings
         self.state = state
@@ -34,7 +34,7 @@ public struct DirectionSupervisor: Sendable {
         attempt.quarantine.tell = tell
         while !state.isDraining && !Task.isCancelled {
             do {
-                try await prepare()
+                try await prepare(attempt.settings)
                 var run = DirectionRun(settings: attempt.settings, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
@@ -141,6 +141,8 @@ public struct DirectionSupervisor: Sendable {
             try await recover(from: error, &attempt, canGoOn: canGoOn)
         case let error as SpillError:
             try await recover(from: error, &attempt)
+        case let error as CopyYield:
+            try await pause(&attempt, because: error)
         case StreamError.tooManySubtransactions(let xid):
             attempt.allowsStreaming = false
             logger.warning(

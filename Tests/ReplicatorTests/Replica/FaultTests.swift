@@ -33,7 +33,7 @@ import Testing
         Task {
             let sync = InitialSync(settings: settings, state: state, logger: FreshPair.quiet)
             try await DirectionSupervisor(
-                settings: settings, state: state, logger: FreshPair.quiet, worker: "test", prepare: { try await sync.run() }
+                settings: settings, state: state, logger: FreshPair.quiet, worker: "test", prepare: { _ in try await sync.run() }
             ).run()
         }
     }

@@ -60,7 +60,7 @@ import Testing
         let running = Task {
             let sync = InitialSync(settings: settings, state: state, logger: FreshPair.quiet)
             try await DirectionSupervisor(
-                settings: settings, state: state, logger: FreshPair.quiet, worker: "test", prepare: { try await sync.run() }
+                settings: settings, state: state, logger: FreshPair.quiet, worker: "test", prepare: { _ in try await sync.run() }
             ).run()
         }
         for batch in 0..<30 {

@@ -37,7 +37,7 @@ import Testing
     private func start(_ settings: DirectionSettings, _ state: DirectionState) -> Task<Void, any Error> {
         Task {
             try await DirectionSupervisor(
-                settings: settings, state: state, logger: FreshPair.quiet, worker: "test", prepare: {}
+                settings: settings, state: state, logger: FreshPair.quiet, worker: "test", prepare: { _ in }
             ).run()
         }
     }

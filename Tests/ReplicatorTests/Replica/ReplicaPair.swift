@@ -76,7 +76,7 @@ final class ReplicaPair: Sendable {
         return Task {
             _ = try await PostgresConnection.with(settings.target) { try await Migrator(connection: $0).migrate() }
             try await DirectionSupervisor(
-                settings: settings, state: state, logger: quiet, worker: "test", prepare: {}
+                settings: settings, state: state, logger: quiet, worker: "test", prepare: { _ in }
             ).run()
         }
     }

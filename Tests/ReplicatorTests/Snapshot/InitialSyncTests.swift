@@ -45,7 +45,7 @@ struct FreshPair {
         return Task {
             let sync = InitialSync(settings: settings, state: state, logger: Self.quiet)
             try await DirectionSupervisor(
-                settings: settings, state: state, logger: Self.quiet, worker: "test", prepare: { try await sync.run() }
+                settings: settings, state: state, logger: Self.quiet, worker: "test", prepare: { _ in try await sync.run() }
             ).run()
         }
     }

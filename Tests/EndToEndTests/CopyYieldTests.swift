@@ -1,0 +1,45 @@
+import PostgresClient
+import TestSupport
+import Testing
+
+/// A migration comes while the first copy reads the tables.
+@Suite struct CopyYieldTests {
+    private static let tables = "room: { columns: { bot: \"*\" } }\n  stay: { columns: { bot: \"*\" } }"
+
+    /// The one job has not come to `stay` when it is altered, and would wait behind the migration, which waits for the copy's own snapshot:
+    /// nobody's deadlock to the server, and the services wait behind both.
+    @Test func aMigrationDoesNotWaitForTheCopy() async throws {
+        let scene = try await BadInputScene(
+            script: "", tables: Self.tables, replication: "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }")
+        _ = try await scene.source.execute(
+            """
+            CREATE TABLE room (id int PRIMARY KEY, pad text); INSERT INTO room SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i;
+            CREATE TABLE stay (id int PRIMARY KEY, pad text); INSERT INTO stay SELECT i, repeat('y', 500) FROM generate_series(1, 2000) i;
+            """)
+        let worker = try scene.start()
+        try await waitUntil("pieces are there: \(worker.errors)", timeoutSeconds: 30) {
+            (try? await scene.target.execute("SELECT count(*) >= 2 FROM lindero.table_copy_chunk").firstValue) == "t"
+        }
+        _ = try await scene.source.execute(
+            """
+            SET statement_timeout = '30s'; ALTER TABLE stay ADD COLUMN nights int; UPDATE stay SET nights = id WHERE id < 10;
+            SET statement_timeout = 0;
+            """)
+        #expect(worker.errors.contains(/waits for table stay, which the copy reads; it lets them pass/), "\(worker.errors)")
+        #expect(!worker.errors.contains("streaming"), "the copy was not over: \(worker.errors)")
+        let pieces = try await scene.target.execute("SELECT count(*) FROM lindero.table_copy_chunk").firstValue
+        #expect(pieces.flatMap { Int($0) } ?? 0 >= 2, "what was copied is kept")
+        try await worker.waitForErrors("Column stay.nights does not exist on the target")
+        #expect(!worker.errors.contains("streaming"), "its rows are not copied without the column: \(worker.errors)")
+        _ = try await scene.target.execute("ALTER TABLE stay ADD COLUMN nights int")
+        try await worker.waitForErrors("streaming", timeoutSeconds: 60)
+        for table in ["room", "stay"] {
+            let digest = "SELECT count(*) || ' ' || sum(hashtext(x::text)::bigint) FROM \(table) x"
+            try await waitUntil("\(table) is equal: \(worker.errors)", timeoutSeconds: 30) {
+                try await scene.source.execute(digest).firstValue == scene.target.execute(digest).firstValue
+            }
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0)
+    }
+}
