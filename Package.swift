@@ -67,6 +67,7 @@ let package = Package(
                 .embedInCode("0023_renewed_slot.up.sql"), .embedInCode("0023_renewed_slot.down.sql"),
                 .embedInCode("0024_target_ahead.up.sql"), .embedInCode("0024_target_ahead.down.sql"),
                 .embedInCode("0025_guarded_role.up.sql"), .embedInCode("0025_guarded_role.down.sql"),
+                .embedInCode("0026_source_oid.up.sql"), .embedInCode("0026_source_oid.down.sql"),
             ],
             swiftSettings: strict),
         .target(

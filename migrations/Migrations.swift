@@ -91,6 +91,9 @@ public enum Migrations {
         Migration(
             version: 25, name: "guarded_role", up: text(PackageResources._025_guarded_role_up_sql),
             down: text(PackageResources._025_guarded_role_down_sql)),
+        Migration(
+            version: 26, name: "source_oid", up: text(PackageResources._026_source_oid_up_sql),
+            down: text(PackageResources._026_source_oid_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -44,6 +44,55 @@ import Testing
         await PostgresCluster.dropSlots(scene.source)
     }
 
+    /// Each change would go to the other table, and nothing would say so.
+    @Test func tablesThatChangePlacesStopUntilTheTargetsDo() async throws {
+        let scene = try await BadInputScene(
+            script: "CREATE TABLE guest (id int PRIMARY KEY, name text); CREATE TABLE visitor (id int PRIMARY KEY, name text)")
+        try scene.folder.write(Self.file(tables: nil))
+        _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'guest'); INSERT INTO visitor VALUES (1, 'visitor')")
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        _ = try await scene.source.execute("UPDATE guest SET name = 'guest before'")
+        _ = try await scene.source.execute(
+            """
+            ALTER TABLE guest RENAME TO other; ALTER TABLE visitor RENAME TO guest; ALTER TABLE other RENAME TO visitor;
+            UPDATE guest SET name = 'visitor after'; INSERT INTO visitor VALUES (2, 'guest after');
+            """)
+        #expect(try await first.wait() == 2)
+        #expect(first.errors.contains("Table guest of bot is another one than was copied to sync under that name: that was visitor."), "\(first.errors)")
+        #expect(try await scene.target.execute(Self.rows).firstValue == "(1,visitor)", "nothing of it went to the wrong one")
+        let again = try scene.start()
+        #expect(try await again.wait() == 2, "a start alone mends nothing")
+        let sql = try #require(again.errors.firstMatch(of: /run there: (BEGIN;.*COMMIT;) Then/)?.1)
+        _ = try await scene.target.execute(String(sql))
+        let worker = try scene.start()
+        try await expectSame(scene, "(1,\"guest before\") (2,\"guest after\")")
+        let guests = Self.rows.replacing("visitor", with: "guest")
+        #expect(try await scene.target.execute(guests).firstValue == "(1,\"visitor after\")")
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
+    /// A table that was prepared beside it takes the place of another, which is gone.
+    @Test func aTableThatTakesTheNameOfAnotherStops() async throws {
+        let scene = try await BadInputScene(
+            script: "CREATE TABLE guest (id int PRIMARY KEY, name text); CREATE TABLE visitor (id int PRIMARY KEY, name text)")
+        try scene.folder.write(Self.file(tables: nil))
+        _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'guest'); INSERT INTO visitor VALUES (1, 'visitor')")
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        _ = try await scene.source.execute(
+            "ALTER TABLE visitor RENAME TO former; ALTER TABLE guest RENAME TO visitor; INSERT INTO visitor VALUES (2, 'late')")
+        #expect(try await first.wait() == 2)
+        let sql = try #require(first.errors.firstMatch(of: /run there: (BEGIN;.*COMMIT;) Then/)?.1, "\(first.errors)")
+        _ = try await scene.target.execute(String(sql))
+        let worker = try scene.start()
+        try await expectSame(scene, "(1,guest) (2,late)")
+        #expect(try await scene.target.execute("SELECT name FROM former").firstValue == "visitor")
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
     @Test func aTableThatIsListedWaitsForTheList() async throws {
         let scene = try await scene(tables: "guest: { columns: { bot: \"*\" } }")
         let worker = try scene.start()

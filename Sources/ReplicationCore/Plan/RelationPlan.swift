@@ -174,6 +174,8 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         case unownedColumn(String)
         /// The ownership rules speak of no table with that name. With its OID on the source, which stays when the name does not.
         case unknownTable(UInt32)
+        /// Another table has the name than when it was copied. With its OID on the source.
+        case anotherTable(UInt32)
         /// Values that have one of these are refused.
         case missingLabels(MissingLabels)
     }
@@ -190,6 +192,7 @@ public struct SchemaMismatch: Error, Sendable, Equatable, CustomStringConvertibl
         problems.map { problem in
             switch problem {
             case .missingTable: "Table \(table) does not exist on the target."
+            case .anotherTable: "Table \(table) of the source is another one than was copied."
             case .unknownTable: "Table \(table) is none that lindero.yaml speaks of."
             case .missingColumn(let name): "Column \(table).\(name) does not exist on the target."
             case .typeDiffers(let name, let type): "Column \(table).\(name) is \(type) on the target, and another type on the source."

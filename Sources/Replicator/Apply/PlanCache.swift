@@ -15,16 +15,19 @@ struct PlanCache: Sendable {
     let userTypes: [UInt32: ColumnDescription]
     /// Where each table's copy ended, for tables whose copy is newer than the slot.
     let copiedUpTo: [QualifiedName: LSN]
+    /// Which table of the source was copied under a name.
+    let sourceOIDs: [QualifiedName: UInt32]
     private var entries: [Int: Entry] = [:]
 
     init(
         settings: DirectionSettings, isBinary: Bool, userTypes: [UInt32: ColumnDescription] = [:],
-        copiedUpTo: [QualifiedName: LSN]
+        copiedUpTo: [QualifiedName: LSN], sourceOIDs: [QualifiedName: UInt32] = [:]
     ) {
         self.settings = settings
         self.isBinary = isBinary
         self.userTypes = userTypes
         self.copiedUpTo = copiedUpTo
+        self.sourceOIDs = sourceOIDs
     }
 
     /// A plan made by an earlier `resolve`; `nil` for a table that is not part of the direction.
@@ -84,6 +87,9 @@ struct PlanCache: Sendable {
                 }
                 entries[definition] = .ignored
                 continue
+            }
+            if let known = sourceOIDs[relation.name], known != relation.id {
+                return (definition, SchemaMismatch(table: relation.name, problems: [.anotherTable(relation.id)]))
             }
             let unowned = settings.unownedColumns(relation)
             guard unowned.isEmpty else {

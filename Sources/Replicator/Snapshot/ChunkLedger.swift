@@ -51,9 +51,9 @@ struct ChunkLedger {
         guard let stretch = part.stretch else {
             _ = try await connection.query(
                 """
-                INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_columns)
-                VALUES ($1, $2, $3, $4::pg_catalog.pg_lsn, $5::bigint, $6::bigint, \(Self.leftColumns("$7")))
-                """, key(name) + figures + [.text(SQLText.arrayLiteral(staying))])
+                INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_columns, source_oid)
+                VALUES ($1, $2, $3, $4::pg_catalog.pg_lsn, $5::bigint, $6::bigint, \(Self.leftColumns("$7")), $8::text::oid)
+                """, key(name) + figures + [.text(SQLText.arrayLiteral(staying)), .text("\(part.table.oid)")])
             return
         }
         _ = try await connection.query(
@@ -69,17 +69,17 @@ struct ChunkLedger {
     }
 
     /// Turns a table's parts into a finished table.
-    func finish(_ table: QualifiedName, staying: [String]) async throws {
+    func finish(_ table: TableDescription, staying: [String]) async throws {
         let result = try await connection.query(
             """
             WITH parts AS (DELETE FROM lindero.table_copy_chunk
                            WHERE direction = $1 AND schema_name = $2 AND table_name = $3 RETURNING snapshot_lsn, rows, bytes)
-            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_columns)
-            SELECT $1, $2, $3, pg_catalog.max(snapshot_lsn), pg_catalog.sum(rows), pg_catalog.sum(bytes), \(Self.leftColumns("$4"))
+            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes, left_columns, source_oid)
+            SELECT $1, $2, $3, pg_catalog.max(snapshot_lsn), pg_catalog.sum(rows), pg_catalog.sum(bytes), \(Self.leftColumns("$4")), $5::text::oid
             FROM parts HAVING pg_catalog.min(snapshot_lsn) = pg_catalog.max(snapshot_lsn)
-            """, key(table) + [.text(SQLText.arrayLiteral(staying))])
+            """, key(table.name) + [.text(SQLText.arrayLiteral(staying)), .text("\(table.oid)")])
         guard result.affectedRows == 1 else {
-            throw PostgresError.protocolViolation("the parts of \(table) show different snapshots")
+            throw PostgresError.protocolViolation("the parts of \(table.name) show different snapshots")
         }
     }
 

@@ -75,6 +75,7 @@ public struct InitialSync: Sendable {
         for note in plan.notes { logger.notice("\(note)") }
         let targets = try await CatalogReader.tables(target, matching: tables.map(\.name))
         let pending = tables.filter { finished[$0.name] == nil }
+        try await SourceIdentity(settings: settings, source: source, target: target).requireSame(tables)
         let kept = try await keptParts(of: pending, isResumed: isResumed, target: target)
         try await requireEmpty(pending.filter { kept[$0.name] == nil }, on: target)
         if !isResumed || !pending.isEmpty {

@@ -78,7 +78,7 @@ struct SnapshotCopier: Sendable {
             try await ledger.note(part, staying: staying, snapshotLSN: snapshotLSN, rows: rows, bytes: bytes)
             _ = try await target.execute("COMMIT")
             guard queue.finish(item, rows: rows) else { return }
-            if part.stretch != nil { try await ledger.finish(part.table.name, staying: staying) }
+            if part.stretch != nil { try await ledger.finish(part.table, staying: staying) }
             queue.finishTable()
         } catch {
             // The connections end with the job; the server rolls back what is open.

@@ -93,7 +93,7 @@ struct SnapshotRun {
             parts += rest
             if rest.isEmpty {
                 try await ChunkLedger(connection: target, direction: settings.name)
-                    .finish(table.name, staying: settings.stayingColumns(of: table.name))
+                    .finish(table, staying: settings.stayingColumns(of: table.name))
                 progress.tablesDone += 1
             }
         }

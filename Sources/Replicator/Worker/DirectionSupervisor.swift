@@ -12,7 +12,7 @@ public struct DirectionSupervisor: Sendable {
     public let state: DirectionState
     let logger: Logger
     let worker: String
-    /// Brings the target to the slot's start before the first stream, by the newest rules; does nothing when that is done.
+    /// Brings the target to the slot's start before the first stream, by the rules given; does nothing when that is done.
     let prepare: @Sendable (DirectionSettings) async throws -> Void
 
     public init(
@@ -34,7 +34,8 @@ public struct DirectionSupervisor: Sendable {
         attempt.quarantine.tell = tell
         while !state.isDraining && !Task.isCancelled {
             do {
-                try await prepare(attempt.settings)
+                // Newer rules speak of what came during the first copy; once it streams, a table that they add waits for the next start.
+                try await prepare(state.durableLSN == .zero ? attempt.settings : settings)
                 var run = DirectionRun(settings: attempt.settings, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
@@ -158,6 +159,13 @@ public struct DirectionSupervisor: Sendable {
     }
 
     private func mend(_ mismatch: SchemaMismatch, _ attempt: inout Attempt) async throws {
+        if case .anotherTable(let oid)? = mismatch.problems.first {
+            throw try await PostgresConnection.with(settings.target) { target in
+                try await PostgresConnection.with(settings.source) { source in
+                    try await SourceIdentity(settings: settings, source: source, target: target).failure(mismatch.table, oid: oid)
+                }
+            }
+        }
         if mismatch.isUnowned {
             attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
         } else {

@@ -103,7 +103,7 @@ extension SchemaMismatch {
             switch problem {
             case .unownedColumn, .unknownTable: true
             case .missingTable, .missingColumn, .typeDiffers, .definitionDiffers, .generatedKey, .withheldKey, .identityAlways,
-                .missingLabels:
+                .missingLabels, .anotherTable:
                 false
             }
         }

@@ -26,6 +26,7 @@ public struct ReplicationFailure: Error, Sendable, CustomStringConvertible {
         case unsupportedVersion = "unsupported_version"
         case schemaDiffers = "schema_differs"
         case tableRewritten = "table_rewritten"
+        case tableRenamed = "table_renamed"
         case clockOffset = "clock_offset"
         case spillUnusable = "spill_unusable"
         case slotTwoPhase = "slot_two_phase"

@@ -86,7 +86,7 @@ struct SchemaPause: Sendable {
             case .identityAlways(let name): table?.column(name)?.identity != .always
             case .missingLabels(let missing): Set(missing.labels.map(\.name)).isSubset(of: labels[missing.type] ?? [])
             // Only another configuration, and so a restart, mends this.
-            case .withheldKey, .unownedColumn, .unknownTable: false
+            case .withheldKey, .unownedColumn, .unknownTable, .anotherTable: false
             }
         }
     }

@@ -1,0 +1,1 @@
+ALTER TABLE lindero.table_copy DROP COLUMN source_oid;
