@@ -16,7 +16,7 @@ struct EnumChecks {
                 backend == .split ? .warning : .blocker, .enumLabel, database: target, object: lack.missing.type.description,
                 "enum \(lack.missing.type), of \(lack.table).\(lack.column) for one, lacks \(lack.missing.list), which \(source) has: "
                     + "a row that comes with it would be refused",
-                fix: lack.missing.sql)
+                fix: lack.missing.sql + lack.missing.doubt)
         }
     }
 }

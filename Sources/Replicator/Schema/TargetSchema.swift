@@ -56,7 +56,7 @@ struct TargetSchema {
     private func check(_ present: [TableDescription], _ lacks: [EnumLabels.Lack]) throws {
         var mismatches = lacks.map { lack in
             "\(SchemaMismatch(table: lack.table, problems: [.missingLabels(lack.missing)])) Run on \(settings.targetName): "
-                + lack.missing.sql
+                + lack.missing.sql + lack.missing.doubt
         }
         for table in present {
             guard let original = tables.first(where: { $0.name == table.name }) else { continue }

@@ -109,6 +109,13 @@ struct SchemaPause: Sendable {
         if !altered.isEmpty, try await hasRows(mismatch.table) {
             text += " If \(settings.sourceName) altered \(altered.joined(separator: ", ")) by a USING of its own, older rows have other values there: "
                 + "once it streams, bring them with `lindero verify \(mismatch.table) --repair --execute`."
+            let anew = altered.compactMap { name in
+                present?.column(name).map { "DROP COLUMN \(SQLText.identifier(name)), ADD COLUMN \(SQLText.identifier(name)) \($0.type)" }
+            }
+            if !anew.isEmpty {
+                text += " If it was dropped and made anew, or its values can't be cast: ALTER TABLE \(mismatch.table.sql) \(anew.joined(separator: ", ")); "
+                    + "and then the same."
+            }
         }
         guard mismatch.isAdditive, let present else { return text }
         let twin = try await PostgresConnection.with(settings.target) { target in

@@ -333,6 +333,25 @@ import Testing
         }
     }
 
+    /// The label would come beside the old one, and rows that have that stay as they are.
+    @Test func aLabelUnderANewNameIsNotFollowedAsAnAddition() async throws {
+        var replication = ReplicationSettings()
+        replication.ddl = .follow
+        let pair = try await ReplicaPair(Self.labelled, replication: replication)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'a', NULL)", state)
+            for sql in ["ALTER TYPE mood RENAME VALUE 'a' TO 'b'", "INSERT INTO t VALUES (2, 'b', NULL)"] { _ = try await pair.source.execute(sql) }
+            let problem = try await problem(state)
+            let renaming = try #require(problem.components(separatedBy: "older rows follow: ").last?.components(separatedBy: " */").first)
+            #expect(renaming == #"ALTER TYPE "public"."mood" RENAME VALUE 'a' TO 'b';"#)
+            _ = try await pair.target.execute(renaming)
+            try await waitUntil("it goes on") { state.phase != .paused }
+            try await pair.catchUp(state)
+            try await pair.expectSame("SELECT * FROM t ORDER BY id", atLeast: 2)
+            try await pair.expectSame("SELECT enum_range(NULL::mood)")
+        }
+    }
+
     /// What a split says, and a replica where the source no longer has the label.
     @Test func adviceOnALabelThatIsMissingLeadsToCheck() async throws {
         let pair = try await ReplicaPair(Self.labelled)
