@@ -83,7 +83,8 @@ final class SocketDescriptor: Sendable {
         let accepted = Glibc.accept(number, nil, nil)
         if accepted >= 0 { return SocketDescriptor(accepted) }
         switch errno {
-        case EAGAIN, ECONNABORTED, EINTR, EPROTO: return nil
+        // What has happened to the one that came, as Linux tells it here.
+        case EAGAIN, ECONNABORTED, EINTR, EPROTO, EPERM, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP: return nil
         default: throw .last
         }
     }

@@ -93,6 +93,30 @@ import Testing
         await PostgresCluster.dropSlots(scene.source)
     }
 
+    /// The rows that were copied are the new table's: they became its first partition.
+    @Test func aTableThatIsMadePartitionedGoesOn() async throws {
+        let scene = try await BadInputScene(script: "CREATE TABLE visitor (id int PRIMARY KEY, name text)")
+        try scene.folder.write(
+            BadInputScene.file(tables: "visitor: { columns: { bot: \"*\" } }", replication: "heartbeat: 200ms, publication: everything"))
+        _ = try await scene.source.execute(
+            """
+            INSERT INTO visitor VALUES (1, 'old');
+            CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true);
+            """)
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.source.execute(
+            """
+            ALTER TABLE visitor RENAME TO visitor_0; CREATE TABLE visitor (id int PRIMARY KEY, name text) PARTITION BY RANGE (id);
+            ALTER TABLE visitor ATTACH PARTITION visitor_0 FOR VALUES FROM (0) TO (10);
+            CREATE TABLE visitor_1 PARTITION OF visitor FOR VALUES FROM (10) TO (20);
+            """)
+        _ = try await scene.source.execute("INSERT INTO visitor VALUES (2, 'first'), (11, 'second')")
+        try await expectSame(scene, "(1,old) (2,first) (11,second)")
+        try await stop(worker)
+        await PostgresCluster.dropSlots(scene.source)
+    }
+
     @Test func aTableThatIsListedWaitsForTheList() async throws {
         let scene = try await scene(tables: "guest: { columns: { bot: \"*\" } }")
         let worker = try scene.start()

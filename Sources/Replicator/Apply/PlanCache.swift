@@ -88,7 +88,9 @@ struct PlanCache: Sendable {
                 entries[definition] = .ignored
                 continue
             }
-            if let known = sourceOIDs[relation.name], known != relation.id {
+            let table = tables.first { $0.name == relation.name }
+            // One that the target has no more is made, and copied, anew.
+            if table != nil, let known = sourceOIDs[relation.name], known != relation.id {
                 return (definition, SchemaMismatch(table: relation.name, problems: [.anotherTable(relation.id)]))
             }
             let unowned = settings.unownedColumns(relation)
@@ -96,7 +98,6 @@ struct PlanCache: Sendable {
                 let problems = unowned.map { SchemaMismatch.Problem.unownedColumn($0) }
                 return (definition, SchemaMismatch(table: relation.name, problems: problems))
             }
-            let table = tables.first { $0.name == relation.name }
             // Made since: nothing has this shape, so that what goes in bulk asks again.
             let shape = shapes[relation.name] ?? TargetShape(oid: table?.oid ?? 0, text: "", fires: false)
             do {

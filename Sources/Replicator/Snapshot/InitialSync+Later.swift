@@ -50,6 +50,8 @@ extension InitialSync {
         if known != nil, settings.policy != nil {
             try cover.requireWhole(tables.filter { cover.publication.tables[$0.name] == nil })
         }
+        // What a former replica copied may have come from another cluster.
+        if known == nil { _ = try await target.query("UPDATE lindero.table_copy SET source_oid = NULL WHERE direction = $1", [.text(settings.name)]) }
         let addition = TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
         let present = Set(try await CatalogReader.names(target, matching: tables.map(\.name)))
         let finished = try await TableCopyState.read(target, direction: settings.name)

@@ -61,7 +61,7 @@ struct LeftTables {
     }
 
     /// PostgreSQL truncates no table that another one refers to.
-    private func emptyingSQL(_ table: QualifiedName) async throws -> String {
+    func emptyingSQL(_ table: QualifiedName) async throws -> String {
         let isReferred = try await target.query(
             """
             SELECT 1 FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conrelid <> confrelid

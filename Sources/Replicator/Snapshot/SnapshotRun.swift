@@ -11,6 +11,8 @@ struct SnapshotRun {
     let target: PostgresConnection
     /// The target's tables, by name.
     let targets: [QualifiedName: TableDescription]
+    /// Whether it may end for whoever alters a table, to go on after them; what is copied while it streams goes on to its end.
+    var givesWay = false
 
     /// - Parameter startLSN: where the direction's slot begins; `nil` before there is one.
     func run(
@@ -27,10 +29,16 @@ struct SnapshotRun {
             let copier = SnapshotCopier(
                 settings: settings, snapshot: slot.snapshotName ?? "", snapshotLSN: lsn, targets: targets,
                 rate: CopyRate(bytesPerSecond: settings.replication.copy.rateLimitBytes))
-            try await CopyLockWatch(source: settings.source, sessions: copier.sessions).whileWatching {
+            let whole: @Sendable () async throws -> Void = {
                 try await copier.withSource { keeper in
+                    if givesWay { try await requireSame(pending, as: keeper) }
                     try await copy(pending, kept, finished, keeper, copier, startLSN: startLSN ?? lsn)
                 }
+            }
+            if givesWay {
+                try await CopyLockWatch(source: settings.source, sessions: copier.sessions).whileWatching(whole)
+            } else {
+                try await whole()
             }
             await walsender.close()
         } catch {
@@ -61,7 +69,6 @@ struct SnapshotRun {
         _ pending: [TableDescription], _ kept: [QualifiedName: ChunkLedger.Kept],
         _ finished: [QualifiedName: TableCopyState], _ keeper: PostgresConnection, _ copier: SnapshotCopier, startLSN: LSN
     ) async throws {
-        try await requireSame(pending, as: keeper)
         var kept = kept
         let chunkBytes = settings.replication.copy.chunkBytes
         let columns = Dictionary(

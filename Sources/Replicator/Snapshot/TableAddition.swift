@@ -98,7 +98,7 @@ extension TableAddition {
             """
             INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
             SELECT $1, schema, name, '0/0', 0, 0 FROM unnest($2::text[], $3::text[]) AS t(schema, name)
-            ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = NULL, left_columns = '{}'
+            ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET left_at_lsn = NULL, left_columns = '{}', source_oid = NULL
             """,
             [
                 .text(settings.name), .text(SQLText.arrayLiteral(tables.map(\.schema))),

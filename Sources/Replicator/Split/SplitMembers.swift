@@ -89,7 +89,7 @@ struct SplitMembers {
             _ = try await other.query(
                 """
                 INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
-                VALUES ($1, $2, $3, '0/0', 0, 0) ON CONFLICT (direction, schema_name, table_name) DO NOTHING
+                VALUES ($1, $2, $3, '0/0', 0, 0) ON CONFLICT (direction, schema_name, table_name) DO UPDATE SET source_oid = NULL
                 """, [.text(direction), .text(member.table.schema), .text(member.table.name)])
         }
         _ = try await other.query(

@@ -116,7 +116,7 @@ struct DirectionRun: Sendable {
                 earlyFrom: isTwoPhase ? nil : max(startLSN, newestCopy, exactUpTo, earlyFrom), isTwoPhase: isTwoPhase)
             let plans = PlanCache(
                 settings: settings, isBinary: isBinary, userTypes: binaryTypes ?? [:], copiedUpTo: copied,
-                sourceOIDs: try await SourceIdentity(settings: settings, source: source, target: target).known())
+                sourceOIDs: try await SourceIdentity.known(target, direction: settings.name))
             let second = settings.replication.applySessions > 1 && !isTwoPhase ? SecondSession(settings: settings, logger: logger) : nil
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,

@@ -160,11 +160,12 @@ public struct DirectionSupervisor: Sendable {
 
     private func mend(_ mismatch: SchemaMismatch, _ attempt: inout Attempt) async throws {
         if case .anotherTable(let oid)? = mismatch.problems.first {
-            throw try await PostgresConnection.with(settings.target) { target in
+            try await PostgresConnection.with(settings.target) { target in
                 try await PostgresConnection.with(settings.source) { source in
-                    try await SourceIdentity(settings: settings, source: source, target: target).failure(mismatch.table, oid: oid)
+                    try await SourceIdentity(settings: settings, source: source, target: target).settle(mismatch.table, oid: oid)
                 }
             }
+            return
         }
         if mismatch.isUnowned {
             attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
