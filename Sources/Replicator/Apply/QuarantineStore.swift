@@ -141,7 +141,7 @@ public struct QuarantineStore {
             """
             SELECT id::text, direction, schema_name, table_name, operation, source_xid::text, commit_lsn::text,
               commit_time::text, position::text, sqlstate, reason, state, quarantined_at::text
-            FROM lindero.quarantine \(condition) ORDER BY id
+            FROM lindero.quarantine \(condition) ORDER BY quarantine.id
             """, parameters)
         return result.rows.compactMap { row in
             guard let id = row[0].flatMap({ Int64($0) }), let state = row[11].flatMap(QuarantinedChange.State.init) else { return nil }

@@ -100,6 +100,13 @@ import Testing
         #expect(try await pair.rows(Self.states, on: pair.target) == [["applied"]])
     }
 
+    /// In the order in which they were refused, which is the one to retry them in.
+    @Test func theyAreListedByNumber() async throws {
+        let (pair, first) = try await refused("INSERT INTO t SELECT i, 'bad', i FROM generate_series(2, 12) i")
+        let ids = try await QuarantineStore(connection: pair.target).list(onlyOpen: true).map(\.id)
+        #expect(ids == Array(first..<first + 11))
+    }
+
     /// PostgreSQL wrote the row anew for its key's type: as far as is known, it is newer than the change.
     @Test func aRetriedUpdateFindsItsRowAfterTheKeyChangedItsType() async throws {
         let (pair, id) = try await refused("UPDATE t SET v = 'bad', par = 1234 WHERE id = 1")
