@@ -44,14 +44,20 @@ import Testing
         await PostgresCluster.dropSlots(scene.source)
     }
 
-    /// Each change would go to the other table, and nothing would say so.
-    @Test func tablesThatChangePlacesStopUntilTheTargetsDo() async throws {
+    /// Two tables that look alike, with a row each, and a worker that streams them.
+    private func streamingTwo() async throws -> (BadInputScene, RunningLindero) {
         let scene = try await BadInputScene(
             script: "CREATE TABLE guest (id int PRIMARY KEY, name text); CREATE TABLE visitor (id int PRIMARY KEY, name text)")
         try scene.folder.write(Self.file(tables: nil))
         _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'guest'); INSERT INTO visitor VALUES (1, 'visitor')")
-        let first = try scene.start()
-        try await first.waitForErrors("streaming")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        return (scene, worker)
+    }
+
+    /// Each change would go to the other table, and nothing would say so.
+    @Test func tablesThatChangePlacesStopUntilTheTargetsDo() async throws {
+        let (scene, first) = try await streamingTwo()
         _ = try await scene.source.execute("UPDATE guest SET name = 'guest before'")
         _ = try await scene.source.execute(
             """
@@ -75,12 +81,7 @@ import Testing
 
     /// A table that was prepared beside it takes the place of another, which is gone.
     @Test func aTableThatTakesTheNameOfAnotherStops() async throws {
-        let scene = try await BadInputScene(
-            script: "CREATE TABLE guest (id int PRIMARY KEY, name text); CREATE TABLE visitor (id int PRIMARY KEY, name text)")
-        try scene.folder.write(Self.file(tables: nil))
-        _ = try await scene.source.execute("INSERT INTO guest VALUES (1, 'guest'); INSERT INTO visitor VALUES (1, 'visitor')")
-        let first = try scene.start()
-        try await first.waitForErrors("streaming")
+        let (scene, first) = try await streamingTwo()
         _ = try await scene.source.execute(
             "ALTER TABLE visitor RENAME TO former; ALTER TABLE guest RENAME TO visitor; INSERT INTO visitor VALUES (2, 'late')")
         #expect(try await first.wait() == 2)

@@ -103,8 +103,6 @@ public struct SplitSupervisor: Sendable {
             try await pause(&attempt, because: error)
         case SplitChanged.row where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
-        case is CopyYield:
-            try await pause(&attempt, because: error)
         case is SplitTouched where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
         case is SplitAltered where attempt.failuresInPlace < 3:
