@@ -94,6 +94,9 @@ public enum Migrations {
         Migration(
             version: 26, name: "source_oid", up: text(PackageResources._026_source_oid_up_sql),
             down: text(PackageResources._026_source_oid_down_sql)),
+        Migration(
+            version: 27, name: "split_identity", up: text(PackageResources._027_split_identity_up_sql),
+            down: text(PackageResources._027_split_identity_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

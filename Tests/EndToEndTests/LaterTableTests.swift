@@ -44,6 +44,22 @@ import Testing
         _ = try await scene.source.execute("UPDATE added SET v = 'still allowed'")
     }
 
+    @Test func aTableThatComesWhileItStreamsIsToldAndCopiedByTheNextStart() async throws {
+        let scene = try await BadInputScene()
+        try scene.folder.write(BadInputScene.file(tables: "").replacing("tables:\n", with: ""))
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        _ = try await scene.source.execute("CREATE TABLE added (id int PRIMARY KEY, v text); INSERT INTO added VALUES (1, 'early')")
+        try await first.waitForErrors("tables have come that are in lindero.yaml, and do not travel yet direction=bot->sync")
+        #expect(first.errors.contains("tables=added"), "\(first.errors)")
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        let worker = try scene.start()
+        try await waitUntil("its row is there") { (try? await scene.target.query("SELECT 1 FROM added").rowCount) == 1 }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
     // MARK: a later table whose copy is killed
 
     private static let guestAlone = "guest: { columns: { bot: \"*\" } }"

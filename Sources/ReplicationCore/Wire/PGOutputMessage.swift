@@ -73,6 +73,13 @@ public struct RelationMessage: Sendable, Equatable {
         self.replicaIdentity = replicaIdentity
         self.columns = columns
     }
+
+    /// The same table by another name.
+    public func named(_ name: QualifiedName) -> RelationMessage {
+        var relation = self
+        relation.name = name
+        return relation
+    }
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC, PostgreSQL's own epoch.

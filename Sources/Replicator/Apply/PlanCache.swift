@@ -93,6 +93,7 @@ struct PlanCache: Sendable {
             if table != nil, let known = sourceOIDs[relation.name], known != relation.id {
                 return (definition, SchemaMismatch(table: relation.name, problems: [.anotherTable(relation.id)]))
             }
+            try settings.targetTables.require(table)
             let unowned = settings.unownedColumns(relation)
             guard unowned.isEmpty else {
                 let problems = unowned.map { SchemaMismatch.Problem.unownedColumn($0) }

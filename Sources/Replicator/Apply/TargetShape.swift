@@ -8,7 +8,7 @@ import ReplicationCore
 /// step, whether its tables are what they were: from then to the commit its own locks hold off whoever would alter them.
 struct TargetShape: Sendable, Hashable {
     let oid: UInt32
-    /// The columns with their types, and how much fires for replicated rows.
+    /// Its name, the columns with their types, and how much fires for replicated rows.
     let text: String
     /// Whether triggers or rules of it fire for replicated rows, and so must see every change as the source made it; the
     /// server's own triggers for a constraint among them, where somebody had them fire always.
@@ -55,7 +55,7 @@ struct TargetShape: Sendable, Hashable {
 
     private static func shape(of oid: String) -> String {
         """
-        pg_catalog.concat(
+        pg_catalog.concat(\(oid)::pg_catalog.regclass, '; ',
           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
            FROM pg_catalog.pg_attribute a WHERE a.attrelid = \(oid) AND a.attnum > 0 AND NOT a.attisdropped), '; ', \(firing(of: oid)))
         """

@@ -72,6 +72,7 @@ public struct PreflightFinding: Sendable, Equatable, CustomStringConvertible {
         case rowSecurity = "row_security"
         case tableLeft = "table_left"
         case columnLeft = "column_left"
+        case tableRenamed = "table_renamed"
         case splitPolicy = "split_policy"
         case tableMissing = "table_missing"
         case columnMissing = "column_missing"

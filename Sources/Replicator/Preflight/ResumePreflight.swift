@@ -82,6 +82,7 @@ public struct SplitResumePreflight: Sendable {
     /// Slots that somebody has advanced or made anew. One that is missing is told where its direction is looked at.
     private func gaps() async throws -> [PreflightFinding] {
         try await settings.withBoth { sides in
+            try await SplitIdentity(forward: settings[reading: .origin], sides: sides).require()
             var findings: [PreflightFinding] = []
             for side in Side.allCases {
                 let failure = try await SlotGapReader(settings: settings, side: side, sides: sides).failure().0

@@ -24,3 +24,4 @@ public struct SidePair<Value> {
 }
 
 extension SidePair: Sendable where Value: Sendable {}
+extension SidePair: Equatable where Value: Equatable {}

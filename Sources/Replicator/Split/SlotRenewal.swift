@@ -72,6 +72,8 @@ public struct SlotRenewal: Sendable {
 
     private func renew(_ sides: SidePair<PostgresConnection>, givesUp: Bool) async throws -> LSN {
         let (here, there) = (sides[side], sides[side.opposite])
+        // What no change would settle any more.
+        try await SplitIdentity(forward: settings[reading: .origin], sides: sides).require()
         let reader = SlotGapReader(settings: settings, side: side, sides: sides)
         let gap = try await reader.read()
         guard gap.reason != nil || givesUp else { throw whole(gap) }

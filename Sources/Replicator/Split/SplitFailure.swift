@@ -45,6 +45,8 @@ struct SplitFailure {
                 nextStep: "Give the column one type on both sides, then `lindero run`; it goes on at that transaction. Where it has, values "
                     + "of the former type are on their way: give it that one again on the side that they arrive at, let the worker apply "
                     + "them, and alter it then.", isBlocker: true)
+        case let mismatch as SchemaMismatch where mismatch.isAnotherTable:
+            return formerTable(mismatch)
         case let mismatch as SchemaMismatch:
             return ReplicationFailure(
                 .schemaDiffers, "\(mismatch)",
@@ -93,6 +95,20 @@ struct SplitFailure {
         }
     }
 
+    /// The present one is the split's, or the start had said so.
+    private func formerTable(_ mismatch: SchemaMismatch) -> ReplicationFailure {
+        var same = ""
+        if let side, case .anotherTable(let oid)? = mismatch.problems.first {
+            let forward = settings[reading: .origin]
+            let sql = SplitNameFailure.noting(oid, mismatch.table, side, forward, isPresent: false)
+            same = "If it stood for that one, made anew since: run on \(forward.targetName): \(sql) Then `lindero run`. Else: "
+        }
+        return ReplicationFailure(
+            .tableRenamed,
+            "\(stopped)changes wait in the stream that another table got while it was called \(mismatch.table). Nothing of them was applied.",
+            nextStep: same + goOnAfter, isBlocker: true)
+    }
+
     private func tooLarge(_ message: String) -> ReplicationFailure {
         ReplicationFailure(
             .memoryLimit, message,
@@ -119,6 +135,12 @@ struct SplitFailure {
             "A slot of the split (\(settings[reading: .origin].slot), \(settings[reading: .other].slot)), or an origin, is in use "
                 + "by another session, probably another worker.",
             nextStep: "Run `lindero status` to see it; stop the other worker, then run `lindero run` again.", isBlocker: true)
+    }
+}
+
+extension SchemaMismatch {
+    var isAnotherTable: Bool {
+        problems.contains { if case .anotherTable = $0 { true } else { false } }
     }
 }
 

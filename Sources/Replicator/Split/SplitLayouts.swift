@@ -43,6 +43,9 @@ struct SplitLayouts: Sendable {
                 if settings.isUnknown(relation.name) { throw SplitRestart.unknown(side, relation.name, oid: relation.id) }
                 continue
             }
+            if settings.sourceTables.isAnother(relation.id, than: relation.name) {
+                throw SchemaMismatch(table: relation.name, problems: [.anotherTable(relation.id)])
+            }
             guard hasOneForm(relation) else { throw ApplyError.needsText(relation.name) }
             let unowned = settings.unownedColumns(relation)
             if !unowned.isEmpty { throw SchemaMismatch(table: relation.name, problems: unowned.map { .unownedColumn($0) }) }

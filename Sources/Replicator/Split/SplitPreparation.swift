@@ -35,6 +35,7 @@ struct SplitPreparation: Sendable {
             hasConnected()
             for connection in sides.both { _ = try await Migrator(connection: connection).migrate() }
             let hasBegun = try await self.hasBegun(sides[.other])
+            if hasBegun { try await SplitIdentity(forward: forward, sides: sides).require() }
             // A copy that was cut off may have made tables.
             let created = hasBegun ? [] : try await DirectionRecord(connection: sides[.other], settings: forward).createdTables()
             try await check(sides, created: created, hasBegun: hasBegun)
@@ -179,7 +180,10 @@ struct SplitPreparation: Sendable {
         // Only now: what is refused before has not been carried. As one: tables and columns that tell of different files would
         // look like something that has stayed behind.
         let other = sides[.other]
-        try await other.inTransaction { try await SplitMembers(settings: settings, other: other).follow(owners: owners) }
+        try await other.inTransaction {
+            try await SplitMembers(settings: settings, other: other).follow(owners: owners)
+            try await SplitIdentity(forward: forward, sides: sides).follow()
+        }
     }
 
     /// What a side has got to say since the split began: its changes would else be left out, and nobody told.

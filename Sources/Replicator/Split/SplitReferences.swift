@@ -42,6 +42,7 @@ struct SplitReferences: Sendable {
                 }
             }
         }
+        let askedTables = Set(asked.map(\.reference.table))
         var rest = asked[...]
         while !rest.isEmpty {
             let some = rest.prefix(1_000)
@@ -70,6 +71,8 @@ struct SplitReferences: Sendable {
                 references.meanings.answer(question.number, key, ownBytes: ownBytes)
             }
         }
+        // Afterwards: it may have come to be another's in between.
+        try await targets.settings.sourceTables.require(askedTables, on: source)
         return references
     }
 

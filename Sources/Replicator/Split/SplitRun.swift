@@ -89,11 +89,15 @@ struct SplitRun: Sendable {
         }
         let positions = try await progress { links[$0].target }
         let controls = SidePair { links[$0].control }
+        let identity = SplitIdentity(forward: settings[reading: .origin], sides: controls)
+        // First: rules and records go by names.
+        try await controls[.other].inTransaction { try await identity.follow() }
         let policies = SplitPolicies(settings: settings, other: controls[.other])
         let former = try await policies.follow(controls, progress: positions)
         var run = self
         if !former.shared.isEmpty { run.settings = settings.sharing(former.shared) }
         try await SplitPreparation(settings: settings, states: states, logger: logger, worker: worker).follow(controls, owners: run.settings)
+        run.settings.note(try await identity.known())
         do {
             try await run.stream(links, files, origins, positions, former.rules)
         } catch {
@@ -199,7 +203,8 @@ struct SplitRun: Sendable {
                     stream: links[side].stream, mailbox: mailbox, state: states[side],
                     senderTimeoutMilliseconds: timeouts[side.rawValue], limits: settings.readLimits(side),
                     stopsOnDrain: false, isBehind: { ledger.isBehind(side) }, echoes: echoes[side],
-                    isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) })
+                    isEchoing: { ledger.isEchoing(side) }, noteBacklog: { ledger.note(isBacklog: $0, of: side) },
+                    names: direction.sourceTables.names)
                 let intake = SplitIntake(
                     side: side, settings: direction, connection: links[side].barrier, mailbox: mailbox, ledger: ledger, layouts: layouts[side],
                     states: states, worker: worker, logger: logger)
@@ -217,11 +222,13 @@ struct SplitRun: Sendable {
                     settings: direction, state: states[side], logger: logger, processID: appliers[target.rawValue])
                 group.addTask { try await heartbeat.run(); return false }
                 group.addTask { try await locks.run(); return false }
-                let publication = PublicationWatch(settings: direction, tables: [])
+                let publication = PublicationWatch(settings: direction, tables: [], logger: side == .origin ? logger : nil)
                 group.addTask { try await publication.run(); return false }
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }
             group.addTask { try await watchClocks(links); return false }
+            let identity = SplitIdentity(forward: settings[reading: .origin], sides: SidePair { links[$0].control })
+            group.addTask { try await identity.watch(); return false }
             if former.values.contains(where: { !$0.values.allSatisfy(\.isEmpty) }) {
                 group.addTask { try await watchPolicies(former, links); return false }
             }

@@ -74,6 +74,14 @@ public struct SplitSettings: Sendable {
         return settings
     }
 
+    /// Has both directions know which tables of each side are meant.
+    mutating func note(_ tables: SidePair<TableOIDs>) {
+        for side in Side.allCases {
+            directions[side].sourceTables = tables[side]
+            directions[side].targetTables = tables[side.opposite]
+        }
+    }
+
     func sequences(origin: PostgresConnection, other: PostgresConnection) -> SequenceSplit {
         SequenceSplit(
             origin: (name(.origin), origin), other: (name(.other), other),

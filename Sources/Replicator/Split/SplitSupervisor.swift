@@ -107,6 +107,9 @@ public struct SplitSupervisor: Sendable {
             try await pause(&attempt, because: error)
         case is SplitAltered where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
+        case let mismatch as SchemaMismatch where mismatch.isAnotherTable && attempt.failuresInPlace < 3:
+            // What has which name by now the preparation says.
+            try await pause(&attempt, because: error)
         case SplitError.needsFullIdentity(let table):
             throw await words(lacking: table, of: sided?.side)
         default:

@@ -40,6 +40,8 @@ struct StreamReader {
     var isEchoing: (@Sendable () -> Bool)?
     /// Told whether there is a backlog, where not the mailbox but what is behind it makes the groups.
     var noteBacklog: (@Sendable (Bool) -> Void)?
+    /// What its tables are called, by OID, whatever the stream calls them.
+    var names: [UInt32: QualifiedName] = [:]
 
     /// What one stream has been read to.
     private struct Life {
@@ -227,7 +229,10 @@ struct StreamReader {
             if case .ordinary = event {
                 if try life.early?.takes(bytes, payload, &life.assembler) == true { return event }
                 if life.echoes?.leavesOut(bytes, payload, life.assembler.relations) == true { return event }
-                let message = try life.decoder.decode(bytes, payload, into: &life.assembler.arena)
+                var message = try life.decoder.decode(bytes, payload, into: &life.assembler.arena)
+                if case .relation(let relation, let xid) = message, let name = names[relation.id] {
+                    message = .relation(relation.named(name), xid: xid)
+                }
                 try life.echoes?.note(message)
                 try life.assembler.handle(message)
                 return event

@@ -49,6 +49,8 @@ public struct RowRepair: Sendable {
                 for (connection, name) in [(pairs[1].source, settings.sourceName), (pairs[1].target, settings.targetName)] {
                     guard try await Migrator(connection: connection).plan().isEmpty else { throw VerifyError.notMigrated(database: name) }
                 }
+                // The comparison may have taken long.
+                try await SplitIdentity(forward: settings, sides: SidePair(origin: pairs[1].source, other: pairs[1].target)).require()
                 pairs.append(try await VerifyPair.open(writing(settings.source), writing(settings.target)))
             }
             let result = try await body(try await RowRepair(settings, taken, pairs))

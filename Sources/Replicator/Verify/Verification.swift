@@ -56,6 +56,9 @@ public struct Verification: Sendable {
     ) async throws -> VerifyReport {
         let store = VerifyStore(connection: control.target, direction: direction.name)
         try await requireReady(control, store)
+        if settings.backend == .split {
+            try await SplitIdentity(forward: settings, sides: SidePair(origin: control.source, other: control.target)).require()
+        }
         let seed = Int64.random(in: 0...Int64.max)
         let differsInEncoding = try await compareServers(control, seed: seed)
         let catalog = VerifyCatalog(

@@ -23,6 +23,9 @@ public struct DirectionSettings: Sendable {
     var formerColumns: Set<ColumnName> = []
     /// Tables of the stream that no rule speaks of and that stay on the source.
     var stayingTables: Set<QualifiedName> = []
+    /// Of a split: which tables of either side are meant.
+    var sourceTables = TableOIDs()
+    var targetTables = TableOIDs()
 
     public init(
         sourceName: String, targetName: String, source: ConnectionOptions, target: ConnectionOptions,

@@ -1,3 +1,4 @@
+import Logging
 import PostgresClient
 import ReplicationCore
 
@@ -12,19 +13,22 @@ struct PublicationWatch: Sendable {
     let settings: DirectionSettings
     /// What Lindero's own publication has when the stream begins, unless somebody has taken it out; no more than that is looked for.
     let tables: [QualifiedName]
+    /// `nil` where another watch tells of new tables.
+    var logger: Logger?
 
     private struct Seen {
         /// What the publication sent at the first look.
         var first: PublicationCover?
         /// A partition that told too little at the last one. It may have been made a moment ago, and be about to get its identity.
         var suspect: String?
+        var new: NewTables?
     }
 
     /// Runs until cancelled.
     ///
     /// - Throws: `ReplicationFailure` once something is left out (`publication_table`), or told too little (`replica_identity`).
     func run() async throws {
-        var seen = Seen()
+        var seen = Seen(new: logger.map { NewTables(settings: settings, logger: $0) })
         while true {
             do {
                 try await PostgresConnection.with(options) { source in
@@ -48,6 +52,7 @@ struct PublicationWatch: Sendable {
     private func look(_ source: PostgresConnection, _ seen: inout Seen) async throws {
         // That there is none any more the stream says itself.
         guard let now = try await PublicationCover.read(settings, on: source) else { return }
+        try await seen.new?.look(source)
         if let first = seen.first {
             try await now.require(Self.sent(first, settings), since: first, on: source)
         } else {

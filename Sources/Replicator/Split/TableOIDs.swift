@@ -1,0 +1,39 @@
+import PostgresClient
+import ReplicationCore
+
+/// Which tables of a database are meant by which names, as far as that is known.
+struct TableOIDs: Sendable {
+    /// The last is the present one.
+    private let oids: [QualifiedName: [UInt32]]
+    /// What the stream's tables are called, whatever it calls them. A former one has the name that it had.
+    let names: [UInt32: QualifiedName]
+
+    init(_ oids: [QualifiedName: [UInt32]] = [:]) {
+        self.oids = oids
+        names = Dictionary(oids.compactMap { table, known in known.last.map { ($0, table) } }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// Whether a name is known to mean another table than this one.
+    func isAnother(_ oid: UInt32, than table: QualifiedName) -> Bool { oids[table].map { !$0.contains(oid) } ?? false }
+
+    /// - Throws: `SchemaMismatch` where a table has the name of another one.
+    func require(_ table: TableDescription?) throws(SchemaMismatch) {
+        if let table { try require(table.oid, is: table.name) }
+    }
+
+    func require(_ oid: UInt32, is table: QualifiedName) throws(SchemaMismatch) {
+        if isAnother(oid, than: table) { throw SchemaMismatch(table: table, problems: [.anotherTable(oid)]) }
+    }
+
+    /// Looks who has these names by now.
+    ///
+    /// - Throws: as `require`, for a name that is not the present table's, also where it is nobody's; `PostgresError`.
+    func require(_ tables: Set<QualifiedName>, on connection: PostgresConnection) async throws {
+        let known = tables.filter { oids[$0] != nil }.sorted()
+        if known.isEmpty { return }
+        let found = try await connection.query(
+            "SELECT coalesce(pg_catalog.to_regclass(n)::oid, 0)::text FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS k(n, i) ORDER BY i",
+            [.text(SQLText.arrayLiteral(known.map(\.sql)))])
+        for (table, row) in zip(known, found.rows) { try require(row[0].flatMap { UInt32($0) } ?? 0, is: table) }
+    }
+}
