@@ -2,15 +2,23 @@ import PostgresClient
 import TestSupport
 import Testing
 
-/// A migration comes while the first copy reads the tables.
+/// A migration comes while a copy reads the tables: the first one, or that of tables that were added.
 @Suite struct CopyYieldTests {
+    private static let first = "first: { columns: { bot: \"*\" } }"
     private static let tables = "room: { columns: { bot: \"*\" } }\n  stay: { columns: { bot: \"*\" } }"
 
     /// The one job has not come to `stay` when it is altered, and would wait behind the migration, which waits for the copy's own snapshot:
     /// nobody's deadlock to the server, and the services wait behind both.
-    @Test func aMigrationDoesNotWaitForTheCopy() async throws {
-        let scene = try await BadInputScene(
-            script: "", tables: Self.tables, replication: "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }")
+    @Test(arguments: [false, true]) func aMigrationDoesNotWaitForTheCopy(isLater: Bool) async throws {
+        let slowly = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }"
+        let scene = try await BadInputScene(script: "CREATE TABLE first (id int PRIMARY KEY)", tables: isLater ? Self.first : Self.tables, replication: slowly)
+        if isLater {
+            let first = try scene.start()
+            try await first.waitForErrors("streaming")
+            first.terminate()
+            #expect(try await first.wait() == 0, "\(first.errors)")
+            try scene.folder.write(BadInputScene.file(tables: Self.first + "\n  " + Self.tables, replication: slowly))
+        }
         _ = try await scene.source.execute(
             """
             CREATE TABLE room (id int PRIMARY KEY, pad text); INSERT INTO room SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i;

@@ -34,7 +34,9 @@ extension InitialSync {
         guard let cover = try await PublicationCover.read(settings, on: source) else { return }
         let finished = try await TableCopyState.read(target, direction: settings.name)
         try requirePublished(tables.filter { finished[$0.name] != nil }, cover)
-        let new = tables.filter { finished[$0.name] == nil || known.unfinishedTables.contains($0.name.sql) }
+        let new = tables.filter { table in
+            known.unfinishedTables.contains(table.name.sql) || finished[table.name] == nil && !settings.waitingTables.contains(table.name)
+        }
         guard !new.isEmpty else { return }
         try await requireSlot(source)
         try await TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)

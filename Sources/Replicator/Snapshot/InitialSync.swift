@@ -81,7 +81,7 @@ public struct InitialSync: Sendable {
         if !isResumed || !pending.isEmpty {
             try await SnapshotRun(
                 settings: settings, state: state, logger: logger, source: source, target: target,
-                targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }), givesWay: true
+                targets: Dictionary(targets.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
             ).run(pending, kept: kept, finished: finished, startLSN: isResumed ? known?.startLSN : nil)
         }
         try await finish(schema, targets: targets, source: source, target: target)

@@ -11,8 +11,6 @@ struct SnapshotRun {
     let target: PostgresConnection
     /// The target's tables, by name.
     let targets: [QualifiedName: TableDescription]
-    /// Whether it may end for whoever alters a table, to go on after them; what is copied while it streams goes on to its end.
-    var givesWay = false
 
     /// - Parameter startLSN: where the direction's slot begins; `nil` before there is one.
     func run(
@@ -31,15 +29,11 @@ struct SnapshotRun {
                 rate: CopyRate(bytesPerSecond: settings.replication.copy.rateLimitBytes))
             let whole: @Sendable () async throws -> Void = {
                 try await copier.withSource { keeper in
-                    if givesWay { try await requireSame(pending, as: keeper) }
+                    try await requireSame(pending, as: keeper)
                     try await copy(pending, kept, finished, keeper, copier, startLSN: startLSN ?? lsn)
                 }
             }
-            if givesWay {
-                try await CopyLockWatch(source: settings.source, sessions: copier.sessions).whileWatching(whole)
-            } else {
-                try await whole()
-            }
+            try await CopyLockWatch(source: settings.source, sessions: copier.sessions).whileWatching(whole)
             await walsender.close()
         } catch {
             await walsender.close()

@@ -30,7 +30,10 @@ struct TableAddition {
         state.set(.copying)
         logger.notice("adding tables", metadata: ["tables": "\(tables.map { "\($0.name)" }.joined(separator: ", "))"])
         try await ReplicationObjects(settings: settings, source: source).addToPublication(tables)
-        let schema = TargetSchema(settings: settings, source: source, target: target, tables: tables, known: known)
+        let unfinished = try await record.read()?.unfinishedTables ?? []
+        let schema = TargetSchema(
+            settings: settings, source: source, target: target, tables: tables, known: known,
+            isResumed: tables.contains { unfinished.contains($0.name.sql) })
         let plan = try await schema.prepare { created in
             try await record.noteUnfinished(tables.map(\.name))
             try await record.noteCreation(of: created)

@@ -110,13 +110,13 @@ struct SplitIdentity {
                 .text(SQLText.arrayLiteral(names.map(\.schema))), .text(SQLText.arrayLiteral(names.map(\.name))),
             ]
         ).rows
-        var catalog = SplitNames.Catalog()
+        var (known, roots): ([UInt32: QualifiedName], [UInt32: UInt32]) = ([:], [:])
         for row in rows {
             guard let oid = row[0].flatMap({ UInt32($0) }) else { continue }
-            catalog.names[oid] = QualifiedName(schema: row[1] ?? "", name: row[2] ?? "")
-            catalog.roots[oid] = row[3].flatMap { UInt32($0) }
+            known[oid] = QualifiedName(schema: row[1] ?? "", name: row[2] ?? "")
+            roots[oid] = row[3].flatMap { UInt32($0) }
         }
-        return catalog
+        return SplitNames.Catalog(names: known, roots: roots)
     }
 
     /// What is kept by names. Of both sides first, where it may be done again.

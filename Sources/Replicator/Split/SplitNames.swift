@@ -14,11 +14,16 @@ struct SplitNames {
 
     /// What a side calls its tables by now.
     struct Catalog {
-        var names: [UInt32: QualifiedName] = [:]
+        let names: [UInt32: QualifiedName]
+        let oids: [QualifiedName: UInt32]
         /// Of partitions, their roots.
-        var roots: [UInt32: UInt32] = [:]
+        let roots: [UInt32: UInt32]
 
-        func oid(of table: QualifiedName) -> UInt32? { names.first { $0.value == table }?.key }
+        init(names: [UInt32: QualifiedName], roots: [UInt32: UInt32] = [:]) {
+            self.names = names
+            self.roots = roots
+            oids = Dictionary(names.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+        }
     }
 
     /// What is to be noted before anything is read.
@@ -65,7 +70,7 @@ struct SplitNames {
             let name = try settle(table, present)
             if name != table.name { changes.renamed[table.name] = name }
             for side in Side.allCases {
-                guard let now = catalogs[side].oid(of: name), table.oids[side].last != now else { continue }
+                guard let now = catalogs[side].oids[name], table.oids[side].last != now else { continue }
                 changes.oids[side][name] = now
             }
         }
@@ -101,14 +106,14 @@ struct SplitNames {
 
     /// Looks who has a member's name, which that has no more.
     private func requireUnused(_ name: QualifiedName, _ side: Side, _ now: QualifiedName?) throws(Problem) {
-        guard let oid = catalogs[side].oid(of: name) else { return }
+        guard let oid = catalogs[side].oids[name] else { return }
         if let member = tables.first(where: { $0.oids[side].last == oid }) { throw .exchanged(name, side, with: member.name) }
         if listed.contains(name) { throw .replaced(name, side, by: oid, now: now) }
     }
 
     private func present(_ table: Table, on side: Side) -> QualifiedName? {
         let catalog = catalogs[side]
-        guard let oid = table.oids[side].last else { return catalog.oid(of: table.name) == nil ? nil : table.name }
+        guard let oid = table.oids[side].last else { return catalog.oids[table.name] == nil ? nil : table.name }
         // Its rows are the partitioned table's that has its name now.
         if let root = catalog.roots[oid], catalog.names[root] == table.name { return table.name }
         return catalog.names[oid]

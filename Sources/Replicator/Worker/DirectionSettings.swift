@@ -23,6 +23,8 @@ public struct DirectionSettings: Sendable {
     var formerColumns: Set<ColumnName> = []
     /// Tables of the stream that no rule speaks of and that stay on the source.
     var stayingTables: Set<QualifiedName> = []
+    /// Tables that newer rules add to a direction that streams: they wait for the next start, unless their copy has begun.
+    var waitingTables: Set<QualifiedName> = []
     /// Of a split: which tables of either side are meant.
     var sourceTables = TableOIDs()
     var targetTables = TableOIDs()

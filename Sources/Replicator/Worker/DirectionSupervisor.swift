@@ -34,8 +34,7 @@ public struct DirectionSupervisor: Sendable {
         attempt.quarantine.tell = tell
         while !state.isDraining && !Task.isCancelled {
             do {
-                // Newer rules speak of what came during the first copy; once it streams, a table that they add waits for the next start.
-                try await prepare(state.durableLSN == .zero ? attempt.settings : settings)
+                try await prepare(rules(of: attempt))
                 var run = DirectionRun(settings: attempt.settings, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
@@ -57,6 +56,15 @@ public struct DirectionSupervisor: Sendable {
             }
         }
         state.set(.draining)
+    }
+
+    /// The newest ones: they speak of what came during a copy.
+    private func rules(of attempt: Attempt) -> DirectionSettings {
+        var newest = attempt.settings
+        if state.durableLSN != .zero, let known = settings.policy, let policy = newest.policy {
+            newest.waitingTables = Set(policy.tables.keys).subtracting(known.tables.keys)
+        }
+        return newest
     }
 
     private struct Attempt {
@@ -99,9 +107,12 @@ public struct DirectionSupervisor: Sendable {
         case ApplyError.schemaDiffers(let mismatch):
             do {
                 try await mend(mismatch, &attempt)
-            } catch {
-                guard let error = error as? PostgresError else { throw error }
+            } catch let error as PostgresError {
                 try await recover(from: error, &attempt, canGoOn: canGoOn)
+            } catch let error as CopyYield {
+                try await pause(&attempt, because: error)
+            } catch ApplyError.schemaDiffers {
+                // Altered while it was copied: `prepare` goes on with it, and says what differs.
             }
         case ApplyError.bulkFailed(let upTo):
             attempt.exactUpTo = upTo
