@@ -60,6 +60,32 @@ import Testing
         #expect(try await worker.wait() == 0, "\(worker.errors)")
     }
 
+    /// The rules of the start do not know it, and its copy goes on all the same before anything streams into half of it.
+    @Test func aTableThatCameInTheStreamIsWholeAfterALostConnection() async throws {
+        let scene = try await BadInputScene()
+        let settings = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }, heartbeat: 200ms, ddl: follow, publication: everything"
+        try scene.folder.write(BadInputScene.file(tables: "\"public.*\": { columns: { bot: \"*\" } }", replication: settings))
+        _ = try await scene.source.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        _ = try await scene.source.execute("CREATE TABLE added (id int PRIMARY KEY, v text)")
+        _ = try await scene.source.execute("INSERT INTO added SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i")
+        try await waitUntil("pieces are there: \(worker.errors)", timeoutSeconds: 30) {
+            (try? await scene.target.execute("SELECT count(*) >= 2 FROM lindero.table_copy_chunk").firstValue) == "t"
+        }
+        for side in [scene.target, scene.source] {
+            _ = try await side.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        }
+        _ = try await scene.source.execute("UPDATE added SET v = 'late' WHERE id > 19990; DELETE FROM added WHERE id = 1")
+        try await waitUntil("both are equal: \(worker.errors)", timeoutSeconds: 60) {
+            let digest = "SELECT count(*) || ' ' || sum(hashtext(a::text)::bigint) FROM added a"
+            return try await scene.source.execute(digest).firstValue == scene.target.execute(digest).firstValue
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
     // MARK: a later table whose copy is killed
 
     private static let guestAlone = "guest: { columns: { bot: \"*\" } }"
