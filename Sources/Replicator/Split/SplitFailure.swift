@@ -139,6 +139,9 @@ struct SplitFailure {
 }
 
 extension SchemaMismatch {
+    /// Whether a table may have another name.
+    var isOfNames: Bool { isAnotherTable || problems.contains { if case .missingTable = $0 { true } else { false } } }
+
     var isAnotherTable: Bool {
         problems.contains { if case .anotherTable = $0 { true } else { false } }
     }

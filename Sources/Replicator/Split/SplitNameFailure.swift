@@ -16,7 +16,8 @@ struct SplitNameFailure {
             return failure("Table \(table) of the split is called \(calls) by now.", "Give it one name on both sides, and in lindero.yaml, \(goesOn)")
         case .unlisted(let table, let now):
             return failure(
-                "Table \(table) of the split is called \(now) on both sides by now, and lindero.yaml lists \(table).", "Call it \(now) there, \(goesOn)")
+                "Table \(table) of the split is called \(now) on both sides by now, and what lindero.yaml said at the start was \(table).",
+                "Where lindero.yaml names it, call it \(now), \(goesOn)")
         case .taken(let table, let now):
             return failure(
                 "Table \(table) of the split is called \(now) on both sides by now, as another one was that takes part, or did.",

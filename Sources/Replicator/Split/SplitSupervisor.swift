@@ -107,7 +107,7 @@ public struct SplitSupervisor: Sendable {
             try await pause(&attempt, because: error)
         case is SplitAltered where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
-        case let mismatch as SchemaMismatch where mismatch.isAnotherTable && attempt.failuresInPlace < 3:
+        case let mismatch as SchemaMismatch where mismatch.isOfNames && attempt.failuresInPlace < 3:
             // What has which name by now the preparation says.
             try await pause(&attempt, because: error)
         case SplitError.needsFullIdentity(let table):
