@@ -50,4 +50,33 @@ import Testing
         worker.terminate()
         #expect(try await worker.wait() == 0)
     }
+
+    /// Whoever waits may be about to rename it: nothing streams into the part that is there.
+    @Test func aTableThatIsRenamedInTheMiddleOfItsLaterCopyIsAskedFor() async throws {
+        let slowly = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }"
+        let scene = try await BadInputScene(script: "CREATE TABLE first (id int PRIMARY KEY)", tables: Self.first, replication: slowly)
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        try scene.folder.write(BadInputScene.file(tables: Self.first + "\n  room: { columns: { bot: \"*\" } }", replication: slowly))
+        _ = try await scene.source.execute(
+            "CREATE TABLE room (id int PRIMARY KEY, pad text); INSERT INTO room SELECT i, repeat('x', 1000) FROM generate_series(1, 10000) i")
+        let worker = try scene.start()
+        try await waitUntil("pieces are there: \(worker.errors)", timeoutSeconds: 30) {
+            (try? await scene.target.execute("SELECT count(*) >= 2 FROM lindero.table_copy_chunk").firstValue) == "t"
+        }
+        _ = try await scene.source.execute("ALTER TABLE room RENAME TO chamber; UPDATE chamber SET pad = 'late' WHERE id > 9990")
+        #expect(try await worker.wait() == 2, "\(worker.errors)")
+        #expect(worker.errors.contains("bot has no table \"public\".\"room\" any more, and its copy had not ended"), "\(worker.errors)")
+        _ = try await scene.source.execute("ALTER TABLE chamber RENAME TO room")
+        let next = try scene.start()
+        try await next.waitForErrors("streaming", timeoutSeconds: 60)
+        let digest = "SELECT count(*) || ' ' || sum(hashtext(x::text)::bigint) FROM room x"
+        try await waitUntil("it is equal: \(next.errors)", timeoutSeconds: 30) {
+            try await scene.source.execute(digest).firstValue == scene.target.execute(digest).firstValue
+        }
+        next.terminate()
+        #expect(try await next.wait() == 0, "\(next.errors)")
+    }
 }

@@ -32,23 +32,42 @@ extension InitialSync {
     ) async throws {
         // Without its publication the direction cannot start at all, and says so.
         guard let cover = try await PublicationCover.read(settings, on: source) else { return }
+        try await requireThere(known.unfinishedTables, source)
         let finished = try await TableCopyState.read(target, direction: settings.name)
         try requirePublished(tables.filter { finished[$0.name] != nil }, cover)
-        let new = tables.filter { table in
-            known.unfinishedTables.contains(table.name.sql) || finished[table.name] == nil && !settings.waitingTables.contains(table.name)
-        }
+        let new = tables.filter { known.unfinishedTables.contains($0.name.sql) || finished[$0.name] == nil && !isWaiting($0.name, known) }
         guard !new.isEmpty else { return }
         try await requireSlot(source)
         try await TableAddition(settings: settings, state: state, logger: logger, source: source, target: target)
             .add(new, known: tables)
     }
 
+    /// Whether a table is to come with the next start only.
+    private func isWaiting(_ table: QualifiedName, _ known: DirectionRecord.Row?) -> Bool {
+        settings.waitingTables.contains(table) && known?.unfinishedTables.contains(table.sql) != true
+    }
+
+    /// A copy that was cut off, or gave way, left a part of a table: nothing streams into that.
+    private func requireThere(_ unfinished: Set<String>, _ source: PostgresConnection) async throws {
+        if unfinished.isEmpty { return }
+        let present = Set(try await CatalogReader.names(source).map(\.sql))
+        guard let lost = unfinished.subtracting(present).min() else { return }
+        throw ReplicationFailure(
+            .schemaDiffers,
+            "\(settings.sourceName) has no table \(lost) any more, and its copy had not ended: \(settings.targetName) has a part of its rows.",
+            nextStep: "If it has another name now: give it that one back, and rename it on both sides once it is copied. If it is gone: run on "
+                + "\(settings.targetName): DROP TABLE \(lost); UPDATE lindero.direction SET unfinished_tables = pg_catalog.array_remove("
+                + "unfinished_tables, \(SQLText.literal(lost))) WHERE name = \(SQLText.literal(settings.name)); and take it out of lindero.yaml, where "
+                + "that names it. Then `lindero run`.", isBlocker: true)
+    }
+
     /// A target that Lindero did not fill: its publication must still send what the configuration asks for. Tables that came
     /// since it was adopted, and are empty on the target, get their rows.
     func checkAdopted(source: PostgresConnection, target: PostgresConnection) async throws {
         guard let cover = try await PublicationCover.read(settings, on: source) else { return }
-        let tables = try await publishedTables(source, cover: cover)
         let known = try await DirectionRecord(connection: target, settings: settings).read()
+        try await requireThere(known?.unfinishedTables ?? [], source)
+        let tables = try await publishedTables(source, cover: cover).filter { !isWaiting($0.name, known) }
         if known != nil, settings.policy != nil {
             try cover.requireWhole(tables.filter { cover.publication.tables[$0.name] == nil })
         }

@@ -125,8 +125,10 @@ final class SplitGroupApplier {
 
     /// A table of the target was altered: what was made for it as it was is made anew.
     private func remakeTargets(_ group: SplitGroup) async throws {
+        let related = targets.related(to: rowByRow)
         rowByRow.removeAll()
         targets.forgetAll()
+        try await settings.targetTables.require(related, on: connection)
         try await targets.resolve(group, on: connection, from: source)
     }
 
@@ -337,6 +339,9 @@ final class SplitGroupApplier {
         if !shapes.isEmpty {
             steps.append(.execute(name: "lindero_shapes", parameters: TargetShape.parameters(shapes), binaryResult: false))
         }
+        let relatedNames = settings.targetTables.parameters(targets.related(to: rowByRow))
+        let namesStep = relatedNames == nil ? nil : steps.count
+        if let relatedNames { steps.append(.execute(name: "lindero_names", parameters: relatedNames, binaryResult: false)) }
         let progressStep = steps.count
         let time = group.commitTime ?? group.heartbeat?.sentAt
         steps.append(
@@ -347,7 +352,7 @@ final class SplitGroupApplier {
         do {
             _ = try await connection.run(steps)
         } catch let failure as PipelineError {
-            if failure.stepIndex == shapeStep, failure.error.sqlState?.rawValue == "22012" { throw SplitAltered() }
+            if [shapeStep, namesStep].contains(failure.stepIndex), failure.error.sqlState?.rawValue == "22012" { throw SplitAltered() }
             if failure.stepIndex == progressStep, failure.error.sqlState?.rawValue == "22012" { throw ProgressError.noRow }
             throw ApplyError.refusal(failure.error, of: nil)
         }
@@ -382,6 +387,7 @@ final class SplitGroupApplier {
             parameterTypes: [OID.bytea]),
         .prepare(name: "lindero_progress", sql: SplitProgressStore.writeSQL, parameterTypes: SplitProgressStore.writeTypes),
         .prepare(name: "lindero_shapes", sql: TargetShape.check.text, parameterTypes: TargetShape.check.parameterTypes),
+        .prepare(name: "lindero_names", sql: TableOIDs.check.text, parameterTypes: TableOIDs.check.parameterTypes),
         .prepare(name: "lindero_constraints", sql: "SET CONSTRAINTS ALL IMMEDIATE", parameterTypes: []),
     ]
 }

@@ -83,7 +83,7 @@ struct SplitIdentity {
         let rows = try await other.query(
             """
             SELECT schema_name, table_name, pg_catalog.array_to_string(origin_oids, ' '), pg_catalog.array_to_string(other_oids, ' '),
-              (left_at IS NOT NULL)::text
+              (left_at IS NOT NULL)::text, (left_at = '-infinity')::text
             FROM lindero.split_table WHERE direction = $1
             """, [.text(forward.name)]
         ).rows
@@ -91,7 +91,7 @@ struct SplitIdentity {
             func oids(_ text: String?) -> [UInt32] { (text ?? "").split(separator: " ").compactMap { UInt32($0) } }
             return SplitNames.Table(
                 name: QualifiedName(schema: row[0] ?? "", name: row[1] ?? ""), oids: SidePair(origin: oids(row[2]), other: oids(row[3])),
-                hasLeft: row[4] == "true")
+                hasLeft: row[4] == "true", isGivenUp: row[5] == "true")
         }
     }
 
@@ -130,6 +130,9 @@ struct SplitIdentity {
                     "UPDATE lindero.replica_identity \(moving) AND NOT EXISTS (SELECT FROM lindero.replica_identity WHERE (schema_name, table_name) = ($3, $4))",
                     names)
             }
+            _ = try await other.query(
+                "UPDATE lindero.direction SET created_tables = pg_catalog.array_replace(created_tables, $2, $3) WHERE name = $1",
+                [forward.name, from.sql, to.sql].map { .text($0) })
             for table in ["split_table", "split_column", "split_policy", "table_copy"] {
                 // Of a replica before the split, that had one of this name.
                 _ = try await other.query(

@@ -8,8 +8,9 @@ struct SplitNames {
         var name: QualifiedName
         /// The last is the present one; more than one where it was made anew, or made partitioned. None where nobody knows.
         var oids = SidePair<[UInt32]>(origin: [], other: [])
-        /// Whether the split goes on without it: only where it comes back under another name is it looked at.
+        /// Whether the split goes on without it: then only its name is followed, unless a person has given its changes up under that.
         var hasLeft = false
+        var isGivenUp = false
     }
 
     /// What a side calls its tables by now.
@@ -62,7 +63,7 @@ struct SplitNames {
         for table in tables.sorted(by: { $0.name < $1.name }) {
             let present = SidePair { self.present(table, on: $0) }
             if table.hasLeft {
-                if let name = present[.origin], name == present[.other], name != table.name, !isOnRecord(name) { changes.renamed[table.name] = name }
+                if !table.isGivenUp, let name = present[.origin], name == present[.other], name != table.name, !isOnRecord(name) { changes.renamed[table.name] = name }
                 continue
             }
             // One that is left out under every name is not looked at.

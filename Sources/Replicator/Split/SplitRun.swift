@@ -222,7 +222,9 @@ struct SplitRun: Sendable {
                     settings: direction, state: states[side], logger: logger, processID: appliers[target.rawValue])
                 group.addTask { try await heartbeat.run(); return false }
                 group.addTask { try await locks.run(); return false }
-                let publication = PublicationWatch(settings: direction, tables: [], logger: side == .origin ? logger : nil)
+                let publication = PublicationWatch(
+                    settings: direction, tables: [],
+                    newTables: side == .origin ? NewTables(settings: direction, state: states[side], logger: logger) : nil)
                 group.addTask { try await publication.run(); return false }
                 group.addTask { await states[side].waitForDrain(); ledger.stop(); return false }
             }

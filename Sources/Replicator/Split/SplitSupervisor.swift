@@ -108,8 +108,9 @@ public struct SplitSupervisor: Sendable {
         case is SplitAltered where attempt.failuresInPlace < 3:
             try await pause(&attempt, because: error)
         case let mismatch as SchemaMismatch where mismatch.isOfNames && attempt.failuresInPlace < 3:
-            // What has which name by now the preparation says.
+            // What has which name by now the preparation says. Whoever renames a table does it on one side first.
             try await pause(&attempt, because: error)
+            try await Task.sleep(for: .milliseconds(PublicationWatch.pollMilliseconds))
         case SplitError.needsFullIdentity(let table):
             throw await words(lacking: table, of: sided?.side)
         default:

@@ -8,8 +8,6 @@ struct SplitTargets: Sendable {
     /// Types of the source's own, as its catalog showed them when the stream began.
     private let userTypes: [UInt32: ColumnDescription]
     private var known: [Int: SplitStatements] = [:]
-    /// What the tables were that a definition's rows refer to, or whose rows refer to them.
-    private var related: [Int: [TargetShape]] = [:]
 
     /// - Parameter binaryTypes: see `DirectionSettings.binaryTypes`; `nil` where the streams are text.
     init(settings: DirectionSettings, binaryTypes: [UInt32: ColumnDescription]?) {
@@ -19,19 +17,27 @@ struct SplitTargets: Sendable {
     }
 
     /// Has every statement made anew: a table was altered.
-    mutating func forgetAll() { (known, related) = ([:], [:]) }
+    mutating func forgetAll() { known = [:] }
 
     subscript(definition: Int) -> SplitStatements? { known[definition] }
 
-    /// What the tables of some definitions were when they were looked at, and those that have to do with their rows.
+    /// What the tables of some definitions were when they were looked at.
     func shapes(of definitions: Set<Int>) -> [TargetShape] {
-        Set(definitions.flatMap { [known[$0]?.shape].compactMap { $0 } + (related[$0] ?? []) }).sorted { $0.oid < $1.oid }
+        Set(definitions.compactMap { known[$0]?.shape }).sorted { $0.oid < $1.oid }
     }
 
-    /// By a policy: tables that a table refers to, and those that refer to it.
-    private func related(to table: QualifiedName) -> Set<QualifiedName> {
+    /// Tables that rows of some definitions refer to, and all that may follow them when they change or go.
+    func related(to definitions: Set<Int>) -> Set<QualifiedName> {
         let tables = settings.policy?.tables ?? [:]
-        return Set(tables[table]?.references.values.map { $0 } ?? []).union(tables.values.filter { $0.references.values.contains(table) }.map(\.table))
+        let own = Set(definitions.compactMap { known[$0]?.target.table.name })
+        if own.isEmpty || tables.values.allSatisfy(\.references.isEmpty) { return [] }
+        var following = own
+        var found = own
+        while !found.isEmpty {
+            found = Set(tables.values.filter { !found.isDisjoint(with: $0.references.values) }.map(\.table)).subtracting(following)
+            following.formUnion(found)
+        }
+        return following.union(following.flatMap { tables[$0]?.references.values.map { $0 } ?? [] }).subtracting(own)
     }
 
     /// How many references lead from a definition's table to one that has none.
@@ -85,8 +91,7 @@ struct SplitTargets: Sendable {
         if missing.isEmpty { return }
         let names = missing.values.map(\.table.name)
         // First the shapes: what is altered in between no longer has the one that is known of it.
-        let shapes = try await TargetShape.read(target, Set(names).union(names.flatMap(related)).sorted())
-        for (name, shape) in shapes { try settings.targetTables.require(shape.oid, is: name) }
+        let shapes = try await TargetShape.read(target, names)
         let tables = try await CatalogReader.tables(target, matching: names)
         let referring = missing.values.filter { !$0.table.references.isEmpty }.map(\.table.name)
         let there = referring.isEmpty ? [] : try await CatalogReader.tables(source, matching: referring)
@@ -95,7 +100,6 @@ struct SplitTargets: Sendable {
             let here = there.first { $0.name == table.name }
             try settings.targetTables.require(description)
             try settings.sourceTables.require(here)
-            related[definition] = related(to: table.name).compactMap { shapes[$0] }
             try requireFit(relation, description)
             // Altered since the stream began: the bytes are of the former type, and the source is asked about them.
             let isAltered = relation.columns.contains { column in

@@ -80,7 +80,9 @@ struct DirectionRun: Sendable {
         let senderTimeoutMilliseconds = try await check.senderTimeoutMilliseconds()
         var copied = try await TableCopyState.read(target, direction: settings.name).mapValues(\.snapshotLSN)
         let newestCopy = copied.values.max() ?? .zero
-        let publication = PublicationWatch(settings: settings, tables: Array(copied.keys), logger: logger)
+        let publication = PublicationWatch(
+            settings: settings, tables: Array(copied.keys),
+            newTables: NewTables(settings: settings, state: state, logger: logger))
         let twoPhase = try await TwoPhaseStart(settings: settings, source: source, target: target)
             .decide(slot, startLSN: startLSN, newestCopy: newestCopy)
         let isTwoPhase = twoPhase == true

@@ -20,6 +20,8 @@ public final class DirectionState: Sendable {
         /// One a stream: what an earlier applier left must not end the wait for this one.
         var applierDone = Signal()
         var hasStart = false
+        /// New tables that have been told of.
+        var announced: Set<QualifiedName> = []
     }
 
     private let values = Mutex(Values())
@@ -50,6 +52,15 @@ public final class DirectionState: Sendable {
         values.withLock {
             $0.phase = phase
             $0.problem = problem
+        }
+    }
+
+    /// - Returns: those of some new tables that nobody has told of yet.
+    func announce(_ tables: Set<QualifiedName>) -> Set<QualifiedName> {
+        values.withLock {
+            let new = tables.subtracting($0.announced)
+            $0.announced.formUnion(new)
+            return new
         }
     }
 

@@ -34,8 +34,9 @@ public struct DirectionSupervisor: Sendable {
         attempt.quarantine.tell = tell
         while !state.isDraining && !Task.isCancelled {
             do {
-                try await prepare(rules(of: attempt))
-                var run = DirectionRun(settings: attempt.settings, state: state, logger: logger, worker: worker)
+                let rules = rules(of: attempt)
+                try await prepare(rules)
+                var run = DirectionRun(settings: rules, state: state, logger: logger, worker: worker)
                 run.exactUpTo = attempt.exactUpTo
                 run.allowsBinary = attempt.allowsBinary
                 run.allowsStreaming = attempt.allowsStreaming

@@ -6,11 +6,13 @@ import ReplicationCore
 /// and whoever made them should know.
 struct NewTables {
     let settings: DirectionSettings
+    let state: DirectionState
     let logger: Logger
     private var known: Set<QualifiedName> = []
 
-    init(settings: DirectionSettings, logger: Logger) {
+    init(settings: DirectionSettings, state: DirectionState, logger: Logger) {
         self.settings = settings
+        self.state = state
         self.logger = logger
     }
 
@@ -18,10 +20,10 @@ struct NewTables {
     mutating func look(_ source: PostgresConnection) async throws(PostgresError) {
         guard let read = settings.policyReader else { return }
         let names = Set(try await CatalogReader.names(source))
-        let came = names.subtracting(known).filter { !settings.includes($0) }
+        let came = names.subtracting(known).filter { !settings.includes($0) || settings.waitingTables.contains($0) }
         if !came.isEmpty {
             guard let rules = try? await read() else { return }
-            let new = came.filter { rules.tables[$0] != nil }.sorted()
+            let new = state.announce(came.filter { rules.tables[$0] != nil }).sorted()
             if !new.isEmpty { tell(new) }
         }
         known = names

@@ -1,4 +1,3 @@
-import Logging
 import PostgresClient
 import ReplicationCore
 
@@ -13,8 +12,8 @@ struct PublicationWatch: Sendable {
     let settings: DirectionSettings
     /// What Lindero's own publication has when the stream begins, unless somebody has taken it out; no more than that is looked for.
     let tables: [QualifiedName]
-    /// `nil` where another watch tells of new tables.
-    var logger: Logger?
+    /// `nil` where another watch tells of them.
+    var newTables: NewTables?
 
     private struct Seen {
         /// What the publication sent at the first look.
@@ -28,7 +27,7 @@ struct PublicationWatch: Sendable {
     ///
     /// - Throws: `ReplicationFailure` once something is left out (`publication_table`), or told too little (`replica_identity`).
     func run() async throws {
-        var seen = Seen(new: logger.map { NewTables(settings: settings, logger: $0) })
+        var seen = Seen(new: newTables)
         while true {
             do {
                 try await PostgresConnection.with(options) { source in

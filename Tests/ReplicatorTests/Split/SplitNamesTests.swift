@@ -103,6 +103,9 @@ import Testing
         #expect(try names(left, origin: [:], other: [:], listed: [Self.guest]).changes() == .init())
         let back = try names(left, origin: [10: Self.visitor], other: [20: Self.visitor], listed: []).changes()
         #expect(back == .init(renamed: [Self.guest: Self.visitor]))
+        var given = left
+        given[0].isGivenUp = true
+        #expect(try names(given, origin: [10: Self.visitor], other: [20: Self.visitor], listed: []).changes() == .init(), "by its former name")
     }
 
     @Test func aTableOfNoRulesIsNobodysMatter() throws {
