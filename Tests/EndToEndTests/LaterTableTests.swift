@@ -86,6 +86,29 @@ import Testing
         #expect(try await worker.wait() == 0, "\(worker.errors)")
     }
 
+    /// A migration makes it on both sides, and the publication sends it from its first row on.
+    @Test func aTableThatBothSidesGotWhileItStreamedIsTheDirectionsAtTheNextStart() async throws {
+        let scene = try await BadInputScene()
+        let settings = "heartbeat: 200ms, publication: everything"
+        try scene.folder.write(BadInputScene.file(tables: "\"public.*\": { columns: { bot: \"*\" } }", replication: settings))
+        _ = try await scene.source.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        let first = try scene.start()
+        try await first.waitForErrors("streaming")
+        for side in [scene.target, scene.source] { _ = try await side.execute("CREATE TABLE added (id int PRIMARY KEY, v text)") }
+        _ = try await scene.source.execute("INSERT INTO added VALUES (1, 'first')")
+        try await waitUntil("its row is there: \(first.errors)") { try await scene.target.query("SELECT 1 FROM added").rowCount == 1 }
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
+        let worker = try scene.start()
+        _ = try await scene.source.execute("INSERT INTO added VALUES (2, 'second'); UPDATE added SET v = 'later' WHERE id = 1")
+        try await waitUntil("both are equal: \(worker.errors)", timeoutSeconds: 30) {
+            let rows = "SELECT string_agg(a::text, ' ' ORDER BY id) FROM added a"
+            return try await scene.source.execute(rows).firstValue == scene.target.execute(rows).firstValue
+        }
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+    }
+
     // MARK: a later table whose copy is killed
 
     private static let guestAlone = "guest: { columns: { bot: \"*\" } }"

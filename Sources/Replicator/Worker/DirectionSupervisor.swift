@@ -181,6 +181,9 @@ public struct DirectionSupervisor: Sendable {
         }
         if mismatch.isUnowned {
             attempt.settings = try await PolicyRefresh(state: state, logger: logger).settings(after: mismatch, attempt.settings)
+            if case .unknownTable? = mismatch.problems.first, attempt.settings.includes(mismatch.table), !state.isDraining {
+                try await TableArrival(settings: attempt.settings, state: state, logger: logger).takeUp(mismatch.table)
+            }
         } else {
             try await SchemaPause(settings: attempt.settings, state: state, logger: logger).wait(for: mismatch)
         }

@@ -9,6 +9,15 @@ struct TableArrival {
     let state: DirectionState
     let logger: Logger
 
+    /// Of a table that newer rules take in: where the target has it already, it is the direction's from here on, as one that it got since.
+    func takeUp(_ table: QualifiedName) async throws {
+        try await PostgresConnection.with(settings.target) { target in
+            let isThere = try await !CatalogReader.names(target, matching: [table]).isEmpty
+            guard isThere, try await TableCopyState.read(target, direction: settings.name)[table] == nil else { return }
+            _ = try await fill(table, on: target)
+        }
+    }
+
     /// What becomes of the rows, for people.
     func advice(_ table: QualifiedName) async throws -> String {
         try await PostgresConnection.with(settings.source) { source in
