@@ -4,21 +4,26 @@ import Testing
 
 /// A migration comes while a copy reads the tables: the first one, or that of tables that were added.
 @Suite struct CopyYieldTests {
+    private static let slowly = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }"
     private static let first = "first: { columns: { bot: \"*\" } }"
     private static let tables = "room: { columns: { bot: \"*\" } }\n  stay: { columns: { bot: \"*\" } }"
+
+    /// A direction that has streamed without some tables, which its file lists by now.
+    private func streamed(adding tables: String) async throws -> BadInputScene {
+        let scene = try await BadInputScene(script: "CREATE TABLE first (id int PRIMARY KEY)", tables: Self.first, replication: Self.slowly)
+        let worker = try scene.start()
+        try await worker.waitForErrors("streaming")
+        worker.terminate()
+        #expect(try await worker.wait() == 0, "\(worker.errors)")
+        try scene.folder.write(BadInputScene.file(tables: Self.first + "\n  " + tables, replication: Self.slowly))
+        return scene
+    }
 
     /// The one job has not come to `stay` when it is altered, and would wait behind the migration, which waits for the copy's own snapshot:
     /// nobody's deadlock to the server, and the services wait behind both.
     @Test(arguments: [false, true]) func aMigrationDoesNotWaitForTheCopy(isLater: Bool) async throws {
-        let slowly = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }"
-        let scene = try await BadInputScene(script: "CREATE TABLE first (id int PRIMARY KEY)", tables: isLater ? Self.first : Self.tables, replication: slowly)
-        if isLater {
-            let first = try scene.start()
-            try await first.waitForErrors("streaming")
-            first.terminate()
-            #expect(try await first.wait() == 0, "\(first.errors)")
-            try scene.folder.write(BadInputScene.file(tables: Self.first + "\n  " + Self.tables, replication: slowly))
-        }
+        let scene =
+            isLater ? try await streamed(adding: Self.tables) : try await BadInputScene(script: "", tables: Self.tables, replication: Self.slowly)
         _ = try await scene.source.execute(
             """
             CREATE TABLE room (id int PRIMARY KEY, pad text); INSERT INTO room SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i;
@@ -53,13 +58,7 @@ import Testing
 
     /// Whoever waits may be about to rename it: nothing streams into the part that is there.
     @Test func aTableThatIsRenamedInTheMiddleOfItsLaterCopyIsAskedFor() async throws {
-        let slowly = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }"
-        let scene = try await BadInputScene(script: "CREATE TABLE first (id int PRIMARY KEY)", tables: Self.first, replication: slowly)
-        let first = try scene.start()
-        try await first.waitForErrors("streaming")
-        first.terminate()
-        #expect(try await first.wait() == 0, "\(first.errors)")
-        try scene.folder.write(BadInputScene.file(tables: Self.first + "\n  room: { columns: { bot: \"*\" } }", replication: slowly))
+        let scene = try await streamed(adding: "room: { columns: { bot: \"*\" } }")
         _ = try await scene.source.execute(
             "CREATE TABLE room (id int PRIMARY KEY, pad text); INSERT INTO room SELECT i, repeat('x', 1000) FROM generate_series(1, 10000) i")
         let worker = try scene.start()

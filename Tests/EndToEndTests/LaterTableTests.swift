@@ -60,14 +60,20 @@ import Testing
         #expect(try await worker.wait() == 0, "\(worker.errors)")
     }
 
-    /// The rules of the start do not know it, and its copy goes on all the same before anything streams into half of it.
-    @Test func aTableThatCameInTheStreamIsWholeAfterALostConnection() async throws {
+    /// A worker whose publication sends every table that there will be, as do its rules.
+    private func streamingEverything(_ replication: String) async throws -> (BadInputScene, RunningLindero) {
         let scene = try await BadInputScene()
-        let settings = "copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }, heartbeat: 200ms, ddl: follow, publication: everything"
-        try scene.folder.write(BadInputScene.file(tables: "\"public.*\": { columns: { bot: \"*\" } }", replication: settings))
+        try scene.folder.write(
+            BadInputScene.file(tables: "\"public.*\": { columns: { bot: \"*\" } }", replication: "\(replication), publication: everything"))
         _ = try await scene.source.execute("CREATE PUBLICATION everything FOR ALL TABLES")
         let worker = try scene.start()
         try await worker.waitForErrors("streaming")
+        return (scene, worker)
+    }
+
+    /// The rules of the start do not know it, and its copy goes on all the same before anything streams into half of it.
+    @Test func aTableThatCameInTheStreamIsWholeAfterALostConnection() async throws {
+        let (scene, worker) = try await streamingEverything("copy: { jobs: 1, chunk_size: 1MB, rate_limit: 2MB }, heartbeat: 200ms, ddl: follow")
         _ = try await scene.source.execute("CREATE TABLE added (id int PRIMARY KEY, v text)")
         _ = try await scene.source.execute("INSERT INTO added SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i")
         try await waitUntil("pieces are there: \(worker.errors)", timeoutSeconds: 30) {
@@ -88,12 +94,7 @@ import Testing
 
     /// A migration makes it on both sides, and the publication sends it from its first row on.
     @Test func aTableThatBothSidesGotWhileItStreamedIsTheDirectionsAtTheNextStart() async throws {
-        let scene = try await BadInputScene()
-        let settings = "heartbeat: 200ms, publication: everything"
-        try scene.folder.write(BadInputScene.file(tables: "\"public.*\": { columns: { bot: \"*\" } }", replication: settings))
-        _ = try await scene.source.execute("CREATE PUBLICATION everything FOR ALL TABLES")
-        let first = try scene.start()
-        try await first.waitForErrors("streaming")
+        let (scene, first) = try await streamingEverything("heartbeat: 200ms")
         for side in [scene.target, scene.source] { _ = try await side.execute("CREATE TABLE added (id int PRIMARY KEY, v text)") }
         _ = try await scene.source.execute("INSERT INTO added VALUES (1, 'first')")
         try await waitUntil("its row is there: \(first.errors)") { try await scene.target.query("SELECT 1 FROM added").rowCount == 1 }

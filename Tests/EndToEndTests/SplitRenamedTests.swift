@@ -34,12 +34,18 @@ import Testing
         try pair.write(tables: Self.tables(name))
     }
 
-    /// Renamed on both sides while a row of sync's was on its way under the old name.
-    private func pairWithAnOldName() async throws -> SplitPair {
+    /// A split that has begun, and that nobody carries for the moment.
+    private func pairAtRest() async throws -> SplitPair {
         let pair = try await pair()
         let worker = try await pair.startStreaming()
         worker.terminate()
         #expect(try await worker.wait() == 0, "\(worker.errors)")
+        return pair
+    }
+
+    /// Renamed on both sides while a row of sync's was on its way under the old name.
+    private func pairWithAnOldName() async throws -> SplitPair {
+        let pair = try await pairAtRest()
         _ = try await pair.sync.execute("INSERT INTO public.guest VALUES (2, 'old name', 'n')")
         try await rename(pair, to: "visitor")
         return pair
@@ -96,22 +102,19 @@ import Testing
 
     /// One that has left under one name does not come back whole under another.
     @Test func whatHasLeftIsKnownUnderItsNewName() async throws {
-        let pair = try await pair()
-        let first = try await pair.startStreaming()
-        first.terminate()
-        #expect(try await first.wait() == 0)
+        let pair = try await pairAtRest()
         for side in [pair.bot, pair.sync] { _ = try await side.execute(Self.create("stays")) }
         try pair.write(tables: Self.tables("stays"))
         let refused = try await pair.command(["run", "--http", "none"])
         #expect(refused.exitCode == 2 && refused.errors.contains("was no part of the split"), "\(refused.errors)")
         try await pair.publish(as: refused.errors)
-        let second = try await pair.startStreaming()
+        let first = try await pair.startStreaming()
         _ = try await pair.sync.execute("INSERT INTO public.guest VALUES (2, 'missed', 'n')")
         try await waitUntil("it has passed by") {
             try await pair.sync.execute("SELECT 1 FROM lindero.split_table WHERE table_name = 'guest' AND left_at IS NOT NULL").rowCount == 1
         }
-        second.terminate()
-        #expect(try await second.wait() == 0, "\(second.errors)")
+        first.terminate()
+        #expect(try await first.wait() == 0, "\(first.errors)")
         for side in [pair.bot, pair.sync] { _ = try await side.execute("ALTER TABLE public.guest RENAME TO visitor") }
         try pair.write(tables: Self.tables("stays") + Self.tables("visitor"))
         let back = try await pair.command(["run", "--http", "none"])
@@ -163,10 +166,7 @@ import Testing
     }
 
     @Test func aTableThatWasMadeAnewOnOneSideWaitsForAPerson() async throws {
-        let pair = try await pair()
-        let first = try await pair.startStreaming()
-        first.terminate()
-        #expect(try await first.wait() == 0)
+        let pair = try await pairAtRest()
         _ = try await pair.sync.execute("INSERT INTO public.guest (id, theirs) VALUES (2, 'late')")
         _ = try await pair.sync.execute(
             """
@@ -187,10 +187,7 @@ import Testing
 
     /// The new one is filled beside the old one, which is kept for a while.
     @Test func aTableThatWasRebuiltBesideTheOldOneTakesItsPlace() async throws {
-        let pair = try await pair()
-        let first = try await pair.startStreaming()
-        first.terminate()
-        #expect(try await first.wait() == 0)
+        let pair = try await pairAtRest()
         for side in [pair.bot, pair.sync] {
             _ = try await side.execute(
                 """
@@ -216,10 +213,7 @@ import Testing
 
     /// Its rows are the new table's: they became its first partition.
     @Test func aTableThatIsMadePartitionedGoesOn() async throws {
-        let pair = try await pair()
-        let first = try await pair.startStreaming()
-        first.terminate()
-        #expect(try await first.wait() == 0)
+        let pair = try await pairAtRest()
         // What an owner has alone would be lost where a row moves to another partition.
         let rules = "guest: { match: [id], insert: [bot, sync], delete: [bot, sync], columns: { shared: { mine: { policy: last_write }, theirs: { policy: last_write } } } }\n"
         try pair.write(tables: "      " + rules)

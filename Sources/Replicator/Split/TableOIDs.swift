@@ -40,7 +40,7 @@ struct TableOIDs: Sendable {
         for (table, row) in zip(known, found.rows) { try require(row[0].flatMap { UInt32($0) } ?? 0, is: table) }
     }
 
-    /// A statement that fails (22012) unless every name is its table's, with `parameters`: one that its table holds no lock of.
+    /// A statement that fails (22012) unless every name is its present table's, with `parameters`; it takes no locks.
     static let check: (text: String, parameterTypes: [UInt32]) = (
         """
         SELECT 1 / (pg_catalog.count(*) OPERATOR(pg_catalog.=) 0)::int
