@@ -41,6 +41,7 @@ public struct ConnectionOptions: Sendable, CustomStringConvertible {
         ("xmloption", "content"),
         ("lc_monetary", "C"),
         ("array_nulls", "on"),
+        ("quote_all_identifiers", "off"),
         ("default_transaction_isolation", "read committed"),
         ("default_transaction_read_only", "off"),
         ("default_transaction_deferrable", "off"),

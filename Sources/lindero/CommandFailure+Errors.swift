@@ -61,7 +61,7 @@ extension CommandFailure {
             self.init("output", failure.description, nextStep: "Make room or give it a reader that stays, then run the same command again.")
         case is CancellationError:
             self.init("cancelled", "The command was interrupted.", place: place,
-                nextStep: "Run the same command again.")
+                nextStep: "Run the same command again.", exit: .interrupted)
         default:
             self.init("internal", Self.words(error), place: place, nextStep: "Run it again with LINDERO_LOG_LEVEL=debug.")
         }

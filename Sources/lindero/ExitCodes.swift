@@ -7,6 +7,6 @@ enum LinderoExit: Int32, Sendable {
     case blocked = 2
     /// Differences, conflicts or refused rows were found.
     case found = 3
-    /// A second Ctrl-C ended the program at once.
+    /// Ctrl-C or SIGTERM ended it before it was done.
     case interrupted = 130
 }

@@ -9,8 +9,10 @@ private nonisolated(unsafe) var signalPipe: CInt = -1
 ///
 /// From the moment `install` returns no signal is lost, however early it comes.
 enum WorkerSignals {
-    /// - Parameter onFirst: called once, on a thread of its own.
-    static func install(onFirst: @escaping @Sendable () -> Void) {
+    /// - Parameters:
+    ///   - atOnce: what the second one tells of the work that it cuts off, and the next command.
+    ///   - onFirst: called once, on a thread of its own.
+    static func install(atOnce: String, onFirst: @escaping @Sendable () -> Void) {
         let ends = Pipe()
         signalPipe = dup(ends.fileHandleForWriting.fileDescriptor)
         let thread = Thread {
@@ -19,8 +21,7 @@ enum WorkerSignals {
             onFirst()
             takeSignal(ends)
             StatusLine.clear()
-            StandardError.write(
-                "Ended at once. Progress is safe: it commits together with the data. Next: lindero run\n")
+            StandardError.write("Ended at once. \(atOnce)\n")
             _exit(LinderoExit.interrupted.rawValue)
         }
         thread.name = "lindero.signals"

@@ -89,6 +89,23 @@ import Testing
         #expect(again.output.contains("699 inserted, 1 updated, 500 unchanged, 1 refused"), "\(again.output)")
     }
 
+    @Test func aSignalEndsItBetweenTwoBatchesAndTellsWhatIsCommitted() async throws {
+        let scene = try await Scene()
+        let process = try LinderoProcess.start(
+            ["upsert", "guest", "--as", "sync"], environment: scene.environment, folder: scene.folder.path)
+        process.child.write(Array((1...510).map { "{\"id\":\($0),\"status\":\"x\"}\n" }.joined().utf8))
+        try await waitUntil("the first batch is committed") {
+            try await scene.admin.execute("SELECT count(*) FROM guest").rows.first?[0] == "500"
+        }
+        process.child.signal(SIGINT)
+        #expect(try await process.wait(timeoutSeconds: 30) == 130)
+        #expect(
+            process.errors.contains("stopped: 500 records: 500 inserted, 0 updated, 0 unchanged, 0 refused. Nothing is applied from line 501 on."),
+            "\(process.errors)")
+        #expect(process.errors.contains("next: Run the same command again. Running it again leaves what is committed as it is."))
+        #expect(try await scene.admin.execute("SELECT count(*) FROM guest").rows.first?[0] == "500")
+    }
+
     private struct Stopped: Decodable {
         struct Counts: Decodable { var unchanged: Int }
         var committed: Counts

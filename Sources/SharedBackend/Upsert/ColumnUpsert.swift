@@ -11,6 +11,8 @@ public struct ColumnUpsert: Sendable {
     let ownership: TableOwnership
     let side: String
     let options: UpsertOptions
+    /// Asked before each batch: whether it, and what follows it, stay undone.
+    public var isStopping: @Sendable () -> Bool = { false }
 
     /// - Parameters:
     ///   - connection: where to write, as a role that may; used for one connection, which is made anew when lost.
@@ -34,7 +36,8 @@ public struct ColumnUpsert: Sendable {
     /// - Parameters:
     ///   - read: the next bytes of the input, of any length; `nil` at its end.
     ///   - onRefusal: called for each refused record, after its batch is committed.
-    /// - Throws: `UpsertFailure.header`; `UpsertInterruption` for what no single record is to blame for.
+    /// - Throws: `UpsertFailure.header`; `UpsertInterruption` for what no single record is to blame for, with a `CancellationError` where
+    ///   `isStopping` said so.
     public func run(
         format: UpsertFormat, read: @Sendable () async throws -> [UInt8]?,
         onRefusal: @Sendable (UpsertRefusal) async throws -> Void
@@ -95,6 +98,7 @@ public struct ColumnUpsert: Sendable {
         _ writer: inout UpsertWriter, _ pending: inout Pending,
         _ onRefusal: @Sendable (UpsertRefusal) async throws -> Void
     ) async throws {
+        if isStopping() { throw CancellationError() }
         let batch = pending.batch
         pending.batch = UpsertBatch()
         try await writer.apply(batch, &pending.outcome)

@@ -90,11 +90,12 @@ struct UpsertWriter {
             let record = batch.records[0]
             let isRowSecurity = error.sourceFunction == "ExecWithCheckOptions" && error.sqlState.class == "42"
             let column = isRowSecurity ? nil : await columnAtFault(record, error)
+            let condition = error.sourceFunction == "ExecFindPartition" ? "no partition of the table takes it" : error.sqlState.conditionName
             outcome.refusals.append(
                 UpsertRefusal(
                     lineNumber: record.lineNumber, column: column,
                     reason: isRowSecurity
-                        ? .rowSecurity : .database(condition: error.sqlState.conditionName, constraint: error.constraint)))
+                        ? .rowSecurity : .database(condition: condition, constraint: error.constraint)))
             outcome.summary.refused += 1
             outcome.lineNumber = nil
             return

@@ -56,7 +56,7 @@ struct EventsTailCommand: LinderoCommand {
     func perform() async throws {
         let logger = LineLogHandler.logger()
         let stopRequest = StopRequest()
-        WorkerSignals.install { stopRequest.request() }
+        WorkerSignals.install(atOnce: "Nothing is kept of a tail. Next: lindero status") { stopRequest.request() }
         let tailing = Task { try await tail(logger) }
         stopRequest.onRequest { tailing.cancel() }
         switch await tailing.result {

@@ -41,7 +41,7 @@ struct EventsMeasureCommand: LinderoCommand {
         let origin = try loaded.origin()
         let settings = try await settings(loaded, origin)
         let stopRequest = StopRequest()
-        WorkerSignals.install { stopRequest.request() }
+        WorkerSignals.install(atOnce: "The slot stands where it stood.") { stopRequest.request() }
         let end = until.flatMap { LSN($0) }
         let reading = Task { try await SlotReading(settings: settings, until: end).run() }
         stopRequest.onRequest { reading.cancel() }

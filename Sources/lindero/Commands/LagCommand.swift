@@ -82,7 +82,7 @@ struct LagCommand: LinderoCommand {
                 try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
             }
         }
-        WorkerSignals.install { watching.cancel() }
+        WorkerSignals.install(atOnce: "Next: lindero status") { watching.cancel() }
         let result = await watching.result
         if case .failure(let error) = result, !watching.isCancelled { throw error }
         if !global.json { StandardOutput.write("Next: lindero status\n") }

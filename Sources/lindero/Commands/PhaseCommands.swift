@@ -148,7 +148,7 @@ struct PhaseOptions: ParsableArguments {
         // Ctrl-C puts back what is held: clients that wait, a fence, a command that runs.
         let leading = Task { try await lead.run(next) }
         let stopRequest = StopRequest()
-        WorkerSignals.install {
+        WorkerSignals.install(atOnce: "`lindero \(name) --execute` goes on; `lindero rollback --execute` goes back.") {
             stopRequest.request()
             leading.cancel()
         }

@@ -45,7 +45,7 @@ struct RunCommand: LinderoCommand {
     func perform() async throws {
         let logger = LineLogHandler.logger()
         let stopRequest = StopRequest()
-        WorkerSignals.install {
+        WorkerSignals.install(atOnce: "Progress is safe: it commits together with the data. Next: lindero run") {
             logger.notice("stopping, once more ends at once")
             stopRequest.request()
         }

@@ -46,8 +46,13 @@ struct UpsertCommand: LinderoCommand {
         let loaded = try await LoadedConfiguration.current(global)
         let side = try chosenSide(loaded)
         let database = try await UpsertTarget.database(loaded, side: side)
-        let upsert = try await prepare(loaded, side: side, database: database)
+        var upsert = try await prepare(loaded, side: side, database: database)
         let input = try InputBytes(file)
+        // A batch that is on its way ends, so that it is known what is committed.
+        let stopRequest = StopRequest()
+        WorkerSignals.install(atOnce: "What is committed stays, and running it again leaves it as it is.") { stopRequest.request() }
+        stopRequest.onRequest { input.stop() }
+        upsert.isStopping = { stopRequest.isRequested }
         let refusals = Refusals(isJSON: global.json)
         let summary: UpsertSummary
         do {
