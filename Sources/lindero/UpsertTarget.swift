@@ -8,18 +8,14 @@ enum UpsertTarget {
         case .split: return try loaded.database(side)
         // The other entry is the copy, which only the worker writes: until the split both services write the origin.
         case .replica: return try loaded.origin()
+        // As its own role where it has one there. What is another database is where the side is to move, or has been.
         case .shared:
             let own = try loaded.database(side)
             let origin = try loaded.origin()
-            guard own.name != origin.name else { return own }
-            guard try await identity(own) == identity(origin) else {
-                throw CommandFailure(
-                    "not_shared",
-                    "Backend shared means one database, but \"\(own.name)\" is another one than the origin \"\(origin.name)\".",
-                    place: "\(own.place), \(origin.place)",
-                    nextStep: "Correct the URLs under databases: (`lindero check` tells where they lead).", exit: .blocked)
-            }
-            return own
+            if own.name == origin.name { return own }
+            if try await identity(own) == identity(origin) { return own }
+            StandardError.write("note: \"\(own.name)\" is another database; \"\(origin.name)\" is written, which both services share until a split.\n")
+            return origin
         }
     }
 

@@ -10,6 +10,7 @@ import Testing
         let url: String
         let folder: ConfigurationFolder
         let environment: [String: String]
+        let botRole: String
         let syncRole: String
 
         init(syncURL: String? = nil) async throws {
@@ -18,7 +19,7 @@ import Testing
             options.usesPinnedSettings = false
             admin = try await PostgresConnection.connect(options)
             let roles = ["bot", "sync"].map { "\($0)_\(UInt64.random(in: 0...UInt64.max))" }
-            syncRole = roles[1]
+            (botRole, syncRole) = (roles[0], roles[1])
             _ = try await admin.execute(
                 """
                 CREATE TABLE guest (id int PRIMARY KEY, note text, status text, author text DEFAULT current_user);
@@ -57,14 +58,15 @@ import Testing
         #expect(try await scene.admin.execute("SELECT author FROM guest").rows.first?[0] == scene.syncRole)
     }
 
-    @Test func sideWithAnotherDatabaseIsNotSharedAndNothingIsWritten() async throws {
+    @Test func theOriginIsWrittenWhereTheSidesOwnDatabaseWaitsForTheMove() async throws {
         let other = try await PostgresCluster.shared("source").createDatabase(prefix: "cmd")
         let scene = try await Scene(syncURL: other)
-        let outcome = try await scene.upsert("{\"id\":1,\"status\":\"new\"}\n")
-        #expect(outcome.exitCode == 2)
-        #expect(outcome.errors.contains("\"sync\" is another one than the origin \"bot\""))
-        #expect(outcome.errors.contains("next: Correct the URLs"))
-        #expect(try await scene.admin.execute("SELECT 1 FROM guest").rowCount == 0)
+        _ = try await scene.admin.execute("GRANT INSERT, UPDATE ON guest TO \(scene.botRole)")
+        let outcome = try await scene.upsert("{\"id\":1,\"status\":\"new\"}\n{\"id\":2,\"note\":\"theirs\"}\n")
+        #expect(outcome.exitCode == 3, "\(outcome.errors)")
+        #expect(outcome.errors.contains("note: \"sync\" is another database; \"bot\" is written"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("line 2: column \"note\" is owned by bot, not by sync"))
+        #expect(try await scene.admin.execute("SELECT author FROM guest").rows.map { $0[0] } == [scene.botRole])
     }
 
     @Test func failureInTheMiddleTellsWhatIsCommitted() async throws {

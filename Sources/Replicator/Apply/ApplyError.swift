@@ -23,6 +23,15 @@ enum ApplyError: Error {
     /// A table's definition no longer fits; everything before its first change is committed.
     case schemaDiffers(SchemaMismatch)
 
+    /// The change that was refused, if it is known.
+    var change: FailedChange? {
+        switch self {
+        case .refused(let change, _), .missingRow(let change): change
+        case .incompleteRow(let change): change
+        case .refusedLate, .bulkFailed, .tooEarly, .needsText, .preparedGone, .schemaDiffers: nil
+        }
+    }
+
     /// What a failed statement means: the server refuses what it stands for, or, where that may pass by itself, only the error.
     static func refusal(_ error: PostgresError, of change: FailedChange?) -> any Error {
         guard case .server(let text) = error, !error.passesForApplier else { return error }

@@ -43,8 +43,7 @@ final class GroupApplier {
         self.lookAhead = lookAhead
         builder = StepBuilder(plans: plans, fuses: true, limits: limits)
         executor = GroupExecutor(
-            connection: connection, direction: settings.name, missingRow: settings.replication.missingRow, state: state,
-            startLSN: startLSN, prepared: prepared)
+            connection: connection, settings: settings, state: state, startLSN: startLSN, prepared: prepared)
     }
 
     /// The last source commit whose effect the target shows.

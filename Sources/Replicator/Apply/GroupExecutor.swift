@@ -13,9 +13,9 @@ struct GroupExecutor: Sendable {
 
     /// The session at home.
     let connection: PostgresConnection
-    private let missingRow: ReplicationSettings.MissingRow
+    private let settings: DirectionSettings
     private let state: DirectionState
-    private let direction: String
+    private var direction: String { settings.name }
     /// By session; the second is `nil` until it is needed.
     private var transactions: [TargetTransaction?]
     /// The session that is at work, or goes to work next.
@@ -40,17 +40,15 @@ struct GroupExecutor: Sendable {
     var counters = ApplyCounters()
 
     init(
-        connection: PostgresConnection, direction: String, missingRow: ReplicationSettings.MissingRow,
-        state: DirectionState, startLSN: LSN, prepared: PreparedTransactions
+        connection: PostgresConnection, settings: DirectionSettings, state: DirectionState, startLSN: LSN, prepared: PreparedTransactions
     ) {
         self.prepared = prepared
         self.connection = connection
-        self.missingRow = missingRow
-        self.direction = direction
+        self.settings = settings
         self.state = state
         appliedLSN = startLSN
         ledger = FlushLedger(durableLSN: startLSN)
-        transactions = [TargetTransaction(connection: connection, direction: direction), nil]
+        transactions = [TargetTransaction(connection: connection, direction: settings.name), nil]
     }
 
     var transaction: TargetTransaction {
@@ -123,7 +121,8 @@ struct GroupExecutor: Sendable {
         for expected in try await transaction.apply(batch, whenSent: whenSent) {
             guard let change = expected.change else { throw ApplyError.missingRow(nil) }
             counters.missingRows += 1
-            if missingRow == .stop { throw ApplyError.missingRow(change) }
+            // What waits in quarantine may be the row, which would come back by a retry.
+            if settings.replication.missingRow == .stop || settings.quarantines(change.table) { throw ApplyError.missingRow(change) }
         }
     }
 

@@ -20,10 +20,18 @@ struct QuarantineAge {
     /// - Parameter stored: the change as it is in quarantine, whose key is compared with those of others there.
     /// - Throws: `QuarantineError.superseded`.
     func requireNewest(_ stored: QuarantineStore.Stored, id: Int64) async throws {
+        try await requireNotEmptied(id)
         // Found by all its values, the row has not changed.
         guard case .key(let key) = plan.identity else { return }
         if kept.row.shape.kind != .insert { try await requireOlderRow(id) }
         try await requireUndecided(stored, key: key, id: id)
+    }
+
+    private func requireNotEmptied(_ id: Int64) async throws {
+        let emptied = try await store.connection.query(
+            "SELECT emptied_lsn::text FROM lindero.quarantine WHERE id = $1::text::bigint AND emptied_lsn IS NOT NULL", [.text("\(id)")]
+        ).firstValue
+        if let emptied { throw QuarantineError.superseded(id, "the source has emptied its table since (TRUNCATE, at \(emptied))") }
     }
 
     /// Holds the row until the change is applied.

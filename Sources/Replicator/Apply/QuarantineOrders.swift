@@ -83,6 +83,21 @@ extension StepBuilder {
         counters.quarantined += 1
     }
 
+    /// What waits of these tables waits in vain: the source has emptied them since.
+    mutating func markEmptied(_ tables: [QualifiedName], _ span: TransactionSpan, _ batch: inout StepBatch) {
+        for table in tables {
+            batch.add(
+                .query(
+                    sql: """
+                        UPDATE lindero.quarantine SET emptied_lsn = $4::pg_lsn
+                        WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND state = 'open'
+                        """,
+                    parameters: [.text(plans.settings.name), .text(table.schema), .text(table.name), .text("\(span.commitLSN)")],
+                    parameterTypes: [UInt32](repeating: OID.text, count: 4)),
+                sizeBytes: 512, rows: nil, change: nil)
+        }
+    }
+
     private static let quarantineSQL = """
         INSERT INTO lindero.quarantine (direction, schema_name, table_name, operation, source_xid, commit_lsn,
           commit_time, position, sqlstate, reason, relation, change)

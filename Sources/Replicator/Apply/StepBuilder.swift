@@ -299,6 +299,7 @@ struct StepBuilder: Sendable {
         batch.add(
             .query(sql: sql, parameters: [], parameterTypes: []), sizeBytes: sql.utf8.count, rows: nil,
             change: FailedChange(table: first, kind: .truncate, span: span, position: position))
+        markEmptied(reached.map(\.table).filter { plans.settings.quarantines($0) }, span, &batch)
         counters.changes += 1
     }
 }

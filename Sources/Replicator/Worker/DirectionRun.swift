@@ -21,6 +21,8 @@ struct DirectionRun: Sendable {
     var quarantine = QuarantineOrders()
     /// Which source transaction is asked after each change whether it could end there.
     var late = LateRefusal()
+    /// Prepares of the source's transactions that are known to have come to nothing.
+    var rolledBack: Set<LSN> = []
 
     /// Streams until the direction is drained.
     func run() async throws {
@@ -119,11 +121,13 @@ struct DirectionRun: Sendable {
             let plans = PlanCache(
                 settings: settings, isBinary: isBinary, userTypes: binaryTypes ?? [:], copiedUpTo: copied,
                 sourceOIDs: try await SourceIdentity.known(target, direction: settings.name))
+            var prepared = try await PreparedTransactions.read(target, direction: settings.name)
+            prepared.rolledBack = rolledBack
             let second = settings.replication.applySessions > 1 && !isTwoPhase ? SecondSession(settings: settings, logger: logger) : nil
             let loop = ApplyLoop(
                 mailbox: mailbox, state: state, connection: target, settings: settings, plans: plans, startLSN: startLSN,
                 exactUpTo: exactUpTo, quarantine: quarantine, late: late, worker: worker, backlogSequence: backlogSequence,
-                prepared: try await PreparedTransactions.read(target, direction: settings.name), second: second)
+                prepared: prepared, second: second)
             let heartbeat = HeartbeatWriter(settings: settings, state: state, source: source, worker: worker)
             let wait = twoPhase == nil ? TwoPhaseWait(state: state, newestCopy: newestCopy) : nil
             let locks = LockWatch(

@@ -174,7 +174,7 @@ struct QuarantineRetry: LinderoCommand {
         let place = try await QuarantinePlace(global)
         let settings = try await place.direction(to: try place.one(target), ids: ids)
         try await PostgresConnection.with(QuarantineStore.options(settings.target)) { connection in
-            for id in ids { try await QuarantineStore(connection: connection).retry(id, settings: settings, force: force) }
+            try await ids.each("applied") { try await QuarantineStore(connection: connection).retry($0, settings: settings, force: force) }
         }
         answer(
             .object([("applied", .array(ids.map { .integer($0) }))]),
@@ -200,9 +200,29 @@ struct QuarantineDiscard: LinderoCommand {
 
     func perform() async throws {
         try await QuarantinePlace(global).one(target).connected { connection in
-            for id in ids { try await QuarantineStore(connection: connection).discard(id) }
+            try await ids.each("discarded") { try await QuarantineStore(connection: connection).discard($0) }
         }
         answer(.object([("discarded", .array(ids.map { .integer($0) }))]), lines: ["Discarded: \(ids.map(String.init).joined(separator: ", ")).", "Next: lindero quarantine list --all"])
+    }
+}
+
+extension [Int64] {
+    /// One after the other. Where one can't be, the failure tells of the others, too.
+    fileprivate func each(_ word: String, _ decide: (Int64) async throws -> Void) async throws {
+        for (place, id) in enumerated() {
+            do {
+                try await decide(id)
+            } catch where count > 1 {
+                let (done, left) = (self[..<place], self[(place + 1)...])
+                var failure = CommandFailure(error)
+                if !done.isEmpty { failure.message += " Before it, \(word): \(done.map(String.init).joined(separator: ", "))." }
+                if !left.isEmpty { failure.message += " Not tried: \(left.map(String.init).joined(separator: ", "))." }
+                failure.details = [
+                    (word, .array(done.map { .integer($0) })), ("notTried", .array(left.map { .integer($0) })),
+                ]
+                throw failure
+            }
+        }
     }
 }
 

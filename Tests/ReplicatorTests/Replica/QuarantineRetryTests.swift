@@ -173,4 +173,53 @@ import Testing
         try await retry(id, pair)
         #expect(try await pair.rows("SELECT v FROM t", on: pair.target) == [["bad"]])
     }
+
+    private func expectSuperseded(_ id: Int64, _ pair: ReplicaPair) async throws {
+        await #expect {
+            try await retry(id, pair)
+        } throws: { error in
+            if case QuarantineError.superseded(id, _) = error { true } else { false }
+        }
+    }
+
+    /// A retried insert would bring back what the source has not.
+    @Test func aRetryOfARowWhoseTableWasEmptiedSinceIsRefused() async throws {
+        let (pair, id) = try await refused()
+        try await pair.streaming { state in try await pair.apply("TRUNCATE t; INSERT INTO t VALUES (3, 'new', 3)", state) }
+        try await expectSuperseded(id, pair)
+        try await pair.expectSame("SELECT id, v, par FROM t")
+    }
+
+    /// In the transaction that inserted it; what is refused after that has not been emptied.
+    @Test func whatIsRefusedAfterATruncateIsRetried() async throws {
+        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy())
+        _ = try await pair.target.execute("ALTER TABLE t ADD CONSTRAINT nobody_bad CHECK (v <> 'bad')")
+        try await pair.streaming { state in
+            try await pair.apply("BEGIN; INSERT INTO t VALUES (1, 'bad', 1); TRUNCATE t; INSERT INTO t VALUES (2, 'bad', 2); COMMIT", state)
+        }
+        _ = try await pair.target.execute("ALTER TABLE t DROP CONSTRAINT nobody_bad")
+        let ids = try await QuarantineStore(connection: pair.target).list(onlyOpen: true).map(\.id)
+        try #require(ids.count == 2)
+        try await expectSuperseded(ids[0], pair)
+        try await retry(ids[1], pair)
+        try await pair.expectSame("SELECT id, v, par FROM t")
+    }
+
+    /// Counted, a delete of a row that waits in quarantine would be forgotten, and the retried row stay for ever.
+    @Test func aMissingRowIsSetAsideWhereItsTableQuarantinesAlthoughOthersAreCounted() async throws {
+        var replication = ReplicationSettings()
+        replication.missingRow = .count
+        let pair = try await ReplicaPair(
+            "CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy(), replication: replication)
+        _ = try await pair.target.execute("ALTER TABLE t ADD CONSTRAINT nobody_bad CHECK (v <> 'bad')")
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'bad', 1), (2, 'bad', 2)", state)
+            try await pair.apply("DELETE FROM t WHERE id = 1; UPDATE t SET v = 'new' WHERE id = 2", state)
+        }
+        _ = try await pair.target.execute("ALTER TABLE t DROP CONSTRAINT nobody_bad")
+        let ids = try await QuarantineStore(connection: pair.target).list(onlyOpen: true).map(\.id)
+        try #require(ids.count == 4)
+        for id in ids { try await retry(id, pair) }
+        try await pair.expectSame("SELECT id, v, par FROM t")
+    }
 }

@@ -1,0 +1,1 @@
+ALTER TABLE lindero.quarantine DROP COLUMN emptied_lsn;
