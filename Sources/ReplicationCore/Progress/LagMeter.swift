@@ -15,12 +15,27 @@ public struct LagMeter: Sendable {
     private var backlog: (isOpen: Bool, shown: PostgresTime?) = (false, nil)
     private var sourceClock: (time: PostgresTime, atMilliseconds: Int64)?
     private var rows: (count: Int, atMilliseconds: Int64)?
+    private var hasStreamed = false
+    private var stoodSinceMilliseconds: Int64?
 
     public private(set) var lagBytes: UInt64 = 0
     /// Smoothed over a few seconds.
     public private(set) var rowsPerSecond = 0.0
 
     public init() {}
+
+    /// Whether no stream runs any more, after one did.
+    public var isStanding: Bool { stoodSinceMilliseconds != nil }
+
+    /// A stream runs, or none does: from then on nothing arrives, nor is any heartbeat sent that would tell.
+    public mutating func handleStreaming(_ isStreaming: Bool, atMilliseconds now: Int64) {
+        if isStreaming {
+            hasStreamed = true
+            stoodSinceMilliseconds = nil
+        } else if hasStreamed, stoodSinceMilliseconds == nil {
+            stoodSinceMilliseconds = now
+        }
+    }
 
     /// A heartbeat is about to be written into the source.
     public mutating func handleHeartbeatSent(sequence: Int64, atMilliseconds now: Int64) {
@@ -88,11 +103,11 @@ public struct LagMeter: Sendable {
     }
 
     /// Seconds that the target is behind: the age of the oldest heartbeat it has not shown yet, or the time the
-    /// newest took; of a backlog, the age of what is shown. `nil` before the first.
+    /// newest took; of a backlog, the age of what is shown; while no stream runs, at least since when. `nil` before the first.
     public func lagSeconds(atMilliseconds now: Int64) -> Double? {
         let waiting = pending.first.map { now - $0.sentAtMilliseconds }
         let seen = lastSeen?.latencyMilliseconds
-        guard let lag = [waiting, seen, backlogMilliseconds(at: now)].compactMap({ $0 }).max() else { return nil }
+        guard let lag = [waiting, seen, backlogMilliseconds(at: now), stoodSinceMilliseconds.map { now - $0 }].compactMap({ $0 }).max() else { return nil }
         return Double(max(0, lag)) / 1_000
     }
 

@@ -37,6 +37,8 @@ public struct SplitSupervisor: Sendable {
     ///
     /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
     public func run() async throws {
+        async let _: Void = StandstillWatch(settings: settings[reading: .origin], state: states[.origin]).run()
+        async let _: Void = StandstillWatch(settings: settings[reading: .other], state: states[.other]).run()
         var attempt = Attempt()
         while !isStopping {
             do {

@@ -20,6 +20,7 @@ public struct ChangeFeed: Sendable {
     ///
     /// Without `wal_level = logical` there is no feed: the state says what to set, and the rest of shared mode works.
     public func run() async throws {
+        async let _: Void = StandstillWatch(settings: settings, state: state).run()
         var backoff = Backoff()
         let startedAtMilliseconds = Monotonic.milliseconds()
         while !state.isDraining && !Task.isCancelled {

@@ -52,8 +52,12 @@ public final class DirectionState: Sendable {
         values.withLock {
             $0.phase = phase
             $0.problem = problem
+            $0.lag.handleStreaming(phase == .streaming || phase == .catchingUp, atMilliseconds: Monotonic.milliseconds())
         }
     }
+
+    /// Whether no stream runs any more, after one did.
+    var isStanding: Bool { values.withLock { $0.lag.isStanding } }
 
     /// - Returns: those of some new tables that nobody has told of yet.
     func announce(_ tables: Set<QualifiedName>) -> Set<QualifiedName> {

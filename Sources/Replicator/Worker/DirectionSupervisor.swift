@@ -30,6 +30,7 @@ public struct DirectionSupervisor: Sendable {
     ///
     /// - Throws: `ReplicationFailure` when a person has to act; `PostgresError` when the first connection fails.
     public func run() async throws {
+        async let _: Void = StandstillWatch(settings: settings, state: state).run()
         var attempt = Attempt(settings: settings)
         attempt.quarantine.tell = tell
         while !state.isDraining && !Task.isCancelled {

@@ -49,6 +49,22 @@ import Testing
         #expect(meter.lagSeconds(atMilliseconds: 60_020) == 0.005)
     }
 
+    /// No heartbeat is sent while a direction is paused or reconnects, so that none is missed.
+    @Test func theLagGrowsWhileNoStreamRuns() {
+        var meter = LagMeter()
+        meter.handleStreaming(false, atMilliseconds: 0)
+        #expect(!meter.isStanding && meter.lagSeconds(atMilliseconds: 9_000) == nil)
+        meter.handleStreaming(true, atMilliseconds: 9_000)
+        meter.handleHeartbeatSent(sequence: 1, atMilliseconds: 9_000)
+        meter.handleHeartbeatSeen(sequence: 1, atMilliseconds: 9_010)
+        for now in [Int64](arrayLiteral: 10_000, 40_000) { meter.handleStreaming(false, atMilliseconds: now) }
+        #expect(meter.isStanding && meter.lagSeconds(atMilliseconds: 70_000) == 60)
+        meter.handlePositions(sourceLSN: LSN(500), appliedLSN: LSN(100), atMilliseconds: 70_000)
+        #expect(meter.etaSeconds == nil)
+        meter.handleStreaming(true, atMilliseconds: 70_000)
+        #expect(!meter.isStanding && meter.lagSeconds(atMilliseconds: 70_000) == 0.01)
+    }
+
     @Test func aHeartbeatNobodySentChangesNothing() {
         var meter = LagMeter()
         meter.handleHeartbeatSeen(sequence: 77, atMilliseconds: 10)
