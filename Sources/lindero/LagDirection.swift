@@ -68,7 +68,8 @@ struct LagDirection: Sendable {
         return reports
     }
 
-    private static func look(_ loaded: LoadedConfiguration, standbys: Bool) async throws -> [LagReport] {
+    /// As `reports`, at this moment.
+    static func look(_ loaded: LoadedConfiguration, standbys: Bool = true) async throws -> [LagReport] {
         guard loaded.configuration.backend == .split, let other = try loaded.others().first else {
             return try await LagCommand.read(try await all(loaded).filter { standbys || !$0.isStandby })
         }

@@ -136,10 +136,10 @@ struct SplitPair {
     }
 
     func command(
-        _ arguments: [String], input: [UInt8]? = nil, timeoutSeconds: Double = 60
+        _ arguments: [String], input: [UInt8]? = nil, with others: [String: String] = [:], timeoutSeconds: Double = 60
     ) async throws -> LinderoProcess.Outcome {
         try await LinderoProcess.run(
-            arguments, environment: environment(as: leader), folder: folder, input: input, timeoutSeconds: timeoutSeconds)
+            arguments, environment: environment(as: leader).merging(others) { $1 }, folder: folder, input: input, timeoutSeconds: timeoutSeconds)
     }
 
     /// Carries out what a refused worker advised for tables that were no part of the split.

@@ -195,6 +195,10 @@ extension SplitWorkerTests {
         try await pair.waitUntilSlotsAreFree()
         let stopped = try await pair.command(["lag", "--json"])
         #expect(stopped.output.contains("not_running"), "\(stopped.output)")
+        // One side is down: what is known of the other direction is told all the same.
+        let half = try await pair.command(["lag"], with: ["SYNC_DATABASE_URL": "postgresql://sync@127.0.0.1:1/hotel"])
+        #expect(half.exitCode == 0 && half.output.contains("bot->sync") && half.output.contains("127.0.0.1:1"), "\(half.output)\(half.errors)")
+        #expect(half.output.contains("retained"), "\(half.output)")
         await pair.remove()
     }
 

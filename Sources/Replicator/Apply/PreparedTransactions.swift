@@ -19,15 +19,23 @@ struct PreparedTransactions: Sendable {
     static func read(_ target: PostgresConnection, direction: String) async throws -> PreparedTransactions {
         let origin = try await ProgressOrigin(connection: target, direction: direction).name()
         var prepared = PreparedTransactions(origin: origin)
-        let rows = try await target.query(
-            "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()").rows
-        for name in rows.compactMap({ $0[0] }) {
+        for name in try await names(target) {
             guard name.hasPrefix(prepared.prefix + " "),
                 let xid = name.dropFirst(prepared.prefix.count + 1).split(separator: " ").first.flatMap({ UInt32($0) })
             else { continue }
             prepared.names[xid] = name
         }
         return prepared
+    }
+
+    /// Those of any direction into the database, by `newName`.
+    static func names(_ target: PostgresConnection) async throws(PostgresError) -> [String] {
+        try await target.query(
+            """
+            SELECT gid FROM pg_catalog.pg_prepared_xacts
+            WHERE database = pg_catalog.current_database() AND gid ~ '^lindero_.* [0-9]+ [0-9A-F]+/[0-9A-F]+$' ORDER BY gid
+            """
+        ).rows.compactMap { $0[0] }
     }
 
     var all: [String] { names.values.sorted() }

@@ -11,6 +11,7 @@ extension Migrator {
     /// - Throws: `Problem`, `PostgresError`.
     public func requireRemovable(keeping kept: Set<String> = []) async throws {
         if try await OwnObjects.read(connection, keeping: kept).isInUse { throw Problem.workerRunning }
+        try await requireNonePrepared()
         guard try await exists() else { return }
         do {
             try await inTransaction {
@@ -34,6 +35,7 @@ extension Migrator {
     public func migrateDown(keeping kept: Set<String> = []) async throws -> [Int] {
         let objects = try await OwnObjects.read(connection, keeping: kept)
         if objects.isInUse { throw Problem.workerRunning }
+        try await requireNonePrepared()
         guard try await exists() else {
             try await drop(objects)
             return []
@@ -45,6 +47,17 @@ extension Migrator {
             try await drop(objects)
             return versions
         }
+    }
+
+    /// What the source has prepared stands here, too, and holds locks: without the direction nobody would end it.
+    private func requireNonePrepared() async throws {
+        let names = try await PreparedTransactions.names(connection)
+        guard !names.isEmpty else { return }
+        let rollbacks = names.map { "ROLLBACK PREPARED \(SQLText.literal($0));" }.joined(separator: " ")
+        throw Problem.stillNeeded(
+            "\(names.count == 1 ? "a transaction that is" : "\(names.count) transactions that are") prepared at the source stand\(names.count == 1 ? "s" : "") "
+                + "here, too",
+            hint: "End them at the source and let the worker follow, or give them up here: \(rollbacks)")
     }
 
     /// Tables get the replica identity back that they had: the record of it goes.

@@ -26,21 +26,24 @@ struct LagCommand: LinderoCommand {
     func perform() async throws {
         let backend: LinderoConfiguration.Backend
         let phase: String
-        let directions: [LagDirection]
+        let look: @Sendable () async throws -> [LagReport]
         if let adopted = try adoption.direction() {
-            (backend, phase, directions) = (.replica, "replica", [LagDirection.adopted(adopted)])
+            (backend, phase) = (.replica, "replica")
+            let direction = LagDirection.adopted(adopted)
+            look = { try await Self.read([direction]) }
         } else {
             let loaded = try await LoadedConfiguration.current(global)
             (backend, phase) = (loaded.configuration.backend, loaded.state.word)
-            directions = try await LagDirection.all(loaded)
+            look = { try await LagDirection.look(loaded) }
         }
         guard watch else {
-            let reports = try await Self.read(directions)
+            let reports = try await look()
             if global.json { for problem in reports.problems { StandardError.write(problem + "\n") } }
             answer(reports.json(backend: backend, phase: phase), lines: reports.lines + ["Next: \(Self.next(reports))"])
+            if reports.allSatisfy({ $0.sourceLSN == nil && $0.problem != nil }) { throw ExitCode(LinderoExit.failed.rawValue) }
             return
         }
-        try await watch(directions, backend: backend, phase: phase)
+        try await watch(look, backend: backend, phase: phase)
     }
 
     /// Each direction, one after the other.
@@ -61,15 +64,15 @@ struct LagCommand: LinderoCommand {
         }
     }
 
-    private func watch(_ directions: [LagDirection], backend: LinderoConfiguration.Backend, phase: String) async throws {
+    private func watch(_ look: @escaping @Sendable () async throws -> [LagReport], backend: LinderoConfiguration.Backend, phase: String) async throws {
         let watching = Task {
             // Rates need two looks; the meter keeps what it saw.
-            var meters = directions.map { _ in LagMeter() }
+            var meters: [String: LagMeter] = [:]
             var hasSeen = false
             while !Task.isCancelled {
                 var reports: [LagReport]
                 do {
-                    reports = try await Self.read(directions)
+                    reports = try await look()
                     hasSeen = true
                 } catch let failure as CommandFailure where hasSeen && !Task.isCancelled {
                     // A server that restarts is worth watching.
@@ -77,7 +80,7 @@ struct LagCommand: LinderoCommand {
                     try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
                     continue
                 }
-                for index in reports.indices { rate(&reports[index], with: &meters[index]) }
+                for index in reports.indices { rate(&reports[index], with: &meters[reports[index].name, default: LagMeter()]) }
                 paint(reports, backend: backend, phase: phase)
                 try await Task.sleep(for: .milliseconds(Self.watchMilliseconds))
             }

@@ -139,7 +139,7 @@ struct UpsertCommand: LinderoCommand {
     private func lines(_ summary: UpsertSummary) -> [String] {
         return [
             counts(summary),
-            "Next: " + (summary.refused > 0 ? "correct the refused lines and run it again" : "lindero audit"),
+            "Next: " + (summary.refused > 0 ? "correct the refused lines and run it again" : "lindero status"),
         ]
     }
 }

@@ -56,6 +56,25 @@ import Testing
         }
     }
 
+    /// It would hold its locks for ever, and the tables could not be emptied for a copy.
+    @Test func nothingIsTakenDownAroundOneThatStands() async throws {
+        let pair = try await pair()
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'old')", state)
+            try await prepare("UPDATE t SET v = 'p' WHERE id = 1", as: "a", pair)
+            try await pair.catchUp(state)
+        }
+        let gid = try #require(try await pair.rows("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()", on: pair.target).first?[0])
+        for down in [{ try await $0.requireRemovable() }, { _ = try await $0.migrateDown() }] as [(Migrator) async throws -> Void] {
+            await #expect {
+                try await down(Migrator(connection: pair.target))
+            } throws: { "\($0)".contains("ROLLBACK PREPARED '\(gid)';") }
+        }
+        _ = try await pair.target.execute("ROLLBACK PREPARED '\(gid)'")
+        try await Migrator(connection: pair.target).migrateDown()
+        _ = try await pair.source.execute("ROLLBACK PREPARED 'a'")
+    }
+
     @Test func rolledBackAndEmptyOnesLeaveNothing() async throws {
         let pair = try await pair()
         try await pair.streaming { state in
