@@ -69,7 +69,7 @@ let package = Package(
                 .embedInCode("0025_guarded_role.up.sql"), .embedInCode("0025_guarded_role.down.sql"),
                 .embedInCode("0026_source_oid.up.sql"), .embedInCode("0026_source_oid.down.sql"),
                 .embedInCode("0027_split_identity.up.sql"), .embedInCode("0027_split_identity.down.sql"),
-                .embedInCode("0028_quarantine_emptied.up.sql"), .embedInCode("0028_quarantine_emptied.down.sql"),
+                .embedInCode("0028_table_emptied.up.sql"), .embedInCode("0028_table_emptied.down.sql"),
             ],
             swiftSettings: strict),
         .target(

@@ -98,8 +98,8 @@ public enum Migrations {
             version: 27, name: "split_identity", up: text(PackageResources._027_split_identity_up_sql),
             down: text(PackageResources._027_split_identity_down_sql)),
         Migration(
-            version: 28, name: "quarantine_emptied", up: text(PackageResources._028_quarantine_emptied_up_sql),
-            down: text(PackageResources._028_quarantine_emptied_down_sql)),
+            version: 28, name: "table_emptied", up: text(PackageResources._028_table_emptied_up_sql),
+            down: text(PackageResources._028_table_emptied_down_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -46,7 +46,7 @@ public enum ConfigurationTemplate {
           # slot: existing_slot          # adopt what exists already (with snapshot: never)
           # publication: existing_publication
           ddl: pause                     # pause | follow (adds columns that the source added)
-          missing_row: stop              # stop | count: an update or delete whose row is not there; on_error: quarantine sets it aside
+          missing_row: stop              # stop | count: an update or delete whose row is not there
           heartbeat: 1s                  # off: none
           memory_limit: 64MB             # decoded changes that may wait in memory
           group:                         # what may share one transaction on the target when there is a backlog

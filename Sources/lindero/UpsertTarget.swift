@@ -14,7 +14,9 @@ enum UpsertTarget {
             let origin = try loaded.origin()
             if own.name == origin.name { return own }
             if try await identity(own) == identity(origin) { return own }
-            StandardError.write("note: \"\(own.name)\" is another database; \"\(origin.name)\" is written, which both services share until a split.\n")
+            StandardError.write(
+                "note: \"\(own.name)\" is another database; \"\(origin.name)\" is written, which both services share until a split, by the role of "
+                    + "its own url.\n")
             return origin
         }
     }

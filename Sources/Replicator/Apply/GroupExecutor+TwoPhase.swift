@@ -13,7 +13,9 @@ extension GroupExecutor {
         switch span.twoPhase {
         case nil: return false
         case .prepare(let endLSN):
-            guard prepared.contains(xid: span.xid, prepareLSN: endLSN) || prepared.rolledBack.contains(span.commitLSN) else { return false }
+            let isDone = prepared.contains(xid: span.xid, prepareLSN: endLSN)
+                || prepared.rolledBack.contains(PreparedTransactions.Prepare(xid: span.xid, lsn: span.commitLSN))
+            guard isDone else { return false }
             if !chunk.isOpenEnded { try await record(chunk, span) }
         case .commit, .rollback:
             try await end(span)

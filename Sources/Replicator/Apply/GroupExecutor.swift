@@ -120,10 +120,21 @@ struct GroupExecutor: Sendable {
     mutating func run(_ batch: StepBatch, whenSent: (@Sendable () -> Void)? = nil) async throws {
         for expected in try await transaction.apply(batch, whenSent: whenSent) {
             guard let change = expected.change else { throw ApplyError.missingRow(nil) }
+            if try await mayWait(change) { throw ApplyError.missingRow(change) }
             counters.missingRows += 1
-            // What waits in quarantine may be the row, which would come back by a retry.
-            if settings.replication.missingRow == .stop || settings.quarantines(change.table) { throw ApplyError.missingRow(change) }
+            if settings.replication.missingRow == .stop { throw ApplyError.missingRow(change) }
         }
+    }
+
+    /// Whether the row that is missing may be one that waits in quarantine: to pass a delete of it would have a retry bring it back.
+    private func mayWait(_ change: FailedChange) async throws -> Bool {
+        guard settings.quarantines(change.table) else { return false }
+        return try await transaction.connection.query(
+            """
+            SELECT 1 FROM lindero.quarantine
+            WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND state = 'open' LIMIT 1
+            """, [.text(direction), .text(change.table.schema), .text(change.table.name)]
+        ).rowCount > 0
     }
 
     /// - Parameter batch: what is still to be run, in the same round trip.

@@ -10,8 +10,14 @@ struct PreparedTransactions: Sendable {
     private let prefix: String
     /// By the source's transaction id, which no other has until that one ends.
     private var names: [UInt32: String] = [:]
-    /// Prepares of transactions that the source has rolled back, and of which it still sends something: nothing of them is prepared.
-    var rolledBack: Set<LSN> = []
+    /// Those that the source has rolled back, and of which it still sends something: nothing of them is prepared.
+    var rolledBack: Set<Prepare> = []
+
+    /// A Prepare in the source's log.
+    struct Prepare: Hashable {
+        var xid: UInt32
+        var lsn: LSN
+    }
 
     init(origin: String) { prefix = Self.prefix(origin) }
 

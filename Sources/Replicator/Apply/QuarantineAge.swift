@@ -20,18 +20,27 @@ struct QuarantineAge {
     /// - Parameter stored: the change as it is in quarantine, whose key is compared with those of others there.
     /// - Throws: `QuarantineError.superseded`.
     func requireNewest(_ stored: QuarantineStore.Stored, id: Int64) async throws {
-        try await requireNotEmptied(id)
+        try await requireOlderTable(id)
         // Found by all its values, the row has not changed.
         guard case .key(let key) = plan.identity else { return }
         if kept.row.shape.kind != .insert { try await requireOlderRow(id) }
         try await requireUndecided(stored, key: key, id: id)
     }
 
-    private func requireNotEmptied(_ id: Int64) async throws {
-        let emptied = try await store.connection.query(
-            "SELECT emptied_lsn::text FROM lindero.quarantine WHERE id = $1::text::bigint AND emptied_lsn IS NOT NULL", [.text("\(id)")]
+    /// The whole table may be newer than the change.
+    private func requireOlderTable(_ id: Int64) async throws {
+        // Before the worker that fills it there was no such record.
+        guard try await store.connection.hasLindero("table_emptied") else { return }
+        let why = try await store.connection.query(
+            """
+            SELECT CASE WHEN (e.commit_lsn, e.position) > (q.commit_lsn, q.position)
+                        THEN 'the source has emptied its table since (TRUNCATE, at ' || e.commit_lsn || ')'
+                        WHEN c.snapshot_lsn > q.commit_lsn THEN 'its table was copied anew since' END
+            FROM lindero.quarantine q LEFT JOIN lindero.table_emptied e USING (direction, schema_name, table_name)
+            LEFT JOIN lindero.table_copy c USING (direction, schema_name, table_name) WHERE q.id = $1::text::bigint
+            """, [.text("\(id)")]
         ).firstValue
-        if let emptied { throw QuarantineError.superseded(id, "the source has emptied its table since (TRUNCATE, at \(emptied))") }
+        if let why { throw QuarantineError.superseded(id, why) }
     }
 
     /// Holds the row until the change is applied.

@@ -84,16 +84,19 @@ extension StepBuilder {
     }
 
     /// What waits of these tables waits in vain: the source has emptied them since.
-    mutating func markEmptied(_ tables: [QualifiedName], _ span: TransactionSpan, _ batch: inout StepBatch) {
+    mutating func noteEmptied(_ tables: [QualifiedName], _ span: TransactionSpan, _ position: Int, _ batch: inout StepBatch) {
         for table in tables {
             batch.add(
                 .query(
                     sql: """
-                        UPDATE lindero.quarantine SET emptied_lsn = $4::pg_lsn
-                        WHERE direction = $1 AND schema_name = $2 AND table_name = $3 AND state = 'open'
+                        INSERT INTO lindero.table_emptied (direction, schema_name, table_name, commit_lsn, position)
+                        VALUES ($1, $2, $3, $4::pg_lsn, $5::bigint) ON CONFLICT (direction, schema_name, table_name)
+                        DO UPDATE SET commit_lsn = EXCLUDED.commit_lsn, position = EXCLUDED.position
                         """,
-                    parameters: [.text(plans.settings.name), .text(table.schema), .text(table.name), .text("\(span.commitLSN)")],
-                    parameterTypes: [UInt32](repeating: OID.text, count: 4)),
+                    parameters: [
+                        .text(plans.settings.name), .text(table.schema), .text(table.name), .text("\(span.commitLSN)"), .text("\(position)"),
+                    ],
+                    parameterTypes: [UInt32](repeating: OID.text, count: 5)),
                 sizeBytes: 512, rows: nil, change: nil)
         }
     }

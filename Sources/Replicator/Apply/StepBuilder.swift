@@ -287,10 +287,9 @@ struct StepBuilder: Sendable {
     private mutating func addTruncation(
         _ truncation: Truncation, _ span: TransactionSpan, _ position: Int, _ batch: inout StepBatch
     ) {
-        let reached = truncation.relations.compactMap { definition -> RelationPlan? in
-            guard let plan = plans.plan(definition), span.commitLSN >= plan.copiedUpTo else { return nil }
-            return plan
-        }
+        let planned = truncation.relations.compactMap { plans.plan($0) }
+        noteEmptied(planned.map(\.table), span, position, &batch)
+        let reached = planned.filter { span.commitLSN >= $0.copiedUpTo }
         guard let first = reached.first?.table else {
             counters.ignored += 1
             return
@@ -299,7 +298,6 @@ struct StepBuilder: Sendable {
         batch.add(
             .query(sql: sql, parameters: [], parameterTypes: []), sizeBytes: sql.utf8.count, rows: nil,
             change: FailedChange(table: first, kind: .truncate, span: span, position: position))
-        markEmptied(reached.map(\.table).filter { plans.settings.quarantines($0) }, span, &batch)
         counters.changes += 1
     }
 }

@@ -21,8 +21,8 @@ struct DirectionRun: Sendable {
     var quarantine = QuarantineOrders()
     /// Which source transaction is asked after each change whether it could end there.
     var late = LateRefusal()
-    /// Prepares of the source's transactions that are known to have come to nothing.
-    var rolledBack: Set<LSN> = []
+    /// Prepared transactions of the source that are known to have come to nothing.
+    var rolledBack: Set<PreparedTransactions.Prepare> = []
 
     /// Streams until the direction is drained.
     func run() async throws {

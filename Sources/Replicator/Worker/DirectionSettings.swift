@@ -112,6 +112,13 @@ extension DirectionSettings {
 }
 
 extension DirectionSettings {
+    /// For short questions to the source.
+    var askingOptions: ConnectionOptions {
+        var options = source
+        options.settings.append(ConnectionOptions.answersInTime)
+        return options
+    }
+
     /// Foreign keys and ordinary triggers of the target must not fire for rows that have been checked at the source.
     var applyOptions: ConnectionOptions {
         var options = target

@@ -80,8 +80,8 @@ public struct DirectionSupervisor: Sendable {
         var quarantine = QuarantineOrders()
         /// The source transaction whose end was refused last.
         var lateLSN = LSN.zero
-        /// Prepares of transactions that the source had rolled back when their changes were refused.
-        var rolledBack: Set<LSN> = []
+        /// Prepared transactions that the source had rolled back when their changes were refused.
+        var rolledBack: Set<PreparedTransactions.Prepare> = []
         var allowsBinary = true
         var allowsStreaming = true
         /// No transaction twice that could not be applied while it ran, nor after two failures in the same place.
@@ -106,7 +106,7 @@ public struct DirectionSupervisor: Sendable {
             attempt.failuresAtLSN = 0
             attempt.backoff.reset()
             attempt.quarantine.forget(upTo: state.durableLSN)
-            attempt.rolledBack = attempt.rolledBack.filter { $0 >= state.durableLSN }
+            attempt.rolledBack = attempt.rolledBack.filter { $0.lsn >= state.durableLSN }
         }
         if Monotonic.milliseconds() - attempt.resumedAtMilliseconds >= Self.lastingMilliseconds { attempt.backoff.reset() }
         if try await isOfRolledBack(error, &attempt) { return }
@@ -178,12 +178,15 @@ public struct DirectionSupervisor: Sendable {
 
     /// Whether what was refused is part of a prepared transaction that has come to nothing: it may have come with holes.
     private func isOfRolledBack(_ error: any Error, _ attempt: inout Attempt) async throws -> Bool {
-        guard settings.replication.twoPhase, let change = (error as? ApplyError)?.change, !attempt.rolledBack.contains(change.commitLSN)
-        else { return false }
+        guard settings.replication.twoPhase, let change = (error as? ApplyError)?.change else { return false }
+        let prepare = PreparedTransactions.Prepare(xid: change.xid, lsn: change.commitLSN)
+        guard !attempt.rolledBack.contains(prepare) else { return false }
         // Where the source can't be asked, what was refused is: nothing is passed on a guess.
-        let isRolledBack = try? await PostgresConnection.with(settings.source) { try await SourceTransaction(xid: change.xid).isRolledBack(on: $0) }
+        let isRolledBack = try? await PostgresConnection.with(settings.askingOptions) {
+            try await SourceTransaction(xid: change.xid).isRolledBack(on: $0)
+        }
         guard isRolledBack == true else { return false }
-        attempt.rolledBack.insert(change.commitLSN)
+        attempt.rolledBack.insert(prepare)
         logger.info(
             "a prepared transaction was rolled back before it was read", metadata: ["direction": "\(settings.name)", "xid": "\(change.xid)"])
         return true

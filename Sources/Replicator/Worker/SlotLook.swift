@@ -43,15 +43,20 @@ struct StandstillWatch: Sendable {
 
     /// Runs until cancelled. A source that can't be asked is asked again; what is known of it stays, and only grows older.
     func run() async {
-        while await isNext() {
+        var backoff = Backoff()
+        var waitMilliseconds = Self.intervalMilliseconds
+        while (try? await Task.sleep(for: .milliseconds(waitMilliseconds))) != nil {
+            waitMilliseconds = Self.intervalMilliseconds
             guard state.isStanding else { continue }
-            try? await PostgresConnection.with(settings.source) { source in
-                repeat { _ = try await SlotLook(settings: settings, state: state).read(source) } while await isNext() && state.isStanding
+            do {
+                // A session for each look: the last one that a server or a role may have is the direction's own.
+                _ = try await PostgresConnection.with(settings.askingOptions) { source in
+                    try await SlotLook(settings: settings, state: state).read(source)
+                }
+                backoff.reset()
+            } catch {
+                waitMilliseconds += backoff.nextMilliseconds()
             }
         }
-    }
-
-    private func isNext() async -> Bool {
-        (try? await Task.sleep(for: .milliseconds(Self.intervalMilliseconds))) != nil
     }
 }

@@ -16,7 +16,7 @@ struct SourceTransaction {
             SELECT pg_catalog.pg_xact_status((s.near - CASE WHEN s.near > s.next THEN 4294967296 ELSE 0 END)::text::xid8) = 'aborted'
             FROM (SELECT n.next, n.next - n.next % 4294967296 + $1::text::bigint AS near
                   FROM (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint AS next) n) s
-            """, [.text("\(xid)")]
+            """, [.text("\(xid)")], timeoutMilliseconds: 10_000
         ).firstValue == "t"
     }
 }

@@ -44,7 +44,7 @@ public struct ColumnUpsert: Sendable {
     ) async throws -> UpsertSummary {
         let reader = UpsertRecordReader(table: table, ownership: ownership, side: side)
         var writer = UpsertWriter(
-            options: connection, table: table, ownership: ownership, side: side, limits: options)
+            options: connection, table: table, ownership: ownership, side: side, limits: options, isStopping: isStopping)
         var splitter = RecordSplitter(format: format, limitBytes: options.recordBytes)
         var pending = Pending()
         do {

@@ -16,18 +16,22 @@ struct UpsertWriter {
     let ownership: TableOwnership
     let side: String
     let limits: UpsertOptions
+    /// Whether a batch that failed is not to be tried again.
+    let isStopping: @Sendable () -> Bool
     private var connection: PostgresConnection?
     private var catalog: UpsertCatalog?
     private var statements: [[String]: UpsertStatement] = [:]
 
     init(
-        options: ConnectionOptions, table: TableDescription, ownership: TableOwnership, side: String, limits: UpsertOptions
+        options: ConnectionOptions, table: TableDescription, ownership: TableOwnership, side: String, limits: UpsertOptions,
+        isStopping: @escaping @Sendable () -> Bool
     ) {
         self.options = options
         self.table = table
         self.ownership = ownership
         self.side = side
         self.limits = limits
+        self.isStopping = isStopping
     }
 
     mutating func close() async {
@@ -54,7 +58,7 @@ struct UpsertWriter {
                 failure = error
             }
             await recover()
-            if failure.isTransient, attempts < limits.attempts {
+            if failure.isTransient, attempts < limits.attempts, !isStopping() {
                 outcome.summary.retries += 1
                 // Half of the wait is random, so that two services that met do not meet again.
                 let waitMilliseconds = min(5_000, 20 << min(attempts, 8))

@@ -73,6 +73,7 @@ struct LagCommand: LinderoCommand {
                 var reports: [LagReport]
                 do {
                     reports = try await look()
+                    try Task.checkCancellation()
                     hasSeen = true
                 } catch let failure as CommandFailure where hasSeen && !Task.isCancelled {
                     // A server that restarts is worth watching.

@@ -172,9 +172,10 @@ struct QuarantineRetry: LinderoCommand {
 
     func perform() async throws {
         let place = try await QuarantinePlace(global)
-        let settings = try await place.direction(to: try place.one(target), ids: ids)
+        let database = try place.one(target)
+        let settings = try await place.direction(to: database, ids: ids)
         try await PostgresConnection.with(QuarantineStore.options(settings.target)) { connection in
-            try await ids.each("applied") { try await QuarantineStore(connection: connection).retry($0, settings: settings, force: force) }
+            try await ids.each("applied", place: database.place) { try await QuarantineStore(connection: connection).retry($0, settings: settings, force: force) }
         }
         answer(
             .object([("applied", .array(ids.map { .integer($0) }))]),
@@ -199,8 +200,9 @@ struct QuarantineDiscard: LinderoCommand {
     var target: String?
 
     func perform() async throws {
-        try await QuarantinePlace(global).one(target).connected { connection in
-            try await ids.each("discarded") { try await QuarantineStore(connection: connection).discard($0) }
+        let database = try await QuarantinePlace(global).one(target)
+        try await database.connected { connection in
+            try await ids.each("discarded", place: database.place) { try await QuarantineStore(connection: connection).discard($0) }
         }
         answer(.object([("discarded", .array(ids.map { .integer($0) }))]), lines: ["Discarded: \(ids.map(String.init).joined(separator: ", ")).", "Next: lindero quarantine list --all"])
     }
@@ -208,17 +210,17 @@ struct QuarantineDiscard: LinderoCommand {
 
 extension [Int64] {
     /// One after the other. Where one can't be, the failure tells of the others, too.
-    fileprivate func each(_ word: String, _ decide: (Int64) async throws -> Void) async throws {
-        for (place, id) in enumerated() {
+    fileprivate func each(_ word: String, place: String, _ decide: (Int64) async throws -> Void) async throws {
+        for (number, id) in enumerated() {
             do {
                 try await decide(id)
             } catch where count > 1 {
-                let (done, left) = (self[..<place], self[(place + 1)...])
-                var failure = CommandFailure(error)
+                let (done, left) = (self[..<number], self[(number + 1)...])
+                var failure = CommandFailure(error, place: place)
                 if !done.isEmpty { failure.message += " Before it, \(word): \(done.map(String.init).joined(separator: ", "))." }
                 if !left.isEmpty { failure.message += " Not tried: \(left.map(String.init).joined(separator: ", "))." }
-                failure.details = [
-                    (word, .array(done.map { .integer($0) })), ("notTried", .array(left.map { .integer($0) })),
+                failure.details += [
+                    (word, .array(done.map { .integer($0) })), ("not_tried", .array(left.map { .integer($0) })),
                 ]
                 throw failure
             }

@@ -50,7 +50,10 @@ struct UpsertCommand: LinderoCommand {
         let input = try InputBytes(file)
         // A batch that is on its way ends, so that it is known what is committed.
         let stopRequest = StopRequest()
-        WorkerSignals.install(atOnce: "What is committed stays, and running it again leaves it as it is.") { stopRequest.request() }
+        WorkerSignals.install(atOnce: "What is committed stays, and running it again leaves it as it is.") {
+            StandardError.write("stopping after this batch, once more ends at once\n")
+            stopRequest.request()
+        }
         stopRequest.onRequest { input.stop() }
         upsert.isStopping = { stopRequest.isRequested }
         let refusals = Refusals(isJSON: global.json)

@@ -190,6 +190,46 @@ import Testing
         try await pair.expectSame("SELECT id, v, par FROM t")
     }
 
+    /// Also by rules that do not quarantine any more.
+    @Test func aRetryOfARowWhoseTableWasEmptiedAfterTheRulesChangedIsRefused() async throws {
+        let (pair, id) = try await refused()
+        var stopping = pair.settings
+        stopping.policy = FreshPair.policy(["t"], columns: ["id", "v", "par"])
+        let state = DirectionState()
+        let running = pair.start(state, settings: stopping)
+        try await pair.apply("TRUNCATE t; INSERT INTO t VALUES (3, 'new', 3)", state)
+        state.drain()
+        try await running.value
+        try await expectSuperseded(id, pair)
+        try await pair.expectSame("SELECT id, v, par FROM t")
+    }
+
+    /// The copy has it, or what came of it since.
+    @Test func aRetryOfARowWhoseTableWasCopiedSinceIsRefused() async throws {
+        let (pair, id) = try await refused()
+        _ = try await pair.target.execute(
+            """
+            INSERT INTO lindero.table_copy (direction, schema_name, table_name, snapshot_lsn, rows, bytes)
+            SELECT direction, schema_name, table_name, commit_lsn + 1, 1, 1 FROM lindero.quarantine
+            """)
+        try await expectSuperseded(id, pair)
+    }
+
+    /// Nothing of the table waits: counted, as the file says.
+    @Test func aMissingRowIsCountedWhileNothingOfItsTableWaits() async throws {
+        var replication = ReplicationSettings()
+        replication.missingRow = .count
+        let pair = try await ReplicaPair(
+            "CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy(), replication: replication)
+        try await pair.streaming { state in
+            try await pair.apply("INSERT INTO t VALUES (1, 'ok', 1)", state)
+            _ = try await pair.target.execute("DELETE FROM t")
+            try await pair.apply("DELETE FROM t", state)
+            #expect(state.snapshot().counters.missingRows == 1)
+        }
+        #expect(try await pair.rows(Self.states, on: pair.target).isEmpty)
+    }
+
     /// In the transaction that inserted it; what is refused after that has not been emptied.
     @Test func whatIsRefusedAfterATruncateIsRetried() async throws {
         let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy())

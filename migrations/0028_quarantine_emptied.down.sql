@@ -1,1 +1,0 @@
-ALTER TABLE lindero.quarantine DROP COLUMN emptied_lsn;

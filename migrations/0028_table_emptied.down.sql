@@ -1,0 +1,1 @@
+DROP TABLE lindero.table_emptied;
