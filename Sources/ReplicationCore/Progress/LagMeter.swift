@@ -107,7 +107,8 @@ public struct LagMeter: Sendable {
     public func lagSeconds(atMilliseconds now: Int64) -> Double? {
         let waiting = pending.first.map { now - $0.sentAtMilliseconds }
         let seen = lastSeen?.latencyMilliseconds
-        guard let lag = [waiting, seen, backlogMilliseconds(at: now), stoodSinceMilliseconds.map { now - $0 }].compactMap({ $0 }).max() else { return nil }
+        let stood = stoodSinceMilliseconds.map { now - $0 }
+        guard let lag = [waiting, seen, stood, backlogMilliseconds(at: now)].compactMap({ $0 }).max() else { return nil }
         return Double(max(0, lag)) / 1_000
     }
 
@@ -118,8 +119,9 @@ public struct LagMeter: Sendable {
         return Double(sorted[min(sorted.count - 1, Int(fraction * Double(sorted.count)))])
     }
 
-    /// Seconds until caught up at the present rate; 0 when there, `nil` when the lag does not shrink.
+    /// Seconds until caught up at the present rate; 0 when there, `nil` when the lag does not shrink or no stream runs.
     public var etaSeconds: Double? {
+        if isStanding { return nil }
         if lagBytes == 0 { return 0 }
         return shrinkBytesPerSecond > 0 ? Double(lagBytes) / shrinkBytesPerSecond : nil
     }

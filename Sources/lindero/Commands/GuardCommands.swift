@@ -38,14 +38,18 @@ struct GuardPlanCommand: LinderoCommand {
 
     func perform() async throws {
         let loaded = try await LoadedConfiguration.current(global)
-        let plan = try await loaded.origin().connected { connection in
-            if remove { return try await GuardCommand.planRemoval(connection: connection) }
-            return try await GuardCommand.plan(
+        let (plan, isMigrated) = try await loaded.origin().connected { connection in
+            // Who may not look is told by `apply`.
+            let isMigrated = (try? await connection.hasLindero("migration")) ?? true
+            if remove { return (try await GuardCommand.planRemoval(connection: connection), isMigrated) }
+            let plan = try await GuardCommand.plan(
                 connection: connection, policy: try await loaded.ownership(connection),
                 configuration: loaded.configuration, mode: mode)
+            return (plan, isMigrated)
         }
         let report = GuardReport(plan: plan, isApplied: false)
         var next = remove ? "lindero guard remove" : "lindero guard apply --mode \(mode.rawValue)"
+        if !remove, !isMigrated { next = "lindero migrate, then " + next }
         if !plan.problems.isEmpty { next = "mend the problems above, then lindero guard plan" }
         answer(report.json, lines: report.scriptLines + ["-- Next: \(next)"])
         if !plan.problems.isEmpty { throw ExitCode(LinderoExit.blocked.rawValue) }
