@@ -27,13 +27,24 @@ import Testing
         _ sql: String = "INSERT INTO t VALUES (2, 'bad', 1234)", v: String = "text", par: String = "bigint", types: String = ""
     ) async throws -> (ReplicaPair, Int64) {
         let pair = try await ReplicaPair("\(types) CREATE TABLE t (id int PRIMARY KEY, v \(v), par \(par))", policy: Self.policy())
+        _ = try await refused([Self.before, sql], by: pair)
+        return (pair, try await id(pair))
+    }
+
+    /// Streams changes past a target that takes nothing bad, and does again afterwards; the numbers of what waits.
+    private func refused(_ changes: [String], by pair: ReplicaPair) async throws -> [Int64] {
         _ = try await pair.target.execute("ALTER TABLE t ADD CONSTRAINT nobody_bad CHECK (v <> 'bad')")
         try await pair.streaming { state in
-            try await pair.apply(Self.before, state)
-            try await pair.apply(sql, state)
+            for sql in changes { try await pair.apply(sql, state) }
         }
         _ = try await pair.target.execute("ALTER TABLE t DROP CONSTRAINT nobody_bad")
-        return (pair, try await id(pair))
+        return try await QuarantineStore(connection: pair.target).list(onlyOpen: true).map(\.id)
+    }
+
+    private func pair(_ missingRow: ReplicationSettings.MissingRow = .stop) async throws -> ReplicaPair {
+        var replication = ReplicationSettings()
+        replication.missingRow = missingRow
+        return try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy(), replication: replication)
     }
 
     /// `=` without a schema is none of an extension's.
@@ -66,6 +77,14 @@ import Testing
         let now = settings
         try await PostgresConnection.with(QuarantineStore.options(settings.target)) {
             try await QuarantineStore(connection: $0).retry(id, settings: now, force: force)
+        }
+    }
+
+    private func expectSuperseded(_ id: Int64, _ pair: ReplicaPair) async throws {
+        await #expect {
+            try await retry(id, pair)
+        } throws: { error in
+            if case QuarantineError.superseded(id, _) = error { true } else { false }
         }
     }
 
@@ -111,11 +130,7 @@ import Testing
     @Test func aRetriedUpdateFindsItsRowAfterTheKeyChangedItsType() async throws {
         let (pair, id) = try await refused("UPDATE t SET v = 'bad', par = 1234 WHERE id = 1")
         try await alter(pair, "ALTER id TYPE bigint, ALTER par TYPE numeric")
-        await #expect {
-            try await retry(id, pair)
-        } throws: { error in
-            if case QuarantineError.superseded(id, _) = error { true } else { false }
-        }
+        try await expectSuperseded(id, pair)
         try await retry(id, pair, force: true)
         try await pair.expectSame("SELECT id, v, par::bigint FROM t ORDER BY id")
     }
@@ -174,14 +189,6 @@ import Testing
         #expect(try await pair.rows("SELECT v FROM t", on: pair.target) == [["bad"]])
     }
 
-    private func expectSuperseded(_ id: Int64, _ pair: ReplicaPair) async throws {
-        await #expect {
-            try await retry(id, pair)
-        } throws: { error in
-            if case QuarantineError.superseded(id, _) = error { true } else { false }
-        }
-    }
-
     /// A retried insert would bring back what the source has not.
     @Test func aRetryOfARowWhoseTableWasEmptiedSinceIsRefused() async throws {
         let (pair, id) = try await refused()
@@ -217,12 +224,9 @@ import Testing
 
     /// Nothing of the table waits: counted, as the file says.
     @Test func aMissingRowIsCountedWhileNothingOfItsTableWaits() async throws {
-        var replication = ReplicationSettings()
-        replication.missingRow = .count
-        let pair = try await ReplicaPair(
-            "CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy(), replication: replication)
+        let pair = try await pair(.count)
         try await pair.streaming { state in
-            try await pair.apply("INSERT INTO t VALUES (1, 'ok', 1)", state)
+            try await pair.apply(Self.before, state)
             _ = try await pair.target.execute("DELETE FROM t")
             try await pair.apply("DELETE FROM t", state)
             #expect(state.snapshot().counters.missingRows == 1)
@@ -232,13 +236,8 @@ import Testing
 
     /// In the transaction that inserted it; what is refused after that has not been emptied.
     @Test func whatIsRefusedAfterATruncateIsRetried() async throws {
-        let pair = try await ReplicaPair("CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy())
-        _ = try await pair.target.execute("ALTER TABLE t ADD CONSTRAINT nobody_bad CHECK (v <> 'bad')")
-        try await pair.streaming { state in
-            try await pair.apply("BEGIN; INSERT INTO t VALUES (1, 'bad', 1); TRUNCATE t; INSERT INTO t VALUES (2, 'bad', 2); COMMIT", state)
-        }
-        _ = try await pair.target.execute("ALTER TABLE t DROP CONSTRAINT nobody_bad")
-        let ids = try await QuarantineStore(connection: pair.target).list(onlyOpen: true).map(\.id)
+        let pair = try await pair()
+        let ids = try await refused(["BEGIN; INSERT INTO t VALUES (1, 'bad', 1); TRUNCATE t; INSERT INTO t VALUES (2, 'bad', 2); COMMIT"], by: pair)
         try #require(ids.count == 2)
         try await expectSuperseded(ids[0], pair)
         try await retry(ids[1], pair)
@@ -247,17 +246,9 @@ import Testing
 
     /// Counted, a delete of a row that waits in quarantine would be forgotten, and the retried row stay for ever.
     @Test func aMissingRowIsSetAsideWhereItsTableQuarantinesAlthoughOthersAreCounted() async throws {
-        var replication = ReplicationSettings()
-        replication.missingRow = .count
-        let pair = try await ReplicaPair(
-            "CREATE TABLE t (id int PRIMARY KEY, v text, par int)", policy: Self.policy(), replication: replication)
-        _ = try await pair.target.execute("ALTER TABLE t ADD CONSTRAINT nobody_bad CHECK (v <> 'bad')")
-        try await pair.streaming { state in
-            try await pair.apply("INSERT INTO t VALUES (1, 'bad', 1), (2, 'bad', 2)", state)
-            try await pair.apply("DELETE FROM t WHERE id = 1; UPDATE t SET v = 'new' WHERE id = 2", state)
-        }
-        _ = try await pair.target.execute("ALTER TABLE t DROP CONSTRAINT nobody_bad")
-        let ids = try await QuarantineStore(connection: pair.target).list(onlyOpen: true).map(\.id)
+        let pair = try await pair(.count)
+        let ids = try await refused(
+            ["INSERT INTO t VALUES (1, 'bad', 1), (2, 'bad', 2)", "DELETE FROM t WHERE id = 1; UPDATE t SET v = 'new' WHERE id = 2"], by: pair)
         try #require(ids.count == 4)
         for id in ids { try await retry(id, pair) }
         try await pair.expectSame("SELECT id, v, par FROM t")

@@ -22,6 +22,10 @@ import Testing
         #expect(now.slot.retainedWALBytes ?? 0 > 100_000 && !now.slot.isActive && now.lag.etaSeconds == nil)
     }
 
+    private func caughtUp(_ state: DirectionState) async throws {
+        try await waitUntil("it has caught up") { state.phase == .streaming && state.snapshot().lag.lagBytes < 100_000 && seconds(state) < 2 }
+    }
+
     @Test func figuresGrowWhileADirectionIsPaused() async throws {
         let pair = try await ReplicaPair(Self.table)
         try await pair.streaming { state in
@@ -30,7 +34,7 @@ import Testing
             try await waitUntil("the direction is paused") { state.phase == .paused }
             try await expectBehind(pair, state)
             _ = try await pair.target.execute("ALTER TABLE t ADD w int")
-            try await waitUntil("it has caught up") { state.phase == .streaming && state.snapshot().lag.lagBytes < 100_000 && seconds(state) < 2 }
+            try await caughtUp(state)
         }
         try await pair.expectSame("SELECT count(*), sum(hashtext(t::text)::bigint) FROM t")
     }
@@ -44,7 +48,7 @@ import Testing
             try await waitUntil("the direction reconnects") { state.phase == .reconnecting }
             try await expectBehind(pair, state)
             try await target.restart()
-            try await waitUntil("it has caught up") { state.phase == .streaming && state.snapshot().lag.lagBytes < 100_000 && seconds(state) < 2 }
+            try await caughtUp(state)
         }
     }
 }
