@@ -62,8 +62,7 @@ struct SplitRun: Sendable {
         do {
             var target = settings[writing: side].applyOptions
             target.settings.append((name: "idle_in_transaction_session_timeout", value: "\(SplitBarrier.heldMilliseconds)"))
-            var asking = settings.options(side)
-            asking.settings.append(ConnectionOptions.answersInTime)
+            let asking = settings[reading: side].askingOptions
             for options in [target, asking, asking] {
                 opened.append(try await PostgresConnection.connect(options))
             }

@@ -109,7 +109,7 @@ public struct DirectionSupervisor: Sendable {
             attempt.rolledBack = attempt.rolledBack.filter { $0.lsn >= state.durableLSN }
         }
         if Monotonic.milliseconds() - attempt.resumedAtMilliseconds >= Self.lastingMilliseconds { attempt.backoff.reset() }
-        if try await isOfRolledBack(error, &attempt) { return }
+        if await isOfRolledBack(error, &attempt) { return }
         switch error {
         case ApplyError.schemaDiffers(let mismatch):
             do {
@@ -177,7 +177,7 @@ public struct DirectionSupervisor: Sendable {
     }
 
     /// Whether what was refused is part of a prepared transaction that has come to nothing: it may have come with holes.
-    private func isOfRolledBack(_ error: any Error, _ attempt: inout Attempt) async throws -> Bool {
+    private func isOfRolledBack(_ error: any Error, _ attempt: inout Attempt) async -> Bool {
         guard settings.replication.twoPhase, let change = (error as? ApplyError)?.change else { return false }
         let prepare = PreparedTransactions.Prepare(xid: change.xid, lsn: change.commitLSN)
         guard !attempt.rolledBack.contains(prepare) else { return false }

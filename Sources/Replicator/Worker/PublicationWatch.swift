@@ -43,8 +43,8 @@ struct PublicationWatch: Sendable {
     }
 
     private var options: ConnectionOptions {
-        var options = settings.source
-        options.settings += [(name: "lock_timeout", value: "100ms"), ConnectionOptions.answersInTime]
+        var options = settings.askingOptions
+        options.settings.append((name: "lock_timeout", value: "100ms"))
         return options
     }
 

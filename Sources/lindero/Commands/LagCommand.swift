@@ -64,7 +64,9 @@ struct LagCommand: LinderoCommand {
         }
     }
 
-    private func watch(_ look: @escaping @Sendable () async throws -> [LagReport], backend: LinderoConfiguration.Backend, phase: String) async throws {
+    private func watch(
+        _ look: @escaping @Sendable () async throws -> [LagReport], backend: LinderoConfiguration.Backend, phase: String
+    ) async throws {
         let watching = Task {
             // Rates need two looks; the meter keeps what it saw.
             var meters: [String: LagMeter] = [:]

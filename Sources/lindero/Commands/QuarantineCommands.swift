@@ -175,7 +175,9 @@ struct QuarantineRetry: LinderoCommand {
         let database = try place.one(target)
         let settings = try await place.direction(to: database, ids: ids)
         try await PostgresConnection.with(QuarantineStore.options(settings.target)) { connection in
-            try await ids.each("applied", place: database.place) { try await QuarantineStore(connection: connection).retry($0, settings: settings, force: force) }
+            try await ids.each("applied", place: database.place) {
+                try await QuarantineStore(connection: connection).retry($0, settings: settings, force: force)
+            }
         }
         answer(
             .object([("applied", .array(ids.map { .integer($0) }))]),

@@ -9,8 +9,8 @@ struct VerifyCommand: LinderoCommand {
         discussion: """
             Both servers hash their own rows, stretch by stretch; what differs is narrowed down to rows, and a row counts as \
             different only when it still is after the target has everything that the source had. Exits with 3 when rows \
-            differ. Of a row that differs its key is shown, its values only with --show-values. An interrupted comparison is taken up where it was. verify.rate_limit and verify.jobs in lindero.yaml bound \
-            the load.
+            differ. Of a row that differs its key is shown, its values only with --show-values. An interrupted comparison is taken \
+            up where it was. verify.rate_limit and verify.jobs in lindero.yaml bound the load.
 
             With --repair it says how rows would be mended, with --execute it mends them, while both sides are written: those of a \
             replica by the source's values; in a split each column by its owner's value, or by its policy where that tells. \
